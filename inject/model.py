@@ -1,0 +1,343 @@
+"""The nouns, frozen: what a scenario says, what a kernel offers, what a trial showed."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that ``run`` may take when the scenario does not say."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is written: ``file:line:col``, both counted from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+# ---------------------------------------------------------------- scenario
+
+
+class Scope(enum.Enum):
+    """Whose calls a fault may take."""
+
+    WORKLOAD = "workload"
+    ANY = "any"
+
+
+class Contract(enum.Enum):
+    """Whether callers that are known not to fail (NOFAIL) are spared."""
+
+    KEEP = "keep"
+    IGNORE = "ignore"
+
+
+class Op(enum.Enum):
+    """How an argument is compared."""
+
+    IS = "is"
+    NOT = "not"
+    ABOVE = "above"
+    BELOW = "below"
+    GLOB = "glob"
+
+
+Symbolic = Union[int, str]
+"""A number, or the name of an enumerator that the kernel's BTF knows."""
+
+
+@dataclass(frozen=True)
+class ArgTest:
+    """One comparison: ``path`` (parameter or member path), masked, against ``value``.
+
+    ``mask`` is None where the whole value is compared; ``value`` is a string
+    pattern for ``Op.GLOB``, else a number or an enumerator's name.
+    """
+
+    path: str
+    op: Op
+    value: Symbolic
+    mask: Optional[Symbolic] = None
+    place: Optional[Place] = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class When:
+    """All of it must hold for a call to be failed; everything absent means every call."""
+
+    args: tuple[ArgTest, ...] = ()
+    stack: tuple[str, ...] = ()
+    comm: Optional[str] = None
+    device: Optional[str] = None
+    after: int = 0
+    nth: Optional[int] = None
+    every: Optional[int] = None
+    probability: Optional[float] = None
+    times: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How often a fault has to fire: ``low <= n <= high`` (``high`` None: no bound)."""
+
+    low: int = 1
+    high: Optional[int] = None
+
+    def holds(self, count: int) -> bool:
+        """Whether ``count`` injections are what the scenario expects."""
+        return self.low <= count and (self.high is None or count <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f">={self.low}"
+        if self.low == self.high:
+            return str(self.low)
+        return f"<={self.high}" if self.low == 0 else f"{self.low}..{self.high}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Make ``function`` return ``value`` for the calls that ``when`` selects."""
+
+    function: str
+    value: Union[str, int]
+    """As written: ``-ENOMEM``, ``-BCH_ERR_ENOSPC_disk_reservation``, ``NULL``, ``true`` or a number."""
+    scope: Scope = Scope.WORKLOAD
+    contract: Contract = Contract.KEEP
+    when: When = When()
+    injected: Optional[Bound] = None
+    place: Optional[Place] = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """A filesystem made fresh for every trial on scratch devices of ``size`` bytes each."""
+
+    type: str
+    devices: int = 1
+    size: int = 512 << 20
+    mkfs: tuple[str, ...] = ()
+    mount: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What must be there, else the scenario is skipped with the reason."""
+
+    functions: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the workload must show. ``exit`` None means any nonzero code."""
+
+    exit: Optional[tuple[int, ...]] = (0,)
+    errno: Mapping[str, str] = field(default_factory=dict)
+    """System call name without prefix (``write``) to errno name (``ENOSPC``)."""
+    injected: Bound = Bound()
+    output: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A known kernel bug: the scenario must fail with ``reason``."""
+
+    reason: "Reason"
+    text: str
+
+
+@dataclass(frozen=True)
+class VmWishes:
+    """What the scenario would like of a guest; ``memory`` in bytes."""
+
+    cpus: Optional[int] = None
+    memory: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How ``inject sweep`` walks the fault points; other commands only validate it."""
+
+    functions: tuple[str, ...] = ()
+    by: str = "stack"
+    modes: tuple[str, ...] = ("once",)
+    limit: int = 500
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One YAML document."""
+
+    name: str
+    file: str
+    faults: tuple[Fault, ...]
+    run: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    requires: Requires = Requires()
+    filesystem: Optional[Filesystem] = None
+    setup: str = ""
+    expect: Expectation = Expectation()
+    recover: str = ""
+    checks: Optional[tuple[str, ...]] = None
+    """Oracle names; None means all that apply."""
+    allow: tuple[str, ...] = ()
+    timeout: float = DEFAULT_TIMEOUT
+    finding: Optional[Finding] = None
+    vm: VmWishes = VmWishes()
+    sweep: Optional[Sweep] = None
+    place: Optional[Place] = field(default=None, compare=False)
+
+    def expected_injections(self, index: int) -> Bound:
+        """The bound that fault number ``index`` has to meet."""
+        own = self.faults[index].injected
+        return own if own is not None else self.expect.injected
+
+
+# ---------------------------------------------------------------- kernel
+
+
+class ErrorType(enum.Enum):
+    """What a tagged function may be made to return (include/asm-generic/error-injection.h)."""
+
+    NULL = "NULL"
+    ERRNO = "ERRNO"
+    ERRNO_NULL = "ERRNO_NULL"
+    TRUE = "TRUE"
+
+
+@dataclass(frozen=True)
+class FaultPoint:
+    """A function in the kernel's error-injection list.
+
+    ``address`` is 0 where the kernel hides addresses. ``names`` are all symbols
+    at that address, ``function`` among them. ``module`` is "" for vmlinux.
+    """
+
+    function: str
+    error_type: ErrorType
+    module: str = ""
+    address: int = 0
+    names: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- outcome
+
+
+class Status(enum.Enum):
+    """How a scenario or trial ended."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    SKIP = "skip"
+    ERROR = "error"
+
+
+class Reason(enum.Enum):
+    """Why it failed; the order is the precedence when several hold at once."""
+
+    CRASH = "crash"
+    HANG = "hang"
+    DMESG = "dmesg"
+    NOT_INJECTED = "not-injected"
+    EXIT = "exit"
+    ERRNO = "errno"
+    CHECK = "check"
+    RECOVER = "recover"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one fault: calls seen in scope, calls whose predicates held, calls failed."""
+
+    seen: int = 0
+    matched: int = 0
+    injected: int = 0
+    spared: int = 0
+    """Calls that a known contract (NOFAIL) kept from being failed."""
+    lost: int = 0
+    """Injections that are counted but whose event did not fit the buffer."""
+
+
+@dataclass(frozen=True)
+class Injection:
+    """One call that was made to fail, as the kernel reported it."""
+
+    fault: int
+    function: str
+    returned: str
+    value: int
+    ordinal: int
+    """Which match of its fault this was, from 1."""
+    pid: int
+    tid: int
+    comm: str
+    time_ns: int
+    """Nanoseconds of CLOCK_MONOTONIC."""
+    stack: tuple[str, ...] = ()
+    """Innermost first, ``symbol+0xoff``."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a trial showed. ``reason`` is set exactly when ``status`` is FAIL."""
+
+    scenario: str
+    status: Status
+    reason: Optional[Reason] = None
+    detail: str = ""
+    trial: int = 0
+    counts: tuple[Counts, ...] = ()
+    seconds: float = 0.0
+    reproduce: str = ""
+    finding: str = ""
+    """Text of the known bug, where the scenario carries one and it showed."""
+    log: tuple[str, ...] = ()
+    """Lines that explain a failure: splats, blocked stacks, console tail, output."""
+    unusable: str = ""
+    """Why this kernel must not run another trial (blocked tasks, an oops); "" if it may."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``verdict`` object of the JSON-lines report."""
+        return {
+            "type": "verdict",
+            "scenario": self.scenario,
+            "trial": self.trial,
+            "status": self.status.value,
+            "reason": self.reason.value if self.reason else None,
+            "detail": self.detail,
+            "counts": [vars(c) for c in self.counts],
+            "seconds": round(self.seconds, 3),
+            "reproduce": self.reproduce,
+            "finding": self.finding,
+            "log": list(self.log),
+            "unusable": self.unusable,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Verdict":
+        """The inverse of :meth:`to_json`; raises KeyError or ValueError on foreign data."""
+        return Verdict(
+            scenario=data["scenario"],
+            status=Status(data["status"]),
+            reason=Reason(data["reason"]) if data["reason"] else None,
+            detail=data["detail"],
+            trial=data["trial"],
+            counts=tuple(Counts(**c) for c in data["counts"]),
+            seconds=data["seconds"],
+            reproduce=data["reproduce"],
+            finding=data.get("finding", ""),
+            log=tuple(data.get("log", ())),
+            unusable=data.get("unusable", ""),
+        )
