@@ -1,0 +1,90 @@
+"""What tasks are waiting for: their kernel stacks, as evidence of a hang."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT = 64
+"""Tasks that one report names at most."""
+
+_PROC = Path("/proc")
+_PF_KTHREAD = 0x00200000  # include/linux/sched.h
+
+
+@dataclass(frozen=True)
+class BlockedTask:
+    """One thread and where in the kernel it is."""
+
+    pid: int
+    tid: int
+    comm: str
+    state: str
+    """One letter, as in /proc/PID/stat: D waits without listening to signals."""
+    wchan: str
+    syscall: str
+    """Number and arguments in hex, or "running"; "" where the kernel does not tell."""
+    stack: tuple[str, ...]
+    """Innermost first, ``symbol+0xoff``."""
+
+    def lines(self) -> list[str]:
+        """For a report: a heading and the indented stack."""
+        where = f" in {self.wchan}" if self.wchan not in ("", "0") else ""
+        call = f" syscall {self.syscall}" if self.syscall else ""
+        return [f"{self.comm}/{self.tid} state {self.state}{where}{call}", *(f"    {frame}" for frame in self.stack)]
+
+
+def tasks_of(pids: Iterable[int], proc: Path = _PROC) -> tuple[BlockedTask, ...]:
+    """Every thread of ``pids`` that still exists, at most LIMIT."""
+    found: list[BlockedTask] = []
+    for pid in pids:
+        for directory in sorted((proc / str(pid) / "task").glob("[0-9]*")):
+            found += _task(pid, directory)
+            if len(found) >= LIMIT:
+                return tuple(found)
+    return tuple(found)
+
+
+def kernel_threads(proc: Path = _PROC) -> tuple[BlockedTask, ...]:
+    """Kernel threads in state D, at most LIMIT: a worker that holds what the workload waits for."""
+    found: list[BlockedTask] = []
+    for directory in proc.glob("[0-9]*"):
+        fields = _stat(directory)
+        if len(fields) > 6 and fields[0] == "D" and int(fields[6]) & _PF_KTHREAD:
+            found += _task(int(directory.name), directory)
+        if len(found) >= LIMIT:
+            break
+    return tuple(found)
+
+
+def _task(pid: int, directory: Path) -> list[BlockedTask]:
+    """The thread at ``directory``, or nothing if it has just ended."""
+    fields = _stat(directory)
+    if not fields:
+        return []
+    frames = (line.partition("] ")[2].rpartition("/0x")[0] for line in _read(directory / "stack").splitlines())
+    return [
+        BlockedTask(
+            pid=pid,
+            tid=int(directory.name),
+            comm=_read(directory / "comm").rstrip("\n"),
+            state=fields[0],
+            wchan=_read(directory / "wchan").strip(),
+            syscall=" ".join(_read(directory / "syscall").split()[:7]),
+            stack=tuple(frame for frame in frames if frame),
+        )
+    ]
+
+
+def _stat(directory: Path) -> list[str]:
+    """The fields of stat from the state on: what follows the last ")" of the command's name."""
+    return _read(directory / "stat").rpartition(") ")[2].split()
+
+
+def _read(path: Path) -> str:
+    """The file's text; "" when the task is gone or we may not look."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

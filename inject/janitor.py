@@ -1,0 +1,247 @@
+"""Nothing left behind: a process that undoes what we made, should we end without doing it ourselves.
+
+The tool registers every resource *before* creating it and releases it after
+undoing it. The janitor is a separate process in a session of its own that does
+nothing but read those lines from a pipe. When the tool ends, however it ends,
+the pipe ends too, and what is still registered is undone, newest first.
+
+This file runs as a script in an isolated interpreter, so that it starts fast and
+whatever the tool's environment is: standard library only at the top.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Optional
+
+_LOOP_CLR_FD = 0x4C01  # include/uapi/linux/loop.h
+_PATIENCE = 10.0
+"""Seconds for each thing that has to be waited for."""
+
+_LOG_LINE = 900
+"""Bytes of one line to the kernel log; the kernel takes up to 1024 less its prefix."""
+
+
+# ---------------------------------------------------------------- the tool's side
+
+
+class Janitor:
+    """The tool's handle. Use as a context manager, or call :meth:`close` at the end."""
+
+    def __init__(self) -> None:
+        read_end, self._pipe = os.pipe()
+        try:
+            self._process: Optional[subprocess.Popen[bytes]] = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__],
+                stdin=read_end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(read_end)
+
+    def register(self, kind: str, *args: str) -> None:
+        """Name a resource that is about to be made.
+
+        ``kind`` is one of :data:`UNDO`. Raises InjectError if the janitor is not there.
+        """
+        if kind not in UNDO:
+            raise ValueError(f"the janitor knows no {kind!r}")
+        self._send(["+", kind, *args])
+
+    def release(self, kind: str, *args: str) -> None:
+        """The resource is undone; same words as at :meth:`register`."""
+        self._send(["-", kind, *args])
+
+    def _send(self, words: list[str]) -> None:
+        line = json.dumps(words).encode() + b"\n"
+        try:
+            # One write of at most PIPE_BUF bytes is atomic, so no line is ever half there.
+            os.write(self._pipe, line)
+        except OSError as error:
+            from inject.errors import InjectError
+
+            raise InjectError(f"the janitor process is gone: {error.strerror}", "run again") from error
+
+    def close(self, seconds: float = 60.0) -> bool:
+        """End the janitor, which undoes what is left; False if it is not done after ``seconds``."""
+        if self._process is None:
+            return True
+        os.close(self._pipe)
+        process, self._process = self._process, None
+        try:
+            return process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def __enter__(self) -> Janitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# ---------------------------------------------------------------- undoing, each safe to do twice
+
+
+def undo_cgroup(path: str) -> str:
+    """Kill what lives in a cgroup and remove it; returns what went wrong, or ""."""
+    group = Path(path)
+    deadline = time.monotonic() + _PATIENCE
+    while group.exists():
+        try:
+            (group / "cgroup.kill").write_text("1")
+            for directory, _, _ in os.walk(path, topdown=False):
+                Path(directory).rmdir()
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                return f"cgroup {path} stays: {error.strerror}"
+            time.sleep(0.02)
+    return ""
+
+
+def mount_points() -> list[str]:
+    """Every mount point of this mount namespace, in mount order."""
+    points = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        raw = line.split()[4].encode("utf-8", "surrogateescape")
+        points.append(raw.decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape"))
+    return points
+
+
+def undo_mount(path: str) -> str:
+    """Unmount everything stacked at ``path`` and below it, lazily as a last resort."""
+    for _ in range(16):
+        inside = [p for p in mount_points() if p == path or p.startswith(path + "/")]
+        if not inside:
+            return ""
+        if not _umount(["umount", "--", inside[-1]]):
+            _umount(["umount", "--lazy", "--", inside[-1]])
+    return f"mount {path} stays"
+
+
+def _umount(argv: list[str]) -> bool:
+    """Whether ``argv`` succeeded; one that hangs in the kernel is left to itself."""
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        return process.wait(_PATIENCE * 2) == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def undo_loop(path: str) -> str:
+    """Detach every loop device over the file ``path``; one in use goes when its last user does."""
+    for backing in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+        try:
+            file = backing.read_text(errors="surrogateescape").rstrip("\n")
+            if file.removesuffix(" (deleted)") != path:
+                continue
+            fd = os.open(f"/dev/{backing.parent.parent.name}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.ioctl(fd, _LOOP_CLR_FD)
+        except OSError as error:
+            return f"loop device of {path} stays: {error.strerror}"
+        finally:
+            os.close(fd)
+    return ""
+
+
+def undo_part(device: str, number: str) -> str:
+    """Take partition ``number`` of ``device`` out of the kernel's table (the disk is not written)."""
+    disk = Path(device).name
+    separator = "p" if disk[-1].isdigit() else ""
+    node = Path("/sys/class/block") / f"{disk}{separator}{number}"
+    deadline = time.monotonic() + _PATIENCE
+    while node.exists():
+        done = subprocess.run(["delpart", device, number], stdin=subprocess.DEVNULL, check=False)
+        if done.returncode != 0 and time.monotonic() >= deadline:
+            return f"partition {number} of {device} stays"
+        time.sleep(0.02)
+    return ""
+
+
+def undo_dir(path: str) -> str:
+    """Remove a directory of ours, unless something is still mounted inside."""
+    if any(p == path or p.startswith(path + "/") for p in mount_points()):
+        return f"directory {path} stays: something is mounted in it"
+    shutil.rmtree(path, ignore_errors=True)
+    return f"directory {path} stays" if Path(path).exists() else ""
+
+
+UNDO: dict[str, Callable[..., str]] = {
+    "cgroup": undo_cgroup,  # PATH
+    "mount": undo_mount,  # PATH
+    "loop": undo_loop,  # FILE
+    "part": undo_part,  # DEVICE NUMBER
+    "dir": undo_dir,  # PATH
+}
+"""Kind of resource to what undoes it, given the words it was registered with."""
+
+
+# ---------------------------------------------------------------- the process
+
+
+def sweep(resources: list[tuple[str, ...]]) -> list[str]:
+    """Undo everything: processes first, the rest newest first. Returns what stayed, in words."""
+    cgroups = [r for r in resources if r[0] == "cgroup"]
+    others = [r for r in resources if r[0] != "cgroup"]
+    stayed = []
+    for kind, *args in [*reversed(cgroups), *reversed(others)]:
+        try:
+            stayed.append(UNDO[kind](*args))
+        except Exception as error:  # the next resource has to be undone whatever this one does
+            stayed.append(f"{kind} {' '.join(args)} stays: {error}")
+    return [words for words in stayed if words]
+
+
+def read_resources(stream: int) -> list[tuple[str, ...]]:
+    """What is still registered when the other end of ``stream`` closes, oldest first."""
+    resources: list[tuple[str, ...]] = []
+    with os.fdopen(stream, "rb") as lines:
+        for line in lines:
+            sign, *words = json.loads(line)
+            resource = tuple(words)
+            if sign == "+":
+                resources.append(resource)
+            elif resource in resources:
+                resources.remove(resource)
+    return resources
+
+
+def _main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    stayed = sweep(read_resources(0))
+    for words in stayed:
+        _complain(f"inject: janitor: {words}")
+    return 1 if stayed else 0
+
+
+def _complain(line: str) -> None:
+    """To the kernel log, the one place where somebody looks when the tool itself is dead."""
+    try:
+        fd = os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, line.encode("utf-8", "replace")[:_LOG_LINE])
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

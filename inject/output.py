@@ -1,0 +1,93 @@
+"""What a command printed: its beginning and its end, within a bound, and how much lies between."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import selectors
+import time
+from typing import Callable, Optional
+
+DEFAULT_LIMIT = 256 << 10
+"""Bytes of output that are kept of one command."""
+
+_CHUNK = 64 << 10
+
+
+class Output:
+    """Collects bytes and keeps the first and the last half of ``limit``; the rest is counted, not kept.
+
+    ``on_text`` is called with every piece as it arrives (decoded, nothing left out).
+    """
+
+    def __init__(self, limit: int = DEFAULT_LIMIT, on_text: Optional[Callable[[str], None]] = None) -> None:
+        if limit < 2:
+            raise ValueError("an output limit has to leave room for a head and a tail")
+        self._head_limit = limit // 2
+        self._tail_limit = limit - self._head_limit
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._on_text = on_text
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.dropped = 0
+        """Bytes left out between head and tail."""
+
+    def feed(self, data: bytes) -> None:
+        """Add ``data`` at the end."""
+        if self._on_text is not None:
+            text = self._decoder.decode(data)
+            if text:
+                self._on_text(text)
+        room = self._head_limit - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:]
+        excess = len(self._tail) - self._tail_limit
+        if excess > 0:
+            del self._tail[:excess]
+            self.dropped += excess
+
+    def text(self) -> str:
+        """Head and tail as text; where something is missing a line says how much."""
+        if not self.dropped:
+            return (self._head + self._tail).decode("utf-8", "replace")
+        head = self._head.decode("utf-8", "replace").rstrip("\n")
+        tail = self._tail.decode("utf-8", "replace").lstrip("\n")
+        return f"{head}\n[... {self.dropped} bytes left out ...]\n{tail}"
+
+
+def wait_collecting(pidfd: int, pipe: int, output: Output, deadline: float) -> bool:
+    """Read ``pipe`` into ``output`` until the process behind ``pidfd`` ends.
+
+    ``pipe`` has to be non-blocking. Returns False if ``deadline`` (seconds of
+    time.monotonic) came first. A pipe that others still hold open keeps nobody
+    waiting, and a pipe closed early does not end the wait.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(pidfd, selectors.EVENT_READ)
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            ready = {key.fd for key, _ in selector.select(left)}
+            if pipe in ready and not _read_once(pipe, output):
+                selector.unregister(pipe)
+            if pidfd in ready:
+                return True
+
+
+def drain(pipe: int, output: Output, limit: int = 16 << 20) -> None:
+    """Read what lies in the non-blocking ``pipe`` now, at most ``limit`` bytes; never waits."""
+    for _ in range(max(1, limit // _CHUNK)):
+        if not _read_once(pipe, output):
+            return
+
+
+def _read_once(pipe: int, output: Output) -> bool:
+    """One read; False at the end of the pipe, or when there is nothing to read now."""
+    try:
+        data = os.read(pipe, _CHUNK)
+    except BlockingIOError:
+        return False
+    output.feed(data)
+    return bool(data)

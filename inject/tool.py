@@ -1,0 +1,134 @@
+"""Run a system tool (mkfs, mount, fsck) to its end, within a bound, with nothing to read from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from inject.cgroup import Cgroup
+from inject.errors import CannotRun, InjectError
+from inject.output import Output, drain, wait_collecting
+
+_GRACE = 5.0
+"""Seconds that a killed tool gets to be gone."""
+
+_ENTER = 'echo 0 >"$0"/cgroup.procs && exec "$@"'
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A tool that ran. ``code`` is its exit code, negative for the signal that ended it."""
+
+    argv: tuple[str, ...]
+    code: int
+    output: str
+    timed_out: bool = False
+    stuck: bool = False
+    """Killed, and still there: it hangs in the kernel."""
+
+    @property
+    def command(self) -> str:
+        """As one would type it."""
+        return shlex.join(self.argv)
+
+    @property
+    def last_line(self) -> str:
+        """The last line with something on it, or "no output"."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return lines[-1] if lines else "no output"
+
+    def how(self) -> str:
+        """How it ended, in words."""
+        if self.stuck:
+            return "hangs in the kernel and cannot be killed"
+        if self.timed_out:
+            return "did not end in time and was killed"
+        if self.code < 0:
+            return f"was killed by {signal_name(-self.code)}"
+        return f"exited with {self.code}"
+
+    def failure(self) -> InjectError:
+        """The error that says that this was to succeed."""
+        return InjectError(f"`{self.command}` {self.how()}: {self.last_line}")
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9; ``signal 77`` where there is no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def run_tool(argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = None) -> Completed:
+    """Run ``argv`` for at most ``timeout`` seconds; whatever its exit code, say how it ended.
+
+    It starts inside ``cgroup``, so that the janitor finds it should we be killed.
+    Raises CannotRun when the program is not installed.
+    """
+    if shutil.which(argv[0]) is None:
+        raise CannotRun(f"{argv[0]} is not installed")
+    deadline = time.monotonic() + timeout
+    output = Output()
+    with _started(argv, cgroup) as process, _pidfd(process.pid) as pidfd:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        os.set_blocking(pipe, False)
+        ended = timed_out = False
+        try:
+            ended = wait_collecting(pidfd, pipe, output, deadline)
+            timed_out = not ended
+        finally:
+            if not ended:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                ended = wait_collecting(pidfd, pipe, output, time.monotonic() + _GRACE)
+        drain(pipe, output)
+        code = process.wait() if ended else -signal.SIGKILL
+    return Completed(tuple(argv), code, output.text(), timed_out, stuck=not ended)
+
+
+def check_tool(argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = None) -> str:
+    """As run_tool, but anything except exit code 0 raises InjectError; returns the output."""
+    done = run_tool(argv, timeout=timeout, cgroup=cgroup)
+    if done.code != 0 or done.timed_out:
+        raise done.failure()
+    return done.output
+
+
+@contextlib.contextmanager
+def _started(argv: Sequence[str], cgroup: Optional[Cgroup]) -> Iterator[subprocess.Popen[bytes]]:
+    """The running tool; unlike Popen's own context manager, leaving never waits for it."""
+    inside = [] if cgroup is None else ["/bin/sh", "-c", _ENTER, str(cgroup.path)]
+    process = subprocess.Popen(
+        [*inside, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdout is not None
+        process.stdout.close()
+        if process.poll() is None:
+            process.returncode = -signal.SIGKILL  # nobody waits for a task that hangs in the kernel
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
