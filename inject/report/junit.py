@@ -1,0 +1,68 @@
+"""JUnit XML for CI systems, through the junitparser library (imported only here, and only when asked for)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Union
+
+from inject.errors import CannotRun, InjectError
+from inject.model import Status, Verdict
+
+if TYPE_CHECKING:
+    import junitparser
+
+# XML 1.0 has no way to write these, not even escaped (https://www.w3.org/TR/xml/#charsets).
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write(path: Union[str, os.PathLike[str]], verdicts: Sequence[Verdict], suite: str = "inject") -> None:
+    """Write ``verdicts`` as one suite to ``path``.
+
+    A scenario is a test case; its folder is the class name. Raises CannotRun
+    without junitparser, InjectError when the file cannot be written.
+    """
+    try:
+        import junitparser as library
+    except ImportError as error:
+        raise CannotRun("junitparser is not installed", "apt install python3-junitparser") from error
+    tests = library.TestSuite(suite)
+    tests.add_testcases([_case(verdict) for verdict in verdicts])
+    document = library.JUnitXml()
+    document.add_testsuite(tests)
+    try:
+        document.write(os.fspath(path), pretty=True)
+    except OSError as error:
+        raise InjectError(f"cannot write {os.fspath(path)}: {error.strerror}") from error
+
+
+def _case(verdict: Verdict) -> junitparser.TestCase:
+    import junitparser
+
+    folder, _, name = verdict.scenario.rpartition("/")
+    title = f"{name} #{verdict.trial}" if verdict.trial else name
+    case = junitparser.TestCase(clean(title), clean(folder.replace("/", ".") or "scenarios"), round(verdict.seconds, 3))
+    detail = clean(verdict.detail)
+    if verdict.status is Status.SKIP:
+        case.result = [junitparser.Skipped(detail)]
+        return case
+    body = "\n".join([verdict.detail, *verdict.log, *([f"reproduce: {verdict.reproduce}"] * bool(verdict.reproduce))])
+    result: Union[junitparser.Failure, junitparser.Error]
+    if verdict.status is Status.FAIL:
+        assert verdict.reason is not None
+        result = junitparser.Failure(detail, verdict.reason.value)
+    elif verdict.status is Status.ERROR:
+        result = junitparser.Error(detail, "error")
+    else:
+        if verdict.finding:
+            case.system_out = clean(f"known finding: {verdict.finding}")
+        return case
+    result.text = clean(body)
+    case.result = [result]
+    return case
+
+
+def clean(text: str) -> str:
+    """``text`` with every character that XML cannot carry written as ``\\xNN``."""
+    return _NOT_XML.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -1,0 +1,41 @@
+"""Colour for a terminal: plain functions over strings, and the one place that decides whether to use it."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Mapping
+from typing import Optional, TextIO
+
+from inject.model import Status, Verdict
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35"}
+
+_STATUS = {Status.PASS: "green", Status.FAIL: "red", Status.SKIP: "yellow", Status.ERROR: "magenta"}
+
+
+def wanted(stream: TextIO, environ: Optional[Mapping[str, str]] = None) -> bool:
+    """Whether ``stream`` is a terminal that shows colour, and nobody asked for none (no-color.org)."""
+    env = os.environ if environ is None else environ
+    return stream.isatty() and not env.get("NO_COLOR") and env.get("TERM", "") != "dumb"
+
+
+def paint(text: str, style: str, colour: bool) -> str:
+    """``text`` in ``style`` (a name of _CODES) if ``colour``, else as it is."""
+    return f"\033[{_CODES[style]}m{text}\033[0m" if colour and text else text
+
+
+def status_word(verdict: Verdict) -> str:
+    """What a table shows as status: ``finding`` for a known bug that showed as it had to."""
+    return "finding" if verdict.finding and verdict.status is Status.PASS else verdict.status.value
+
+
+def paint_status(verdict: Verdict, text: str, colour: bool) -> str:
+    """``text`` in the colour of the verdict's status."""
+    style = "yellow" if status_word(verdict) == "finding" else _STATUS[verdict.status]
+    return paint(text, style, colour)
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters made visible, so that output of a workload cannot drive a terminal."""
+    return "".join(c if c == "\t" or unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)

@@ -1,0 +1,122 @@
+"""The table at the end of a run, and under it what a reader needs of every verdict that is not a pass."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from inject.model import Counts, Status, Verdict
+from inject.report.paint import paint, paint_status, printable, status_word
+
+LOG_LINES = 40
+"""Lines of evidence shown for one verdict; the JSON lines have them all."""
+
+_LEAST_WIDTH = 60
+_HEADERS = ("scenario", "status", "reason", "inj/match/seen", "s")
+
+
+def render(verdicts: Sequence[Verdict], *, width: int, colour: bool) -> str:
+    """All of it as text, no line of ours wider than ``width`` (evidence and commands are never cut)."""
+    width = max(width, _LEAST_WIDTH)
+    parts = [_table(verdicts, width, colour)]
+    parts += [_explain(v, width, colour) for v in verdicts if v.status is not Status.PASS or v.finding]
+    parts.append(summary(verdicts))
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """One line: ``5 scenarios: 3 passed, 1 failed, 1 skipped``; what is zero is left out, passes never."""
+    words = [status_word(verdict) for verdict in verdicts]
+    counts = [
+        (words.count("pass"), "passed"),
+        (words.count("finding"), "known finding" if words.count("finding") == 1 else "known findings"),
+        (words.count("fail"), "failed"),
+        (words.count("skip"), "skipped"),
+        (words.count("error"), "errors" if words.count("error") != 1 else "error"),
+    ]
+    shown = ", ".join(f"{n} {what}" for n, what in counts if n or what == "passed")
+    noun = "scenario" if len({v.scenario for v in verdicts}) == len(verdicts) else "trial"
+    return f"{len(verdicts)} {noun}{'' if len(verdicts) == 1 else 's'}: {shown}"
+
+
+def _table(verdicts: Sequence[Verdict], width: int, colour: bool) -> str:
+    rows = [
+        [
+            _title(v),
+            paint_status(v, status_word(v), colour),
+            v.reason.value if v.reason else "",
+            _counts(v.counts),
+            f"{v.seconds:.1f}",
+        ]
+        for v in verdicts
+    ]
+    # The name is the one column that gives way; what the others need is known.
+    fixed = [max([len(head), *(len(row[i]) for row in _bare(verdicts))]) for i, head in enumerate(_HEADERS)][1:]
+    room = max(16, width - sum(fixed) - 2 * len(fixed))
+    for row in rows:
+        row[0] = _shorten(row[0], room)
+    align = ("left", "left", "left", "right", "right")
+    return tabulate(rows, headers=_HEADERS, tablefmt="simple", colalign=align, disable_numparse=True)
+
+
+def _bare(verdicts: Sequence[Verdict]) -> list[list[str]]:
+    """The cells without colour, for their widths; the name's is not needed."""
+    return [
+        ["", status_word(v), v.reason.value if v.reason else "", _counts(v.counts), f"{v.seconds:.1f}"]
+        for v in verdicts
+    ]
+
+
+def _title(verdict: Verdict) -> str:
+    name = printable(verdict.scenario)
+    return f"{name} #{verdict.trial}" if verdict.trial else name
+
+
+def _shorten(name: str, room: int) -> str:
+    """Keep the end of a name, where it differs from its neighbours."""
+    return name if len(name) <= room else "..." + name[len(name) - room + 3 :]
+
+
+def _counts(counts: Sequence[Counts]) -> str:
+    """``1/8/40`` for each fault; more than two faults are added up."""
+    if len(counts) > 2:
+        total = Counts(sum(c.seen for c in counts), sum(c.matched for c in counts), sum(c.injected for c in counts))
+        return f"{total.injected}/{total.matched}/{total.seen} ({len(counts)})"
+    return " ".join(f"{c.injected}/{c.matched}/{c.seen}" for c in counts)
+
+
+def _explain(verdict: Verdict, width: int, colour: bool) -> str:
+    """Heading, detail, evidence, and the command that shows it again."""
+    word = status_word(verdict)
+    reason = f" ({verdict.reason.value})" if verdict.reason else ""
+    lines = [paint_status(verdict, f"{word}{reason}", colour) + " " + paint(_title(verdict), "bold", colour)]
+    if verdict.finding:
+        lines += _wrapped(verdict.finding, width)
+    if verdict.detail:
+        lines += _wrapped(verdict.detail, width)
+    shown = verdict.log[:LOG_LINES]
+    lines += [paint("  | " + printable(line), "dim", colour) for line in shown]
+    if len(verdict.log) > len(shown):
+        lines.append(f"  | [... {len(verdict.log) - len(shown)} more lines; --json has them all ...]")
+    if verdict.unusable:
+        lines += _wrapped(f"This kernel must not run another trial: {verdict.unusable}", width)
+    if verdict.reproduce and verdict.status in (Status.FAIL, Status.ERROR):
+        lines.append(f"  reproduce: {verdict.reproduce}")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Indented by two and wrapped at words; a longer word (a path) stays whole."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        lines += textwrap.wrap(
+            printable(line),
+            width,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
