@@ -1,0 +1,140 @@
+"""The compiled program as data: kept between runs, bound to this run's maps when loaded.
+
+A kept file is rebuilt, never trusted, when it is damaged, stale, or writable by
+somebody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import struct
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+INSTRUCTION = struct.Struct("<BBhi")
+LOAD_64 = 0x18
+"""BPF_LD | BPF_DW | BPF_IMM: the two-slot load of a 64-bit constant (include/uapi/linux/bpf.h)."""
+PSEUDO_MAP_FD = 1
+SLOT_MARK = 0x510751075107
+"""Stands for the rule's number in override.bpf.c."""
+LARGEST = 4 << 20
+"""Bytes of a kept file that are read at most."""
+
+
+@dataclass(frozen=True)
+class Bytecode:
+    """Programs by name; their map loads carry an index into ``maps`` instead of a descriptor."""
+
+    programs: Mapping[str, bytes]
+    maps: tuple[str, ...]
+
+    def bind(self, program: str, descriptors: Mapping[str, int], slot: int) -> bytes:
+        """Instructions of ``program`` for the maps at ``descriptors`` and rule ``slot``.
+
+        Raises ValueError when a load names a map that is not there.
+        """
+        code = bytearray(self.programs[program])
+        for at, source, value in _constants(code):
+            if source == PSEUDO_MAP_FD:
+                if not 0 <= value < len(self.maps):
+                    raise ValueError(f"map {value} of {len(self.maps)}")
+                _put(code, at, descriptors[self.maps[value]])
+            elif value == SLOT_MARK:
+                _put(code, at, slot)
+        return bytes(code)
+
+
+def unbind(programs: Mapping[str, bytes], descriptors: Mapping[str, int]) -> Bytecode:
+    """Freshly compiled ``programs``, with the compiler's map descriptors made into indexes."""
+    names = tuple(descriptors)
+    index = {descriptor: position for position, descriptor in enumerate(descriptors.values())}
+    free: dict[str, bytes] = {}
+    for name, instructions in programs.items():
+        code = bytearray(instructions)
+        for at, source, value in _constants(code):
+            if source == PSEUDO_MAP_FD:
+                _put(code, at, index[value])
+        free[name] = bytes(code)
+    return Bytecode(free, names)
+
+
+def _constants(code: bytearray) -> Sequence[tuple[int, int, int]]:
+    """(offset, source register, value) of every 64-bit constant load."""
+    found = []
+    at = 0
+    while at + 16 <= len(code):
+        opcode, registers, _, low = INSTRUCTION.unpack_from(code, at)
+        if opcode == LOAD_64:
+            high = INSTRUCTION.unpack_from(code, at + 8)[3]
+            found.append((at, registers >> 4, (low & 0xFFFFFFFF) | (high & 0xFFFFFFFF) << 32))
+            at += 8
+        at += 8
+    return found
+
+
+def _put(code: bytearray, at: int, value: int) -> None:
+    struct.pack_into("<I", code, at + 4, value & 0xFFFFFFFF)
+    struct.pack_into("<I", code, at + 12, value >> 32)
+
+
+# ---------------------------------------------------------------- kept on disk
+
+
+def cache_key(source: str, *facts: str) -> str:
+    """What the bytecode depends on: program text, bcc's version, the kernel's build id."""
+    digest = hashlib.sha256(source.encode())
+    for fact in facts:
+        digest.update(b"\0" + fact.encode())
+    return digest.hexdigest()[:32]
+
+
+def load(directory: Path, key: str) -> Optional[Bytecode]:
+    """The kept bytecode, or None when there is none that can be trusted."""
+    try:
+        descriptor = os.open(directory / f"{key}.bpf", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not _private(status) or not _private(os.stat(directory)) or not stat.S_ISREG(status.st_mode):
+            return None
+        raw = file.read(LARGEST)
+    digest, _, body = raw.partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        return None
+    try:
+        data = json.loads(body)
+        programs = {name: base64.b64decode(code) for name, code in data["programs"].items()}
+        return Bytecode(programs, tuple(data["maps"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _private(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def keep(directory: Path, key: str, bytecode: Bytecode) -> None:
+    """Write it for the next run, atomically; a disk that refuses costs only the time saved."""
+    programs = {name: base64.b64encode(code).decode() for name, code in bytecode.programs.items()}
+    body = json.dumps({"programs": programs, "maps": bytecode.maps}).encode()
+    digest = hashlib.sha256(body).hexdigest().encode()
+    temporary = ""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=directory)
+        with open(descriptor, "wb") as file:
+            file.write(digest + b"\n" + body)
+        os.replace(temporary, directory / f"{key}.bpf")
+    except OSError:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)

@@ -1,0 +1,267 @@
+"""Facts about a running kernel, read from a root that tests can replace."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.model import ErrorType, FaultPoint
+
+DEBUGFS = "sys/kernel/debug"
+MOUNT_DEBUGFS = "mount -t debugfs none /sys/kernel/debug"
+SYMBOL_LIMIT = 64 << 20
+"""Bytes of /proc/kallsyms that are read at most; a big distribution kernel has about 15 MB."""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One line of /proc/kallsyms. ``kind`` is nm's letter; ``module`` "" for vmlinux."""
+
+    name: str
+    address: int
+    kind: str
+    module: str = ""
+
+
+class Kernel:
+    """The kernel whose /proc and /sys lie under ``root``.
+
+    Everything is read when first asked for and kept: one object is one moment of
+    one kernel. Nothing here writes.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def path(self, relative: str) -> Path:
+        """``relative`` below this kernel's root."""
+        return self.root / relative
+
+    def _text(self, relative: str) -> str:
+        try:
+            return self.path(relative).read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
+    @cached_property
+    def release(self) -> str:
+        """As ``uname -r`` says; "" where /proc is not mounted."""
+        return self._text("proc/sys/kernel/osrelease")
+
+    @cached_property
+    def build_id(self) -> str:
+        """The GNU build id of vmlinux in hex, from /sys/kernel/notes; "" if unreadable."""
+        try:
+            notes = self.path("sys/kernel/notes").read_bytes()
+        except OSError:
+            return ""
+        mark = notes.find(b"GNU\0")  # include/uapi/linux/elf.h: namesz, descsz, type, name, desc
+        if mark < 12:
+            return ""
+        size = int.from_bytes(notes[mark - 8 : mark - 4], "little")
+        return notes[mark + 4 : mark + 4 + size].hex()
+
+    # ------------------------------------------------------------ configuration
+
+    @cached_property
+    def config(self) -> dict[str, str]:
+        """CONFIG_* as the kernel was built, without those that are not set; {} if unknown."""
+        for text in self._config_texts():
+            found = dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
+            if found:
+                return found
+        return {}
+
+    def _config_texts(self) -> list[str]:
+        texts = []
+        packed = self.path("proc/config.gz")
+        try:
+            texts.append(gzip.decompress(packed.read_bytes()).decode(errors="replace"))
+        except (OSError, EOFError, gzip.BadGzipFile):
+            pass
+        texts.append(self._text(f"boot/config-{self.release}"))
+        texts.append(self._text(f"lib/modules/{self.release}/build/.config"))
+        return texts
+
+    def has_config(self, wanted: str) -> bool:
+        """Whether ``CONFIG_X`` (built in or module) or ``CONFIG_X=value`` holds."""
+        name, _, value = wanted.partition("=")
+        present = self.config.get(name)
+        return present is not None and (not value or present.strip('"') == value.strip('"'))
+
+    # ------------------------------------------------------------ symbols
+
+    @cached_property
+    def _kallsyms(self) -> bytes:
+        try:
+            with self.path("proc/kallsyms").open("rb") as file:
+                return file.read(SYMBOL_LIMIT)
+        except OSError:
+            return b""
+
+    def symbols(self, pattern: str) -> list[Symbol]:
+        """Text symbols whose whole name matches the regular expression ``pattern``."""
+        line = re.compile(rb"^([0-9a-f]+) ([tTwW]) (" + pattern.encode() + rb")(?:\t\[(\S+)\])?$", re.MULTILINE)
+        return [
+            Symbol(name.decode(), int(address, 16), kind.decode(), (module or b"").decode())
+            for address, kind, name, module in line.findall(self._kallsyms)
+        ]
+
+    def symbol(self, name: str) -> list[Symbol]:
+        """All text symbols called exactly ``name``; several when static functions share it."""
+        found = (self._line(at) for at in self._find(b" %s" % name.encode()))
+        return [symbol for symbol in found if symbol is not None and symbol.name == name]
+
+    def _find(self, needle: bytes) -> Iterator[int]:
+        """Where ``needle`` occurs in kallsyms: a plain search costs a hundredth of a regular expression."""
+        at = self._kallsyms.find(needle)
+        while at >= 0:
+            yield at
+            at = self._kallsyms.find(needle, at + 1)
+
+    def _line(self, at: int) -> Optional[Symbol]:
+        """The text symbol on the line around offset ``at``, None for data symbols."""
+        start = self._kallsyms.rfind(b"\n", 0, at) + 1
+        end = self._kallsyms.find(b"\n", at + 1)
+        words = self._kallsyms[start : end if end >= 0 else None].decode().split()
+        if len(words) < 3 or words[1] not in "tTwW":
+            return None
+        return Symbol(words[2], int(words[0], 16), words[1], words[3].strip("[]") if len(words) > 3 else "")
+
+    def names_at(self, address: int) -> tuple[str, ...]:
+        """Every text symbol at ``address``: folded functions share one."""
+        if not address:
+            return ()
+        found = (self._line(at + 1) for at in self._find(b"%016x " % address))
+        return tuple(sorted({symbol.name for symbol in found if symbol is not None}))
+
+    @cached_property
+    def text_symbols(self) -> list[Symbol]:
+        """Every text symbol, by address."""
+        return sorted(self.symbols(r"\S+"), key=lambda symbol: symbol.address)
+
+    @cached_property
+    def kprobe_blacklist(self) -> frozenset[str]:
+        """Functions that refuse probes, from debugfs kprobes/blacklist."""
+        return frozenset(re.findall(r"\t(\S+)", self._text(f"{DEBUGFS}/kprobes/blacklist")))
+
+    @cached_property
+    def traceable(self) -> frozenset[str]:
+        """Functions built with ftrace, from tracefs; empty where that cannot be read."""
+        for tracefs in ("sys/kernel/tracing", f"{DEBUGFS}/tracing"):
+            lines = self._text(f"{tracefs}/available_filter_functions")
+            if lines:
+                return frozenset(line.split(None, 1)[0] for line in lines.splitlines())
+        return frozenset()
+
+    # ------------------------------------------------------------ fault points
+
+    @cached_property
+    def fault_points(self) -> tuple[FaultPoint, ...]:
+        """The error-injection list by name (lib/error-inject.c, ei_seq_show: name, tab, type).
+
+        Raises CannotRun, with the fix, when the list cannot be read.
+        """
+        where = self.path(f"{DEBUGFS}/error_injection/list")
+        try:
+            text = where.read_text()
+        except FileNotFoundError:
+            raise self._no_list() from None
+        except PermissionError:
+            raise CannotRun("the list of injectable functions is readable by root only", "run with sudo") from None
+        except OSError as error:
+            raise CannotRun(f"cannot read {where}: {error.strerror}", MOUNT_DEBUGFS) from None
+        points = []
+        for line in text.splitlines():
+            match = re.fullmatch(r"(\S+)(?: \[(\S+)\])?\t(\w+)", line)
+            if match and match[3] in ErrorType.__members__:
+                points.append(FaultPoint(match[1], ErrorType[match[3]], match[2] or ""))
+        return tuple(sorted(points, key=lambda point: (point.function, point.module)))
+
+    def _no_list(self) -> CannotRun:
+        if self.config and not self.has_config("CONFIG_FUNCTION_ERROR_INJECTION"):
+            return CannotRun(
+                "this kernel was built without CONFIG_FUNCTION_ERROR_INJECTION",
+                "build it with CONFIG_FUNCTION_ERROR_INJECTION=y and CONFIG_BPF_KPROBE_OVERRIDE=y, "
+                "or use `inject vm run`, whose kernel has both",
+            )
+        if not self.path(DEBUGFS).is_dir() or not any(self._entries(DEBUGFS)):
+            if os.geteuid() and self.path(DEBUGFS).is_dir():
+                return CannotRun("debugfs is readable by root only", "run with sudo")
+            return CannotRun("debugfs is not mounted", MOUNT_DEBUGFS)
+        return CannotRun(
+            "this kernel has no list of injectable functions", "it needs CONFIG_FUNCTION_ERROR_INJECTION=y"
+        )
+
+    def _entries(self, relative: str) -> list[str]:
+        try:
+            return [entry.name for entry in self.path(relative).iterdir()]
+        except OSError:
+            return []
+
+    def fault_point(self, function: str) -> FaultPoint:
+        """The injectable function called ``function``, by any of its names.
+
+        Raises InjectError saying why there is none: unknown, only clones exist,
+        ambiguous, not tagged.
+        """
+        named = [point for point in self.fault_points if point.function == function]
+        symbols = self.symbol(function)
+        addresses = {symbol.address for symbol in symbols}
+        if named and len(addresses) <= 1:
+            address = addresses.pop() if addresses else 0
+            return self._complete(named[0], function, address)
+        if len(addresses) > 1:
+            raise InjectError(
+                f"{len(addresses)} functions are called {function}",
+                "an ambiguous name cannot be probed: tag a uniquely named function instead",
+            )
+        if not addresses or addresses == {0}:
+            raise InjectError(f"{function} is not in this kernel", self._suggestion(function))
+        address = addresses.pop()
+        for name in self.names_at(address):
+            for point in self.fault_points:
+                if point.function == name:
+                    return self._complete(point, function, address)
+        raise InjectError(
+            f"{function} is not tagged for error injection",
+            f"add ALLOW_ERROR_INJECTION({function}, ERRNO) after its body and rebuild the kernel, "
+            "or choose one of `inject list`",
+        )
+
+    def _complete(self, point: FaultPoint, function: str, address: int) -> FaultPoint:
+        names = self.names_at(address) or (function,)
+        return FaultPoint(function, point.error_type, point.module, address, names)
+
+    def _suggestion(self, function: str) -> str:
+        clones = self.symbols(re.escape(function) + r"\.(?:constprop|isra|part|cold)\S*")
+        if [clone for clone in clones if ".cold" not in clone.name]:
+            return (
+                f"the compiler kept only the clone {clones[0].name}, which callers use instead: "
+                "mark the function noinline __noclone"
+            )
+        known = [point.function for point in self.fault_points]
+        close = get_close_matches(function, known, n=3, cutoff=0.7)
+        if close:
+            return f"did you mean {' or '.join(close)}?"
+        return "it may be inlined, in a module that is not loaded, or misspelt; see `inject list`"
+
+    # ------------------------------------------------------------ state
+
+    def loaded_modules(self) -> Sequence[str]:
+        """Names of the loaded modules."""
+        return [line.split()[0] for line in self._text("proc/modules").splitlines()]
+
+    @cached_property
+    def lockdown(self) -> str:
+        """``none``, ``integrity`` or ``confidentiality``; "" where the LSM is absent."""
+        match = re.search(r"\[(\w+)\]", self._text("sys/kernel/security/lockdown"))
+        return match[1] if match else ""

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The one BPF program. Everything that a scenario can say reaches it as data, so
+ * it is compiled once per kernel and its bytecode is loaded once per probe with
+ * nothing changed but SLOT, the number of the rule that the probe serves.
+ *
+ * The layout of `struct rule` and `struct control` is written by inject/plan.py and
+ * that of `struct event` read by inject/probe.py; both check the sizes.
+ */
+#include <uapi/linux/ptrace.h>
+
+#define SLOTS		1024	/* probes of one run */
+#define GLOBS		64	/* glob patterns of one run */
+#define TESTS		6	/* argument comparisons of one rule */
+#define LOADS		5	/* pointers followed by one comparison */
+#define FRAMES		32	/* call path kept and searched */
+#define TEXT		96	/* bytes of a string that a glob sees */
+#define SLOT_MARK	0x510751075107	/* replaced at load time */
+
+enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB };
+
+struct test {
+	u8 op;
+	u8 arg;			/* parameter number */
+	u8 loads;		/* how many of offset[] are used */
+	u8 last;		/* bytes that the last load reads */
+	u8 is_signed;
+	u8 left, right;		/* shifts that cut the value out of 64 bits */
+	u8 spares;		/* a known contract: counts as spared when it fails */
+	u32 glob;
+	u32 offset[LOADS];
+	u64 mask;
+	u64 value;
+};
+
+struct rule {
+	u64 value;		/* what the function returns instead */
+	u32 any;		/* any task, not only the workload */
+	u32 tests;
+	u32 comm;		/* glob for current->comm, plus one; 0: none */
+	u32 path;		/* entries of the call path to be found; 0: none */
+	u64 forbidden;		/* call-path classes that must not occur */
+	u64 after;
+	u64 nth;
+	u64 every;
+	u64 times;
+	u64 chance;		/* of 2^64; 0: always */
+	u64 seed;
+	struct test test[TESTS];
+};
+
+struct control {
+	u64 cgroup;		/* id of the workload's cgroup ... */
+	u64 deadline;		/* CLOCK_MONOTONIC, ns */
+	u64 budget;		/* injections of this arming, over all rules */
+	u32 level;		/* ... and its depth, the root being 0 */
+	u32 tool;		/* process that is never failed */
+	u32 any;		/* some rule wants tasks outside the workload */
+	u32 armed;		/* last, because an update copies upwards */
+};
+
+struct tally {
+	u64 seen;		/* calls in scope */
+	u64 spared;		/* left alone by a known contract */
+	u64 matched;		/* calls that every predicate took */
+	u64 tickets;		/* drawn against `times`; may overshoot */
+	u64 injected;
+	u64 lost;		/* injected, but no room for the event */
+};
+
+struct event {
+	u64 time;
+	u64 ordinal;		/* which match of its rule, from 1 */
+	u32 slot;
+	u32 pid;
+	u32 tid;
+	s32 frames;		/* bytes used in frame[], or a negative error */
+	char comm[16];
+	u64 frame[FRAMES];
+};
+
+struct place {			/* key of the call-path trie */
+	u32 prefix;
+	u32 slot;
+	u64 address;		/* big endian: the trie matches from the front */
+};
+
+struct result {			/* a system call's number and the errno it gave */
+	u32 call;
+	u32 error;
+};
+
+struct alphabet {		/* one glob: which tokens take which character */
+	u64 takes[256];
+	u64 stays;		/* states that a `*` keeps */
+	u64 accept;
+};
+
+BPF_ARRAY(control_map, struct control, 1);
+BPF_ARRAY(spent, u64, 1);
+BPF_ARRAY(rules, struct rule, SLOTS);
+BPF_ARRAY(tallies, struct tally, SLOTS);
+BPF_ARRAY(globs, struct alphabet, GLOBS);
+BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct result, u64, results, 4096, 0);
+BPF_RINGBUF_OUTPUT(events, 1024);
+
+/* clang's default BPF cpu has no atomic that returns the old value, the kernel has. */
+static __always_inline u64 fetch_add(u64 *counter, u64 amount)
+{
+	register u64 *address asm("r1") = counter;
+	register u64 old asm("r2") = amount;
+
+	asm volatile(".8byte 0x00000001000021db" /* r2 = atomic_fetch_add(r1 + 0, r2) */
+		     : "+r"(old) : "r"(address) : "memory");
+	return old;
+}
+
+/* splitmix64's finaliser: the same seed decides the same for the same ordinal */
+static __always_inline u64 scatter(u64 x)
+{
+	x += 0x9e3779b97f4a7c15ULL;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+/*
+ * Bit i of `state` says that the first i tokens are matched. No branch depends on
+ * the pattern, so the verifier walks the loop once per character and no more.
+ */
+static __always_inline int glob_takes(u32 index, const char *text, u32 size)
+{
+	struct alphabet *glob = globs.lookup(&index);
+	u64 state = 1;
+
+	if (!glob)
+		return 0;
+	for (u32 i = 0; i < size; i++) {
+		u8 c = text[i];
+
+		if (!c)
+			break;
+		state = ((state & glob->takes[c]) << 1) | (state & glob->stays);
+	}
+	return (state & glob->accept) != 0;
+}
+
+static __always_inline u64 argument(void *ctx, int trampoline, u32 number)
+{
+	u64 value = 0;
+
+	if (trampoline) {
+		bpf_get_func_arg(ctx, number, &value);
+		return value;
+	}
+	struct pt_regs *regs = ctx;
+
+	switch (number) {
+	case 0: return PT_REGS_PARM1(regs);
+	case 1: return PT_REGS_PARM2(regs);
+	case 2: return PT_REGS_PARM3(regs);
+	case 3: return PT_REGS_PARM4(regs);
+	case 4: return PT_REGS_PARM5(regs);
+	case 5: return PT_REGS_PARM6(regs);
+	}
+	return 0;
+}
+
+static __always_inline int text_holds(struct test *test, u64 address)
+{
+	char text[TEXT] = {};
+
+	if (bpf_probe_read_kernel_str(text, sizeof(text), (void *)address) < 0)
+		return 0;
+	return glob_takes(test->glob, text, sizeof(text));
+}
+
+static __always_inline int holds(void *ctx, int trampoline, struct test *test)
+{
+	u64 value = argument(ctx, trampoline, test->arg);
+
+	for (u32 i = 0; i < LOADS; i++) {
+		u64 from = value + test->offset[i];
+		u8 size = 8;
+
+		if (i >= test->loads)
+			break;
+		if (i + 1 == test->loads)
+			size = test->last;
+		if (size > 8)
+			return 0;
+		value = 0;
+		if (bpf_probe_read_kernel(&value, size, (void *)from))
+			return 0;
+	}
+	if (test->op == OP_GLOB)
+		return text_holds(test, value);
+	value <<= test->left & 63;
+	if (test->is_signed)
+		value = (s64)value >> (test->right & 63);
+	else
+		value >>= test->right & 63;
+	value &= test->mask;
+	switch (test->op) {
+	case OP_IS:
+		return value == test->value;
+	case OP_NOT:
+		return value != test->value;
+	case OP_ABOVE:
+		return test->is_signed ? (s64)value > (s64)test->value : value > test->value;
+	case OP_BELOW:
+		return test->is_signed ? (s64)value < (s64)test->value : value < test->value;
+	}
+	return 0;
+}
+
+/* Ordered, innermost first, gaps allowed: the same bit walk as for globs. */
+static __always_inline int path_holds(void *ctx, u32 slot, struct rule *rule)
+{
+	u64 frame[FRAMES] = {};
+	struct place place = { .prefix = 96, .slot = slot };
+	u64 state = 1;
+
+	if (bpf_get_stack(ctx, frame, sizeof(frame), 0) < 0)
+		return 0;
+	for (u32 i = 1; i < FRAMES; i++) {
+		if (!frame[i])
+			break;
+		place.address = bpf_cpu_to_be64(frame[i] - 1);
+		u64 *classes = paths.lookup(&place);
+
+		if (!classes)
+			continue;
+		if (*classes & rule->forbidden)
+			return 0;
+		state |= (state & *classes) << 1;
+	}
+	return (state >> (rule->path & 63)) & 1;
+}
+
+static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
+					   struct rule *rule, struct tally *tally)
+{
+	for (u32 i = 0; i < TESTS; i++) {
+		if (i >= rule->tests)
+			break;
+		if (!holds(ctx, trampoline, &rule->test[i])) {
+			if (rule->test[i].spares)
+				__sync_fetch_and_add(&tally->spared, 1);
+			return 0;
+		}
+	}
+	if (rule->comm) {
+		char comm[16];
+
+		bpf_get_current_comm(comm, sizeof(comm));
+		if (!glob_takes(rule->comm - 1, comm, sizeof(comm)))
+			return 0;
+	}
+	return !(rule->path || rule->forbidden) || path_holds(ctx, slot, rule);
+}
+
+/* after -> nth, every or probability -> times -> deadline and budget */
+static __always_inline int fires(struct rule *rule, struct tally *tally, struct control *control, u64 ordinal)
+{
+	u64 number = ordinal - rule->after;
+	u32 zero = 0;
+
+	if (ordinal <= rule->after)
+		return 0;
+	if (rule->nth && number != rule->nth)
+		return 0;
+	if (rule->every && number % rule->every)
+		return 0;
+	if (rule->chance && scatter(rule->seed ^ scatter(ordinal)) >= rule->chance)
+		return 0;
+	if (bpf_ktime_get_ns() >= control->deadline)
+		return 0;
+	if (rule->times && fetch_add(&tally->tickets, 1) >= rule->times)
+		return 0;
+	u64 *used = spent.lookup(&zero);
+
+	return used && (!control->budget || fetch_add(used, 1) < control->budget);
+}
+
+static __always_inline void tell(void *ctx, u32 slot, u64 ordinal, struct tally *tally)
+{
+	struct event *event = events.ringbuf_reserve(sizeof(struct event));
+	u64 id = bpf_get_current_pid_tgid();
+
+	if (!event) {
+		__sync_fetch_and_add(&tally->lost, 1);
+		return;
+	}
+	event->time = bpf_ktime_get_ns();
+	event->ordinal = ordinal;
+	event->slot = slot;
+	event->pid = id >> 32;
+	event->tid = id;
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	event->frames = bpf_get_stack(ctx, event->frame, sizeof(event->frame), 0);
+	events.ringbuf_submit(event, 0);
+}
+
+static __always_inline struct rule *decide(void *ctx, int trampoline)
+{
+	u32 zero = 0;
+	u64 mark;
+	struct control *control = control_map.lookup(&zero);
+
+	if (!control || !control->armed)
+		return 0;
+	int ours = bpf_get_current_ancestor_cgroup_id(control->level) == control->cgroup;
+
+	if (!ours && !control->any)
+		return 0;
+	asm volatile("%0 = 0x510751075107 ll" : "=r"(mark));
+	u32 slot = mark;
+	struct rule *rule = rules.lookup(&slot);
+	struct tally *tally = tallies.lookup(&slot);
+
+	if (!rule || !tally)
+		return 0;
+	if (!ours) {
+		u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+		if (!rule->any || pid == control->tool || pid == 1)
+			return 0;
+	}
+	__sync_fetch_and_add(&tally->seen, 1);
+	if (!predicates_hold(ctx, trampoline, slot, rule, tally))
+		return 0;
+	u64 ordinal = fetch_add(&tally->matched, 1) + 1;
+
+	if (!fires(rule, tally, control, ordinal))
+		return 0;
+	__sync_fetch_and_add(&tally->injected, 1);
+	tell(ctx, slot, ordinal, tally);
+	return rule;
+}
+
+int on_kprobe(struct pt_regs *ctx)
+{
+	struct rule *rule = decide(ctx, 0);
+
+	if (rule)
+		bpf_override_return(ctx, rule->value);
+	return 0;
+}
+
+/* What user space saw: every failed system call of the workload while armed. */
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct control *control = control_map.lookup(&zero);
+	s64 returned = ctx->args[1];
+
+	if (!control || !control->armed || returned >= 0 || returned < -4095)
+		return 0;
+	if (bpf_get_current_ancestor_cgroup_id(control->level) != control->cgroup)
+		return 0;
+	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	struct result result = { .error = -returned };
+	u64 call = 0, one = 1;
+
+	bpf_probe_read_kernel(&call, sizeof(call), &regs->orig_ax);
+	result.call = call;
+	u64 *count = results.lookup(&result);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	else if (results.update(&result, &one, BPF_NOEXIST)) {
+		count = results.lookup(&result);
+		if (count)
+			__sync_fetch_and_add(count, 1);
+	}
+	return 0;
+}

@@ -1,0 +1,477 @@
+"""A scenario's faults against a kernel's facts: rules as bytes, or reasons why not. Pure.
+
+The layouts are those of ``struct rule``, ``struct test`` and ``struct control`` in
+override.bpf.c.
+"""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import fnmatch
+import hashlib
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from inject.btf import Access, Btf
+from inject.contracts import contracts_of
+from inject.errors import InjectError, ScenarioError
+from inject.glob import compile_glob
+from inject.kernel import Kernel, Symbol
+from inject.model import ArgTest, Contract, ErrorType, Fault, FaultPoint, Op, Scenario, Scope, Symbolic
+
+MOST_TESTS = 6
+MOST_LOADS = 5
+MOST_PATH = 32
+MOST_GLOBS = 64
+MOST_PREFIXES = 65536
+MOST_SLOTS = 1024
+MAX_ERRNO = 4095
+"""include/linux/err.h"""
+U64 = (1 << 64) - 1
+
+TEST = struct.Struct("<8BI5IQQ")
+RULE = struct.Struct("<QIIIIQ6Q")
+CONTROL = struct.Struct("<QQQIIII")
+RULE_SIZE = RULE.size + MOST_TESTS * TEST.size
+OPS = {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}
+
+KNOWN_ENUMS = {"BCH_ERR_": "bch_errcode"}
+"""Where a prefix says which enum to look in, the walk over all types is spared."""
+
+DEVICE_PATHS = {
+    "struct bio *": "bi_bdev.bd_dev",
+    "struct block_device *": "bd_dev",
+    "struct super_block *": "s_dev",
+    "struct inode *": "i_sb.s_dev",
+    "struct dentry *": "d_sb.s_dev",
+    "struct address_space *": "host.i_sb.s_dev",
+    "struct file *": "f_inode.i_sb.s_dev",
+    "struct kiocb *": "ki_filp.f_inode.i_sb.s_dev",
+    "struct folio *": "mapping.host.i_sb.s_dev",
+    "struct bch_fs *": "vfs_sb.s_dev",
+    "struct bch_inode_info *": "v.i_sb.s_dev",
+}
+"""From a parameter's type to the device number (dev_t: major << 20 | minor) behind it."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """One resolved comparison."""
+
+    access: Access
+    op: Op
+    value: int = 0
+    mask: int = U64
+    pattern: str = ""
+    contract: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One fault as the BPF program gets it."""
+
+    point: FaultPoint
+    value: int
+    """The 64 bits that the function returns."""
+    returned: str
+    any_task: bool
+    tests: tuple[Test, ...]
+    comm: str
+    after: int
+    nth: int
+    every: int
+    times: int
+    chance: int
+    seed: int
+    path: tuple[str, ...] = ()
+    ranges: tuple[tuple[int, int, int], ...] = ()
+    """(first, past the last, class bit) of the functions on the call path."""
+    forbidden: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rules of one scenario, and what they share."""
+
+    rules: tuple[Rule, ...]
+    budget: int = 0
+
+    @property
+    def any_task(self) -> bool:
+        """Whether some rule takes tasks outside the workload."""
+        return any(rule.any_task for rule in self.rules)
+
+
+@dataclass(frozen=True)
+class Image:
+    """The bytes that go into the maps."""
+
+    rules: tuple[bytes, ...]
+    globs: tuple[bytes, ...]
+    prefixes: tuple[tuple[bytes, int], ...]
+
+
+class Types:
+    """BTF, opened when first needed: vmlinux and the modules that faults name."""
+
+    def __init__(self, kernel: Kernel, open_btf: Callable[..., Btf] = Btf) -> None:
+        self._kernel = kernel
+        self._open = open_btf
+        self._opened: dict[str, Btf] = {}
+        self._known: dict[str, int] = {}
+
+    def of(self, module: str = "") -> Btf:
+        """The BTF of ``module``, "" for vmlinux."""
+        if module not in self._opened:
+            base = self.of("") if module else None
+            self._opened[module] = self._open(self._kernel.root, module, base)
+        return self._opened[module]
+
+    def enumerator(self, name: str, module: str = "") -> int:
+        """The value of enumerator ``name``; raises InjectError when nobody has it."""
+        if name not in self._known:
+            self._known[name] = self._search(name, module)
+        return self._known[name]
+
+    def _search(self, name: str, module: str) -> int:
+        places = [module, ""] if module else [""]
+        for prefix, tag in KNOWN_ENUMS.items():
+            if name.startswith(prefix):
+                for place in places:
+                    found = self.of(place).enum(tag)
+                    if name in found:
+                        return found[name]
+        for place in places:
+            value = self.of(place).enumerator(name)
+            if value is not None:
+                return value
+        raise InjectError(f"{name} is no enumerator of this kernel", "it may be a macro, which BTF does not keep: write its number")
+
+
+# ---------------------------------------------------------------- return values
+
+
+def return_value(written: Union[str, int], types: Types, module: str = "") -> int:
+    """What ``return:`` says, as a signed number; raises InjectError for an unknown name."""
+    if isinstance(written, int):
+        return written
+    words = {"NULL": 0, "true": 1, "false": 0}
+    if written in words:
+        return words[written]
+    sign, name = (-1, written[1:]) if written.startswith("-") else (1, written)
+    number = getattr(errno, name, None)
+    if isinstance(number, int):
+        return sign * number
+    return sign * types.enumerator(name, module)
+
+
+def legal(value: int, error_type: ErrorType) -> bool:
+    """Whether a function tagged so may return it (kernel/fail_function.c, adjust_error_retval)."""
+    is_errno = -MAX_ERRNO <= value < 0
+    if error_type is ErrorType.ERRNO:
+        return is_errno
+    if error_type is ErrorType.ERRNO_NULL:
+        return is_errno or value == 0
+    if error_type is ErrorType.NULL:
+        return value == 0
+    return value == 1
+
+
+LEGAL_WORDS = {
+    ErrorType.ERRNO: "a negative errno such as -ENOMEM",
+    ErrorType.ERRNO_NULL: "a negative errno such as -ENOMEM, or NULL",
+    ErrorType.NULL: "NULL",
+    ErrorType.TRUE: "true",
+}
+
+
+# ---------------------------------------------------------------- rules
+
+
+class Planner:
+    """Resolves faults against one kernel.
+
+    ``devices`` maps ``$DEV`` and the like to the device numbers of the trial's own
+    devices, and ``$MNT`` to the mounted filesystem's.
+    """
+
+    def __init__(self, kernel: Kernel, types: Types, seed: int, devices: Optional[Mapping[str, Sequence[int]]] = None):
+        self.kernel = kernel
+        self.types = types
+        self.seed = seed
+        self.devices = devices or {}
+
+    def plan(self, scenario: Scenario) -> Plan:
+        """All faults of ``scenario``; raises ScenarioError at the first that cannot be."""
+        rules = []
+        for index, fault in enumerate(scenario.faults):
+            try:
+                rules.append(self.rule(fault, index))
+            except InjectError as error:
+                if fault.place is None or isinstance(error, ScenarioError):
+                    raise
+                place = fault.place
+                raise ScenarioError(
+                    error.message, file=place.file, line=place.line, column=place.column, hint=error.hint
+                ) from None
+        return Plan(tuple(rules))
+
+    def rule(self, fault: Fault, index: int) -> Rule:
+        """One fault as a rule; raises InjectError with what is wrong and what would be right."""
+        point = self.kernel.fault_point(fault.function)
+        value = return_value(fault.value, self.types, point.module)
+        if not legal(value, point.error_type):
+            raise InjectError(
+                f"{fault.function} is tagged {point.error_type.value} and must not return {fault.value}",
+                f"return {LEGAL_WORDS[point.error_type]}",
+            )
+        when = fault.when
+        tests = self._contract_tests(fault, point) + [self._test(test, point) for test in when.args]
+        if when.device:
+            tests.append(self._device_test(when.device, point))
+        if len(tests) > MOST_TESTS:
+            raise InjectError(f"{len(tests)} argument tests in one fault", f"at most {MOST_TESTS}, contracts included")
+        ranges, forbidden = self._ranges(when.stack)
+        return Rule(
+            point=point,
+            value=value & U64,
+            returned=str(fault.value),
+            any_task=fault.scope is Scope.ANY,
+            tests=tuple(tests),
+            comm=when.comm or "",
+            after=when.after,
+            nth=when.nth or 0,
+            every=when.every or 0,
+            times=when.times if when.times is not None else (1 if when.nth else 0),
+            chance=min(U64, int(when.probability * (1 << 64))) if when.probability else 0,
+            seed=rule_seed(self.seed, index),
+            path=tuple(name for name in when.stack if not name.startswith("!")),
+            ranges=ranges,
+            forbidden=forbidden,
+        )
+
+    def _number(self, symbol: Symbolic, access: Access, module: str) -> int:
+        if isinstance(symbol, int):
+            return symbol
+        sign, name = (-1, symbol[1:]) if symbol.startswith("-") else (1, symbol)
+        if access.enum_id:
+            own = self.types.of(module).enum(access.enum_id)
+            if name in own:
+                return sign * own[name]
+        if name in ("NULL", "true", "false"):
+            return int(name == "true")
+        return sign * self.types.enumerator(name, module)
+
+    def _access(self, point: FaultPoint, path: str) -> tuple[Access, str]:
+        """The access by whichever of the folded names BTF knows, and the module it was found in."""
+        btf = self.types.of(point.module)
+        for name in (point.function, *point.names):
+            if btf.prototype(name):
+                return btf.access(name, path), point.module
+        return btf.access(point.function, path), point.module
+
+    def _test(self, test: ArgTest, point: FaultPoint) -> Test:
+        access, module = self._access(point, test.path)
+        if len(access.offsets) > MOST_LOADS:
+            raise InjectError(f"{test.path} follows {len(access.offsets)} pointers", f"at most {MOST_LOADS}")
+        if test.op is Op.GLOB:
+            if not access.text:
+                raise InjectError(f"{test.path} is not a string", "glob needs a char pointer; use is, not, above or below")
+            return Test(access, Op.GLOB, pattern=str(test.value))
+        mask = U64 if test.mask is None else self._number(test.mask, access, module) & U64
+        value = self._number(test.value, access, module)
+        if not access.signed:
+            value &= (1 << access.bits) - 1
+        return Test(access, test.op, value & U64, mask)
+
+    def _contract_tests(self, fault: Fault, point: FaultPoint) -> list[Test]:
+        if fault.contract is Contract.IGNORE:
+            return []
+        tests = []
+        for contract in contracts_of(fault.function):
+            access, module = self._access(point, contract.parameter)
+            flag = self._number(contract.flag, access, module)
+            mask = 1 << flag if contract.is_bit else flag
+            tests.append(Test(access, Op.IS, 0, mask, contract=True))
+        return tests
+
+    def _device_test(self, device: str, point: FaultPoint) -> Test:
+        numbers = self.devices.get(device, ())
+        prototype = self.types.of(point.module).prototype(point.function)
+        for parameter in prototype.parameters if prototype else ():
+            steps = DEVICE_PATHS.get(parameter.spelling)
+            if steps is None:
+                continue
+            if not numbers:
+                raise InjectError(f"{device} is no device of this trial", "write $DEV, $DEV1 ... or $MNT, and a filesystem:")
+            access, _ = self._access(point, f"{parameter.name}.{steps}")
+            whole = "bio" in parameter.spelling or "block_device" in parameter.spelling
+            number = numbers[0] if whole else numbers[-1]
+            return Test(access, Op.IS, number, 0xFFFFFFFF)
+        raise InjectError(
+            f"no argument of {point.function} leads to a device",
+            "device: needs a bio, block_device, super_block, inode, mapping, folio or file among them",
+        )
+
+    # -------------------------------------------------------- call path
+
+    def _ranges(self, stack: Sequence[str]) -> tuple[tuple[tuple[int, int, int], ...], int]:
+        if len(stack) > MOST_PATH:
+            raise InjectError(f"a call path of {len(stack)} entries", f"at most {MOST_PATH}")
+        ranges: list[tuple[int, int, int]] = []
+        forbidden = 0
+        wanted = 0
+        for position, entry in enumerate(stack):
+            if entry.startswith("!"):
+                bit = 1 << (MOST_PATH + position)
+                forbidden |= bit
+            else:
+                bit = 1 << wanted
+                wanted += 1
+            ranges.extend((first, past, bit) for first, past in self._functions(entry.lstrip("!")))
+        return tuple(ranges), forbidden
+
+    def _functions(self, entry: str) -> list[tuple[int, int]]:
+        symbols = self.kernel.text_symbols
+        module = entry[len("module:") :] if entry.startswith("module:") else None
+        if module is not None:
+            chosen = [symbol for symbol in symbols if symbol.module == module] or builtin_symbols(symbols, module)
+        else:
+            chosen = [symbol for symbol in symbols if fnmatch.fnmatchcase(symbol.name, entry)]
+            chosen += [symbol for symbol in symbols if symbol.name.startswith(f"{entry}.")]
+        if not chosen:
+            raise InjectError(
+                f"nothing in this kernel is called {entry}", "it may be inlined into its callers: name one of those instead"
+            )
+        addresses = [symbol.address for symbol in symbols]
+        return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
+
+
+def builtin_symbols(symbols: Sequence[Symbol], module: str) -> list[Symbol]:
+    """Functions of a module that is built in, told by its prefix; [] where that is unknown.
+
+    kallsyms does not say which object a built-in function came from, so the naming
+    convention of the filesystems has to do.
+    """
+    prefixes = {"bcachefs": ("bch2_", "__bch2_"), "xfs": ("xfs_", "__xfs_"), "btrfs": ("btrfs_", "__btrfs_"), "ext4": ("ext4_", "__ext4_")}
+    wanted = prefixes.get(module, (f"{module}_", f"__{module}_"))
+    return [symbol for symbol in symbols if symbol.name.startswith(wanted)]
+
+
+def rule_seed(seed: int, index: int) -> int:
+    """The 64-bit seed of fault number ``index``, so that two faults draw differently."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest(), "little")
+
+
+def _end(addresses: Sequence[int], address: int) -> int:
+    after = bisect.bisect_right(addresses, address)
+    return addresses[after] if after < len(addresses) else address + 4096
+
+
+def merge(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Half-open ranges, sorted and joined where they touch."""
+    merged: list[tuple[int, int]] = []
+    for first, past in sorted(ranges):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(past, merged[-1][1]))
+        else:
+            merged.append((first, past))
+    return merged
+
+
+def prefixes(first: int, past: int) -> list[tuple[int, int]]:
+    """The half-open range as aligned blocks: (address, bits that are fixed)."""
+    blocks = []
+    while first < past:
+        size = first & -first or 1 << 63
+        while size > past - first:
+            size >>= 1
+        blocks.append((first, 64 - size.bit_length() + 1))
+        first += size
+    return blocks
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def control(cgroup: int, level: int, deadline: int, budget: int, tool: int, any_task: bool, armed: bool) -> bytes:
+    """``struct control``: ``deadline`` in nanoseconds of CLOCK_MONOTONIC."""
+    return CONTROL.pack(cgroup, deadline, budget, level, tool, any_task, armed)
+
+
+def render(plan: Plan) -> Image:
+    """The plan as map contents; raises InjectError when a bound of the program is passed."""
+    globs: dict[str, int] = {}
+    for rule in plan.rules:
+        for pattern in [test.pattern for test in rule.tests if test.op is Op.GLOB] + [rule.comm] * bool(rule.comm):
+            globs.setdefault(pattern, len(globs))
+    if len(globs) > MOST_GLOBS:
+        raise InjectError(f"{len(globs)} different glob patterns", f"at most {MOST_GLOBS} in one scenario")
+    if len(plan.rules) > MOST_SLOTS:
+        raise InjectError(f"{len(plan.rules)} faults", f"at most {MOST_SLOTS} in one scenario")
+    rules = tuple(_rule_bytes(rule, globs) for rule in plan.rules)
+    trie: list[tuple[bytes, int]] = []
+    for slot, rule in enumerate(plan.rules):
+        trie.extend(_trie(slot, rule.ranges))
+    if len(trie) > MOST_PREFIXES:
+        raise InjectError(f"the call paths cover {len(trie)} address blocks", f"at most {MOST_PREFIXES}: use narrower globs")
+    return Image(rules, tuple(compile_glob(pattern) for pattern in globs), tuple(trie))
+
+
+def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
+    head = RULE.pack(
+        rule.value,
+        rule.any_task,
+        len(rule.tests),
+        globs[rule.comm] + 1 if rule.comm else 0,
+        len(rule.path),
+        rule.forbidden,
+        rule.after,
+        rule.nth,
+        rule.every,
+        rule.times,
+        rule.chance,
+        rule.seed,
+    )
+    tests = b"".join(_test_bytes(test, globs) for test in rule.tests)
+    return (head + tests).ljust(RULE_SIZE, b"\0")
+
+
+def _test_bytes(test: Test, globs: Mapping[str, int]) -> bytes:
+    access = test.access
+    left = 64 - access.shift - access.bits
+    return TEST.pack(
+        OPS[test.op],
+        access.argument,
+        len(access.offsets),
+        access.size,
+        access.signed,
+        left,
+        64 - access.bits,
+        test.contract,
+        globs[test.pattern] if test.op is Op.GLOB else 0,
+        *access.offsets,
+        *[0] * (MOST_LOADS - len(access.offsets)),
+        test.mask,
+        test.value & test.mask if test.op in (Op.IS, Op.NOT) else test.value,
+    )
+
+
+def _trie(slot: int, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[bytes, int]]:
+    """Trie entries of one rule: elementary intervals, so that overlapping classes add up."""
+    edges = sorted({edge for first, past, _ in ranges for edge in (first, past)})
+    classes = [0] * len(edges)
+    for first, past, bit in ranges:
+        for i in range(bisect.bisect_left(edges, first), bisect.bisect_left(edges, past)):
+            classes[i] |= bit
+    entries = []
+    for i, mask in enumerate(classes):
+        if not mask:
+            continue
+        for address, fixed in prefixes(edges[i], edges[i + 1]):
+            key = struct.pack("<II", 32 + fixed, slot) + struct.pack(">Q", address)
+            entries.append((key, mask))
+    return entries

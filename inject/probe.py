@@ -1,0 +1,399 @@
+"""The fault engine: load once, attach disarmed, arm by one write, count, report.
+
+The only user of bcc, which is imported when an engine is made: most commands do
+without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno as errno_names
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from inject import bytecode
+from inject.errors import CannotRun, InjectError
+from inject.kernel import Kernel
+from inject.model import Counts, Injection
+from inject.plan import Image, Plan, Rule, control, render
+
+SOURCE = Path(__file__).with_name("override.bpf.c")
+KPROBE, RAW_TRACEPOINT = 2, 17
+"""enum bpf_prog_type, include/uapi/linux/bpf.h"""
+HASH, ARRAY, LPM_TRIE, RINGBUF = 1, 2, 11, 27
+"""enum bpf_map_type, include/uapi/linux/bpf.h"""
+NO_PREALLOC = 1
+RING_BYTES = 4 << 20
+MAPS: dict[str, tuple[int, int, int, int, int]] = {
+    "control_map": (ARRAY, 4, 40, 1, 0),
+    "spent": (ARRAY, 4, 8, 1, 0),
+    "rules": (ARRAY, 4, 368, 1024, 0),
+    "tallies": (ARRAY, 4, 48, 1024, 0),
+    "globs": (ARRAY, 4, 2064, 64, 0),
+    "paths": (LPM_TRIE, 16, 8, 65536, NO_PREALLOC),
+    "results": (HASH, 8, 8, 4096, 0),
+    "events": (RINGBUF, 0, 0, RING_BYTES, 0),
+}
+"""Type, key, value, entries, flags: as override.bpf.c declares them."""
+PROGRAMS = {"on_kprobe": KPROBE, "on_sys_exit": RAW_TRACEPOINT}
+TALLY = struct.Struct("<6Q")
+EVENT = struct.Struct("<QQIIIi16s")
+FRAMES = 32
+LOG_SIZE = 1 << 20
+MOST_EVENTS = 1_000_000
+"""Injections kept of one arming; more are counted, not kept."""
+
+
+@contextlib.contextmanager
+def captured_stderr() -> Iterator[Callable[[], str]]:
+    """What libraries in C print on descriptor 2, instead of the user's terminal."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+
+        def text() -> str:
+            file.seek(0)
+            return file.read(1 << 20).decode(errors="replace")
+
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _import_bcc() -> Any:
+    try:
+        import bcc
+    except ImportError as error:
+        if "bcc" in str(error) or getattr(error, "name", "") == "bcc":
+            raise CannotRun("bcc is not installed for this Python", "apt-get install python3-bpfcc") from None
+        raise CannotRun(f"bcc cannot be imported: {error}", "apt-get install --reinstall python3-bpfcc") from None
+    except OSError as error:
+        raise CannotRun(f"bcc cannot be loaded: {error}", "apt-get install --reinstall libbpfcc") from None
+    return bcc
+
+
+class Engine:
+    """One loaded program set. A context manager: leaving it detaches everything.
+
+    The kernel takes the probes away by itself when this process ends in any way,
+    because they are perf events (kernel/events/core.c, perf_event_release_kernel).
+    Raises CannotRun when bcc, the compiler's needs or the privileges are missing.
+    """
+
+    def __init__(self, kernel: Kernel, cache: Optional[Path] = None) -> None:
+        if os.geteuid():
+            raise CannotRun("attaching probes needs root", "run with sudo")
+        if not kernel.path("sys/bus/event_source/devices/kprobe/type").exists():
+            raise CannotRun("this kernel cannot attach kprobes as perf events", "it needs CONFIG_KPROBE_EVENTS=y")
+        self._kernel = kernel
+        self._bcc = _import_bcc()
+        self._lib = self._bcc.libbcc.lib
+        self._maps: dict[str, int] = {}
+        self._probes: list[tuple[int, bytes, int]] = []
+        self._tracepoint: tuple[int, int] = (-1, -1)
+        self._ring: Any = None
+        self._plan: Plan = Plan(())
+        self._fired: list[Injection] = []
+        self._dropped = 0
+        self.compiled = False
+        self._code = self._bytecode(cache)
+        try:
+            self._create_maps()
+            self._open_ring()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ program and maps
+
+    def _bytecode(self, cache: Optional[Path]) -> bytecode.Bytecode:
+        source = SOURCE.read_text()
+        key = bytecode.cache_key(source, str(self._bcc.__version__), self._kernel.build_id, self._kernel.release)
+        if cache is not None and self._kernel.build_id:
+            kept = bytecode.load(cache, key)
+            if kept is not None and set(kept.programs) == set(PROGRAMS) and set(kept.maps) == set(MAPS):
+                return kept
+        fresh = self._compile(source)
+        self.compiled = True
+        if cache is not None and self._kernel.build_id:
+            bytecode.keep(cache, key, fresh)
+        return fresh
+
+    def _compile(self, source: str) -> bytecode.Bytecode:
+        with captured_stderr() as noise:
+            try:
+                program = self._bcc.BPF(text=source)
+                try:
+                    code = {name: bytes(program.dump_func(name)) for name in PROGRAMS}
+                    maps = {name: int(self._lib.bpf_table_fd(program.module, name.encode())) for name in MAPS}
+                    return bytecode.unbind(code, maps)
+                finally:
+                    program.cleanup()
+            except Exception as error:  # bcc raises bare Exception
+                said = [line for line in noise().splitlines() if line.strip()]
+        lines = [line for line in said if "error:" in line] or said or [str(error)]
+        if "kheaders" in "".join(said) or "chdir" in "".join(said):
+            raise CannotRun(
+                "bcc finds no headers of the running kernel",
+                f"install linux-headers-{self._kernel.release} or build the kernel with CONFIG_IKHEADERS=y",
+            )
+        raise CannotRun(f"bcc cannot compile the program: {lines[0].strip()}", "`inject doctor` lists what it needs")
+
+    def _create_maps(self) -> None:
+        for name, (kind, key, value, entries, flags) in MAPS.items():
+            descriptor = self._lib.bcc_create_map(kind, name[:15].encode(), key, value, entries, flags)
+            if descriptor < 0:
+                raise _failed(f"cannot create BPF map {name}")
+            self._maps[name] = descriptor
+
+    def _load(self, program: str, slot: int) -> int:
+        code = self._code.bind(program, self._maps, slot)
+        buffer = ctypes.create_string_buffer(code, len(code))
+        with captured_stderr() as noise:
+            descriptor = self._lib.bcc_prog_load(
+                PROGRAMS[program], program.encode(), buffer, len(code), b"GPL", 0, 0, None, 0
+            )
+            number = ctypes.get_errno()
+            said = noise().strip().splitlines()
+        if descriptor < 0:
+            raise CannotRun(
+                f"the kernel refuses the BPF program ({os.strerror(number) if number else 'no reason given'})"
+                + (f": {said[-1]}" if said else ""),
+                "`inject doctor` lists what it needs",
+            )
+        return int(descriptor)
+
+    # ------------------------------------------------------------ attaching
+
+    def attach(self, plan: Plan) -> None:
+        """Put ``plan``'s rules into the maps and its probes into the kernel, disarmed."""
+        self.detach()
+        image = render(plan)
+        self._write_image(image)
+        self._plan = plan
+        try:
+            for slot, rule in enumerate(plan.rules):
+                self._attach_kprobe(slot, rule)
+            self._attach_sys_exit()
+        except BaseException:
+            self.detach()
+            raise
+
+    def _write_image(self, image: Image) -> None:
+        for slot, rule in enumerate(image.rules):
+            self._update("rules", struct.pack("<I", slot), rule)
+        for index, glob in enumerate(image.globs):
+            self._update("globs", struct.pack("<I", index), glob)
+        for key in self._keys("paths"):
+            self._delete("paths", key)
+        for key, classes in image.prefixes:
+            self._update("paths", key, struct.pack("<Q", classes))
+
+    def _attach_kprobe(self, slot: int, rule: Rule) -> None:
+        function = rule.point.function
+        program = self._load("on_kprobe", slot)
+        name = b"inject_%d_%d" % (os.getpid(), slot)
+        with captured_stderr() as noise:
+            descriptor = self._lib.bpf_attach_kprobe(program, 0, name, function.encode(), 0, 0)
+            number = ctypes.get_errno()
+            said = noise()
+        if descriptor < 0:
+            os.close(program)
+            raise self._refused(function, number, said)
+        self._probes.append((descriptor, name, program))
+
+    def _refused(self, function: str, number: int, said: str) -> InjectError:
+        if "notrace" in said or (self._kernel.traceable and function not in self._kernel.traceable):
+            return CannotRun(
+                f"{function} is built without ftrace, and this kernel refuses probes there",
+                "build it with CONFIG_KPROBE_EVENTS_ON_NOTRACE=y",
+            )
+        if function in self._kernel.kprobe_blacklist:
+            return CannotRun(f"{function} is on the kprobe blacklist", "choose one of its callers")
+        if self._kernel.config and not self._kernel.has_config("CONFIG_BPF_KPROBE_OVERRIDE"):
+            return CannotRun("this kernel has no bpf_override_return()", "build it with CONFIG_BPF_KPROBE_OVERRIDE=y")
+        if self._kernel.lockdown not in ("", "none"):
+            return CannotRun(f"kernel lockdown ({self._kernel.lockdown}) forbids probes", "boot with lockdown=none")
+        reason = os.strerror(number) if number else (said.strip().splitlines() or ["no reason given"])[-1]
+        return CannotRun(f"the kernel refuses a probe on {function} ({reason})", f"`inject list --explain {function}` may say why")
+
+    def _attach_sys_exit(self) -> None:
+        program = self._load("on_sys_exit", 0)
+        descriptor = self._lib.bpf_attach_raw_tracepoint(program, b"sys_exit")
+        if descriptor < 0:
+            os.close(program)
+            raise _failed("cannot trace system calls")
+        self._tracepoint = (descriptor, program)
+
+    def detach(self) -> None:
+        """Disarm and take every probe away."""
+        if "control_map" in self._maps:
+            self.disarm()
+        for descriptor, name, program in self._probes:
+            os.close(descriptor)
+            with captured_stderr():
+                self._lib.bpf_detach_kprobe(name)
+            os.close(program)
+        self._probes.clear()
+        for descriptor in self._tracepoint:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._tracepoint = (-1, -1)
+
+    def close(self) -> None:
+        """Leave nothing in the kernel."""
+        self.detach()
+        if self._ring:
+            self._lib.bpf_free_ringbuf(self._ring)
+            self._ring = None
+        for descriptor in self._maps.values():
+            os.close(descriptor)
+        self._maps.clear()
+
+    # ------------------------------------------------------------ arming
+
+    def arm(self, cgroup: int, level: int, seconds: float, budget: int = 0) -> None:
+        """Start failing calls of tasks below ``cgroup`` (its id and depth).
+
+        The kernel stops by itself after ``seconds``, or ``budget`` injections if not 0.
+        """
+        self.poll(0)
+        self._fired.clear()
+        self._dropped = 0
+        for slot in range(len(self._plan.rules)):
+            self._update("tallies", struct.pack("<I", slot), bytes(TALLY.size))
+        self._update("spent", bytes(4), bytes(8))
+        for key in self._keys("results"):
+            self._delete("results", key)
+        self._set_control(cgroup, level, seconds, budget, True)
+
+    def _set_control(self, cgroup: int, level: int, seconds: float, budget: int, armed: bool) -> None:
+        deadline = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(seconds * 1e9)
+        value = control(cgroup, level, deadline, budget, os.getpid(), self._plan.any_task, armed)
+        self._update("control_map", bytes(4), value)
+
+    def disarm(self) -> None:
+        """Stop failing calls, by one map write."""
+        self._update("control_map", bytes(4), control(0, 0, 0, 0, 0, False, False))
+
+    # ------------------------------------------------------------ results
+
+    def counts(self) -> tuple[Counts, ...]:
+        """Of every fault since it was armed, in the scenario's order."""
+        found = []
+        for slot in range(len(self._plan.rules)):
+            seen, spared, matched, _, injected, lost = TALLY.unpack(self._lookup("tallies", struct.pack("<I", slot)))
+            found.append(Counts(seen, matched, injected, spared, lost))
+        return tuple(found)
+
+    def errnos(self) -> dict[tuple[str, str], int]:
+        """How often the workload's system calls failed: (``write``, ``ENOSPC``) to count."""
+        names = self._bcc.syscall.syscall_name
+        found: dict[tuple[str, str], int] = {}
+        for key in self._keys("results"):
+            call, error = struct.unpack("<II", key)
+            (count,) = struct.unpack("<Q", self._lookup("results", key))
+            name = names(call)
+            name = name.decode() if isinstance(name, bytes) else str(name)
+            found[name, errno_names.errorcode.get(error, str(error))] = count
+        return found
+
+    def poll(self, milliseconds: int) -> list[Injection]:
+        """Injections reported since the last call, waiting ``milliseconds`` at most for one."""
+        if self._ring:
+            self._lib.bpf_poll_ringbuf(self._ring, milliseconds)
+        fired = self._fired
+        self._fired = []
+        return fired
+
+    @property
+    def dropped(self) -> int:
+        """Events that arrived but were not kept, because there were too many."""
+        return self._dropped
+
+    def _open_ring(self) -> None:
+        self._callback = self._bcc.libbcc._RINGBUF_CB_TYPE(self._take)
+        self._ring = self._lib.bpf_new_ringbuf(self._maps["events"], self._callback, None)
+        if not self._ring:
+            raise _failed("cannot open the event buffer")
+
+    def _take(self, _context: Any, data: int, size: int) -> int:
+        if len(self._fired) >= MOST_EVENTS:
+            self._dropped += 1
+            return 0
+        raw = ctypes.string_at(data, size)
+        time_ns, ordinal, slot, pid, tid, used, comm = EVENT.unpack_from(raw)
+        frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, EVENT.size)
+        rule = self._plan.rules[slot]
+        signed = rule.value - (1 << 64) if rule.value >> 63 else rule.value
+        self._fired.append(
+            Injection(
+                fault=slot,
+                function=rule.point.function,
+                returned=rule.returned,
+                value=signed,
+                ordinal=ordinal,
+                pid=pid,
+                tid=tid,
+                comm=comm.split(b"\0")[0].decode(errors="replace"),
+                time_ns=time_ns,
+                stack=tuple(self._symbol(frame) for frame in frames if frame),
+            )
+        )
+        return 0
+
+    def _symbol(self, address: int) -> str:
+        name = self._bcc.BPF.ksym(address, show_offset=True)
+        return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+    # ------------------------------------------------------------ map access
+
+    def _update(self, name: str, key: bytes, value: bytes) -> None:
+        if self._lib.bpf_update_elem(self._maps[name], _buffer(key), _buffer(value), 0):
+            raise _failed(f"cannot write BPF map {name}")
+
+    def _lookup(self, name: str, key: bytes) -> bytes:
+        value = ctypes.create_string_buffer(MAPS[name][2])
+        if self._lib.bpf_lookup_elem(self._maps[name], _buffer(key), value):
+            raise _failed(f"cannot read BPF map {name}")
+        return value.raw
+
+    def _delete(self, name: str, key: bytes) -> None:
+        self._lib.bpf_delete_elem(self._maps[name], _buffer(key))
+
+    def _keys(self, name: str) -> list[bytes]:
+        size, most = MAPS[name][1], MAPS[name][3]
+        keys: list[bytes] = []
+        key = ctypes.create_string_buffer(size)
+        if self._lib.bpf_get_first_key(self._maps[name], key, size) < 0:
+            return keys
+        while len(keys) < most:
+            keys.append(key.raw[:size])
+            following = ctypes.create_string_buffer(size)
+            if self._lib.bpf_get_next_key(self._maps[name], key, following) < 0:
+                break
+            key = following
+        return keys
+
+
+def _buffer(data: bytes) -> Any:
+    return ctypes.create_string_buffer(data, len(data))
+
+
+def _failed(what: str) -> CannotRun:
+    number = ctypes.get_errno()
+    return CannotRun(f"{what}: {os.strerror(number)}", "`inject doctor` lists what the engine needs")
