@@ -131,10 +131,16 @@ class Workload:
         self._process.stdin.write(b"\n")
         self._process.stdin.close()
 
-    def wait(self, timeout: float) -> Outcome:
-        """Wait for the command, at most ``timeout`` seconds after its release, and end all of it."""
+    def wait(self, timeout: float, on_end: Optional[Callable[[], None]] = None) -> Outcome:
+        """Wait for the command, at most ``timeout`` seconds after its release, and end all of it.
+
+        ``on_end`` is called as soon as the command has ended or its time is up, before
+        anything is killed.
+        """
         ended = wait_collecting(self._pidfd, self._pipe, self._output, self._released + timeout)
         seconds = time.monotonic() - self._released
+        if on_end is not None:
+            on_end()
         alive = self._cgroup.procs()
         blocked = () if ended else (*tasks_of(alive), *kernel_threads())
         unkillable = self._kill()
