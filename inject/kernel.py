@@ -265,3 +265,12 @@ class Kernel:
         """``none``, ``integrity`` or ``confidentiality``; "" where the LSM is absent."""
         match = re.search(r"\[(\w+)\]", self._text("sys/kernel/security/lockdown"))
         return match[1] if match else ""
+
+    def oopsed(self) -> bool:
+        """Whether it has died once (TAINT_DIE, bit 7, include/linux/panic.h) and cannot be trusted with more."""
+        taint = self._text("proc/sys/kernel/tainted")
+        return taint.isdigit() and bool(int(taint) >> 7 & 1)
+
+    def is_guest(self) -> bool:
+        """Whether this is a virtual machine: the processor says that a hypervisor is there (CPUID 1, ECX bit 31)."""
+        return re.search(r"^flags\s*:.*\bhypervisor\b", self._text("proc/cpuinfo"), re.MULTILINE) is not None

@@ -1,0 +1,381 @@
+"""One trial end to end: fixture, setup, armed workload, recovery, oracles, verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from inject.blocked import BlockedTask
+from inject.cgroup import Cgroup
+from inject.errors import CannotRun, InjectError
+from inject.fixture import Fixture, remove_directory, trial_directory
+from inject.janitor import Janitor
+from inject.judge import Complaint, Facts, judge, settle, tail
+from inject.kernel import Kernel
+from inject.model import Counts, Injection, Reason, Scenario, Scope, Status, Verdict
+from inject.kmsg import LogReader, LogWriter
+from inject.oracles import Complaint as OracleComplaint
+from inject.oracles import Context, Oracle, choose, unsupported
+from inject.plan import Planner, Types
+from inject.probe import Engine
+from inject.report import console, jsonl
+from inject.workload import Outcome, Workload, run_workload
+
+POLL = 50
+"""Milliseconds that one wait for an injection event takes at most."""
+
+ARMED_SLACK = 5.0
+"""Seconds past a workload's timeout until the kernel disarms by itself."""
+
+SCRIPT_TIMEOUT = 120.0
+"""Seconds for ``setup`` and ``recover``, or the scenario's timeout if that is longer."""
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run behaves; ``reproduce`` is the command line up to the scenario's file."""
+
+    seed: int
+    any_allowed: bool = False
+    budget: int = 0
+    reproduce: str = "sudo inject run"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all trials of one run share."""
+
+    kernel: Kernel
+    types: Types
+    engine: Callable[[], Engine]
+    """Makes the engine at its first call, since compiling takes seconds in a guest."""
+    janitor: Janitor
+    emit: Emit
+    say: Callable[[str], None]
+
+
+class Watcher(threading.Thread):
+    """Passes injections on while the workload runs: to the kernel log, the report and the terminal."""
+
+    def __init__(self, engine: Engine, take: Callable[[Injection], None]) -> None:
+        super().__init__(name="inject-events", daemon=True)
+        self._engine = engine
+        self._take = take
+        self._stop_asked = threading.Event()
+        self._error: Optional[BaseException] = None
+
+    def run(self) -> None:
+        """Poll until stop() is called."""
+        try:
+            while not self._stop_asked.is_set():
+                self._pass_on(POLL)
+        except BaseException as error:  # told to whoever calls stop()
+            self._error = error
+
+    def _pass_on(self, milliseconds: int) -> None:
+        for injection in self._engine.poll(milliseconds):
+            self._take(injection)
+
+    def stop(self) -> None:
+        """End the thread and pass on what is left; raises what went wrong in it."""
+        self._stop_asked.set()
+        self.join(60)
+        if self._error is not None:
+            raise self._error
+        self._pass_on(0)
+
+
+class Trial:
+    """One scenario, once."""
+
+    def __init__(self, scenario: Scenario, tools: Tools, options: Options, number: int = 0) -> None:
+        self.scenario = scenario
+        self.tools = tools
+        self.options = options
+        self.number = number
+        self.unusable = ""
+        self._log = LogWriter(scenario.name, number)
+        self._ours: list[str] = []
+
+    def run(self) -> Verdict:
+        """The verdict; never raises for what a scenario or a kernel does, only for our own report's troubles."""
+        started = time.monotonic()
+        try:
+            missing = self._missing()
+            verdict = self._verdict(Status.SKIP, None, missing) if missing else self._run()
+        except CannotRun as error:
+            verdict = self._verdict(Status.SKIP, None, str(error))
+        except InjectError as error:
+            verdict = self._verdict(Status.ERROR, None, str(error))
+        verdict = replace(verdict, seconds=time.monotonic() - started, unusable=self.unusable)
+        return settle(self.scenario, verdict)
+
+    def _verdict(self, status: Status, reason: Optional[Reason], detail: str, log: Sequence[str] = ()) -> Verdict:
+        command = f"{self.options.reproduce} {self.scenario.file} --only {self.scenario.name} --seed {self.options.seed}"
+        return Verdict(self.scenario.name, status, reason, detail, self.number, reproduce=command, log=tuple(log))
+
+    # ------------------------------------------------------------ before
+
+    def _missing(self) -> str:
+        """What the scenario requires and this machine lacks, in words; "" if nothing."""
+        wants = self.scenario.requires
+        kernel = self.tools.kernel
+        for function in (*wants.functions, *(fault.function for fault in self.scenario.faults)):
+            try:
+                kernel.fault_point(function)
+            except InjectError as error:
+                return str(error)
+        for program in wants.programs:
+            if shutil.which(program) is None:
+                return f"the program {program} is not installed"
+        for option in wants.config:
+            if kernel.config and not kernel.has_config(option):
+                return f"this kernel was built without {option}"
+        return ""
+
+    def _refuse(self) -> None:
+        """What is valid but not done by this version, or not without being asked for."""
+        names = unsupported(self.scenario.checks or ())
+        if names:
+            raise InjectError(f"the check {names[0]} is not available in this version", "leave it out of `checks`")
+        wide = [fault.function for fault in self.scenario.faults if fault.scope is Scope.ANY]
+        if wide and not self.options.any_allowed:
+            raise InjectError(
+                f"`scope: any` fails {wide[0]} for every task of this machine",
+                "run it in a guest (`inject vm run`), or say --allow-any",
+            )
+
+    # ------------------------------------------------------------ the trial
+
+    def _run(self) -> Verdict:
+        self._refuse()
+        with contextlib.ExitStack() as stack:
+            janitor = self.tools.janitor
+            directory = trial_directory(janitor)
+            stack.callback(self._undo, lambda: remove_directory(directory, janitor))
+            group = Cgroup.create(janitor)
+            stack.callback(self._undo, lambda: _close_group(group, janitor))
+            fixture: Optional[Fixture] = None
+            if self.scenario.filesystem is not None:
+                self.tools.say(f"{self.scenario.filesystem.type} on a scratch device")
+                fixture = Fixture(
+                    self.scenario.filesystem, directory=directory, janitor=janitor, cgroup=group.child("tools")
+                )
+                opened = fixture
+                stack.callback(self._undo, lambda: self._close_fixture(opened))
+                fixture.open()
+            work = directory / "cwd"
+            work.mkdir()
+            return self._with_fixture(fixture, group, work)
+
+    def _close_fixture(self, fixture: Fixture) -> None:
+        if self.unusable:
+            return  # a task that hangs in the kernel keeps it busy: the janitor tries when we end
+        fixture.close()
+
+    def _undo(self, undo: Callable[[], None]) -> None:
+        """A leftover does not change the verdict; it makes this kernel unfit for the next trial."""
+        try:
+            undo()
+        except InjectError as error:
+            self.unusable = self.unusable or str(error)
+
+    def _with_fixture(self, fixture: Optional[Fixture], group: Cgroup, work: Path) -> Verdict:
+        env = {**os.environ, "LC_ALL": "C", **(fixture.env if fixture else {})}
+        self._script("setup", self.scenario.setup, group, work, env, needed=True)
+        engine = self.tools.engine()
+        planner = Planner(self.tools.kernel, self.tools.types, self.options.seed, _devices(fixture))
+        plan = planner.plan(self.scenario)
+        with LogReader() as log:
+            context = Context(self.scenario, fixture, log, group.child("oracles"))
+            oracles = choose(context)
+            try:
+                engine.attach(plan)
+                for oracle in oracles:
+                    oracle.before(context)
+                outcome, errnos = self._armed(engine, group, work, env)
+                counts = engine.counts()
+            finally:
+                engine.detach()
+            self._note_unkillable(outcome.unkillable)
+            complaints = [] if self.unusable else self._recover(group, work, env)
+            complaints += self._after(oracles, context)
+        return self._judged(outcome, counts, errnos, complaints)
+
+    def _judged(
+        self,
+        outcome: Outcome,
+        counts: tuple[Counts, ...],
+        errnos: Mapping[tuple[str, str], int],
+        complaints: Sequence[Complaint],
+    ) -> Verdict:
+        status, reason, detail, log = judge(self.scenario, _facts(outcome, counts, errnos, complaints))
+        if status is Status.PASS and self._ours:
+            status, detail = Status.ERROR, "; ".join(self._ours)
+        return replace(self._verdict(status, reason, detail, log), counts=counts)
+
+    def _armed(
+        self, engine: Engine, group: Cgroup, work: Path, env: Mapping[str, str]
+    ) -> tuple[Outcome, Mapping[tuple[str, str], int]]:
+        scenario = self.scenario
+        inner = group.child("workload")
+        workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env)
+        watcher = Watcher(engine, self._take)
+        self._log.begin(self.options.seed)
+        with workload:
+            self.tools.emit(jsonl.armed_event(scenario.name, self.number, scenario.faults))
+            engine.arm(inner.id, inner.level, scenario.timeout + ARMED_SLACK, self.options.budget)
+            watcher.start()
+            try:
+                workload.release()
+                outcome = workload.wait(scenario.timeout, on_end=engine.disarm)
+            finally:
+                engine.disarm()
+                watcher.stop()
+                self._log.end()
+        return outcome, engine.errnos()
+
+    def _take(self, injection: Injection) -> None:
+        self._log.injection(injection)
+        self.tools.emit(jsonl.injection_event(self.scenario.name, self.number, injection))
+        self.tools.say(console.injection_line(injection))
+
+    # ------------------------------------------------------------ after
+
+    def _script(
+        self, name: str, text: str, group: Cgroup, work: Path, env: Mapping[str, str], *, needed: bool
+    ) -> Optional[Outcome]:
+        """Run ``setup`` or ``recover`` disarmed; with ``needed`` anything but success raises InjectError."""
+        if not text.strip():
+            return None
+        limit = max(SCRIPT_TIMEOUT, self.scenario.timeout)
+        outcome = run_workload(text, cgroup=group.child(name), cwd=work, timeout=limit, env=env, name=name)
+        self._note_unkillable(outcome.unkillable)
+        if needed and outcome.code != 0:
+            said = (outcome.output.strip().splitlines() or ["no output"])[-1]
+            raise InjectError(f"`{name}` {outcome.how()}: {said}")
+        return outcome
+
+    def _recover(self, group: Cgroup, work: Path, env: Mapping[str, str]) -> list[Complaint]:
+        outcome = self._script("recover", self.scenario.recover, group, work, env, needed=False)
+        if outcome is None or outcome.code == 0:
+            return []
+        detail = f"with the fault disarmed, `recover` {outcome.how()}"
+        return [Complaint(Reason.RECOVER, detail, _blocked(outcome.blocked) or tail(outcome.output))]
+
+    def _after(self, oracles: Sequence[Oracle], context: Context) -> list[Complaint]:
+        """Unmount, and hear every oracle; on a kernel that is no good any more only its log is heard."""
+        complaints: list[Complaint] = []
+        asked = [oracle for oracle in oracles if not self.unusable or oracle.name == "dmesg"]
+        for oracle in asked:
+            self._guard(oracle.name, complaints, lambda oracle=oracle: oracle.settled(context))
+        if context.fixture is not None and not self.unusable:
+            fixture = context.fixture
+            self._guard("umount", complaints, lambda: fixture.umount())
+        for oracle in asked:
+            self._guard(oracle.name, complaints, lambda oracle=oracle: oracle.after(context))
+        if self.tools.kernel.oopsed():
+            self.unusable = self.unusable or "it has oopsed"
+        return complaints
+
+    def _guard(self, name: str, complaints: list[Complaint], ask: Callable[[], Optional[OracleComplaint]]) -> None:
+        """What ``ask`` complains of goes to ``complaints``, or to our own troubles if it is not the kernel's fault."""
+        try:
+            said = ask()
+        except CannotRun as error:
+            self._ours.append(f"{name}: {error}")
+            return
+        except InjectError as error:
+            complaints.append(Complaint(Reason.CHECK, f"{name}: {error}"))
+            return
+        if said is None:
+            return
+        if said.ours:
+            self._ours.append(f"{said.oracle}: {said.detail}")
+        else:
+            complaints.append(Complaint(said.reason, f"{said.oracle}: {said.detail}", said.log))
+
+    def _note_unkillable(self, tasks: Sequence[BlockedTask]) -> None:
+        if tasks and not self.unusable:
+            names = ", ".join(f"{task.comm}/{task.tid}" for task in tasks[:3])
+            self.unusable = f"{names} cannot be killed"
+
+
+def _facts(
+    outcome: Outcome,
+    counts: Sequence[Any],
+    errnos: Mapping[tuple[str, str], int],
+    complaints: Sequence[Complaint],
+) -> Facts:
+    return Facts(
+        counts=tuple(counts),
+        how=outcome.how(),
+        code=outcome.code,
+        output=outcome.output,
+        timed_out=outcome.timed_out,
+        blocked=_blocked(outcome.blocked),
+        errnos=errnos,
+        complaints=tuple(complaints),
+    )
+
+
+def _blocked(tasks: Sequence[BlockedTask]) -> tuple[str, ...]:
+    return tuple(line for task in tasks for line in task.lines())
+
+
+def _close_group(group: Cgroup, janitor: Janitor) -> None:
+    if not group.close(janitor):
+        raise InjectError(f"processes in {group.path} cannot be killed")
+
+
+def _devices(fixture: Optional[Fixture]) -> dict[str, tuple[int, ...]]:
+    """``$DEV``...: the device's number, then that of the filesystem mounted from it (dev_t as the kernel keeps it)."""
+    if fixture is None:
+        return {}
+    mounted = _kernel_dev(os.stat(fixture.mountpoint).st_dev)
+    found = {}
+    for name, path in fixture.env.items():
+        own = mounted if name == "MNT" else _kernel_dev(os.stat(path).st_rdev)
+        found[f"${name}"] = (own, mounted)
+    return found
+
+
+def _kernel_dev(number: int) -> int:
+    """User space's dev_t as the kernel's: MAJOR << 20 | MINOR (include/linux/kdev_t.h)."""
+    return os.major(number) << 20 | os.minor(number)
+
+
+def run_all(
+    scenarios: Sequence[Scenario],
+    tools: Tools,
+    options: Options,
+    *,
+    begin: Callable[[int, Scenario], None],
+    end: Callable[[Verdict], None],
+    stop_when_unusable: bool = False,
+) -> list[Verdict]:
+    """Every scenario once, in order. With ``stop_when_unusable`` an unfit kernel ends the run early."""
+    verdicts: list[Verdict] = []
+    unusable = ""
+    for number, scenario in enumerate(scenarios, 1):
+        begin(number, scenario)
+        if unusable:
+            verdict = Verdict(scenario.name, Status.ERROR, None, f"this kernel is unfit for more trials: {unusable}")
+        else:
+            verdict = Trial(scenario, tools, options).run()
+        tools.emit(jsonl.verdict_event(verdict))
+        end(verdict)
+        verdicts.append(verdict)
+        unusable = unusable or verdict.unusable
+        if unusable and stop_when_unusable:
+            break
+    return verdicts
