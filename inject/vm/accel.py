@@ -1,0 +1,75 @@
+"""Which accelerators to try, and what this host is known not to run.
+
+/dev/kvm may exist and yet not run an ordinary kernel. Whether it does is found
+out by trying, and remembered for this host and kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+
+from inject.errors import CannotRun
+
+CHOICES = ("auto", "kvm", "tcg")
+
+DEVICE = Path("/dev/kvm")
+
+SIGN_OF_LIFE = 4.0
+"""Seconds within which a kernel under KVM must have printed its first byte."""
+
+FIRST_HEARTBEAT = 20.0
+"""Seconds within which the agent of a guest under KVM must have answered."""
+
+
+def candidates(choice: str, memory: Path) -> list[str]:
+    """What to try, in order; ``memory`` is the file of :func:`memory_file`.
+
+    Raises CannotRun when KVM is forced and this machine does not offer it.
+    """
+    if choice not in CHOICES:
+        raise CannotRun(f"no accelerator is called {choice!r}", f"use one of {', '.join(CHOICES)}")
+    usable = os.access(DEVICE, os.R_OK | os.W_OK)
+    if choice == "kvm" and not usable:
+        missing = "is not accessible to this user" if DEVICE.exists() else "does not exist"
+        raise CannotRun(f"{DEVICE} {missing}", "use --accel auto or --accel tcg")
+    if choice != "auto":
+        return [choice]
+    return ["kvm", "tcg"] if usable and not known_bad(memory) else ["tcg"]
+
+
+def memory_file(cache: Path, kernel_key: str) -> Path:
+    """Where the answer for this host (its name, kernel and processor) and ``kernel_key`` is kept."""
+    host = [platform.node(), platform.release(), platform.version(), _processor(), kernel_key]
+    return cache / "accel" / f"{hashlib.sha256(json.dumps(host).encode()).hexdigest()[:16]}.json"
+
+
+def known_bad(memory: Path) -> bool:
+    """Whether KVM was found not to run this kernel here. A damaged file is no answer."""
+    try:
+        answer = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(answer, dict) and answer.get("kvm") is False
+
+
+def remember_bad(memory: Path, why: str) -> None:
+    """Keep the answer; a cache that cannot be written only costs the next run some seconds."""
+    with contextlib.suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        staged = memory.with_suffix(f".{os.getpid()}")
+        staged.write_text(json.dumps({"kvm": False, "why": why}) + "\n")
+        staged.replace(memory)
+
+
+def _processor() -> str:
+    """The processor's model, as /proc/cpuinfo has it; "" if it does not."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(errors="replace") as info:
+        for line in info:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return ""

@@ -1,0 +1,133 @@
+"""QEMU's command line, as a pure function of what the guest is made of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from inject.errors import CannotRun
+
+BINARY = "qemu-system-x86_64"
+IMAGE_TOOL = "qemu-img"
+
+CONSOLE = "ttyS0"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A virtio disk that the guest finds by ``serial`` (at most 20 characters)."""
+
+    serial: str
+    path: str
+    format: str = "raw"
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """A virtio-serial port called ``name`` in the guest, on a connected socket ``fd`` of ours."""
+
+    name: str
+    fd: int
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a guest is made of.
+
+    ``memory`` is in bytes. ``console`` and ``monitor`` are connected sockets that
+    QEMU inherits, as are those of ``ports``: nothing has a name in the file
+    system, and QEMU's end is seen as the end of the stream. The first disk is
+    the root. ``append`` follows the kernel command line of every guest.
+    """
+
+    kernel: str
+    accel: str
+    cpus: int
+    memory: int
+    disks: tuple[Disk, ...]
+    console: int
+    monitor: int
+    ports: tuple[Port, ...]
+    append: str = ""
+
+    def fds(self) -> tuple[int, ...]:
+        """The sockets that QEMU has to inherit."""
+        return (self.console, self.monitor, *(port.fd for port in self.ports))
+
+
+def command_line(append: str = "") -> str:
+    """The kernel's command line.
+
+    Notices (loglevel 6 shows the kernel's first line, at once a proof of life)
+    and worse reach the console until init raises the level. An oops ends the
+    guest through ``panic=-1`` and QEMU's ``-no-reboot``. An NMI, which the host
+    sends to a guest that fell silent, panics too and so shows where it hung.
+    """
+    words = [
+        f"console={CONSOLE}",
+        "loglevel=6",
+        "root=/dev/vda",
+        "rootfstype=ext4",
+        "rw",
+        "init=/sbin/inject-init",
+        "oops=panic",
+        "panic=-1",
+        "unknown_nmi_panic",
+    ]
+    return " ".join(words + ([append] if append else []))
+
+
+def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
+    """The command that runs ``hardware``. Everything in it can be saved by ``savevm``."""
+    words = [binary, "-M", "q35", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]
+    words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated()
+    words += ["-smp", str(hardware.cpus), "-m", f"{hardware.memory >> 20}M"]
+    words += ["-kernel", hardware.kernel, "-append", command_line(hardware.append)]
+    words += ["-chardev", f"socket,id=monitor,fd={hardware.monitor}", "-mon", "chardev=monitor,mode=control"]
+    words += ["-chardev", f"socket,id=console,fd={hardware.console}", "-serial", "chardev:console"]
+    for number, disk in enumerate(hardware.disks):
+        words += _disk(f"disk{number}", disk)
+    words += ["-device", "virtio-serial-pci"]
+    for number, port in enumerate(hardware.ports):
+        words += ["-chardev", f"socket,id=port{number},fd={port.fd}"]
+        words += ["-device", f"virtserialport,chardev=port{number},name={port.name}"]
+    return [*words, "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
+
+
+def _emulated() -> list[str]:
+    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+
+
+def _disk(node: str, disk: Disk) -> list[str]:
+    """A block device as JSON, so that a comma in a path needs no care.
+
+    The guest's flushes need not reach the host's disk: nothing outlives the run.
+    """
+    block: dict[str, Any] = {
+        "driver": disk.format,
+        "node-name": node,
+        "read-only": disk.read_only,
+        "discard": "unmap",
+        "cache": {"direct": False, "no-flush": True},
+        "file": {
+            "driver": "file",
+            "filename": disk.path,
+            "read-only": disk.read_only,
+            "discard": "unmap",
+            "cache": {"direct": False, "no-flush": True},
+        },
+    }
+    device = f"virtio-blk-pci,drive={node},serial={disk.serial}"
+    return ["-blockdev", json.dumps(block), "-device", device]
+
+
+def find(program: str) -> str:
+    """The path of ``program``; raises CannotRun, naming the package, when it is missing."""
+    path = shutil.which(program)
+    if path is None:
+        package = "qemu-utils" if program == IMAGE_TOOL else "qemu-system-x86"
+        raise CannotRun(f"{program} is not installed", f"apt-get install {package}")
+    return path
