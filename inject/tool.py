@@ -15,7 +15,7 @@ from typing import Optional
 
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
-from inject.output import Output, drain, wait_collecting
+from inject.output import DEFAULT_LIMIT, Output, drain, wait_collecting
 
 _GRACE = 5.0
 """Seconds that a killed tool gets to be gone."""
@@ -68,7 +68,9 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def run_tool(argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = None) -> Completed:
+def run_tool(
+    argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = None, output_limit: int = DEFAULT_LIMIT
+) -> Completed:
     """Run ``argv`` for at most ``timeout`` seconds; whatever its exit code, say how it ended.
 
     It starts inside ``cgroup``, so that the janitor finds it should we be killed.
@@ -77,7 +79,7 @@ def run_tool(argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = 
     if shutil.which(argv[0]) is None:
         raise CannotRun(f"{argv[0]} is not installed")
     deadline = time.monotonic() + timeout
-    output = Output()
+    output = Output(output_limit)
     with _started(argv, cgroup) as process, _pidfd(process.pid) as pidfd:
         assert process.stdout is not None
         pipe = process.stdout.fileno()

@@ -1,0 +1,33 @@
+"""The judges of a trial. :func:`choose` says which ones sit, in the order in which they have to look.
+
+That order matters: fsck sees the devices as the unmount left them, remount lets
+the kernel recover them, and dmesg comes last because all of that may splat, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from inject.oracles.base import Complaint, Context, Oracle
+from inject.oracles.dmesg import Dmesg
+from inject.oracles.fsck import Fsck
+from inject.oracles.remount import Remount
+
+__all__ = ["DEFAULTS", "Complaint", "Context", "Oracle", "choose", "unsupported"]
+
+_ORDER: tuple[type[Oracle], ...] = (Fsck, Remount, Dmesg)
+
+DEFAULTS = tuple(sorted(oracle.name for oracle in _ORDER))
+"""Used where a scenario has no ``checks``."""
+
+
+def unsupported(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that no oracle bears."""
+    return [name for name in names if name not in DEFAULTS]
+
+
+def choose(context: Context) -> list[Oracle]:
+    """New oracles for one trial: those the scenario names, or all, as far as they apply."""
+    names = DEFAULTS if context.scenario.checks is None else context.scenario.checks
+    oracles = [oracle() for oracle in _ORDER if oracle.name in names]
+    return [oracle for oracle in oracles if oracle.applies(context)]

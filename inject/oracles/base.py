@@ -1,0 +1,74 @@
+"""What an oracle is: it looks before the fault, while the filesystem is still mounted, and afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Optional
+
+from inject.cgroup import Cgroup
+from inject.fixture import Fixture
+from inject.kmsg import LogReader
+from inject.model import Reason, Scenario
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the oracles of one trial may look at."""
+
+    scenario: Scenario
+    fixture: Optional[Fixture]
+    """The filesystem, where the scenario has one."""
+    log: LogReader
+    """Opened before the trial's first marker."""
+    cgroup: Cgroup
+    """Where tools run; never the workload's."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """Why a trial must not pass."""
+
+    oracle: str
+    detail: str
+    log: tuple[str, ...] = ()
+    """The lines that show it."""
+    ours: bool = False
+    """The evidence is incomplete, or a tool is missing: an error, no verdict on the kernel."""
+
+    @property
+    def reason(self) -> Reason:
+        """The verdict's reason, where the kernel is to blame."""
+        return Reason.DMESG if self.oracle == "dmesg" else Reason.CHECK
+
+
+class Oracle:
+    """One judge. The runner calls the methods in the order in which they stand here, each once a trial.
+
+    None of them raises for what the kernel did; InjectError means that the
+    oracle itself could not work.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        """What was not looked at because a bound was reached; belongs in the report of a pass, too."""
+
+    def applies(self, context: Context) -> bool:
+        """Whether there is anything to look at."""
+        return context.fixture is not None
+
+    def before(self, context: Context) -> None:
+        """After ``setup``, before arming: take the baseline."""
+
+    def settled(self, context: Context) -> None:
+        """After disarming and ``recover``, before the unmount."""
+
+    def after(self, context: Context) -> Optional[Complaint]:
+        """After the unmount: judge. What an oracle mounts here it unmounts again."""
+        raise NotImplementedError
+
+
+def tail(text: str, lines: int = 20) -> tuple[str, ...]:
+    """The last ``lines`` lines with something on them."""
+    return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-lines:]

@@ -1,0 +1,290 @@
+"""The kernel log and the taint flags: did the kernel itself say that something is wrong?"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from inject.kmsg import LogRecord
+from inject.oracles.base import Complaint, Context, Oracle
+
+BODY_LINES = 80
+"""Lines that belong to one splat at most, its head included."""
+
+_HEAD_LINES = 12
+"""Lines between "cut here" and the line that names the kind: the text of WARN() or of a list corruption."""
+
+_SHOWN_SPLATS = 5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way of complaining that kernels have. ``body``: a trace follows."""
+
+    name: str
+    pattern: re.Pattern[str]
+    body: bool = True
+
+
+def _kind(name: str, pattern: str, body: bool = True) -> Kind:
+    return Kind(name, re.compile(pattern), body)
+
+
+# Texts of linux 6.12, each with the place that prints it.
+KINDS = (
+    _kind("KASAN", r"\bBUG: K(ASAN|CSAN|MSAN|FENCE): "),  # mm/kasan/report.c, kernel/kcsan, mm/kmsan, mm/kfence
+    _kind("UBSAN", r"^UBSAN: "),  # lib/ubsan.c
+    _kind(  # kernel/locking/lockdep.c
+        "lockdep",
+        r"possible (circular|recursive|irq lock inversion) (locking )?dependency detected"
+        r"|possible recursive locking detected"
+        r"|possible irq lock inversion"
+        r"|-(un)?safe -> .*lock order detected"
+        r"|inconsistent lock state"
+        r"|suspicious RCU usage"
+        r"|held lock freed"
+        r"|[Ll]ock held when returning to user ?space"
+        r"|bad unlock balance detected"
+        r"|bad contention detected"
+        r"|Nested lock was not taken"
+        r"|Invalid wait context"
+        r"|locks still held"
+        r"|INFO: trying to register non-static key"
+        r"|DEBUG_LOCKS_WARN_ON"
+        r"|(MAX_LOCKDEP_\w+|MAX_LOCK_DEPTH|MAX_STACK_TRACE_ENTRIES) too low",
+    ),
+    _kind("atomic sleep", r"scheduling while atomic|sleeping function called from invalid context"),  # kernel/sched
+    _kind("lockup", r"soft lockup|[Hh]ard LOCKUP|workqueue lockup"),  # kernel/watchdog.c, kernel/workqueue.c
+    _kind("stall", r"\brcu_?\w*\b.* detected .*stall|rcu.*kthread (starved|timer wakeup)"),  # kernel/rcu/tree_stall.h
+    _kind("hung task", r"^INFO: task .* blocked (for more than|in I/O wait for)"),  # kernel/hung_task.c
+    _kind("panic", r"^Kernel panic - not syncing"),  # kernel/panic.c
+    _kind("BUG", r"kernel BUG at "),  # lib/bug.c
+    _kind(  # arch/x86/mm/fault.c, arch/x86/kernel/{traps,dumpstack}.c, arch/arm64
+        "Oops",
+        r"\bOops(:| -)|^general protection fault|^stack segment: |^divide error: |^invalid opcode: "
+        r"|^double fault|^traps: PANIC|^Internal error: |[Uu]nable to handle (kernel|page)|^int3: ",
+    ),
+    _kind("BUG", r"\bBUG: |^BUG \S+ \("),  # any; the second is mm/slub.c
+    _kind("corruption", r"^list_(add|del)(_\w+)? (corruption|double add)"),  # lib/list_debug.c
+    _kind("refcount", r"^refcount_t: "),  # lib/refcount.c
+    _kind("WARNING", r"^WARNING: "),  # kernel/panic.c
+    _kind("assertion", r"^XFS: Assertion failed|^VFS: Busy inodes after unmount|^VFS: brelse: Trying to free"),
+    _kind("kmemleak", r"^kmemleak: \d+ new suspected memory leak", body=False),  # mm/kmemleak.c
+    _kind(  # not damage, but nothing that a filesystem may do unexpectedly: a scenario that expects it allows it
+        "read-only",
+        r"^bcachefs.*emergency read.only"
+        r"|^EXT4-fs .*Remounting filesystem read-only"
+        r"|^BTRFS.*forced readonly"
+        r"|^XFS .*(Shutting down filesystem|[Ff]ilesystem has been shut down)",
+        body=False,
+    ),
+)
+
+_CUT = re.compile(r"^-+\[ cut here \]-+$")
+_END = re.compile(r"^---\[ end (trace|Kernel panic)|^={20,}$")
+_NAMES_KIND = re.compile(r"^(WARNING: |Oops)|kernel BUG at ")
+_FOLLOWS = frozenset({"Oops", "panic"})
+"""Kinds that report the death that an earlier line of the same splat began."""
+
+# Documentation/admin-guide/tainted-kernels.rst
+TAINTS = (
+    "P (proprietary module)",
+    "F (module force loaded)",
+    "S (kernel or processor out of specification)",
+    "R (module force unloaded)",
+    "M (machine check)",
+    "B (bad page)",
+    "U (requested by user space)",
+    "D (died: oops or BUG)",
+    "A (ACPI table overridden)",
+    "W (warning)",
+    "C (staging driver)",
+    "I (firmware workaround)",
+    "O (out-of-tree module)",
+    "E (unsigned module)",
+    "L (soft lockup)",
+    "K (live patched)",
+    "X (auxiliary)",
+    "T (randomised structures)",
+    "N (in-kernel test)",
+    "J (fwctl mutating debug)",
+)
+
+_TAINT_CAUSE = {5: ("BUG",), 7: ("BUG", "Oops", "panic"), 9: ("WARNING", "refcount", "corruption"), 14: ("lockup",)}
+"""Taint bit to the kinds of splat that set it: an allowed splat excuses its bit."""
+
+
+@dataclass
+class Splat:
+    """A complaint of the kernel: from its first line as far as it goes."""
+
+    kind: str
+    head: list[str] = field(default_factory=list)
+    """What an ``allow`` pattern may match: the text given to WARN(), and the line that names the kind."""
+    lines: list[str] = field(default_factory=list)
+    cut: bool = False
+    """Whether BODY_LINES were not enough for all of it."""
+
+    @property
+    def title(self) -> str:
+        """The line that says most: the message where there is one."""
+        return self.head[0] if self.head else self.kind
+
+
+class _Scanner:
+    """Groups lines into splats, one line at a time."""
+
+    def __init__(self) -> None:
+        self.splats: list[Splat] = []
+        self._open: Optional[Splat] = None
+        self._in_head = False
+
+    def feed(self, text: str) -> None:
+        kind = next((k for k in KINDS if k.pattern.search(text)), None)
+        if _CUT.match(text):
+            self._begin("", text, in_head=True)
+            return
+        if self._open is not None and self._in_head:
+            self._feed_head(text, kind)
+        elif kind is not None and not (self._open is not None and kind.name in _FOLLOWS):
+            self._begin(kind.name, text, in_head=False)
+            if not kind.body:
+                self._open = None
+        elif self._open is not None:
+            self._append(text)
+            if _END.match(text):
+                self._open = None
+
+    def _begin(self, kind: str, text: str, *, in_head: bool) -> None:
+        self._open = Splat(kind, [] if in_head else [text], [text])
+        self._in_head = in_head
+        if not in_head:
+            self.splats.append(self._open)
+
+    def _feed_head(self, text: str, kind: Optional[Kind]) -> None:
+        splat = self._open
+        assert splat is not None
+        self._append(text)
+        splat.head.append(text)
+        if kind is not None and not splat.kind:
+            splat.kind = kind.name
+            self.splats.append(splat)
+        if _NAMES_KIND.search(text) and kind is not None:
+            splat.kind = splat.kind if splat.kind in ("refcount", "corruption") else kind.name
+            self._in_head = False
+        elif len(splat.head) >= _HEAD_LINES:
+            self._in_head = False
+            if not splat.kind:  # "cut here" and then nothing that we know: still a splat
+                splat.kind = "unknown"
+                self.splats.append(splat)
+
+    def _append(self, text: str) -> None:
+        assert self._open is not None
+        if len(self._open.lines) < BODY_LINES:
+            self._open.lines.append(text)
+        else:
+            self._open.cut = True
+            self._open = None
+
+
+def find_splats(records: Iterable[LogRecord]) -> list[Splat]:
+    """Every splat among ``records``; lines of ours are never one."""
+    scanner = _Scanner()
+    for record in records:
+        if not record.ours:
+            scanner.feed(record.text)
+    return scanner.splats
+
+
+def taint_names(bits: int) -> list[str]:
+    """The flags of /proc/sys/kernel/tainted in words."""
+    known = [name for number, name in enumerate(TAINTS) if bits >> number & 1]
+    unknown = bits >> len(TAINTS) << len(TAINTS)
+    return known + ([f"unknown bits {unknown:#x}"] if unknown else [])
+
+
+def new_taint(before: int, after: int, allowed: Sequence[Splat]) -> int:
+    """The bits that came and that no allowed splat explains."""
+    bits = after & ~before
+    kinds = {splat.kind for splat in allowed}
+    for number, causes in _TAINT_CAUSE.items():
+        if kinds.intersection(causes):
+            bits &= ~(1 << number)
+    return bits
+
+
+class Dmesg(Oracle):
+    """Complains of splats that no ``allow`` pattern excuses, and of new taint flags."""
+
+    name = "dmesg"
+
+    def __init__(self, taint: Path = Path("/proc/sys/kernel/tainted")) -> None:
+        super().__init__()
+        self._taint_file = taint
+        self._taint = 0
+        self._records: list[LogRecord] = []
+
+    def applies(self, context: Context) -> bool:
+        """Always: every kernel has a log."""
+        return True
+
+    def before(self, context: Context) -> None:
+        """Note the taint, and let WARN_ONCE() speak again (kernel/panic.c, clear_warn_once)."""
+        self._taint = self._read_taint()
+        with contextlib.suppress(OSError):
+            Path("/sys/kernel/debug/clear_warn_once").write_text("1")
+        self._collect(context)
+
+    def settled(self, context: Context) -> None:
+        """Read what is there, so that the log has room again."""
+        self._collect(context)
+
+    def after(self, context: Context) -> Optional[Complaint]:
+        """Judge everything since the reader was opened."""
+        self._collect(context)
+        allow = [re.compile(pattern) for pattern in context.scenario.allow]
+        splats = find_splats(self._records)
+        allowed = [s for s in splats if any(p.search(line) for p in allow for line in s.head)]
+        refused = [s for s in splats if s not in allowed]
+        names = taint_names(new_taint(self._taint, self._read_taint(), allowed))
+        names = [name for name in names if not any(p.search(f"tainted: {name}") for p in allow)]
+        if refused:
+            return self._splat_complaint(refused, names)
+        if names:
+            return Complaint(self.name, f"the kernel is newly tainted: {', '.join(names)}")
+        if context.log.lost or context.log.cut:
+            lost = f"{context.log.lost} lines" if context.log.lost else "the newest lines"
+            return Complaint(
+                self.name,
+                f"the kernel log overflowed and {lost} were lost: a splat among them would go unseen",
+                ours=True,
+            )
+        return None
+
+    def _splat_complaint(self, splats: list[Splat], taints: list[str]) -> Complaint:
+        detail = splats[0].title
+        if len(splats) > 1:
+            detail += f" (and {len(splats) - 1} more)"
+        if taints:
+            detail += f"; tainted: {', '.join(taints)}"
+        lines: list[str] = []
+        for splat in splats[:_SHOWN_SPLATS]:
+            lines += splat.lines
+            if splat.cut:
+                lines.append(f"[... more than {BODY_LINES} lines, the rest is in the kernel log ...]")
+        if len(splats) > _SHOWN_SPLATS:
+            lines.append(f"[... {len(splats) - _SHOWN_SPLATS} more splats ...]")
+        return Complaint(self.name, detail, tuple(lines))
+
+    def _collect(self, context: Context) -> None:
+        self._records += context.log.read()
+
+    def _read_taint(self) -> int:
+        try:
+            return int(self._taint_file.read_text())
+        except (OSError, ValueError):
+            return 0
