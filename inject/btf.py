@@ -30,11 +30,11 @@ class _Type(ctypes.Structure):
 
     @property
     def kind(self) -> int:
-        return (self.info >> 24) & 0x1F
+        return int(self.info >> 24 & 0x1F)
 
     @property
     def entries(self) -> int:
-        return self.info & 0xFFFF
+        return int(self.info & 0xFFFF)
 
     @property
     def flag(self) -> bool:
@@ -130,7 +130,8 @@ class Btf:
     """
 
     def __init__(self, root: Path = Path("/"), module: str = "", base: Optional[Btf] = None) -> None:
-        self._library = base._library if base else _library()
+        self._library: Any = base._library if base else _library()
+        self._btf: Any = None
         self._base = base
         where = root / "sys/kernel/btf" / (module or "vmlinux")
         if not os.access(where, os.R_OK):
@@ -260,7 +261,9 @@ class Btf:
             raise InjectError(f"{function} has no parameter {first}", _candidates(first, names))
         argument = names.index(first)
         if argument >= 6:
-            raise InjectError(f"{first} is parameter {argument + 1}", "only the first six, passed in registers, can be tested")
+            raise InjectError(
+                f"{first} is parameter {argument + 1}", "only the first six, passed in registers, can be tested"
+            )
         return self._walk(argument, prototype.parameters[argument].type_id, steps, path)
 
     def _walk(self, argument: int, type_id: int, steps: list[str], path: str) -> Access:
@@ -278,7 +281,9 @@ class Btf:
                 raise InjectError(f"{self.spelling(type_id)} has no members, so {path} cannot be followed at {step}")
             member = self._member(plain, step, 0)
             if member is None:
-                raise InjectError(f"{self.spelling(plain)} has no member {step}", _candidates(step, self.members(plain)))
+                raise InjectError(
+                    f"{self.spelling(plain)} has no member {step}", _candidates(step, self.members(plain))
+                )
             type_id, bit, width = member[0], bit + member[1], member[2]
         return self._value(argument, type_id, offsets, bit if inside else None, width, path)
 
@@ -292,7 +297,9 @@ class Btf:
                 raise InjectError(f"{path} is an array", "name one of its members")
             raise InjectError(f"{path} is an embedded string", "only strings behind a pointer can be tested")
         if found.kind not in (INT, PTR, ENUM, ENUM64):
-            raise InjectError(f"{path} is a {self.spelling(type_id)}, not a value", _candidates("", self.members(plain)))
+            raise InjectError(
+                f"{path} is a {self.spelling(type_id)}, not a value", _candidates("", self.members(plain))
+            )
         size = POINTER_SIZE if found.kind == PTR else found.size
         encoding = ctypes.c_uint32.from_address(entries).value if found.kind == INT else 0
         signed = bool((encoding >> 24) & 1) if found.kind == INT else found.flag and found.kind != PTR

@@ -102,9 +102,9 @@ def load(directory: Path, key: str) -> Optional[Bytecode]:
         descriptor = os.open(directory / f"{key}.bpf", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not _private(status) or not _private(os.stat(directory)) or not stat.S_ISREG(status.st_mode):
+        if not _private(status) or not _private(directory.stat()) or not stat.S_ISREG(status.st_mode):
             return None
         raw = file.read(LARGEST)
     digest, _, body = raw.partition(b"\n")
@@ -131,10 +131,10 @@ def keep(directory: Path, key: str, bytecode: Bytecode) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=directory)
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(digest + b"\n" + body)
-        os.replace(temporary, directory / f"{key}.bpf")
+        Path(temporary).replace(directory / f"{key}.bpf")
     except OSError:
         if temporary:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                Path(temporary).unlink()

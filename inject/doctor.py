@@ -146,4 +146,6 @@ def _program(name: str, package: str) -> Check:
 def _kvm(kernel: Kernel) -> Check:
     if os.access(kernel.path("dev/kvm"), os.R_OK | os.W_OK):
         return Check("KVM", True, "/dev/kvm is there; whether it boots a kernel shows at the first guest", here=False)
-    return Check("KVM", None, "no access: guests run under TCG, some ten times slower", "add yourself to group kvm", here=False)
+    return Check(
+        "KVM", None, "no access: guests run under TCG, some ten times slower", "add yourself to group kvm", here=False
+    )

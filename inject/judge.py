@@ -42,7 +42,12 @@ class Facts:
 def judge(scenario: Scenario, facts: Facts) -> tuple[Status, Optional[Reason], str, tuple[str, ...]]:
     """Status, reason, detail and log. With several reasons the first in Reason's order is taken."""
     found = [*facts.complaints]
-    for complaint in (_hang(scenario, facts), _injected(scenario, facts), _exit(scenario, facts), _errno(scenario, facts)):
+    for complaint in (
+        _hang(scenario, facts),
+        _injected(scenario, facts),
+        _exit(scenario, facts),
+        _errno(scenario, facts),
+    ):
         if complaint is not None:
             found.append(complaint)
     if not found:

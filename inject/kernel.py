@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -83,10 +84,8 @@ class Kernel:
     def _config_texts(self) -> list[str]:
         texts = []
         packed = self.path("proc/config.gz")
-        try:
+        with contextlib.suppress(OSError, EOFError):
             texts.append(gzip.decompress(packed.read_bytes()).decode(errors="replace"))
-        except (OSError, EOFError, gzip.BadGzipFile):
-            pass
         texts.append(self._text(f"boot/config-{self.release}"))
         texts.append(self._text(f"lib/modules/{self.release}/build/.config"))
         return texts

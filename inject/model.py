@@ -152,7 +152,7 @@ class Expectation:
 class Finding:
     """A known kernel bug: the scenario must fail with ``reason``."""
 
-    reason: "Reason"
+    reason: Reason
     text: str
 
 
@@ -307,6 +307,8 @@ class Verdict:
     """Lines that explain a failure: splats, blocked stacks, console tail, output."""
     unusable: str = ""
     """Why this kernel must not run another trial (blocked tasks, an oops); "" if it may."""
+    exit: Optional[int] = None
+    """The workload's exit code as a shell gives it (128 plus the signal); None if it never ran."""
 
     def to_json(self) -> dict[str, Any]:
         """The ``verdict`` object of the JSON-lines report."""
@@ -323,10 +325,11 @@ class Verdict:
             "finding": self.finding,
             "log": list(self.log),
             "unusable": self.unusable,
+            "exit": self.exit,
         }
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "Verdict":
+    def from_json(data: Mapping[str, Any]) -> Verdict:
         """The inverse of :meth:`to_json`; raises KeyError or ValueError on foreign data."""
         return Verdict(
             scenario=data["scenario"],
@@ -340,4 +343,5 @@ class Verdict:
             finding=data.get("finding", ""),
             log=tuple(data.get("log", ())),
             unusable=data.get("unusable", ""),
+            exit=data.get("exit"),
         )

@@ -148,7 +148,9 @@ class Types:
             value = self.of(place).enumerator(name)
             if value is not None:
                 return value
-        raise InjectError(f"{name} is no enumerator of this kernel", "it may be a macro, which BTF does not keep: write its number")
+        raise InjectError(
+            f"{name} is no enumerator of this kernel", "it may be a macro, which BTF does not keep: write its number"
+        )
 
 
 # ---------------------------------------------------------------- return values
@@ -279,7 +281,9 @@ class Planner:
             raise InjectError(f"{test.path} follows {len(access.offsets)} pointers", f"at most {MOST_LOADS}")
         if test.op is Op.GLOB:
             if not access.text:
-                raise InjectError(f"{test.path} is not a string", "glob needs a char pointer; use is, not, above or below")
+                raise InjectError(
+                    f"{test.path} is not a string", "glob needs a char pointer; use is, not, above or below"
+                )
             return Test(access, Op.GLOB, pattern=str(test.value))
         mask = U64 if test.mask is None else self._number(test.mask, access, module) & U64
         value = self._number(test.value, access, module)
@@ -306,7 +310,9 @@ class Planner:
             if steps is None:
                 continue
             if not numbers:
-                raise InjectError(f"{device} is no device of this trial", "write $DEV, $DEV1 ... or $MNT, and a filesystem:")
+                raise InjectError(
+                    f"{device} is no device of this trial", "write $DEV, $DEV1 ... or $MNT, and a filesystem:"
+                )
             access, _ = self._access(point, f"{parameter.name}.{steps}")
             whole = "bio" in parameter.spelling or "block_device" in parameter.spelling
             number = numbers[0] if whole else numbers[-1]
@@ -344,7 +350,8 @@ class Planner:
             chosen += [symbol for symbol in symbols if symbol.name.startswith(f"{entry}.")]
         if not chosen:
             raise InjectError(
-                f"nothing in this kernel is called {entry}", "it may be inlined into its callers: name one of those instead"
+                f"nothing in this kernel is called {entry}",
+                "it may be inlined into its callers: name one of those instead",
             )
         addresses = [symbol.address for symbol in symbols]
         return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
@@ -356,7 +363,12 @@ def builtin_symbols(symbols: Sequence[Symbol], module: str) -> list[Symbol]:
     kallsyms does not say which object a built-in function came from, so the naming
     convention of the filesystems has to do.
     """
-    prefixes = {"bcachefs": ("bch2_", "__bch2_"), "xfs": ("xfs_", "__xfs_"), "btrfs": ("btrfs_", "__btrfs_"), "ext4": ("ext4_", "__ext4_")}
+    prefixes = {
+        "bcachefs": ("bch2_", "__bch2_"),
+        "xfs": ("xfs_", "__xfs_"),
+        "btrfs": ("btrfs_", "__btrfs_"),
+        "ext4": ("ext4_", "__ext4_"),
+    }
     wanted = prefixes.get(module, (f"{module}_", f"__{module}_"))
     return [symbol for symbol in symbols if symbol.name.startswith(wanted)]
 
@@ -417,7 +429,9 @@ def render(plan: Plan) -> Image:
     for slot, rule in enumerate(plan.rules):
         trie.extend(_trie(slot, rule.ranges))
     if len(trie) > MOST_PREFIXES:
-        raise InjectError(f"the call paths cover {len(trie)} address blocks", f"at most {MOST_PREFIXES}: use narrower globs")
+        raise InjectError(
+            f"the call paths cover {len(trie)} address blocks", f"at most {MOST_PREFIXES}: use narrower globs"
+        )
     return Image(rules, tuple(compile_glob(pattern) for pattern in globs), tuple(trie))
 
 

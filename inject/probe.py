@@ -144,8 +144,8 @@ class Engine:
                 finally:
                     program.cleanup()
             except Exception as error:  # bcc raises bare Exception
-                said = [line for line in noise().splitlines() if line.strip()]
-        lines = [line for line in said if "error:" in line] or said or [str(error)]
+                said = [line for line in noise().splitlines() if line.strip()] or [str(error)]
+        lines = [line for line in said if "error:" in line] or said
         if "kheaders" in "".join(said) or "chdir" in "".join(said):
             raise CannotRun(
                 "bcc finds no headers of the running kernel",
@@ -229,7 +229,9 @@ class Engine:
         if self._kernel.lockdown not in ("", "none"):
             return CannotRun(f"kernel lockdown ({self._kernel.lockdown}) forbids probes", "boot with lockdown=none")
         reason = os.strerror(number) if number else (said.strip().splitlines() or ["no reason given"])[-1]
-        return CannotRun(f"the kernel refuses a probe on {function} ({reason})", f"`inject list --explain {function}` may say why")
+        return CannotRun(
+            f"the kernel refuses a probe on {function} ({reason})", f"`inject list --explain {function}` may say why"
+        )
 
     def _attach_sys_exit(self) -> None:
         program = self._load("on_sys_exit", 0)

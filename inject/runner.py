@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -19,8 +20,8 @@ from inject.fixture import Fixture, remove_directory, trial_directory
 from inject.janitor import Janitor
 from inject.judge import Complaint, Facts, judge, settle, tail
 from inject.kernel import Kernel
-from inject.model import Counts, Injection, Reason, Scenario, Scope, Status, Verdict
 from inject.kmsg import LogReader, LogWriter
+from inject.model import Counts, Injection, Reason, Scenario, Scope, Status, Verdict
 from inject.oracles import Complaint as OracleComplaint
 from inject.oracles import Context, Oracle, choose, unsupported
 from inject.plan import Planner, Types
@@ -61,6 +62,8 @@ class Tools:
     janitor: Janitor
     emit: Emit
     say: Callable[[str], None]
+    on_text: Optional[Callable[[str], None]] = None
+    """Sees the armed workload's output as it comes."""
 
 
 class Watcher(threading.Thread):
@@ -120,7 +123,9 @@ class Trial:
         return settle(self.scenario, verdict)
 
     def _verdict(self, status: Status, reason: Optional[Reason], detail: str, log: Sequence[str] = ()) -> Verdict:
-        command = f"{self.options.reproduce} {self.scenario.file} --only {self.scenario.name} --seed {self.options.seed}"
+        command = (
+            f"{self.options.reproduce} {self.scenario.file} --only {self.scenario.name} --seed {self.options.seed}"
+        )
         return Verdict(self.scenario.name, status, reason, detail, self.number, reproduce=command, log=tuple(log))
 
     # ------------------------------------------------------------ before
@@ -221,14 +226,15 @@ class Trial:
         status, reason, detail, log = judge(self.scenario, _facts(outcome, counts, errnos, complaints))
         if status is Status.PASS and self._ours:
             status, detail = Status.ERROR, "; ".join(self._ours)
-        return replace(self._verdict(status, reason, detail, log), counts=counts)
+        code = outcome.code if outcome.code is not None else 128 + (outcome.signal or 0)
+        return replace(self._verdict(status, reason, detail, log), counts=counts, exit=code)
 
     def _armed(
         self, engine: Engine, group: Cgroup, work: Path, env: Mapping[str, str]
     ) -> tuple[Outcome, Mapping[tuple[str, str], int]]:
         scenario = self.scenario
         inner = group.child("workload")
-        workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env)
+        workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_text=self.tools.on_text)
         watcher = Watcher(engine, self._take)
         self._log.begin(self.options.seed)
         with workload:
@@ -277,12 +283,11 @@ class Trial:
         complaints: list[Complaint] = []
         asked = [oracle for oracle in oracles if not self.unusable or oracle.name == "dmesg"]
         for oracle in asked:
-            self._guard(oracle.name, complaints, lambda oracle=oracle: oracle.settled(context))
+            self._guard(oracle.name, complaints, partial(_settled, oracle, context))
         if context.fixture is not None and not self.unusable:
-            fixture = context.fixture
-            self._guard("umount", complaints, lambda: fixture.umount())
+            self._guard("umount", complaints, partial(_unmount, context.fixture))
         for oracle in asked:
-            self._guard(oracle.name, complaints, lambda oracle=oracle: oracle.after(context))
+            self._guard(oracle.name, complaints, partial(oracle.after, context))
         if self.tools.kernel.oopsed():
             self.unusable = self.unusable or "it has oopsed"
         return complaints
@@ -328,6 +333,14 @@ def _facts(
     )
 
 
+def _settled(oracle: Oracle, context: Context) -> None:
+    oracle.settled(context)
+
+
+def _unmount(fixture: Fixture) -> None:
+    fixture.umount()
+
+
 def _blocked(tasks: Sequence[BlockedTask]) -> tuple[str, ...]:
     return tuple(line for task in tasks for line in task.lines())
 
@@ -341,10 +354,10 @@ def _devices(fixture: Optional[Fixture]) -> dict[str, tuple[int, ...]]:
     """``$DEV``...: the device's number, then that of the filesystem mounted from it (dev_t as the kernel keeps it)."""
     if fixture is None:
         return {}
-    mounted = _kernel_dev(os.stat(fixture.mountpoint).st_dev)
-    found = {}
+    mounted = _kernel_dev(fixture.mountpoint.stat().st_dev)
+    found: dict[str, tuple[int, ...]] = {}
     for name, path in fixture.env.items():
-        own = mounted if name == "MNT" else _kernel_dev(os.stat(path).st_rdev)
+        own = mounted if name == "MNT" else _kernel_dev(Path(path).stat().st_rdev)
         found[f"${name}"] = (own, mounted)
     return found
 

@@ -1,0 +1,95 @@
+"""The command line: parse, call, print, exit. Nothing imports it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from inject import __version__
+from inject.cli import local, run, vm
+from inject.errors import ExitStatus, GuestLost, InjectError
+from inject.report.paint import printable
+
+
+class Commands(click.Group):
+    """Commands in the order in which one meets them, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="inject")
+def cli() -> None:
+    """Make tagged kernel functions fail on purpose, and learn whether the kernel copes.
+
+    \b
+    Examples:
+      inject vm run scenarios/                 every scenario, in a guest
+      sudo inject run scenario.yaml            one scenario, on this kernel
+      sudo inject fail open_ctree --return -ENOMEM -- mount /dev/vdb /mnt
+
+    \b
+    Exit codes: 0 all passed; 1 a scenario failed; 2 usage or an invalid scenario;
+    3 cannot run here; 4 an error of ours or the machine's; 128 the guest never
+    gave an answer; 130 interrupted.
+    """
+
+
+for command in (local.list_, local.check, local.doctor, run.run, run.fail, vm.vm, local.schema):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command and exit; an error that we foresaw is one sentence, never a traceback."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    signal.signal(signal.SIGHUP, _as_interrupt)
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("inject: interrupted", err=True)
+        status = ExitStatus.INTERRUPTED
+    except GuestLost as error:
+        if error.console:
+            click.echo(printable_lines(error.console), err=True)
+        status = _complain(error)
+    except InjectError as error:
+        status = _complain(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = ExitStatus.ERROR
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"inject: {where}{error.strerror or error}", err=True)
+        status = ExitStatus.ERROR
+    sys.exit(int(status or 0))
+
+
+def _complain(error: InjectError) -> int:
+    for line in str(error).splitlines():
+        click.echo(f"inject: {line}" if not _has_place(error) else line, err=True)
+    return int(error.status)
+
+
+def _has_place(error: InjectError) -> bool:
+    """A scenario's error begins with file:line:col, which editors understand only at the start of a line."""
+    return hasattr(error, "line") or hasattr(error, "errors")
+
+
+def printable_lines(text: str) -> str:
+    """A guest's console without what could drive this terminal."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def _as_interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
