@@ -1,0 +1,180 @@
+"""Finding scenario files and reading them as text, whatever lies at the path."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+from inject.errors import ScenarioError
+from inject.model import Place
+from inject.scenario.problems import ScenarioErrors, Wrong, error_at, printable
+from inject.scenario.tree import place_at
+
+SUFFIXES = (".yaml", ".yml")
+SHARED = "lib"
+"""A folder of this name holds what scenarios share, not scenarios."""
+
+MAX_BYTES = 1 << 20
+MAX_FILES = 10_000
+"""Entries looked at under the folders of one call."""
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scenario file, and the name that a single scenario in it has by default."""
+
+    path: Path
+    name: str
+
+
+def find_files(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> list[Source]:
+    """The scenario files at ``paths``, each once: files as given, folders searched.
+
+    Raises ScenarioErrors naming every path that cannot be used.
+    """
+    sources, errors = search(paths, root)
+    if errors:
+        raise ScenarioErrors(errors)
+    return sources
+
+
+def search(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> tuple[list[Source], list[ScenarioError]]:
+    """As :func:`find_files`, but returns the errors beside what was found."""
+    sources: dict[Path, Source] = {}
+    errors: list[ScenarioError] = []
+    for given in paths:
+        path = Path(given)
+        try:
+            found = _of_folder(path, errors) if _is_folder(path) else [path]
+        except Wrong as wrong:
+            errors.append(error_at(wrong.place, wrong.message, wrong.hint))
+            continue
+        for file in found:
+            base = root if root is not None else (path if file is not path else None)
+            sources.setdefault(_absolute(file), Source(file, default_name(file, base)))
+    return list(sources.values()), errors
+
+
+def default_name(file: Path, base: Optional[Path]) -> str:
+    """The name of a file's only scenario: its path without suffix, from the nearest folder ``scenarios``.
+
+    Where there is none, from ``base`` if the file is below it, else the bare file name.
+    """
+    absolute = _absolute(file)
+    folders = [index for index, part in enumerate(absolute.parts[:-1]) if part == "scenarios"]
+    if folders:
+        return "/".join(absolute.with_suffix("").parts[folders[-1] + 1 :])
+    if base is not None:
+        try:
+            return absolute.relative_to(_absolute(base)).with_suffix("").as_posix()
+        except ValueError:
+            pass
+    return absolute.stem
+
+
+def _absolute(path: Path) -> Path:
+    """The path from /, without `..`; links stay, for the name is that of the link."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _of_folder(folder: Path, errors: list[ScenarioError]) -> list[Path]:
+    before = len(errors)
+    found = list(_walk(folder, set(), errors, [MAX_FILES]))
+    if not found and len(errors) == before:
+        raise Wrong(_top(folder), "no scenario in this folder", "give a folder with *.yaml files, or a file")
+    return found
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError], left: list[int]) -> Iterator[Path]:
+    """Scenario files below ``folder``, sorted; links are followed, each folder is entered once."""
+    try:
+        here = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        wrong = _unreadable(folder, error)
+        errors.append(error_at(wrong.place, wrong.message, wrong.hint))
+        return
+    if (here.st_dev, here.st_ino) in seen:
+        return
+    seen.add((here.st_dev, here.st_ino))
+    for path in entries:
+        if path.name.startswith("."):  # editors' lock and swap files among them
+            continue
+        left[0] -= 1
+        if left[0] < 0:
+            raise Wrong(_top(folder), f"more than {MAX_FILES} files under the folder given", "give a smaller folder")
+        if path.is_dir():
+            if path.name != SHARED:
+                yield from _walk(path, seen, errors, left)
+        elif path.suffix in SUFFIXES:
+            yield path
+
+
+def read_text(path: Path) -> str:
+    """The text of a scenario file. Raises Wrong for what cannot be read, is no file, too large or no UTF-8."""
+    try:
+        data = _read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if len(data) > MAX_BYTES:
+        what = f"larger than {MAX_BYTES >> 20} MiB, which no scenario is"
+        raise Wrong(_top(path), what, "give the YAML file of a scenario")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise Wrong(_top(path), "the text is UTF-16", "save it as UTF-8") from None
+        place = place_at(data[: error.start].decode("utf-8"), error.start, printable(str(path)))
+        what = f"the byte 0x{data[error.start]:02x} is not UTF-8"
+        raise Wrong(place, what, "save the file as UTF-8 text") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    """At most MAX_BYTES + 1 bytes; O_NONBLOCK so that a pipe without writer cannot hold us."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        for is_kind, what in _KINDS:
+            if is_kind(mode):
+                raise Wrong(_top(path), f"{what}, not a file", "give the YAML file of a scenario")
+        return file.read(MAX_BYTES + 1)
+
+
+def _top(path: Path) -> Place:
+    return Place(printable(str(path)))
+
+
+def _unreadable(path: Path, error: Exception) -> Wrong:
+    """The sentence for an error of the system."""
+    number = error.errno if isinstance(error, OSError) else None
+    words = {
+        errno.ENOENT: ("no such file or folder", "check the path"),
+        errno.EACCES: ("permission denied", "make it readable for you"),
+        errno.ELOOP: ("a loop of symbolic links", "mend the link"),
+        errno.ENXIO: ("a socket or a device that is gone, not a file", "give the YAML file of a scenario"),
+        errno.ENOTDIR: ("part of this path is a file, not a folder", "check the path"),
+        errno.ENAMETOOLONG: ("the path is too long", "check the path"),
+    }
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    what, hint = words.get(number or 0, (f"cannot be read: {text.lower()}", "check the path"))
+    return Wrong(_top(path), what, hint)

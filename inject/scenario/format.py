@@ -1,0 +1,345 @@
+"""The scenario format as one table: it drives the reader and the JSON Schema alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from inject.model import (
+    DEFAULT_TIMEOUT,
+    Bound,
+    Contract,
+    Expectation,
+    Fault,
+    Filesystem,
+    Finding,
+    Reason,
+    Requires,
+    Scope,
+    Sweep,
+    VmWishes,
+    When,
+)
+from inject.scenario.kinds import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
+from inject.scenario.maps import Arguments, Errnos
+from inject.scenario.names import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENARIO
+from inject.scenario.numbers import Decimal, Size, Whole
+from inject.scenario.problems import Problems, Wrong, either, shown
+from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
+from inject.scenario.values import ExitCode, Injections, ReturnValue
+
+CHECKS = ("dmesg", "fsck", "remount", "leaks", "reservations", "coherence", "recovery")
+"""The oracles that `checks` may name."""
+
+FILESYSTEM_CHECKS = ("fsck", "remount", "reservations", "coherence", "recovery")
+"""Those that look at the scenario's filesystem."""
+
+FILESYSTEMS = ("bcachefs", "ext4", "xfs", "btrfs")
+MAX_DEVICES = 4
+MAX_TIMEOUT = 86_400
+COMM_LENGTH = 15
+"""Characters of a task's name (TASK_COMM_LEN - 1 in include/linux/sched.h)."""
+
+_NAME = Text("a name", SCENARIO, "use letters, digits and . _ + -, in parts joined by /", longest=128)
+_FUNCTION = Text("the name of a kernel function", FUNCTION, "write the symbol alone, as `inject list` shows it")
+_GLOB = Text("a kernel function or a pattern such as bch2_*", FUNCTION_GLOB, "write a symbol, * for any characters")
+_FRAME = Text("a function, a pattern or module:NAME", FRAME, "write it like ksys_write, bch2_*, module:xfs or !bch2_*")
+_WORD = Text("one word", r"\S+", "write one item for each word")
+
+
+@dataclass(frozen=True)
+class Comm:
+    """A task's name as the kernel keeps it, or a pattern for it."""
+
+    def read(self, node: Node, label: str) -> str:
+        """The pattern; raises Wrong."""
+        text = scalar_text(node, label, "the name of a task")
+        if len(text) > COMM_LENGTH and not re.search(r"[*?\[]", text):
+            what = f"the kernel cuts names of tasks to {COMM_LENGTH} characters, so {shown(text)} never matches"
+            raise Wrong(node.place, what, f"write {text[:COMM_LENGTH]}")
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        return Text("").schema()
+
+
+def _choice(enum: Any) -> Choice:
+    return Choice(tuple(member.value for member in enum))
+
+
+# ---------------------------------------------------------------- faults
+
+
+def _check_when(fields: Fields, problems: Problems) -> None:
+    chosen = [key for key in ("nth", "every", "probability") if key in fields]
+    for second in chosen[1:]:
+        what = f"`{second}` contradicts `{chosen[0]}`: each says on its own which calls fail"
+        problems.add(fields.keys[second], what, "keep one of them")
+
+
+def _build_when(fields: Fields) -> When:
+    return When(
+        args=fields.get("args", ()),
+        stack=fields.get("stack", ()),
+        comm=fields.get("comm"),
+        device=fields.get("device"),
+        after=fields.get("after", 0),
+        nth=fields.get("nth"),
+        every=fields.get("every"),
+        probability=fields.get("probability"),
+        times=fields.get("times", 1 if "nth" in fields else None),
+    )
+
+
+_PROBABILITY_SLIPS = ((r"[0-9.]+\s*%", "write 1% as 0.01"), (r"[0-9]+/[0-9]+", "write 1/100 as 0.01"))
+_TIMEOUT_SLIPS = ((r"[0-9.]+\s*[a-zA-Z]+", "write the number of seconds alone"),)
+_DEVICE = Text("$DEV, $DEV1 ... or /dev/NAME", r"\$DEV[1-4]?|/dev/\S+", "the scenario's own are $DEV, $DEV1 ...")
+
+WHEN = Record(
+    (
+        Key("args", Arguments(), "Parameters (or members reached from them) and what they must be."),
+        Key(
+            "stack",
+            ListOf(_FRAME, filled=True, unique=False),
+            "Callers, innermost first; others may lie between. Names, globs, module:NAME, ! for absence.",
+        ),
+        Key("comm", Comm(), "Name of the calling task, or a shell pattern for it."),
+        Key("device", _DEVICE, "Only calls whose arguments lead to this block device."),
+        Key("after", Whole(0), "Let the first so many matching calls through."),
+        Key("nth", Whole(1), "Fail exactly this matching call, counted from 1 behind `after`."),
+        Key("every", Whole(1), "Fail every so many-th matching call."),
+        Key(
+            "probability",
+            Decimal(1, "a number", _PROBABILITY_SLIPS),
+            "Fail matching calls at random with this probability, from the seed.",
+        ),
+        Key("times", Whole(1), "Inject at most this often; 1 if there is `nth`, else without limit."),
+    ),
+    build=_build_when,
+    check=_check_when,
+    also={
+        "allOf": [
+            {"not": {"required": pair}} for pair in (["nth", "every"], ["nth", "probability"], ["every", "probability"])
+        ]
+    },
+    elsewhere={"scope": "faults", "contract": "faults", "injected": "faults", "return": "faults"},
+)
+
+
+def _limit(when: Any) -> Any:
+    return when.times if isinstance(when, When) else None
+
+
+def _check_fault(fields: Fields, problems: Problems) -> None:
+    bound, times = fields.get("injected"), _limit(fields.get("when"))
+    if isinstance(bound, Bound) and times is not None and bound.low > times:
+        what = f"`injected` asks for {bound}, but the fault fires at most {times} times"
+        problems.add(fields.keys["injected"], what, "raise `times` or lower `injected`")
+
+
+def _build_fault(fields: Fields) -> Fault:
+    return Fault(
+        function=fields.get("function"),
+        value=fields.get("return"),
+        scope=Scope(fields.get("scope", Scope.WORKLOAD.value)),
+        contract=Contract(fields.get("contract", Contract.KEEP.value)),
+        when=fields.get("when", When()),
+        injected=fields.get("injected"),
+        place=fields.place,
+    )
+
+
+_WHEN_KEYS = {key.name: "when" for key in WHEN.keys}
+
+FAULT = Record(
+    (
+        Key(
+            "function",
+            _FUNCTION,
+            "The kernel function to fail; `inject list` shows which can be.",
+            required="function: NAME",
+        ),
+        Key(
+            "return",
+            ReturnValue(),
+            "What it returns: -ERRNO, -BCH_ERR_*, another enumerator, a number, NULL, true or false.",
+            required="return: -ENOMEM",
+        ),
+        Key("scope", _choice(Scope), "Whose calls: the workload's process tree (default) or any task's."),
+        Key("contract", _choice(Contract), "keep (default): spare callers known not to fail (NOFAIL); or ignore."),
+        Key("when", WHEN, "Which calls fail; every key must hold. Absent: every call in scope."),
+        Key("injected", Injections(), 'How often this fault must fire: 3, ">=1", "<=2" or "1..5".'),
+    ),
+    build=_build_fault,
+    check=_check_fault,
+    noun="the fault",
+    elsewhere={**_WHEN_KEYS, "errno": "expect", "exit": "expect"},
+)
+
+# ---------------------------------------------------------------- the rest
+
+REQUIRES = Record(
+    (
+        Key("functions", ListOf(_FUNCTION), "Injectable functions that must exist; those in `faults` are implied."),
+        Key("programs", ListOf(_WORD), "Programs that must be installed."),
+        Key(
+            "config",
+            ListOf(Text("an option of the kernel", CONFIG, "write it like CONFIG_KASAN or CONFIG_KASAN=y")),
+            "Options that the kernel must be built with, CONFIG_X or CONFIG_X=value.",
+        ),
+    ),
+    build=lambda fields: Requires(**fields.values),
+)
+
+FILESYSTEM = Record(
+    (
+        Key("type", Choice(FILESYSTEMS), f"{either(FILESYSTEMS)}.", required="type: bcachefs"),
+        Key("devices", Whole(1, MAX_DEVICES), "Number of scratch devices, $DEV1 $DEV2 ...; default 1."),
+        Key("size", Size(4096, 1 << 44, "512M"), "Size of each device, with K, M, G or T (binary); default 512M."),
+        Key("mkfs", ListOf(_WORD, unique=False), "More arguments for mkfs."),
+        Key(
+            "mount",
+            ListOf(Text("a mount option", r"[^-\s]\S*", "write the option alone, without -o")),
+            "Mount options.",
+        ),
+    ),
+    build=lambda fields: Filesystem(**fields.values),
+)
+
+EXPECT = Record(
+    (
+        Key("exit", ExitCode(), "Exit code of `run`: a number, a list of numbers, or nonzero; default 0."),
+        Key("errno", Errnos(), "The errno that user space must see, by system call, as in {write: ENOSPC}."),
+        Key("injected", Injections(), 'How often each fault must fire: 3, ">=1" (default), "<=2" or "1..5".'),
+        Key("output", Pattern(), "Regular expression that stdout and stderr must match somewhere."),
+    ),
+    build=lambda fields: Expectation(**fields.values),
+)
+
+FINDING = Record(
+    (
+        Key("reason", _choice(Reason), "The reason with which the scenario must fail.", required="reason: dmesg"),
+        Key(
+            "text",
+            Text(),
+            "What the kernel does wrong, where, and since when.",
+            required="text: what the kernel does wrong",
+        ),
+    ),
+    build=lambda fields: Finding(Reason(fields.get("reason")), fields.get("text")),
+)
+
+VM = Record(
+    (
+        Key("cpus", Whole(1, 64), "CPUs of the guest."),
+        Key("memory", Size(64 << 20, 1 << 40, "1G"), "Memory of the guest, with K, M, G or T (binary)."),
+    ),
+    build=lambda fields: VmWishes(**fields.values),
+)
+
+SWEEP = Record(
+    (
+        Key("functions", ListOf(_GLOB, filled=True), "Functions or patterns to fail; default those in `faults`."),
+        Key("by", Choice(("stack", "nth")), "stack: each distinct call path once (default); nth: every ordinal."),
+        Key(
+            "modes",
+            ListOf(Choice(("once", "onward")), filled=True),
+            "once: fail one call (default); onward: fail that call and all after it.",
+        ),
+        Key("limit", Whole(1, 1_000_000), "Stop after this many trials; default 500."),
+    ),
+    build=lambda fields: Sweep(**fields.values),
+)
+
+
+def _children(node: Any, key: str) -> Iterator[Node]:
+    """The values under ``key`` of a mapping, or of every mapping of a list."""
+    nodes = node.items if isinstance(node, ListNode) else (node,)
+    for item in nodes:
+        value = item.get(key) if isinstance(item, MapNode) else None
+        if value is not None:
+            yield value
+
+
+def _check_filesystem_uses(fields: Fields, problems: Problems) -> None:
+    """Refuse checks and devices of a filesystem that is not there."""
+    filesystem = fields.get("filesystem")
+    step = "add `filesystem: {type: bcachefs}`"
+    checks = fields.nodes.get("checks")
+    for item in checks.items if isinstance(checks, ListNode) else ():
+        if "filesystem" not in fields and isinstance(item, ScalarNode) and item.text in FILESYSTEM_CHECKS:
+            problems.add(item.place, f"the check {shown(item.text)} needs a filesystem", f"{step} or remove the check")
+    for fault in _children(fields.nodes.get("faults"), "when"):
+        for device in _children(fault, "device"):
+            text = device.text if isinstance(device, ScalarNode) else ""
+            if not text.startswith("$DEV"):
+                continue
+            if "filesystem" not in fields:
+                problems.add(
+                    device.place,
+                    f"{shown(text)} is a device of the scenario's filesystem, which has none",
+                    f"{step} or name a device in /dev",
+                )
+            elif isinstance(filesystem, Filesystem) and text[4:].isdigit() and int(text[4:]) > filesystem.devices:
+                what = f"{shown(text)} is more than the {filesystem.devices} of the filesystem's `devices`"
+                problems.add(device.place, what, "raise `devices`")
+
+
+def _check_injections(fields: Fields, problems: Problems) -> None:
+    """Refuse ``expect.injected`` that a fault cannot reach."""
+    expect, faults = fields.get("expect"), fields.get("faults")
+    if not isinstance(expect, Expectation) or not faults:
+        return
+    for fault in faults:
+        times = fault.when.times
+        if fault.injected is None and times is not None and expect.injected.low > times:
+            what = f"`injected` asks for {expect.injected}, but {fault.function} fails at most {times} times"
+            place = next(_children(fields.nodes["expect"], "injected")).place
+            problems.add(place, what, "raise `times`, or write `injected` under each fault")
+            return
+
+
+def _check_scenario(fields: Fields, problems: Problems) -> None:
+    _check_filesystem_uses(fields, problems)
+    _check_injections(fields, problems)
+
+
+SCENARIO_KEYS = (
+    Key("name", _NAME, "Name in reports; default the file's path. Needed where a file holds several scenarios."),
+    Key("description", Text(), "What is made to fail, and what the kernel is expected to do."),
+    Key("tags", ListOf(_WORD), "Words to select scenarios by."),
+    Key("requires", REQUIRES, "What must be there; otherwise the scenario is skipped with the reason."),
+    Key("filesystem", FILESYSTEM, "A filesystem made fresh for every run, at $MNT on $DEV. Absent: none."),
+    Key("setup", Script(), "Shell commands before arming; they must succeed."),
+    Key(
+        "faults",
+        ListOf(FAULT, filled=True, unique=False),
+        "The faults, all armed together.",
+        required="faults: [{function: NAME, return: -ENOMEM}]",
+    ),
+    Key("run", Script(), "The workload: shell commands that run while the faults are armed.", required="run: COMMAND"),
+    Key("expect", EXPECT, "What the workload must show."),
+    Key("recover", Script(), "Shell commands after disarming; they must succeed."),
+    Key("checks", ListOf(Choice(CHECKS)), "Oracles to ask afterwards; default all that apply. [] for none."),
+    Key("allow", ListOf(Pattern()), "Regular expressions of kernel-log lines that are expected."),
+    Key("timeout", Decimal(MAX_TIMEOUT, "seconds", _TIMEOUT_SLIPS), f"Seconds for `run`; default {DEFAULT_TIMEOUT:g}."),
+    Key("finding", FINDING, "A known kernel bug that this scenario shows: it must fail just so."),
+    Key("vm", VM, "Wishes for `inject vm`; ignored on a bare machine."),
+    Key("sweep", SWEEP, "How `inject sweep` walks the fault points; other commands ignore it."),
+)
+
+_ELSEWHERE = {
+    **{key.name: "expect" for key in EXPECT.keys},
+    **{key.name: "filesystem" for key in FILESYSTEM.keys},
+    **{key.name: "requires" for key in REQUIRES.keys},
+    **{key.name: "vm" for key in VM.keys},
+    **{key.name: "when" for key in WHEN.keys},
+    **{key.name: "faults" for key in FAULT.keys},
+}
+
+SCENARIO_RECORD = Record(
+    SCENARIO_KEYS, build=lambda fields: fields, check=_check_scenario, noun="the scenario", elsewhere=_ELSEWHERE
+)

@@ -1,0 +1,196 @@
+"""The values with a notation of their own: what a fault returns, exit codes, bounds, arguments' values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+from inject.model import Bound, Symbolic
+from inject.scenario.kinds import scalar_text
+from inject.scenario.names import ERRNOS, IDENTIFIER, KERNEL_ERRNOS
+from inject.scenario.numbers import Whole, is_missing, number_text, refuse, whole_number
+from inject.scenario.problems import Wrong, closest, shown
+from inject.scenario.tree import ListNode, Node, ScalarNode
+
+_LOW, _HIGH = -(2**63), 2**64 - 1
+_INTEGER = {"type": "integer", "minimum": _LOW, "maximum": _HIGH}
+_LOOKS_NUMERIC = re.compile(r"[-+]?\.?[0-9].*|[-+]?\.(?i:inf|nan)")
+_ERRNO_LIKE = re.compile(r"E[A-Z0-9]+")
+_ALL_ERRNOS = {**ERRNOS, **KERNEL_ERRNOS}
+
+
+def _number(node: ScalarNode, label: str, wants: str) -> int:
+    """The 64-bit number in a scalar that looks like one; raises Wrong."""
+    text = number_text(node, label, wants)
+    try:
+        value = whole_number(text)
+    except ValueError:
+        raise refuse(node.place, label, wants, text) from None
+    if not _LOW <= value <= _HIGH:
+        raise Wrong(node.place, f"{shown(text)} does not fit into 64 bits", "write a smaller number")
+    return value
+
+
+def _unknown_errno(node: Node, name: str, sign: str) -> Wrong:
+    near = closest(name, _ALL_ERRNOS)
+    step = f"did you mean {sign}{near}?" if near else "see errno(3) for the names"
+    return Wrong(node.place, f"no errno is called {shown(name)}", step)
+
+
+@dataclass(frozen=True)
+class ReturnValue:
+    """What a failed call returns: ``-ERRNO``, another enumerator, a number, NULL, true or false."""
+
+    wants = "an errno such as -ENOMEM, an enumerator, a number, NULL, true or false"
+
+    def read(self, node: Node, label: str) -> Union[str, int]:
+        """The name as written, or the number; raises Wrong."""
+        text = scalar_text(node, label, self.wants)
+        assert isinstance(node, ScalarNode)
+        if text in ("NULL", "true", "false"):
+            return text
+        if text.lower() in ("null", "true", "false"):
+            word = "NULL" if text.lower() == "null" else text.lower()
+            raise Wrong(node.place, f"{shown(text)} is not spelled so", f"write {word}")
+        if text.lower() in ("yes", "no", "on", "off"):
+            raise Wrong(node.place, f"{shown(text)} is no boolean here", "write true or false")
+        if _LOOKS_NUMERIC.fullmatch(text):
+            return _number(node, label, self.wants)
+        name = text[1:] if text.startswith("-") else text
+        if not re.fullmatch(IDENTIFIER, name):
+            raise Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}")
+        self._check_name(node, name, negative=text.startswith("-"))
+        return text
+
+    @staticmethod
+    def _check_name(node: Node, name: str, *, negative: bool) -> None:
+        if name.lower() in ("null", "true", "false"):
+            raise Wrong(node.place, f"{shown(name)} takes no minus", "remove the minus")
+        if name.upper() in _ALL_ERRNOS and (name not in _ALL_ERRNOS or not negative):
+            raise Wrong(
+                node.place,
+                f"the kernel returns errnos as negative names in capitals, not {shown(name)}",
+                f"write -{name.upper()}",
+            )
+        if _ERRNO_LIKE.fullmatch(name) and name not in _ALL_ERRNOS:
+            raise _unknown_errno(node, name, "-")
+        if name.startswith("BCH_ERR_") and not negative:
+            raise Wrong(node.place, f"the kernel returns {shown(name)} as a negative number", f"write -{name}")
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema; the errnos are listed so that editors complete them."""
+        known = [f"-{name}" for name in sorted(_ALL_ERRNOS)]
+        other = r"^(?!-?E[A-Z0-9]+$)(?!-(?:NULL|true|false)$)(?!BCH_ERR_)-?[A-Za-z_][A-Za-z0-9_]*$"
+        words: dict[str, Any] = {"anyOf": [{"enum": known}, {"type": "string", "pattern": other}]}
+        return {"anyOf": [words, _INTEGER, {"type": "boolean"}, {"type": "null"}]}
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A number to compare an argument with: digits, an enumerator, an errno, NULL, true or false."""
+
+    wants = "a number or an enumerator's name"
+
+    def read(self, node: Node, label: str) -> Symbolic:
+        """The number, or the enumerator's name; raises Wrong."""
+        text = scalar_text(node, label, self.wants)
+        assert isinstance(node, ScalarNode)
+        if text in ("NULL", "true", "false"):
+            return int(text == "true")
+        if text.lower() in ("null", "true", "false", "yes", "no", "on", "off"):
+            raise Wrong(node.place, f"{shown(text)} is not spelled so", "write true, false or NULL")
+        if _LOOKS_NUMERIC.fullmatch(text):
+            return _number(node, label, self.wants)
+        name = text[1:] if text.startswith("-") else text
+        if name in _ALL_ERRNOS:
+            return _ALL_ERRNOS[name] if name == text else -_ALL_ERRNOS[name]
+        if not re.fullmatch(IDENTIFIER, text):
+            step = "for a pattern write {glob: ...}" if re.search(r"[*?\[:/ ]", text) else "expressions are not read"
+            raise Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        return {
+            "anyOf": [
+                _INTEGER,
+                {"type": "string", "pattern": r"^-?[A-Za-z_][A-Za-z0-9_]*$"},
+                {"type": "boolean"},
+                {"type": "null"},
+            ]
+        }
+
+
+@dataclass(frozen=True)
+class ExitCode:
+    """``nonzero``, one exit code or a list of them."""
+
+    code = Whole(0, 255)
+
+    def read(self, node: Node, label: str) -> Optional[tuple[int, ...]]:
+        """The codes allowed; None for any but 0. Raises Wrong."""
+        if isinstance(node, ScalarNode) and node.text == "nonzero":
+            return None
+        if not isinstance(node, ListNode):
+            return (self._one(node, label),)
+        if not node.items:
+            raise Wrong(node.place, f"`{label}` allows no exit code at all", "write a number, a list, or nonzero")
+        codes = tuple(self._one(item, label) for item in node.items)
+        for index, code in enumerate(codes):
+            if code in codes[:index]:
+                raise Wrong(node.items[index].place, f"{code} is twice in `{label}`", "remove one")
+        return codes
+
+    def _one(self, node: Node, label: str) -> int:
+        if isinstance(node, ScalarNode) and not is_missing(node) and re.fullmatch(r"[^0-9+-].*", node.text):
+            near = closest(node.text, ["nonzero"])
+            step = "did you mean `nonzero`?" if near else "write a number from 0 to 255, a list of such, or nonzero"
+            raise Wrong(node.place, f"{shown(node.text)} is no exit code", step)
+        return self.code.read(node, label)
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        code = self.code.schema()
+        many = {"type": "array", "items": code, "minItems": 1, "uniqueItems": True}
+        return {"anyOf": [code, {"const": "nonzero"}, many]}
+
+
+@dataclass(frozen=True)
+class Injections:
+    """How often a fault fires: ``3``, ``">=1"``, ``"<=2"`` or ``"1..5"``."""
+
+    wants = 'a count such as 3, ">=1", "<=2" or "1..5"'
+    pattern = r"(>=|<=)?(0|[1-9][0-9]{0,17})|(0|[1-9][0-9]{0,17})\.\.(0|[1-9][0-9]{0,17})"
+
+    def read(self, node: Node, label: str) -> Bound:
+        """The bound; raises Wrong."""
+        text = scalar_text(node, label, self.wants)
+        found = re.fullmatch(self.pattern, text)
+        if not found:
+            raise self._wrong(node, label, text)
+        if found[3] is not None:
+            low, high = int(found[3]), int(found[4])
+            if low > high:
+                raise Wrong(node.place, f"no count is in {shown(text)}", f'write "{high}..{low}"')
+            return Bound(low, high)
+        count = int(found[2])
+        if found[1] == ">=":
+            return Bound(count, None)
+        return Bound(0 if found[1] else count, count)
+
+    def _wrong(self, node: Node, label: str, text: str) -> Wrong:
+        near = re.fullmatch(r"(==?|>=?|<=?)\s*([0-9]{1,17})", text)
+        step = ""
+        if near:
+            count = int(near[2]) + {">": 1, "<": -1}.get(near[1], 0)
+            sign = {"=": "", "==": ""}.get(near[1], near[1][0] + "=")
+            step = f'write "{sign}{count}"' if count >= 0 else ""
+        elif re.fullmatch(r"[0-9]+\s*(-|\.+|,|:)\s*[0-9]+", text):
+            first, last = re.findall(r"[0-9]+", text)
+            step = f'write "{first}..{last}"'
+        return Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        return {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^(?:{self.pattern})$"}]}

@@ -1,0 +1,24 @@
+"""The scenario format as JSON Schema, for editors; made from the table that drives the reader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inject.scenario.format import SCENARIO_RECORD
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of one scenario, that is of one YAML document.
+
+    It never rejects what ``inject check`` accepts. Editors give it the values that
+    a YAML reader made of the text; what can only be seen in the text itself
+    (``017``, duplicate keys) or across keys remains for ``inject check``.
+    """
+    return {
+        "$schema": DIALECT,
+        "title": "inject scenario",
+        "description": "Make tagged kernel functions fail while a workload runs, and say what must hold.",
+        **SCENARIO_RECORD.schema(),
+    }
