@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 
-from tabulate import tabulate
+from tabulate import MIN_PADDING, tabulate
 
 from inject.model import Counts, Status, Verdict
 from inject.report.paint import paint, paint_status, printable, status_word
@@ -13,7 +14,7 @@ from inject.report.paint import paint, paint_status, printable, status_word
 LOG_LINES = 40
 """Lines of evidence shown for one verdict; the JSON lines have them all."""
 
-_LEAST_WIDTH = 60
+_LEAST_WIDTH = 72
 _HEADERS = ("scenario", "status", "reason", "inj/match/seen", "s")
 
 
@@ -53,7 +54,8 @@ def _table(verdicts: Sequence[Verdict], width: int, colour: bool) -> str:
         for v in verdicts
     ]
     # The name is the one column that gives way; what the others need is known.
-    fixed = [max([len(head), *(len(row[i]) for row in _bare(verdicts))]) for i, head in enumerate(_HEADERS)][1:]
+    bare = [line for row in _bare(verdicts) for line in zip_longest(*(cell.split("\n") for cell in row), fillvalue="")]
+    fixed = [max(len(head) + MIN_PADDING, *(len(line[i]) for line in bare), 0) for i, head in enumerate(_HEADERS)][1:]
     room = max(16, width - sum(fixed) - 2 * len(fixed))
     for row in rows:
         row[0] = _shorten(row[0], room)
@@ -80,11 +82,8 @@ def _shorten(name: str, room: int) -> str:
 
 
 def _counts(counts: Sequence[Counts]) -> str:
-    """``1/8/40`` for each fault; more than two faults are added up."""
-    if len(counts) > 2:
-        total = Counts(sum(c.seen for c in counts), sum(c.matched for c in counts), sum(c.injected for c in counts))
-        return f"{total.injected}/{total.matched}/{total.seen} ({len(counts)})"
-    return " ".join(f"{c.injected}/{c.matched}/{c.seen}" for c in counts)
+    """``1/8/40``, one line for each fault."""
+    return "\n".join(f"{c.injected}/{c.matched}/{c.seen}" for c in counts)
 
 
 def _explain(verdict: Verdict, width: int, colour: bool) -> str:

@@ -1,0 +1,197 @@
+"""What a user and a CI system see of a verdict."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from inject.errors import InjectError
+from inject.model import Counts, Fault, Injection, Reason, Scope, Status, Verdict, When
+from inject.report import console, jsonl, junit, paint, table
+
+LONG = "disk-reservation/" + "very-" * 20 + "long-name"
+PASS = Verdict("smoke/mkdir", Status.PASS, counts=(Counts(40, 8, 1),), seconds=0.42)
+FAIL = Verdict(
+    LONG,
+    Status.FAIL,
+    Reason.NOT_INJECTED,
+    detail="bch2_x was called 12 times in scope, " * 8,
+    counts=(Counts(12_000_000, 1_234_567, 0), Counts(1, 1, 1)),
+    seconds=123.4,
+    log=tuple(f"line {number} \x1b[31m" for number in range(50)),
+    reproduce="inject run scenarios/x.yaml --seed 7",
+)
+SKIP = Verdict("a/b", Status.SKIP, detail="this kernel has no xfs")
+FINDING = Verdict("a/c", Status.PASS, finding="it reports success")
+ERROR = Verdict("z", Status.ERROR, detail="setup exited with 1", trial=3)
+ALL = [PASS, FAIL, SKIP, FINDING, ERROR]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+# ---------------------------------------------------------------- table
+
+
+@pytest.mark.parametrize("width", [72, 80, 200])
+def test_the_table_keeps_to_its_width(width):
+    text = table.render(ALL, width=width, colour=False)
+    ours = [line for line in text.splitlines() if "  | " not in line and not line.startswith("fail (not-injected)")]
+    assert max(len(line) for line in ours) <= width
+
+
+def test_what_a_fail_needs_is_under_the_table():
+    text = table.render(ALL, width=80, colour=False)
+    assert "fail (not-injected) " + LONG in text
+    assert "  | line 39" in text and "line 40" not in text
+    assert "10 more lines" in text
+    assert "reproduce: inject run scenarios/x.yaml --seed 7" in text
+    assert text.rstrip().endswith("5 scenarios: 1 passed, 1 known finding, 1 failed, 1 skipped, 1 error")
+
+
+def test_a_pass_is_one_row_and_no_more():
+    text = table.render([PASS], width=80, colour=False)
+    assert text.count("smoke/mkdir") == 1
+    assert "1/8/40" in text
+
+
+def test_colour_only_when_asked_and_never_from_the_workload():
+    assert "\033" not in table.render(ALL, width=80, colour=False)
+    coloured = table.render(ALL, width=80, colour=True)
+    assert "\033[31mfail" in coloured
+    assert re.sub(r"\033\[\d+m", "", coloured) == table.render(ALL, width=80, colour=False)
+
+
+def test_no_verdicts_at_all():
+    assert "0 scenarios: 0 passed" in table.render([], width=80, colour=False)
+
+
+def test_who_gets_colour():
+    assert paint.wanted(Terminal(), {"TERM": "xterm"})
+    assert not paint.wanted(Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
+    assert not paint.wanted(Terminal(), {"TERM": "dumb"})
+    assert not paint.wanted(io.StringIO(), {"TERM": "xterm"})
+
+
+# ---------------------------------------------------------------- console
+
+
+def test_progress_lines():
+    assert console.begin_line("a/b", 2, 7) == "[2/7] a/b"
+    assert console.verdict_line(PASS) == "pass smoke/mkdir 0.4 s"
+    assert console.verdict_line(SKIP) == "skip a/b 0.0 s: this kernel has no xfs"
+    assert console.verdict_line(FINDING) == "finding a/c 0.0 s"
+    injection = Injection(0, "bch2_x", "-ENOMEM", -12, 3, 1, 2, "dd", 0)
+    assert console.injection_line(injection) == "  dd/2: bch2_x returns -ENOMEM (match 3)"
+
+
+# ---------------------------------------------------------------- JSON lines
+
+
+def test_every_event_has_the_keys_of_the_contract():
+    injection = Injection(1, "f", "-EIO", -5, 4, 10, 11, "dd", 99, ("f+0x0", "g+0x1"))
+    fault = Fault("f", "-EIO", scope=Scope.ANY, when=When(nth=3))
+    events = [
+        jsonl.run_event(version="0", kernel="6", config_hash="ab", seed=1, argv=["run", "x"]),
+        jsonl.armed_event("s", 0, [fault]),
+        jsonl.injection_event("s", 0, injection),
+        jsonl.verdict_event(FAIL),
+        jsonl.end_event(ALL),
+    ]
+    assert set(events[0]) >= {"version", "kernel", "config_hash", "seed", "argv"}
+    assert events[1]["faults"] == [{"function": "f", "return": "-EIO", "scope": "any", "nth": 3}]
+    keys = {"scenario", "trial", "fault", "function", "return", "value", "ordinal", "pid", "tid", "comm", "time_ns"}
+    assert set(events[2]) == keys | {"type", "stack"}
+    keys = {"scenario", "trial", "status", "reason", "detail", "counts", "seconds", "reproduce"}
+    assert set(events[3]) >= keys
+    assert events[4] == {"type": "end", "passed": 2, "failed": 1, "skipped": 1, "errors": 1}
+    assert [event["type"] for event in events] == ["run", "armed", "injection", "verdict", "end"]
+
+
+def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
+    file = tmp_path / "out.jsonl"
+    with jsonl.JsonLines(file) as lines:
+        lines.write({"a": "é\n\udcff"})
+        assert json.loads(file.read_text()) == {"a": "é\n\udcff"}
+        lines.write({"b": 2})
+        assert len(file.read_text().splitlines()) == 2
+
+
+def test_a_full_disk_is_one_sentence_and_then_silence():
+    lines = jsonl.JsonLines("/dev/full")
+    with pytest.raises(InjectError, match="cannot write /dev/full: No space left on device"):
+        lines.write({})
+    lines.write({})
+
+
+def test_a_file_that_cannot_be_made_is_said_so(tmp_path):
+    with pytest.raises(InjectError, match="No such file or directory"):
+        jsonl.JsonLines(tmp_path / "none" / "x")
+
+
+def test_standard_output_in_order_and_a_reader_that_goes_away():
+    code = (
+        "from inject.report.jsonl import JsonLines\n"
+        "from inject.errors import InjectError\n"
+        "print('first')\n"
+        "lines = JsonLines('-')\n"
+        "lines.write({'n': 1})\n"
+        "try:\n"
+        "    for _ in range(100000): lines.write({'n': 2})\n"
+        "except InjectError as error:\n"
+        "    import os; os.write(2, str(error).encode()); os._exit(5)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"first\n"
+    assert process.stdout.readline() == b'{"n":1}\n'
+    process.stdout.close()
+    assert process.stderr.read() == b"cannot write standard output: Broken pipe"
+    process.stderr.close()
+    assert process.wait() == 5
+
+
+# ---------------------------------------------------------------- JUnit
+
+
+def test_junit_counts_and_texts(tmp_path):
+    pytest.importorskip("junitparser")
+    file = tmp_path / "junit.xml"
+    junit.write(file, ALL)
+    suite = ET.parse(file).getroot().find("testsuite")
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "5",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "1",
+    }
+    cases = {case.get("name"): case for case in suite}
+    assert cases["mkdir"].get("classname") == "smoke"
+    failure = cases[LONG.partition("/")[2]].find("failure")
+    assert failure.get("type") == "not-injected"
+    assert "reproduce: inject run" in failure.text
+    assert "\\x1b[31m" in failure.text
+    assert cases["b"].find("skipped").get("message") == "this kernel has no xfs"
+    assert cases["c"].find("system-out").text == "known finding: it reports success"
+
+
+def test_no_character_can_break_the_file(tmp_path):
+    pytest.importorskip("junitparser")
+    every = "".join(map(chr, [*range(0x20), 0x7F, 0xD800, 0xDFFF, 0xFFFE, 0xFFFF, 0x1F600])) + '<&>]]>"'
+    file = tmp_path / "junit.xml"
+    junit.write(file, [Verdict(every, Status.FAIL, Reason.EXIT, detail=every, log=(every,), reproduce=every)])
+    assert "\\x00" in ET.parse(file).getroot().find(".//failure").get("message")
+
+
+def test_junit_on_a_full_disk(tmp_path):
+    pytest.importorskip("junitparser")
+    with pytest.raises(InjectError, match="cannot write"):
+        junit.write("/dev/full", [PASS])
+    with pytest.raises(InjectError, match="cannot write"):
+        junit.write(os.fspath(tmp_path), [PASS])
