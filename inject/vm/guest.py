@@ -178,6 +178,7 @@ class Guest:
         self._started = time.monotonic()
         self._silence = Patience(options.silent_seconds())
         self._asked = 0
+        self._later: list[Callable[[], None]] = []
         self.machine = Machine(
             Parts(artefacts.bzimage, artefacts.rootfs, artefacts.headers, options.checkout),
             accel=accelerator,
@@ -270,9 +271,15 @@ class Guest:
 
     # ------------------------------------------------------------ heartbeat
 
+    def later(self, action: Callable[[], None]) -> None:
+        """Do ``action`` in the next :meth:`step`; for signal handlers, which may interrupt anything."""
+        self._later.append(action)
+
     def step(self) -> None:
         """Wait a moment for anything to happen; raises Lost when the guest is gone."""
         self.machine.pump()
+        while self._later:
+            self._later.pop(0)()
         self._check_alive()
         if self._silence.spent >= BEAT * (1 + self._asked):
             self._asked += 1

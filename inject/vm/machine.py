@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import shutil
@@ -34,6 +35,10 @@ SCRATCH_SIZE = 8 << 30
 
 SLICE = 0.2
 """Seconds that one :meth:`Machine.pump` may wait; so long may a signal go unnoticed."""
+
+PIPE_SIZE = 1 << 20
+F_SETPIPE_SZ = 1031
+"""linux/fcntl.h; Python's fcntl has it since 3.10."""
 
 _READ = 64 << 10
 _OUTBOX = 2 * MAX_LINE
@@ -69,19 +74,26 @@ def signals_held() -> Iterator[set[Any]]:
 
 
 class Stream:
-    """Our end of one of QEMU's streams: bytes in to ``take``, bytes out from a bounded box."""
+    """Our end of one of QEMU's streams, and the bytes that come out of it.
+
+    ``theirs`` is the end that QEMU inherits; both are closed by :meth:`close`.
+    """
 
     def __init__(self, name: str, take: Callable[[bytes], None]) -> None:
         self.name = name
         self.take = take
         self.outbox = bytearray()
-        self.ours, self.theirs = socket.socketpair()
-        self.ours.setblocking(False)
+        self.ours, self.theirs = self.open()
+        os.set_blocking(self.ours, False)
+
+    def open(self) -> tuple[int, int]:
+        """A socket pair: small messages both ways."""
+        return tuple(end.detach() for end in socket.socketpair())  # type: ignore[return-value]
 
     def receive(self) -> bool:
         """Take what is there; False at the end of the stream."""
         try:
-            data = self.ours.recv(_READ)
+            data = os.read(self.ours, _READ)
         except BlockingIOError:
             return True
         except OSError:
@@ -101,11 +113,36 @@ class Stream:
         """Hand over as much as goes without waiting; what QEMU can no longer take is dropped."""
         try:
             while self.outbox:
-                del self.outbox[: self.ours.send(self.outbox)]
+                del self.outbox[: os.write(self.ours, self.outbox)]
         except BlockingIOError:
             pass
         except OSError:
             self.outbox.clear()
+
+    def close_theirs(self) -> None:
+        """QEMU has it now."""
+        if self.theirs >= 0:
+            os.close(self.theirs)
+            self.theirs = -1
+
+    def close(self) -> None:
+        """Let go of both ends."""
+        self.close_theirs()
+        if self.ours >= 0:
+            os.close(self.ours)
+            self.ours = -1
+
+
+class Pipe(Stream):
+    """A stream that QEMU only writes, byte by byte: a pipe joins the bytes, a socket keeps each apart."""
+
+    def open(self) -> tuple[int, int]:
+        """A pipe of :data:`PIPE_SIZE` bytes; a full one must not block QEMU."""
+        ours, theirs = os.pipe()
+        os.set_blocking(theirs, False)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(theirs, F_SETPIPE_SZ, PIPE_SIZE)
+        return ours, theirs
 
 
 class Machine:
@@ -143,9 +180,9 @@ class Machine:
         self._replies: dict[int, dict[str, Any]] = {}
         self._asked = 0
         self._lines = Lines()
-        self._watched: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, tuple[Callable[[], None], Callable[[], bool]]] = {}
         self._streams = {
-            "console": Stream("console", self.console.feed),
+            "console": Pipe("console", self.console.feed),
             "monitor": Stream("monitor", self._hear),
             "errors": Stream("errors", self.errors.feed),
             "agent": Stream("agent", on_agent),
@@ -181,7 +218,7 @@ class Machine:
                 if os.getppid() != ours:
                     os._exit(1)
 
-            errors = self._streams["errors"].theirs.fileno()
+            errors = self._streams["errors"].theirs
             self.process = subprocess.Popen(
                 qemu.argv(hardware, binary),
                 stdin=subprocess.DEVNULL,
@@ -192,10 +229,10 @@ class Machine:
                 preexec_fn=in_child,
             )
         for stream in self._streams.values():
-            stream.theirs.close()
+            stream.close_theirs()
 
     def _hardware(self, disks: tuple[qemu.Disk, ...]) -> qemu.Hardware:
-        theirs = {name: stream.theirs.fileno() for name, stream in self._streams.items()}
+        theirs = {name: stream.theirs for name, stream in self._streams.items()}
         return qemu.Hardware(
             kernel=str(self.parts.kernel),
             accel=self.accel,
@@ -228,14 +265,15 @@ class Machine:
     def pump(self, timeout: float = SLICE) -> None:
         """Move whatever can be moved, waiting at most ``timeout`` seconds for the first of it."""
         poller = select.poll()
-        streams = {stream.ours.fileno(): stream for stream in self._streams.values()}
+        streams = {stream.ours: stream for stream in self._streams.values()}
         for fd, stream in streams.items():
             poller.register(fd, select.POLLIN | (select.POLLOUT if stream.outbox else 0))
-        for fd in self._watched:
-            poller.register(fd, select.POLLIN)
+        for fd, (_, wanted) in self._watched.items():
+            if wanted():
+                poller.register(fd, select.POLLIN)
         for fd, events in poller.poll(max(0, int(timeout * 1000))):
             if fd in self._watched:
-                self._watched[fd]()
+                self._watched[fd][0]()
             elif fd in streams:
                 self._move(streams[fd], events)
 
@@ -243,7 +281,7 @@ class Machine:
         if events & select.POLLOUT:
             stream.flush()
         if events & ~select.POLLOUT and not stream.receive():
-            self._streams.pop(stream.name).ours.close()
+            self._streams.pop(stream.name).close()
 
     def drain(self, timeout: float = 5.0) -> bool:
         """After QEMU's end: take what it had still written. False if that takes over ``timeout`` seconds."""
@@ -254,9 +292,9 @@ class Machine:
             self.pump()
         return True
 
-    def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready`` from :meth:`pump` while ``fd`` can be read."""
-        self._watched[fd] = ready
+    def watch(self, fd: int, ready: Callable[[], None], wanted: Callable[[], bool]) -> None:
+        """Call ``ready`` from :meth:`pump` when ``fd`` can be read and ``wanted()`` says so."""
+        self._watched[fd] = (ready, wanted)
 
     def unwatch(self, fd: int) -> None:
         """Undo :meth:`watch`."""
@@ -319,8 +357,7 @@ class Machine:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(_REAP)
             for stream in self._streams.values():
-                stream.ours.close()
-                stream.theirs.close()
+                stream.close()
             self._streams.clear()
             self._watched.clear()
         self._forget_folder()

@@ -37,10 +37,12 @@ class Port:
 class Hardware:
     """What a guest is made of.
 
-    ``memory`` is in bytes. ``console`` and ``monitor`` are connected sockets that
-    QEMU inherits, as are those of ``ports``: nothing has a name in the file
-    system, and QEMU's end is seen as the end of the stream. The first disk is
-    the root. ``append`` follows the kernel command line of every guest.
+    ``memory`` is in bytes. ``monitor`` is a connected socket that QEMU inherits, as
+    are those of ``ports``: nothing has a name in the file system, and QEMU's end is
+    seen as the end of the stream. ``console`` is the writing end of a pipe: the
+    console is written byte by byte, some 270 bytes of that fill a socket, and then
+    the guest's driver waits 10 ms and drops bytes. The first disk is the root.
+    ``append`` follows the kernel command line of every guest.
     """
 
     kernel: str
@@ -54,7 +56,7 @@ class Hardware:
     append: str = ""
 
     def fds(self) -> tuple[int, ...]:
-        """The sockets that QEMU has to inherit."""
+        """The descriptors that QEMU has to inherit."""
         return (self.console, self.monitor, *(port.fd for port in self.ports))
 
 
@@ -87,7 +89,8 @@ def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     words += ["-smp", str(hardware.cpus), "-m", f"{hardware.memory >> 20}M"]
     words += ["-kernel", hardware.kernel, "-append", command_line(hardware.append)]
     words += ["-chardev", f"socket,id=monitor,fd={hardware.monitor}", "-mon", "chardev=monitor,mode=control"]
-    words += ["-chardev", f"socket,id=console,fd={hardware.console}", "-serial", "chardev:console"]
+    words += ["-add-fd", f"fd={hardware.console},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"]
+    words += ["-serial", "chardev:console"]
     for number, disk in enumerate(hardware.disks):
         words += _disk(f"disk{number}", disk)
     words += ["-device", "virtio-serial-pci"]
