@@ -15,6 +15,7 @@
 #define LOADS		5	/* pointers followed by one comparison */
 #define FRAMES		32	/* call path kept and searched */
 #define TEXT		96	/* bytes of a string that a glob sees */
+#define NO_UNROLL	_Pragma("clang loop unroll(disable)")
 #define SLOT_MARK	0x510751075107	/* replaced at load time */
 
 enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB };
@@ -105,15 +106,15 @@ BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct result, u64, results, 4096, 0);
 BPF_RINGBUF_OUTPUT(events, 1024);
 
-/* clang's default BPF cpu has no atomic that returns the old value, the kernel has. */
+/*
+ * clang's default BPF cpu has no atomic that returns the old value; its assembler
+ * and the kernel (since 5.12) have.
+ */
 static __always_inline u64 fetch_add(u64 *counter, u64 amount)
 {
-	register u64 *address asm("r1") = counter;
-	register u64 old asm("r2") = amount;
-
-	asm volatile(".8byte 0x00000001000021db" /* r2 = atomic_fetch_add(r1 + 0, r2) */
-		     : "+r"(old) : "r"(address) : "memory");
-	return old;
+	asm volatile("%0 = atomic_fetch_add((u64 *)(%1 + 0), %0)"
+		     : "+r"(amount) : "r"(counter) : "memory");
+	return amount;
 }
 
 /* splitmix64's finaliser: the same seed decides the same for the same ordinal */
@@ -136,6 +137,7 @@ static __always_inline int glob_takes(u32 index, const char *text, u32 size)
 
 	if (!glob)
 		return 0;
+	NO_UNROLL
 	for (u32 i = 0; i < size; i++) {
 		u8 c = text[i];
 
@@ -146,6 +148,13 @@ static __always_inline int glob_takes(u32 index, const char *text, u32 size)
 	return (state & glob->accept) != 0;
 }
 
+/* The verifier wants ctx + constant in the load itself; the compiler would share the load. */
+#define REGISTER(ctx, parameter) ({						\
+	u64 value_;								\
+	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_)			\
+		     : "r"(ctx), "i"((long)&parameter((struct pt_regs *)0)));	\
+	value_; })
+
 static __always_inline u64 argument(void *ctx, int trampoline, u32 number)
 {
 	u64 value = 0;
@@ -154,15 +163,13 @@ static __always_inline u64 argument(void *ctx, int trampoline, u32 number)
 		bpf_get_func_arg(ctx, number, &value);
 		return value;
 	}
-	struct pt_regs *regs = ctx;
-
 	switch (number) {
-	case 0: return PT_REGS_PARM1(regs);
-	case 1: return PT_REGS_PARM2(regs);
-	case 2: return PT_REGS_PARM3(regs);
-	case 3: return PT_REGS_PARM4(regs);
-	case 4: return PT_REGS_PARM5(regs);
-	case 5: return PT_REGS_PARM6(regs);
+	case 0: return REGISTER(ctx, PT_REGS_PARM1);
+	case 1: return REGISTER(ctx, PT_REGS_PARM2);
+	case 2: return REGISTER(ctx, PT_REGS_PARM3);
+	case 3: return REGISTER(ctx, PT_REGS_PARM4);
+	case 4: return REGISTER(ctx, PT_REGS_PARM5);
+	case 5: return REGISTER(ctx, PT_REGS_PARM6);
 	}
 	return 0;
 }
@@ -180,6 +187,7 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test)
 {
 	u64 value = argument(ctx, trampoline, test->arg);
 
+	NO_UNROLL
 	for (u32 i = 0; i < LOADS; i++) {
 		u64 from = value + test->offset[i];
 		u8 size = 8;
@@ -224,10 +232,11 @@ static __always_inline int path_holds(void *ctx, u32 slot, struct rule *rule)
 
 	if (bpf_get_stack(ctx, frame, sizeof(frame), 0) < 0)
 		return 0;
+	NO_UNROLL
 	for (u32 i = 1; i < FRAMES; i++) {
 		if (!frame[i])
 			break;
-		place.address = bpf_cpu_to_be64(frame[i] - 1);
+		place.address = __builtin_bswap64(frame[i] - 1);
 		u64 *classes = paths.lookup(&place);
 
 		if (!classes)
@@ -242,6 +251,7 @@ static __always_inline int path_holds(void *ctx, u32 slot, struct rule *rule)
 static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
 					   struct rule *rule, struct tally *tally)
 {
+	NO_UNROLL
 	for (u32 i = 0; i < TESTS; i++) {
 		if (i >= rule->tests)
 			break;
@@ -362,18 +372,13 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
 	struct result result = { .error = -returned };
-	u64 call = 0, one = 1;
+	u64 call = 0, none = 0;
 
 	bpf_probe_read_kernel(&call, sizeof(call), &regs->orig_ax);
 	result.call = call;
-	u64 *count = results.lookup(&result);
+	u64 *count = results.lookup_or_try_init(&result, &none);
 
 	if (count)
 		__sync_fetch_and_add(count, 1);
-	else if (results.update(&result, &one, BPF_NOEXIST)) {
-		count = results.lookup(&result);
-		if (count)
-			__sync_fetch_and_add(count, 1);
-	}
 	return 0;
 }

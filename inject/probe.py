@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno as errno_names
+import importlib
 import os
 import struct
 import tempfile
@@ -168,7 +169,7 @@ class Engine:
                 PROGRAMS[program], program.encode(), buffer, len(code), b"GPL", 0, 0, None, 0
             )
             number = ctypes.get_errno()
-            said = noise().strip().splitlines()
+            said = [line for line in noise().splitlines() if line.strip() and not line.startswith("processed ")]
         if descriptor < 0:
             raise CannotRun(
                 f"the kernel refuses the BPF program ({os.strerror(number) if number else 'no reason given'})"
@@ -304,7 +305,7 @@ class Engine:
 
     def errnos(self) -> dict[tuple[str, str], int]:
         """How often the workload's system calls failed: (``write``, ``ENOSPC``) to count."""
-        names = self._bcc.syscall.syscall_name
+        names = importlib.import_module("bcc.syscall").syscall_name
         found: dict[tuple[str, str], int] = {}
         for key in self._keys("results"):
             call, error = struct.unpack("<II", key)
