@@ -12,8 +12,8 @@ from typing import Optional, Union
 
 from inject.errors import ScenarioError
 from inject.model import Place
-from inject.scenario.problems import ScenarioErrors, Wrong, error_at, printable
-from inject.scenario.tree import place_at
+from inject.scenario.problems import ScenarioErrors, Wrong, error_at, place_at, printable
+from inject.scenario.tree import nul_byte
 
 SUFFIXES = (".yaml", ".yml")
 SHARED = "lib"
@@ -139,12 +139,17 @@ def read_text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         what = f"larger than {MAX_BYTES >> 20} MiB, which no scenario is"
         raise Wrong(_top(path), what, "give the YAML file of a scenario")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Wrong(_top(path), "the text is UTF-16", "save it as UTF-8")
+    nul = data.find(b"\0")
+    if nul >= 0:
+        before = data[:nul].decode("utf-8", "replace")
+        raise nul_byte(place_at(before, len(before), printable(str(path))))
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise Wrong(_top(path), "the text is UTF-16", "save it as UTF-8") from None
-        place = place_at(data[: error.start].decode("utf-8"), error.start, printable(str(path)))
+        before = data[: error.start].decode("utf-8")
+        place = place_at(before, len(before), printable(str(path)))
         what = f"the byte 0x{data[error.start]:02x} is not UTF-8"
         raise Wrong(place, what, "save the file as UTF-8 text") from None
 

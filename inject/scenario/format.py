@@ -42,11 +42,17 @@ MAX_TIMEOUT = 86_400
 COMM_LENGTH = 15
 """Characters of a task's name (TASK_COMM_LEN - 1 in include/linux/sched.h)."""
 
-_NAME = Text("a name", SCENARIO, "use letters, digits and . _ + -, in parts joined by /", longest=128)
+_NAME = Text(
+    "a name such as page-cache/add-folio",
+    SCENARIO,
+    "use letters, digits and . _ + -, in parts joined by /",
+    longest=128,
+)
 _FUNCTION = Text("the name of a kernel function", FUNCTION, "write the symbol alone, as `inject list` shows it")
 _GLOB = Text("a kernel function or a pattern such as bch2_*", FUNCTION_GLOB, "write a symbol, * for any characters")
 _FRAME = Text("a function, a pattern or module:NAME", FRAME, "write it like ksys_write, bch2_*, module:xfs or !bch2_*")
-_WORD = Text("one word", r"\S+", "write one item for each word")
+_WORD = Text("one word per item", r"\S+", "write one item for each word")
+_ARGUMENT = Text("one argument per item", r"(?!-[^=\s]*\s)[^\n]+", "write an option and its value as two items")
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def _build_when(fields: Fields) -> When:
 
 
 _PROBABILITY_SLIPS = ((r"[0-9.]+\s*%", "write 1% as 0.01"), (r"[0-9]+/[0-9]+", "write 1/100 as 0.01"))
-_TIMEOUT_SLIPS = ((r"[0-9.]+\s*[a-zA-Z]+", "write the number of seconds alone"),)
+_TIMEOUT_SLIPS = ((r"[0-9][0-9.]*\s*[a-zA-Z]+", "write the number of seconds alone"),)
 _DEVICE = Text("$DEV, $DEV1 ... or /dev/NAME", r"\$DEV[1-4]?|/dev/\S+", "the scenario's own are $DEV, $DEV1 ...")
 
 WHEN = Record(
@@ -136,8 +142,8 @@ def _limit(when: Any) -> Any:
 def _check_fault(fields: Fields, problems: Problems) -> None:
     bound, times = fields.get("injected"), _limit(fields.get("when"))
     if isinstance(bound, Bound) and times is not None and bound.low > times:
-        what = f"`injected` asks for {bound}, but the fault fires at most {times} times"
-        problems.add(fields.keys["injected"], what, "raise `times` or lower `injected`")
+        what = f"`injected` asks for {bound}, but `times` allows {times}"
+        problems.add(fields.keys["injected"], what, "raise `times` (1 by default with `nth`) or lower `injected`")
 
 
 def _build_fault(fields: Fields) -> Fault:
@@ -199,7 +205,7 @@ FILESYSTEM = Record(
         Key("type", Choice(FILESYSTEMS), f"{either(FILESYSTEMS)}.", required="type: bcachefs"),
         Key("devices", Whole(1, MAX_DEVICES), "Number of scratch devices, $DEV1 $DEV2 ...; default 1."),
         Key("size", Size(4096, 1 << 44, "512M"), "Size of each device, with K, M, G or T (binary); default 512M."),
-        Key("mkfs", ListOf(_WORD, unique=False), "More arguments for mkfs."),
+        Key("mkfs", ListOf(_ARGUMENT, unique=False), "More arguments for mkfs."),
         Key(
             "mount",
             ListOf(Text("a mount option", r"[^-\s]\S*", "write the option alone, without -o")),
@@ -284,7 +290,7 @@ def _check_filesystem_uses(fields: Fields, problems: Problems) -> None:
                     f"{step} or name a device in /dev",
                 )
             elif isinstance(filesystem, Filesystem) and text[4:].isdigit() and int(text[4:]) > filesystem.devices:
-                what = f"{shown(text)} is more than the {filesystem.devices} of the filesystem's `devices`"
+                what = f"there is no {shown(text)}: `devices` of `filesystem` is {filesystem.devices}"
                 problems.add(device.place, what, "raise `devices`")
 
 
@@ -296,7 +302,7 @@ def _check_injections(fields: Fields, problems: Problems) -> None:
     for fault in faults:
         times = fault.when.times
         if fault.injected is None and times is not None and expect.injected.low > times:
-            what = f"`injected` asks for {expect.injected}, but {fault.function} fails at most {times} times"
+            what = f"`injected` asks for {expect.injected}, but `times` of {fault.function} allows {times}"
             place = next(_children(fields.nodes["expect"], "injected")).place
             problems.add(place, what, "raise `times`, or write `injected` under each fault")
             return
@@ -325,7 +331,11 @@ SCENARIO_KEYS = (
     Key("recover", Script(), "Shell commands after disarming; they must succeed."),
     Key("checks", ListOf(Choice(CHECKS)), "Oracles to ask afterwards; default all that apply. [] for none."),
     Key("allow", ListOf(Pattern()), "Regular expressions of kernel-log lines that are expected."),
-    Key("timeout", Decimal(MAX_TIMEOUT, "seconds", _TIMEOUT_SLIPS), f"Seconds for `run`; default {DEFAULT_TIMEOUT:g}."),
+    Key(
+        "timeout",
+        Decimal(MAX_TIMEOUT, "a number of seconds", _TIMEOUT_SLIPS),
+        f"Seconds for `run`; default {DEFAULT_TIMEOUT:g}.",
+    ),
     Key("finding", FINDING, "A known kernel bug that this scenario shows: it must fail just so."),
     Key("vm", VM, "Wishes for `inject vm`; ignored on a bare machine."),
     Key("sweep", SWEEP, "How `inject sweep` walks the fault points; other commands ignore it."),

@@ -41,9 +41,9 @@ def read_any(kind: Any, node: Node, label: str, problems: Problems) -> Any:
 def scalar_text(node: Node, label: str, wants: str) -> str:
     """The text of a value as written; raises Wrong for nothing, YAML's null, lists and mappings."""
     if not isinstance(node, ScalarNode):
-        raise Wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}")
+        raise Wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "quote it if it is meant as text")
     if is_missing(node) or not node.text.strip():
-        raise Wrong(node.place, f"`{label}` has no value", f"write {wants} or remove the key")
+        raise Wrong(node.place, f"`{label}` has no value", f"write {wants}")
     return node.text
 
 
@@ -171,15 +171,15 @@ class ListOf:
         schema: dict[str, Any] = {"type": "array", "items": self.item.schema()}
         if self.filled:
             schema["minItems"] = 1
-        if self.unique:
+        if self.unique and isinstance(self.item, Choice):  # other words may become the same boolean or number
             schema["uniqueItems"] = True
         return schema
 
 
-def pairs_of(node: Node, label: str, problems: Problems, step: str) -> list[tuple[ScalarNode, Node]]:
+def pairs_of(node: Node, noun: str, problems: Problems, step: str) -> list[tuple[ScalarNode, Node]]:
     """The keys and values of a mapping, each key once; raises Wrong for other nodes."""
     if not isinstance(node, MapNode):
-        raise Wrong(node.place, f"`{label}` wants a mapping, not {kind_of(node)}", step)
+        raise Wrong(node.place, f"{noun} wants a mapping, not {kind_of(node)}", step)
     first: dict[str, Place] = {}
     pairs = []
     for key, value in node.pairs:
@@ -187,7 +187,7 @@ def pairs_of(node: Node, label: str, problems: Problems, step: str) -> list[tupl
             problems.add(key.place, f"{kind_of(key)} cannot be a key", "write `key: value`, or quote the value above")
         elif key.text in first:
             above = first[key.text].line
-            problems.add(key.place, f"{shown(key.text)} is written twice, first on line {above}", "remove one")
+            problems.add(key.place, f"duplicate key {shown(key.text)}, first on line {above}", "remove one")
         elif key.plain and key.text == "<<":
             problems.add(key.place, "merge keys (`<<`) are not part of the format", "repeat the keys")
         else:
@@ -208,13 +208,14 @@ class Key:
 
 
 class Fields:
-    """What was written in one record: the values that could be read, and the nodes of all."""
+    """What was written in one record: the values that could be read, the nodes of all, the unknown keys."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.values: dict[str, Any] = {}
         self.nodes: dict[str, Node] = {}
         self.keys: dict[str, Place] = {}
+        self.unknown: list[str] = []
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value under ``name``, ``default`` where it is absent or wrong."""
@@ -258,9 +259,10 @@ class Record:
         known = {key.name: key for key in self.keys}
         noun = self.noun or f"`{label}`"
         fields = Fields(node.place)
-        for key, value in pairs_of(node, label, problems, "write `key: value` pairs, indented below it"):
+        for key, value in pairs_of(node, noun, problems, "write `key: value` pairs, indented below it"):
             if key.text not in known:
-                problems.add(key.place, f"{noun} has no key {shown(key.text)}", self._step(key.text))
+                fields.unknown.append(key.text)
+                problems.add(key.place, f"unknown key {shown(key.text)} in {noun}", self._step(key.text))
                 continue
             fields.keys[key.text] = key.place
             fields.nodes[key.text] = value
@@ -268,7 +270,8 @@ class Record:
             found = read_any(known[key.text].kind, value, key.text, problems)
             if len(problems) == count:
                 fields.values[key.text] = found
-        for required in (key for key in self.keys if key.required and key.name not in fields):
+        meant = {closest(key, known) for key in fields.unknown}
+        for required in (key for key in self.keys if key.required and key.name not in fields and key.name not in meant):
             problems.add(node.place, f"{noun} lacks `{required.name}`", f"add `{required.required}`")
         if self.check:
             self.check(fields, problems)

@@ -14,13 +14,10 @@ from inject.scenario.format import SCENARIO_RECORD
 from inject.scenario.kinds import Fields, read_any
 from inject.scenario.names import SCENARIO
 from inject.scenario.numbers import is_missing, kind_of
-from inject.scenario.problems import Problems, ScenarioErrors, Wrong, error_at, printable, shown
+from inject.scenario.problems import Problems, ScenarioErrors, Wrong, printable, shown
 from inject.scenario.tree import MapNode, Node, documents
 
 MAX_NAME = 128
-
-_Named = tuple[Scenario, Place]
-"""A scenario and where its name stands."""
 
 
 def load(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> list[Scenario]:
@@ -39,15 +36,16 @@ def load_all(
 ) -> tuple[list[Scenario], list[ScenarioError]]:
     """As :func:`load`, but returns the good scenarios and the errors, and raises nothing."""
     sources, errors = search(paths, root)
-    named: list[_Named] = []
+    scenarios: list[Scenario] = []
+    names: dict[str, Place] = {}
     for source in sources:
         problems = Problems()
         try:
-            named += _read(read_text(source.path), str(source.path), source.name, problems)
+            scenarios += _read(read_text(source.path), str(source.path), source.name, names, problems)
         except Wrong as wrong:
             problems.catch(wrong)
         errors += problems.errors()
-    return [scenario for scenario, _ in named], errors + _same_names(named)
+    return scenarios, errors
 
 
 def parse(text: str, file: str, name: str) -> list[Scenario]:
@@ -56,19 +54,19 @@ def parse(text: str, file: str, name: str) -> list[Scenario]:
     Raises ScenarioErrors with everything that is wrong.
     """
     problems = Problems()
-    named = _read(text, file, name, problems)
-    errors = problems.errors() + _same_names(named)
-    if errors:
-        raise ScenarioErrors(errors)
-    return [scenario for scenario, _ in named]
+    scenarios = _read(text, file, name, {}, problems)
+    if problems:
+        raise ScenarioErrors(problems.errors())
+    return scenarios
 
 
-def _read(text: str, file: str, name: str, problems: Problems) -> list[_Named]:
-    """The good scenarios of one file, and where their names stand; the rest is in ``problems``."""
+def _read(text: str, file: str, name: str, names: dict[str, Place], problems: Problems) -> list[Scenario]:
+    """The good scenarios of one file; the rest is in ``problems``. ``names`` are those taken, and where."""
     nodes = list(documents(text, printable(file), problems))
     if not nodes:
         problems.add(Place(printable(file)), "no scenario in this file", "write at least `faults` and `run`")
-    named = []
+    several = sum(node is None or not is_missing(node) for node in nodes) > 1
+    scenarios = []
     for node in nodes:
         if node is None:
             continue
@@ -78,11 +76,12 @@ def _read(text: str, file: str, name: str, problems: Problems) -> list[_Named]:
         before = len(problems)
         written = node.get("name")
         if written is None:
-            _check_default(name, node, len(nodes) > 1, problems)
+            _check_default(name, node, several, problems)
         fields = read_any(SCENARIO_RECORD, node, "scenario", problems)
         if len(problems) == before:
-            named.append((_scenario(fields, file, name), written.place if written else node.place))
-    return named
+            scenarios.append(_scenario(fields, file, name))
+            _take_name(scenarios[-1].name, written.place if written else node.place, names, problems)
+    return scenarios
 
 
 def _no_scenario(node: Node) -> tuple[str, str]:
@@ -101,16 +100,12 @@ def _check_default(name: str, node: Node, several: bool, problems: Problems) -> 
         problems.add(node.place, what, "add `name: ...` of letters, digits and . _ + - /")
 
 
-def _same_names(named: Sequence[_Named]) -> list[ScenarioError]:
-    """Errors for names that an earlier scenario has."""
-    first: dict[str, Place] = {}
-    errors = []
-    for scenario, place in named:
-        other = first.setdefault(scenario.name, place)
-        if other is not place:
-            what = f"the name {shown(scenario.name)} is taken by the scenario at {other}"
-            errors.append(error_at(place, what, "give one of them another `name`"))
-    return errors
+def _take_name(name: str, place: Place, names: dict[str, Place], problems: Problems) -> None:
+    """Refuse a name that an earlier scenario has."""
+    other = names.setdefault(name, place)
+    if other is not place:
+        what = f"the name {shown(name)} is taken by the scenario at {other}"
+        problems.add(place, what, "give one of them another `name`")
 
 
 def _scenario(fields: Fields, file: str, name: str) -> Scenario:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ _OPS = tuple(op.value for op in Op)
 def _check_test(fields: Fields, problems: Problems) -> None:
     """Refuse comparisons that contradict or cancel each other."""
     ops = [op for op in _OPS if op in fields]
+    if not ops and fields.unknown:
+        return
     if not ops:
         step = "add is or not" if "mask" in fields else f"write one of {', '.join(_OPS)}"
         problems.add(fields.place, "nothing to compare with", step)
@@ -76,7 +79,7 @@ class Arguments:
     def read_parts(self, node: Node, label: str, problems: Problems) -> tuple[ArgTest, ...]:
         """The comparisons in the order written; raises Wrong for what is no mapping."""
         tests: list[ArgTest] = []
-        for key, value in pairs_of(node, label, problems, "write `parameter: value`"):
+        for key, value in pairs_of(node, f"`{label}`", problems, "write `parameter: value`"):
             self._check_path(key.text, key.place, problems)
             if isinstance(value, MapNode):
                 found = read_any(ARG_TEST, value, key.text, problems) or []
@@ -110,7 +113,7 @@ class Errnos:
     def read_parts(self, node: Node, label: str, problems: Problems) -> dict[str, str]:
         """System calls to errno names; raises Wrong for what is no mapping."""
         step = "write it like {write: ENOSPC}"
-        pairs = pairs_of(node, label, problems, step)
+        pairs = pairs_of(node, f"`{label}`", problems, step)
         if not pairs and not len(problems):
             raise Wrong(node.place, f"`{label}` is empty", step)
         seen: dict[str, str] = {}
@@ -126,7 +129,7 @@ class Errnos:
     def _check_call(name: str, place: Place, problems: Problems) -> None:
         plain = re.sub(r"^(__(x64|ia32|arm64|se|do)_)?sys_|\(\d*\)$", "", name.lower())
         if not re.fullmatch(SYSCALL, name) or plain != name:
-            step = f"write {plain}" if re.fullmatch(SYSCALL, plain) else "write it like write or openat"
+            step = f"write `{plain}`" if re.fullmatch(SYSCALL, plain) else "write it like write or openat"
             problems.add(place, f"{shown(name)} is not the name of a system call", step)
 
     @staticmethod
@@ -139,7 +142,8 @@ class Errnos:
             raise Wrong(node.place, f"user space sees {bare}, not {shown(text)}", f"write {bare}")
         if bare in KERNEL_ERRNOS or bare.startswith("BCH_ERR_"):
             raise Wrong(node.place, f"{shown(text)} never leaves the kernel", "write the errno that user space sees")
-        near = closest(bare, ERRNOS)
+        number = int(bare) if re.fullmatch("[0-9]{1,4}", bare) else 0
+        near = errno.errorcode.get(number) or closest(bare, ERRNOS)
         step = f"did you mean {near}?" if near else "see errno(3) for the names"
         raise Wrong(node.place, f"no errno is called {shown(text)}", step)
 

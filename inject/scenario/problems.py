@@ -70,6 +70,12 @@ def error_at(place: Place, message: str, hint: str = "") -> ScenarioError:
     return ScenarioError(message, file=place.file, line=place.line, column=place.column, hint=hint)
 
 
+def place_at(text: str, offset: int, file: str) -> Place:
+    """The line and column of the character at ``offset``, as an editor counts them."""
+    before = text[:offset].replace("\r\n", "\n").replace("\r", "\n")
+    return Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
 def printable(text: str) -> str:
     """``text`` on one line, with everything a terminal might act upon written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
@@ -84,13 +90,13 @@ def shown(text: str) -> str:
 def closest(word: str, known: Iterable[str]) -> Optional[str]:
     """The known word that ``word`` was most likely meant to be; None if nothing is near."""
     folded = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word[:64].lower(), folded, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word[:64].lower(), folded, n=1, cutoff=0.7)
     return folded[found[0]] if found else None
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
     """The next step for a word that is not known: the near one, or all of them."""
-    near = closest(word, known)
+    near = closest(word, known) if len(known) > 3 else None
     return f"did you mean `{near}`?" if near else f"write {either(known)}"
 
 

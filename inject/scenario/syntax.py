@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional
 
 import yaml
 
 from inject.model import Place
-from inject.scenario.problems import Wrong, shown
+from inject.scenario.problems import Wrong, place_at, shown
 
 _BLOCK_MEANT = 'quote a value that begins with > or |, as in ">=1"; a block\'s text starts on the next line'
 
@@ -30,6 +31,9 @@ _WORDS: tuple[tuple[str, bool, str, str], ...] = (
     ("incompatible YAML document", False, "a %YAML directive for another version", "remove the line"),
     ("expected '<document start>'", False, "text where a new document should begin", "begin it with a line `---`"),
     ("duplicate anchor", False, "the same anchor twice", "rename one"),
+    ("Unicode character escape", False, "an escape that names no character", "use single quotes to keep backslashes"),
+    ("version number", False, "a bad %YAML directive", "remove the line"),
+    ("tab character", False, "a tab cannot indent YAML", "use spaces"),
     ("found undefined tag handle", False, "an unknown YAML tag", "quote values that begin with !"),
     ("tag", False, "a bad YAML tag", "quote values that begin with !"),
     ("directive", False, "a bad % directive", "quote values that begin with %"),
@@ -43,9 +47,11 @@ def syntax_problem(text: str, file: str, error: Exception) -> Wrong:
     always the latter's verdict that is told.
     """
     error = _second_opinion(text) or error
+    if not isinstance(error, yaml.YAMLError):
+        return _out_of_range(text, file)
     begun = _place(getattr(error, "context_mark", None), file)
     there = _place(getattr(error, "problem_mark", None), file) or begun or Place(file)
-    problem = str(getattr(error, "problem", None) or "a number or escape out of range")
+    problem = str(getattr(error, "problem", None) or error)
     if "cannot start any token" in problem:
         return _bad_start(text, there)
     for fragment, at_beginning, what, hint in _WORDS:
@@ -66,6 +72,17 @@ def _second_opinion(text: str) -> Optional[Exception]:
     return None
 
 
+def _out_of_range(text: str, file: str) -> Wrong:
+    """What PyYAML's own parser stumbles over without saying where."""
+    escape = re.search(r"\\U(?!000|0010)", text)
+    if escape:
+        place = place_at(text, escape.end(), file)
+        return Wrong(place, "an escape that names no character", "use single quotes to keep backslashes")
+    directive = re.search(r"^%YAML\s*[0-9.]{0,9}", text, re.MULTILINE)
+    place = place_at(text, directive.end() if directive else 0, file)
+    return Wrong(place, "a bad %YAML directive", "remove the line")
+
+
 def _place(mark: Any, file: str) -> Optional[Place]:
     return Place(file, mark.line + 1, mark.column + 1) if mark is not None else None
 
@@ -79,7 +96,8 @@ def _bad_start(text: str, place: Place) -> Wrong:
     character = _line(text, place)[place.column - 1 : place.column]
     if character == "\t":
         return Wrong(place, "a tab cannot indent YAML", "use spaces")
-    return Wrong(place, f"a value cannot begin with {shown(character)}", "quote the value")
+    what = "a backtick" if character == "`" else shown(character)
+    return Wrong(place, f"a value cannot begin with {what}", "quote the value")
 
 
 def _colon_hint(text: str, place: Place) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 import yaml
 
 from inject.model import Place
-from inject.scenario.problems import Problems, Wrong, shown
+from inject.scenario.problems import Problems, Wrong, place_at, shown
 from inject.scenario.syntax import syntax_problem
 
 MAX_DEPTH = 16
@@ -102,9 +102,10 @@ class _Composer:
         if isinstance(event, yaml.DocumentStartEvent):
             self.anchors.clear()
         elif isinstance(event, yaml.AliasEvent):
-            return self._put(place, None, self._alias(place, event.anchor))
+            return self._put(place, None, self._alias(place, str(event.anchor)))
         elif isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(place, event)
+            self._refuse_escapes(place, event.value)
             plain = event.style in (None, "")
             return self._put(place, event.anchor, ScalarNode(place, event.value, plain))
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -145,6 +146,13 @@ class _Composer:
         return node
 
     @staticmethod
+    def _refuse_escapes(place: Place, text: str) -> None:
+        """Refuse what an escape in double quotes may say and no command, file or terminal can take."""
+        found = re.search("[\0\ud800-\udfff]", text)
+        if found:
+            raise Wrong(place, f"the escape {_escape(ord(found[0]))} stands for no character", "remove it")
+
+    @staticmethod
     def _refuse_tag(place: Place, event: Any) -> None:
         if event.tag is None:
             return
@@ -163,10 +171,12 @@ def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Nod
     try:
         _refuse_characters(text, file)
         composer = _Composer(file)
+        document = None
         for event in _events(text, file):
-            document = composer.feed(event)
-            if document is not None:
+            document = composer.feed(event) or document
+            if isinstance(event, yaml.DocumentEndEvent):  # before it, what follows may still prove it no document
                 yield document
+                document = None
     except Wrong as wrong:
         problems.catch(wrong)
         yield None
@@ -187,18 +197,17 @@ def _refuse_characters(text: str, file: str) -> None:
     place = place_at(text, found.start(), file)
     code = ord(found[0])
     if code == 0:
-        raise Wrong(place, "a NUL byte: this is not a text file", "give the YAML file of a scenario")
+        raise nul_byte(place)
     what = f"the control character U+{code:04X} cannot stand in a scenario"
     raise Wrong(place, what, f'remove it, or write it as an escape in double quotes: "{_escape(code)}"')
+
+
+def nul_byte(place: Place) -> Wrong:
+    """The problem with a NUL at ``place``."""
+    return Wrong(place, "a NUL byte: this is not a text file", "give the YAML file of a scenario")
 
 
 def _escape(code: int) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def place_at(text: str, offset: int, file: str) -> Place:
-    """The line and column of the character at ``offset``, as an editor counts them."""
-    before = text[:offset].replace("\r\n", "\n").replace("\r", "\n")
-    return Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))

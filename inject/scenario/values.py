@@ -139,7 +139,7 @@ class ExitCode:
         codes = tuple(self._one(item, label) for item in node.items)
         for index, code in enumerate(codes):
             if code in codes[:index]:
-                raise Wrong(node.items[index].place, f"{code} is twice in `{label}`", "remove one")
+                raise Wrong(node.items[index].place, f"`{code}` is twice in `{label}`", "remove one")
         return codes
 
     def _one(self, node: Node, label: str) -> int:

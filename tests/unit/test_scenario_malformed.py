@@ -1,0 +1,64 @@
+"""Every file in tests/data/malformed is wrong in one way and answered with the line that is in expected.txt.
+
+After a message was changed on purpose: `PYTHONPATH=. python tests/unit/test_scenario_malformed.py` rewrites
+expected.txt; read the difference as a user would.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from inject.errors import ExitStatus
+from inject.scenario import ScenarioErrors, load, loads_all_errors, tree
+
+FOLDER = Path(__file__).parents[1] / "data" / "malformed"
+EXPECTED = FOLDER / "expected.txt"
+FILES = sorted(path.name for path in FOLDER.glob("*.yaml"))
+ONE_LINE = re.compile(r"[^\n]+:\d+:\d+: [^\n]+")
+
+TWO_PROBLEMS = {"merge-key.yaml"}
+"""The anchor needs a key to stand under, and no key of the format is free for it."""
+
+OTHER_COLUMN = {"surrogate-escape.yaml"}
+"""libyaml refuses the escape where it stands, PyYAML's own parser leaves the value to us."""
+
+
+def messages(name: str) -> list[str]:
+    """What is said about one file, without its folder."""
+    _, errors = loads_all_errors([FOLDER / name])
+    return [str(error).replace(f"{FOLDER}/", "") for error in errors]
+
+
+def test_there_are_enough() -> None:
+    assert len(FILES) >= 60
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_message(name: str) -> None:
+    expected = [line for line in EXPECTED.read_text().splitlines() if line.startswith(f"{name}:")]
+    assert messages(name) == expected
+    assert len(expected) == (2 if name in TWO_PROBLEMS else 1)
+    assert all(ONE_LINE.fullmatch(line) for line in expected)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in OTHER_COLUMN])
+def test_same_place_without_libyaml(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_libyaml = messages(name)
+    monkeypatch.setattr(tree, "_LOADER", tree.yaml.SafeLoader)
+    assert messages(name) == with_libyaml
+
+
+def test_all_at_once() -> None:
+    """One call reports all files, in their order, and is a usage error."""
+    with pytest.raises(ScenarioErrors) as caught:
+        load([FOLDER])
+    lines = str(caught.value).replace(f"{FOLDER}/", "").splitlines()
+    assert lines == EXPECTED.read_text().splitlines()
+    assert caught.value.status == ExitStatus.USAGE
+
+
+if __name__ == "__main__":
+    EXPECTED.write_text("".join(f"{line}\n" for name in FILES for line in messages(name)))
