@@ -29,6 +29,7 @@ from inject.plan import Types
 from inject.probe import Engine
 from inject.report import console, jsonl
 from inject.runner import Options, Tools, Trial, run_all
+from inject.vm.cache import cache_root
 
 ANY_EXIT = tuple(range(256))
 
@@ -64,13 +65,6 @@ def chosen(files: Sequence[str], only: Sequence[str]) -> list[Scenario]:
     return [scenario for scenario in found if scenario.name in only]
 
 
-def cache_directory() -> Path:
-    """Where compiled programs are kept: $INJECT_CACHE, else inject/ in the user's cache folder."""
-    own = os.environ.get("INJECT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(base) / "inject"
-
-
 @contextlib.contextmanager
 def engine_maker(kernel: Kernel) -> Iterator[Callable[[], Engine]]:
     """A function that makes the engine at its first call and returns the same one afterwards."""
@@ -79,7 +73,7 @@ def engine_maker(kernel: Kernel) -> Iterator[Callable[[], Engine]]:
 
         def make() -> Engine:
             if not made:
-                made.append(stack.enter_context(Engine(kernel, cache_directory() / "bytecode")))
+                made.append(stack.enter_context(Engine(kernel, cache_root() / "bytecode")))
             return made[0]
 
         yield make

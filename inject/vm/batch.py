@@ -15,7 +15,8 @@ from typing import Any, Callable, Optional
 from inject.errors import InjectError
 from inject.model import Reason, Scenario, Status, Verdict
 from inject.report.jsonl import end_event
-from inject.vm import checkout
+from inject.judge import settle
+from inject.vm import checkout, warm
 from inject.vm.channel import RESULTS_PORT, decode
 from inject.vm.console import Console
 from inject.vm.guest import Artefacts, Ending, Guest, Lost, Options, Patience, boot
@@ -213,7 +214,9 @@ class _Batch:
     def _run(self, guest: Guest, output: Console) -> Optional[int]:
         """`inject run` in ``guest``; its status, or None when the unfinished scenario was settled as a hang."""
         progress = self.progress
+        kept = warm.folder(self.cache, self.artefacts.kernel_key)
         _ship(guest, self.request, progress.pending)
+        warm.push(guest, kept)
 
         def take_output(data: bytes) -> None:
             output.feed(data)
@@ -237,6 +240,7 @@ class _Batch:
         progress.moved = Patience(TRAILING)
         while not progress.ended and not progress.moved.over():
             guest.step()
+        warm.pull(guest, kept)
         return command.status
 
 
@@ -318,7 +322,7 @@ def _verdict(request: Request, progress: _Progress, lost: Lost) -> Verdict:
         return Verdict(scenario.name, Status.ERROR, None, detail, reproduce=command, log=log)
     reason = Reason.HANG if lost.ending is Ending.HUNG else Reason.CRASH
     detail = f"with {_points(scenario)} armed, {lost.message}"
-    return Verdict(scenario.name, Status.FAIL, reason, detail, reproduce=command, log=log)
+    return settle(scenario, Verdict(scenario.name, Status.FAIL, reason, detail, reproduce=command, log=log))
 
 
 def _points(scenario: Scenario) -> str:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Callable, Optional
 
 from inject.errors import CannotRun
+from inject.vm import warm
 from inject.vm.channel import CHUNK
 from inject.vm.guest import Artefacts, Command, Guest, Options, boot
 
@@ -59,6 +60,8 @@ def vm_exec(
     """
     stdin = None if _is_terminal(0) else 0
     with ended_by_signals(), boot(artefacts, options, cache=cache, say=say) as guest:
+        kept = warm.folder(cache, artefacts.kernel_key)
+        warm.push(guest, kept)
         command = guest.start(
             argv,
             stdin=stdin is not None,
@@ -68,9 +71,11 @@ def vm_exec(
         )
         with _interrupt_goes_to(guest, command), Forward(guest, command, stdin):
             try:
-                return guest.wait(command, options.timeout)
+                status = guest.wait(command, options.timeout)
             except BrokenPipeError:
                 return _SIGPIPE
+        warm.pull(guest, kept)
+        return status
 
 
 def vm_shell(

@@ -1,0 +1,52 @@
+"""Compiled programs outlive their guest: kept on the host, handed to the next guest of the same kernel.
+
+A guest's disk is thrown away at its end, and bcc needs seconds there to compile.
+The guest's engine checks what it is handed as it checks its own files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from inject.errors import GuestLost, InjectError
+from inject.vm.guest import Guest
+
+IN_GUEST = "/root/.cache/inject/bytecode"
+MOST_FILES = 16
+LARGEST = 4 << 20
+
+_LIST = f"cd {IN_GUEST} 2>/dev/null && ls"
+_PRIVATE = f"mkdir -p {IN_GUEST} && chmod 700 {IN_GUEST}"
+
+
+def folder(cache: Path, kernel_key: str) -> Path:
+    """Where the programs for one kernel lie."""
+    return cache / "bytecode" / f"guest-{kernel_key}"
+
+
+def push(guest: Guest, kept: Path) -> None:
+    """Give ``guest`` what an earlier one compiled; without anything kept it compiles anew."""
+    files = sorted(kept.glob("*.bpf"))[:MOST_FILES] if kept.is_dir() else []
+    if not files or guest.exec(["sh", "-c", _PRIVATE], timeout=60) != 0:
+        return
+    for file in files:
+        guest.write_file(f"{IN_GUEST}/{file.name}", file.read_bytes(), mode=0o600)
+
+
+def pull(guest: Guest, kept: Path) -> None:
+    """Keep what ``guest`` has compiled; any trouble costs only the time saved next time."""
+    listed = bytearray()
+    with contextlib.suppress(InjectError, GuestLost, OSError):
+        if guest.exec(["sh", "-c", _LIST], timeout=60, on_stdout=listed.extend) != 0:
+            return
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in listed.decode().split()[:MOST_FILES]:
+            if "/" in name or not name.endswith(".bpf") or (kept / name).exists():
+                continue
+            temporary = kept / f"{name}.new"
+            temporary.write_bytes(guest.read_file(f"{IN_GUEST}/{name}", limit=LARGEST))
+            temporary.replace(kept / name)
+            for other in kept.glob("*.bpf"):  # of an older program text
+                if other.name not in listed.decode():
+                    other.unlink()
