@@ -1,0 +1,48 @@
+# `make demo` and `make test` do everything on a fresh Debian or Ubuntu machine.
+
+PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring
+PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+VENV := .venv
+SCENARIO := scenarios/disk-reservation/buffered-write.yaml
+GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
+
+.PHONY: demo test unit guest-test vm-test lint bench clean
+
+demo: $(VENV)/ready
+	$(VENV)/bin/inject vm run $(SCENARIO)
+
+test: unit guest-test vm-test
+
+unit: $(VENV)/ready
+	$(VENV)/bin/python -m pytest tests/unit
+
+guest-test: $(VENV)/ready
+	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm exec --timeout 1800 -- env INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
+
+vm-test: $(VENV)/ready
+	$(VENV)/bin/inject vm build
+	$(VENV)/bin/python -m pytest tests/vm
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# Installs what is missing, by name, then the project into its own environment. That
+# one sees the system's packages, because bcc comes from the distribution only.
+$(VENV)/ready: setup.cfg pyproject.toml Makefile
+	missing=; for package in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
+	fi
+	$(PYTHON) -m venv --clear --system-site-packages $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

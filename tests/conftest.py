@@ -1,0 +1,19 @@
+"""What all tests share: in CI a skipped test is an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
+    """With INJECT_NO_SKIP set a skip counts as a failure that names its reason."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("INJECT_NO_SKIP") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
