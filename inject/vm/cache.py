@@ -1,0 +1,301 @@
+"""What takes minutes to make, kept under the key of everything that went into it.
+
+An entry is a directory ``<root>/<kind>/<key>`` that holds files and, written
+last, ``manifest.json``. It is made in ``<root>/staging`` on the same filesystem
+and renamed into place when it is complete, and never changed afterwards: an
+interrupted build cannot leave anything that looks finished.
+
+Builders of the same entry exclude each other with flock(2), which the kernel
+releases however a builder ends. A staging directory whose lock is free therefore
+belongs to a builder that died; the next build of anything removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from inject.errors import InjectError
+
+MANIFEST = "manifest.json"
+WORK = "work"
+"""In a staging directory: the path of a working directory elsewhere that belongs to it."""
+
+LOCK_TIMEOUT = 3 * 3600.0
+"""Seconds to wait for another process that builds the same entry."""
+
+_KEY_LENGTH = 20
+_HASH_BLOCK = 1 << 20
+
+Progress = Callable[[str], None]
+Input = Union[str, bytes, Path]
+
+
+def cache_root() -> Path:
+    """The cache folder: ``$INJECT_CACHE``, ``$XDG_CACHE_HOME/inject`` or ``~/.cache/inject``.
+
+    Raises InjectError where none of them can be told.
+    """
+    own = os.environ.get("INJECT_CACHE")
+    if own:
+        return Path(own).absolute()
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    # The XDG base directory specification: a relative path is to be ignored.
+    if xdg and Path(xdg).is_absolute():
+        return Path(xdg) / "inject"
+    try:
+        return Path.home() / ".cache" / "inject"
+    except RuntimeError:
+        raise InjectError("there is no home directory to keep kernels and images in", "set INJECT_CACHE") from None
+
+
+def key_of(inputs: Mapping[str, Input]) -> str:
+    """A name for ``inputs``: any change of a name or a content gives another one.
+
+    A Path stands for the content of that file. Raises InjectError when it cannot be read.
+    """
+    total = hashlib.sha256()
+    for name in sorted(inputs):
+        total.update(name.encode() + b"\0" + _digest(inputs[name]))
+    return total.hexdigest()[:_KEY_LENGTH]
+
+
+def _digest(value: Input) -> bytes:
+    if isinstance(value, Path):
+        one = hashlib.sha256()
+        try:
+            with value.open("rb") as file:
+                for block in iter(lambda: file.read(_HASH_BLOCK), b""):
+                    one.update(block)
+        except OSError as error:
+            raise InjectError(f"cannot read {value}: {error.strerror}") from None
+        return one.digest()
+    return hashlib.sha256(value.encode() if isinstance(value, str) else value).digest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished entry: its directory and what its manifest says."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    def file(self, name: str) -> Path:
+        """The path of one of its files."""
+        return self.path / name
+
+
+class Staging:
+    """A directory in which one entry is being made."""
+
+    def __init__(self, cache: Cache, kind: str, key: str, path: Path) -> None:
+        self._cache = cache
+        self._kind = kind
+        self._key = key
+        self.path = path
+
+    def publish(self, manifest: Mapping[str, Any]) -> Entry:
+        """Move the directory into place, its manifest written last.
+
+        Sub-directories are dropped: an entry is files. Raises InjectError when
+        the disk is full or not writable.
+        """
+        files = {}
+        try:
+            for item in sorted(self.path.iterdir()):
+                if item.is_dir():
+                    remove_tree(item)
+                elif item.name != WORK:
+                    files[item.name] = item.stat().st_size
+                    _sync(item)
+            (self.path / WORK).unlink(missing_ok=True)
+            text = json.dumps({"kind": self._kind, "key": self._key, **manifest, "files": files}, indent=1)
+            target = self.path / MANIFEST
+            target.write_text(text + "\n")
+            _sync(target)
+            _sync(self.path)
+            final = self._cache.place(self._kind, self._key)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.exists():
+                # Not a finished entry, or nobody would have built it again.
+                remove_tree(final)
+            self.path.rename(final)
+            _sync(final.parent)
+        except OSError as error:
+            raise InjectError(f"cannot write {self.path}: {error.strerror}", _disk_hint(error)) from None
+        entry = self._cache.find(self._kind, self._key)
+        if entry is None:
+            raise InjectError(f"the entry {final} is not complete right after it was written")
+        return entry
+
+
+class Cache:
+    """All entries below ``root``, which is made when first needed.
+
+    ``cleaner`` removes working directories that lie elsewhere.
+    """
+
+    def __init__(self, root: Path, cleaner: Optional[Callable[[Path], None]] = None) -> None:
+        self.root = root
+        self._cleaner = cleaner or remove_tree
+
+    def place(self, kind: str, key: str) -> Path:
+        """Where the entry is, or would be."""
+        return self.root / kind / key
+
+    def find(self, kind: str, key: str) -> Optional[Entry]:
+        """The finished entry, or None. An entry that lost a file, or part of one, is not finished."""
+        path = self.place(kind, key)
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+            whole = all((path / name).stat().st_size == size for name, size in manifest["files"].items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return Entry(path, manifest) if whole else None
+
+    def log(self, kind: str, key: str) -> Path:
+        """Where a build of this entry writes its log; it outlives the build."""
+        path = self.root / "logs" / f"{kind}-{key}.log"
+        self._make(path.parent)
+        return path
+
+    @contextlib.contextmanager
+    def building(self, kind: str, key: str, progress: Progress, timeout: float = LOCK_TIMEOUT) -> Iterator[Staging]:
+        """Hold the right to build this entry, and a staging directory to do it in.
+
+        Waits while another process builds it, at most ``timeout`` seconds; look
+        with :meth:`find` again inside. Whatever the body left in the staging
+        directory is removed, unless it was published. Raises InjectError when
+        the wait is over or the cache is not writable.
+        """
+        name = f"{kind}-{key}"
+        staging = self.root / "staging"
+        self._make(staging)
+        with self._locked(name, progress, timeout):
+            self._sweep(own=name)
+            try:
+                path = Path(tempfile.mkdtemp(prefix=name + ".", dir=staging))
+            except OSError as error:
+                raise InjectError(f"cannot write {staging}: {error.strerror}", _disk_hint(error)) from None
+            try:
+                yield Staging(self, kind, key, path)
+            finally:
+                self._discard(path)
+
+    def free(self) -> int:
+        """Bytes that may still be written where the cache is."""
+        self._make(self.root)
+        return shutil.disk_usage(self.root).free
+
+    def _make(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "set INJECT_CACHE to a folder that can be written"
+            raise InjectError(f"cannot make the cache folder {path}: {error.strerror}", hint) from None
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, progress: Progress, timeout: float) -> Iterator[None]:
+        locks = self.root / "locks"
+        self._make(locks)
+        with (locks / name).open("a") as file:
+            deadline = time.monotonic() + timeout
+            told = False
+            while not _try_lock(file.fileno()):
+                if not told:
+                    progress(f"{name}: waiting for another process that builds it")
+                    told = True
+                if time.monotonic() >= deadline:
+                    raise InjectError(
+                        f"another process has been building {name} for {timeout:.0f} s",
+                        "see who it is: fuser " + str(locks / name),
+                    )
+                time.sleep(0.2)
+            yield
+
+    def _sweep(self, own: str) -> None:
+        """Remove the staging directories of builders that died; ``own`` is locked by us."""
+        for path in (self.root / "staging").iterdir():
+            name = path.name.rpartition(".")[0]
+            if name == own:
+                self._discard(path)
+                continue
+            with contextlib.suppress(OSError), (self.root / "locks" / name).open("a") as file:
+                if _try_lock(file.fileno()):
+                    self._discard(path)
+
+    def _discard(self, path: Path) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            work = Path((path / WORK).read_text().strip())
+            if work.name.startswith("inject-"):
+                self._cleaner(work)
+        remove_tree(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory tree, read-only parts of it as well, never through a symbolic link.
+
+    Dying processes may still be writing there, so it is tried a few times.
+    What cannot be removed stays, for the next build to try again.
+    """
+    for pause in (0.0, 0.2, 1.0):
+        time.sleep(pause)
+        if path.is_symlink() or not path.exists():
+            return
+        for folder, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                mode = stat.S_IMODE(os.lstat(folder).st_mode)
+                if mode & stat.S_IRWXU != stat.S_IRWXU:
+                    Path(folder).chmod(mode | stat.S_IRWXU)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def human(size: int) -> str:
+    """A size in the unit that people compare disks with: ``5.2 GB``."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def need_space(path: Path, needed: int, purpose: str) -> None:
+    """Raise InjectError unless ``needed`` bytes are free where ``path`` is."""
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise InjectError(
+            f"{purpose} needs {human(needed)} in {path}, where {human(free)} are free: {human(needed - free)} are missing",
+            "free some space, or point INJECT_CACHE elsewhere",
+        )
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_hint(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space, or point INJECT_CACHE elsewhere"
+    return "check its permissions, or point INJECT_CACHE elsewhere"

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Builds the kernel; runs inside the build root, where inject/vm/kernel.py put
+# this directory's patches, the merged configuration and itself into /kit.
+# Lines "== ..." tell the host how far it is. Usage: build.sh JOBS
+set -eu
+jobs=$1
+out=/out
+mkdir -p /build "$out"
+
+version=$(dpkg-query -W -f '${Version}' linux-source-6.12)
+{
+	echo "source=linux-source-6.12 $version"
+	echo "gcc=$(gcc --version | head -n 1)"
+	echo "pahole=$(pahole --version)"
+} >"$out/versions"
+
+echo "== unpacking the source"
+tar -C /build --strip-components=1 -xf /usr/src/linux-source-6.12.tar.xz
+rm /usr/src/linux-source-6.12.tar.xz
+cd /build
+
+echo "== applying patches"
+for patch in /kit/patches/*.patch; do
+	# A patch that is in the source already counts as one that does not apply.
+	if ! patch -p1 --forward --no-backup-if-mismatch <"$patch"; then
+		echo "kernel-config/patches/${patch##*/} does not apply to linux-source-6.12 $version"
+		exit 1
+	fi
+done
+
+echo "== configuring"
+# Nothing in the kernel may depend on when, where and by whom it was built.
+export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970'
+export KBUILD_BUILD_USER=inject KBUILD_BUILD_HOST=inject KBUILD_BUILD_VERSION=1
+make -s KCONFIG_ALLCONFIG=/kit/wanted.config allnoconfig
+make -s olddefconfig
+(cd /kit && python3 -m inject.vm.kconfig wanted.config /build/.config)
+
+echo "== compiling"
+make -j"$jobs" bzImage modules
+
+echo "== packing"
+release=$(cat include/config/kernel.release)
+echo "release=$release" >>"$out/versions"
+cp arch/x86/boot/bzImage vmlinux System.map "$out"
+cp .config "$out/config"
+# What bcc compiles against, as the guest mounts it at /lib/modules.
+tree=/headers/$release/build
+mkdir -p "$tree"
+find include arch/x86/include ! -type d ! -name '*.cmd' | tar -cf - -T - | tar -C "$tree" -xf -
+cp .config Makefile Module.symvers "$tree"
+find . -name '*.ko' | while read -r module; do cp "$module" "/headers/$release"; done
+mke2fs -q -t ext4 -O ^has_journal -m 0 -L inject-headers -d /headers "$out/headers.ext4" 192M
