@@ -26,6 +26,7 @@ _WORDS: tuple[tuple[str, bool, str, str], ...] = (
     ("but found '<block sequence start>'", False, "a list item indented unlike its list", "line the items up"),
     ("expected <block end>", False, "this does not fit the lines above", "line it up with them, or quote the value"),
     ("could not find expected ':'", True, "a key without a colon", "write `key: value`"),
+    ("content, but found '<stream end>'", False, "the file ends inside [ ] or { }", "close it"),
     ("expected the node content", False, "a bracket or comma where a value should be", "quote the value"),
     ("expected alphabetic or numeric", False, "not an anchor or alias", "quote a value that begins with & or *"),
     ("incompatible YAML document", False, "a %YAML directive for another version", "remove the line"),
