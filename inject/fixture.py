@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
-from inject.janitor import UNDO, Janitor, mount_points, undo_dir, undo_loop, undo_part
+from inject.janitor import BLKPG_ADD, UNDO, Janitor, change_part, mount_points, undo_dir, undo_loop, undo_part
 from inject.model import Filesystem
 from inject.tool import Completed, check_tool, run_tool
 
@@ -27,9 +28,10 @@ MKFS = {
 }
 """How each type is made without a question asked."""
 
-MINIMUM = {"xfs": 300 << 20, "btrfs": 109 << 20}
+MINIMUM = {"xfs": 300 << 20, "btrfs": 109 << 20, "bcachefs": 32 << 20}
 """Bytes below which mkfs refuses: mkfs.xfs since 5.19 (validate_supported() in mkfs/xfs_mkfs.c),
-mkfs.btrfs without --mixed (btrfs_min_dev_size() in kernel-shared/volumes.c)."""
+mkfs.btrfs without --mixed (btrfs_min_dev_size() in kernel-shared/volumes.c); `bcachefs format` 1.13 made
+24M, and on 16M ended in ENOSPC_disk_reservation."""
 
 MULTI_DEVICE = ("bcachefs", "btrfs")
 
@@ -71,7 +73,7 @@ class Fixture:
         for device in self.devices:
             self._wipe(device)
         self._tool([*MKFS[self.spec.type], *self.spec.mkfs, *self.devices], _MKFS_TIMEOUT)
-        self.mountpoint.mkdir()
+        self.mountpoint.mkdir(exist_ok=True)
         self.mount()
 
     @property
@@ -116,12 +118,15 @@ class Fixture:
         if trouble:
             raise InjectError(trouble, "another run seems to use this guest's scratch disks")
         self._register("part", device, "1")
-        self._tool(["addpart", device, "1", "0", str(self.spec.size // _SECTOR)], _MOUNT_TIMEOUT)
+        try:
+            change_part(device, BLKPG_ADD, 1, self.spec.size)
+        except OSError as error:
+            raise InjectError(f"cannot cut {size_text(self.spec.size)} off {device}: {error.strerror}") from error
         node = Path(f"{device}1")
         deadline = time.monotonic() + _NODE_TIMEOUT
         while not _is_block(node):
             if time.monotonic() >= deadline:
-                raise InjectError(f"{node} did not appear within {_NODE_TIMEOUT:.0f} s after addpart")
+                raise InjectError(f"{node} did not appear within {_NODE_TIMEOUT:.0f} s")
             time.sleep(0.01)
         return str(node)
 
@@ -147,7 +152,10 @@ class Fixture:
         return done.output.strip().splitlines()[-1]
 
     def _wipe(self, device: str) -> None:
-        """Zero both ends: `bcachefs format` gives up on the remains of some old filesystems."""
+        """Zero both ends: `bcachefs format` gives up on the remains of some old filesystems.
+
+        wipefs would erase signatures at no other places, and costs a process.
+        """
         try:
             fd = os.open(device, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
             try:
@@ -159,7 +167,6 @@ class Fixture:
                 os.close(fd)
         except OSError as error:
             raise InjectError(f"cannot wipe {device}: {error.strerror}") from error
-        self._tool(["wipefs", "--all", "--quiet", device], _MOUNT_TIMEOUT)
 
     # ------------------------------------------------------------ mounting
 
@@ -226,6 +233,8 @@ class Fixture:
                 self._release(kind, *args)
         if trouble:
             raise InjectError(trouble[0])
+        with contextlib.suppress(FileNotFoundError):
+            self.mountpoint.rmdir()
 
     def __enter__(self) -> Fixture:
         try:

@@ -11,11 +11,13 @@ whatever the tool's environment is: standard library only at the top.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -23,6 +25,9 @@ from pathlib import Path
 from typing import Callable, Optional
 
 _LOOP_CLR_FD = 0x4C01  # include/uapi/linux/loop.h
+_BLKPG = 0x1269  # include/uapi/linux/blkpg.h, with the two operations
+BLKPG_ADD = 1
+BLKPG_DEL = 2
 _PATIENCE = 10.0
 """Seconds for each thing that has to be waited for."""
 
@@ -158,18 +163,37 @@ def undo_loop(path: str) -> str:
     return ""
 
 
+def change_part(device: str, operation: int, number: int, size: int = 0) -> None:
+    """Add (BLKPG_ADD) or remove (BLKPG_DEL) a partition of the kernel's table; raises OSError.
+
+    ``size`` in bytes, from the start of the disk. Nothing is written to the disk.
+    Own code because Debian 13 no longer ships addpart and delpart.
+    """
+    import ctypes
+
+    # struct blkpg_partition and blkpg_ioctl_arg, include/uapi/linux/blkpg.h
+    partition = ctypes.create_string_buffer(struct.pack("=qqi64s64s4x", 0, size, number, b"", b""))
+    argument = struct.pack("@iiiP", operation, 0, len(partition), ctypes.addressof(partition))
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _BLKPG, argument)
+    finally:
+        os.close(fd)
+
+
 def undo_part(device: str, number: str) -> str:
     """Take partition ``number`` of ``device`` out of the kernel's table (the disk is not written)."""
-    disk = Path(device).name
-    separator = "p" if disk[-1].isdigit() else ""
-    node = Path("/sys/class/block") / f"{disk}{separator}{number}"
     deadline = time.monotonic() + _PATIENCE
-    while node.exists():
-        done = subprocess.run(["delpart", device, number], stdin=subprocess.DEVNULL, check=False)
-        if done.returncode != 0 and time.monotonic() >= deadline:
-            return f"partition {number} of {device} stays"
-        time.sleep(0.02)
-    return ""
+    while True:
+        try:
+            change_part(device, BLKPG_DEL, int(number))
+            return ""
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # there is none
+                return ""
+            if time.monotonic() >= deadline:
+                return f"partition {number} of {device} stays: {error.strerror}"
+            time.sleep(0.02)
 
 
 def undo_dir(path: str) -> str:
@@ -236,7 +260,7 @@ def _complain(line: str) -> None:
     except OSError:
         return
     try:
-        os.write(fd, line.encode("utf-8", "replace")[:_LOG_LINE])
+        os.write(fd, line.encode("utf-8", "replace")[:_LOG_LINE] + b"\n")
     except OSError:
         return
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass
@@ -86,17 +87,26 @@ class LogWriter:
         self._write(f"end {self._scenario} trial {self._trial}")
 
     def _write(self, text: str) -> None:
-        # User facility, level "info"; one line, whatever a task called itself.
-        clean = "".join(c if c.isprintable() else "?" for c in text)
-        line = b"<14>" + (PREFIX + clean).encode("utf-8", "replace")[:_LINE_LIMIT]
         try:
-            fd = os.open(self._device, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, line)
-            finally:
-                os.close(fd)
+            write_line(text, self._device)
         except OSError as error:
             self.trouble = f"cannot write to {self._device}: {error.strerror}"
+
+
+def write_line(text: str, device: Path = DEVICE) -> None:
+    """Write one line of ours, whatever characters a task's name in it has; raises OSError.
+
+    The newline at its end matters: a record without one stays open for a
+    continuation, and /dev/kmsg shows it only when another record follows
+    (desc_make_final() in kernel/printk/printk_ringbuffer.c).
+    """
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    line = b"<14>" + (PREFIX + clean).encode("utf-8", "replace")[:_LINE_LIMIT] + b"\n"  # facility user, level info
+    fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, line)
+    finally:
+        os.close(fd)
 
 
 class LogReader:
@@ -106,10 +116,12 @@ class LogReader:
     """
 
     def __init__(self, device: Path = DEVICE) -> None:
+        self._device = device
         try:
             self._fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise CannotRun(f"cannot read the kernel log: {error.strerror}", "run as root") from error
+        self.finish_line("the log is read from here")
         os.lseek(self._fd, 0, os.SEEK_END)
         self._next: int = -1
         self.lost = 0
@@ -142,6 +154,11 @@ class LogReader:
             records.append(record)
         self.cut = True
         return records
+
+    def finish_line(self, words: str) -> None:
+        """Write a line of ours, so that one before it that lacks its newline can be read, too."""
+        with contextlib.suppress(OSError):  # then that one line, if there is one, stays hidden
+            write_line(words, self._device)
 
     def close(self) -> None:
         """Let go of the log."""

@@ -20,6 +20,9 @@ from inject.output import DEFAULT_LIMIT, Output, drain, wait_collecting
 _GRACE = 5.0
 """Seconds that a killed tool gets to be gone."""
 
+_ADVICE = "dmesg(1) may have more information"
+"""mount(8) ends every failure with it."""
+
 _ENTER = 'echo 0 >"$0"/cgroup.procs && exec "$@"'
 
 
@@ -41,8 +44,8 @@ class Completed:
 
     @property
     def last_line(self) -> str:
-        """The last line with something on it, or "no output"."""
-        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        """The last line that says something, or "no output"."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip() and _ADVICE not in line]
         return lines[-1] if lines else "no output"
 
     def how(self) -> str:

@@ -113,6 +113,7 @@ class Workload:
         os.set_blocking(self._pipe, False)
         self._pidfd = os.pidfd_open(self._process.pid)
         self._released = 0.0
+        self._stuck = False
         try:
             cgroup.add(self._process.pid)
         except InjectError:
@@ -159,11 +160,13 @@ class Workload:
         )
 
     def _kill(self) -> tuple[BlockedTask, ...]:
-        """SIGKILL to everything in the group; what is still there after GRACE seconds."""
+        """SIGKILL to everything in the group; what is still there after GRACE seconds (waited for once)."""
+        if self._stuck:
+            return tasks_of(self._cgroup.procs())
         self._cgroup.kill()
         # A pipe full of output would not keep them: SIGKILL interrupts the write.
-        gone = self._cgroup.wait_empty(GRACE)
-        return () if gone else tasks_of(self._cgroup.procs())
+        self._stuck = not self._cgroup.wait_empty(GRACE)
+        return tasks_of(self._cgroup.procs()) if self._stuck else ()
 
     def close(self) -> None:
         """Kill what is left and let go of the pipes; safe to call at any time, more than once."""
@@ -171,8 +174,9 @@ class Workload:
             return
         self._kill()
         if self._process.poll() is None:
-            self._process.kill()  # it never reached the group
-            if not wait_collecting(self._pidfd, self._pipe, self._output, time.monotonic() + GRACE):
+            self._process.kill()  # perhaps it never reached the group
+            patience = 0.1 if self._stuck else GRACE
+            if not wait_collecting(self._pidfd, self._pipe, self._output, time.monotonic() + patience):
                 self._process.returncode = -signal.SIGKILL  # hangs in the kernel: nobody waits for it
         self._process.poll()
         for stream in (self._process.stdin, self._process.stdout):

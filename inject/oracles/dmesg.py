@@ -59,7 +59,9 @@ KINDS = (
     ),
     _kind("atomic sleep", r"scheduling while atomic|sleeping function called from invalid context"),  # kernel/sched
     _kind("lockup", r"soft lockup|[Hh]ard LOCKUP|workqueue lockup"),  # kernel/watchdog.c, kernel/workqueue.c
-    _kind("stall", r"\brcu_?\w*\b.* detected .*stall|rcu.*kthread (starved|timer wakeup)"),  # kernel/rcu/tree_stall.h
+    _kind(
+        "stall", r"\brcu_\w+ (self-)?detected .*stall|rcu.*kthread (starved|timer wakeup)"
+    ),  # kernel/rcu/tree_stall.h
     _kind("hung task", r"^INFO: task .* blocked (for more than|in I/O wait for)"),  # kernel/hung_task.c
     _kind("panic", r"^Kernel panic - not syncing"),  # kernel/panic.c
     _kind("BUG", r"kernel BUG at "),  # lib/bug.c
@@ -146,6 +148,7 @@ class _Scanner:
     def feed(self, text: str) -> None:
         kind = next((k for k in KINDS if k.pattern.search(text)), None)
         if _CUT.match(text):
+            self.finish()
             self._begin("", text, in_head=True)
             return
         if self._open is not None and self._in_head:
@@ -177,10 +180,14 @@ class _Scanner:
             splat.kind = splat.kind if splat.kind in ("refcount", "corruption") else kind.name
             self._in_head = False
         elif len(splat.head) >= _HEAD_LINES:
-            self._in_head = False
-            if not splat.kind:  # "cut here" and then nothing that we know: still a splat
-                splat.kind = "unknown"
-                self.splats.append(splat)
+            self.finish()
+
+    def finish(self) -> None:
+        """End an open head: "cut here" and then nothing that we know is still a splat."""
+        if self._open is not None and self._in_head and not self._open.kind:
+            self._open.kind = "unknown"
+            self.splats.append(self._open)
+        self._in_head = False
 
     def _append(self, text: str) -> None:
         assert self._open is not None
@@ -197,6 +204,7 @@ def find_splats(records: Iterable[LogRecord]) -> list[Splat]:
     for record in records:
         if not record.ours:
             scanner.feed(record.text)
+    scanner.finish()
     return scanner.splats
 
 
@@ -245,6 +253,7 @@ class Dmesg(Oracle):
 
     def after(self, context: Context) -> Optional[Complaint]:
         """Judge everything since the reader was opened."""
+        context.log.finish_line(f"{context.scenario.name}: the log is judged up to here")
         self._collect(context)
         allow = [re.compile(pattern) for pattern in context.scenario.allow]
         splats = find_splats(self._records)

@@ -20,7 +20,7 @@ class Checker:
 
     argv: tuple[str, ...]
     damaged: tuple[int, ...]
-    """Exit codes that say "damage"; 0 is clean, every other one is trouble of the program itself."""
+    """Exit codes that speak of the filesystem. 0 is clean; every other one speaks of the program."""
     every_device: bool = False
     """Whether it wants all devices of the filesystem, else the first."""
     unreplayed: Optional[re.Pattern[str]] = None
@@ -28,16 +28,20 @@ class Checker:
 
 
 CHECKERS = {
-    # Replays the journal in memory, so an unclean shutdown is no damage to it.
-    # c_src/cmd_fsck.c: 1 fixed, 4 not fixed, 8 operational error; with -n nothing is ever fixed on disk.
-    "bcachefs": Checker(("bcachefs", "fsck", "-n"), damaged=(1, 4, 5), every_device=True),
-    # e2fsck(8): 4 left uncorrected; 8 operational error.
-    "ext4": Checker(("e2fsck", "-f", "-n"), damaged=(4,), unreplayed=re.compile("skipping journal recovery because")),
-    # xfs_repair(8), -n: 1 if corruption was detected.
-    "xfs": Checker(
-        ("xfs_repair", "-n"), damaged=(1,), unreplayed=re.compile("metadata changes in a log which is being")
+    # Replays the journal in memory, so that it calls no unclean shutdown damage: after an emergency
+    # read-only it says "recovering from unclean shutdown" and exits with 0.
+    # c_src/cmd_fsck.c: 4 errors remain, 1 errors were fixed (with -n: would be), 8 cannot be opened.
+    "bcachefs": Checker(("bcachefs", "fsck", "-n"), damaged=(1, 4, 5, 8), every_device=True),
+    # e2fsck(8): 4 errors remain, 8 operational error, which an unreadable superblock is.
+    "ext4": Checker(
+        ("e2fsck", "-f", "-n"), damaged=(4, 8, 12), unreplayed=re.compile("skipping journal recovery because")
     ),
-    # Copy on write: the last committed trees are whole whatever the log tree holds.
+    # xfs_repair(8): with -n, 1 if corruption was detected; that, and no more, is what a dirty log gives as well.
+    "xfs": Checker(
+        ("xfs_repair", "-n"), damaged=(1,), unreplayed=re.compile("valuable metadata changes in a log which is being")
+    ),
+    # Copy on write: the last committed trees are whole whatever the log tree holds. A bad copy of a
+    # block of which there is a good one is reported, but exits with 0.
     "btrfs": Checker(("btrfs", "check", "--readonly"), damaged=(1,)),
 }
 

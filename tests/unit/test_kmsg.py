@@ -47,8 +47,8 @@ def written(tmp_path, count, comm="write"):
     writer.end()
     lines = os.read(end, 1 << 16).decode().split("<14>")
     os.close(end)
-    assert lines[0] == ""
-    return lines[1:]
+    assert lines[0] == "" and all(line.endswith("\n") for line in lines[1:])
+    return [line[:-1] for line in lines[1:]]
 
 
 def test_lines_of_a_trial(tmp_path):

@@ -1,0 +1,77 @@
+"""What the guest tests of the parts around the engine share: one trial's surroundings, made and undone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from inject.cgroup import Cgroup
+from inject.fixture import Fixture, remove_directory, scratch_disks, trial_directory
+from inject.janitor import Janitor
+from inject.kmsg import LogReader
+from inject.model import Fault, Filesystem, Scenario
+from inject.oracles import Context
+from inject.tool import check_tool
+
+guest_only = pytest.mark.skipif(not scratch_disks(), reason="runs in the guest: it needs scratch disks")
+
+TYPES = ("bcachefs", "ext4", "xfs", "btrfs")
+
+
+@dataclass
+class Bench:
+    """The surroundings of one trial."""
+
+    janitor: Janitor
+    directory: Path
+    tools: Cgroup
+    work: Cgroup
+    log: LogReader
+
+    def fixture(self, kind: str, **keys: object) -> Fixture:
+        """A fixture that is not open yet."""
+        return Fixture(
+            Filesystem(kind, **keys),  # type: ignore[arg-type]
+            directory=self.directory,
+            janitor=self.janitor,
+            cgroup=self.tools,
+        )
+
+    def context(self, fixture: Optional[Fixture] = None, **keys: object) -> Context:
+        """What oracles look at."""
+        scenario = Scenario("test", "test.yaml", (Fault("f", "-EIO"),), "true", **keys)  # type: ignore[arg-type]
+        return Context(scenario, fixture, self.log, self.tools)
+
+
+@contextlib.contextmanager
+def bench() -> Iterator[Bench]:
+    """A bench, and afterwards the proof that nothing of it is left."""
+    janitor = Janitor()
+    directory = trial_directory(janitor)
+    base = Cgroup.create(janitor)
+    with LogReader() as log:
+        yield Bench(janitor, directory, base.child("tools"), base.child("workload"), log)
+    assert base.close(janitor)
+    remove_directory(directory, janitor)
+    assert janitor.close()
+
+
+def sh(script: str) -> str:
+    """Run shell text that must succeed."""
+    return check_tool(["bash", "-euc", script], timeout=120)
+
+
+def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether ``true`` came within the bound."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,335 @@
+"""Each oracle bites when its damage is planted, and keeps quiet where there is none."""
+
+import os
+
+import pytest
+from bench import TYPES, bench, guest_only, sh
+
+from inject.fixture import Fixture
+from inject.kmsg import LogReader, LogWriter
+from inject.model import Reason
+from inject.oracles import DEFAULTS, choose, unsupported
+from inject.oracles.dmesg import Dmesg
+from inject.oracles.fsck import Fsck
+from inject.oracles.remount import Remount
+
+pytestmark = guest_only
+
+FILL = "mkdir d; for i in $(seq 100); do echo $i >d/f$i; done; ln -s kept link"
+
+
+@pytest.fixture
+def place():
+    with bench() as made:
+        yield made
+
+
+def kmsg(text):
+    """One line from user space, as a workload could write it."""
+    with open("/dev/kmsg", "w") as log:  # noqa: PTH123
+        log.write(text)
+
+
+def fill(fixture: Fixture):
+    """Files, one of them with content that is nowhere else on the disk."""
+    fixture.content = os.urandom(1 << 16)
+    (fixture.mountpoint / "kept").write_bytes(fixture.content)
+    sh(f"cd {fixture.mountpoint}; {FILL}; sync -f .")
+
+
+# ---------------------------------------------------------------- which ones
+
+
+def test_defaults_and_what_is_not_there_yet(place):
+    assert DEFAULTS == ("dmesg", "fsck", "remount")
+    assert unsupported(["dmesg", "leaks", "fsck", "reservations"]) == ["leaks", "reservations"]
+    assert [oracle.name for oracle in choose(place.context())] == ["dmesg"]
+    with place.fixture("ext4") as fixture:
+        assert [oracle.name for oracle in choose(place.context(fixture))] == ["fsck", "remount", "dmesg"]
+        chosen = choose(place.context(fixture, checks=("dmesg", "fsck")))
+        assert [oracle.name for oracle in chosen] == ["fsck", "dmesg"]
+        assert choose(place.context(fixture, checks=())) == []
+
+
+# ---------------------------------------------------------------- dmesg
+
+
+def watched(place, lines, **keys):
+    """The complaint after ``lines`` were written to the kernel log."""
+    context = place.context(**keys)
+    oracle = Dmesg()
+    oracle.before(context)
+    for line in lines:
+        kmsg(line)
+    oracle.settled(context)
+    return oracle.after(context)
+
+
+def test_dmesg_bites_on_a_planted_bug(place):
+    complaint = watched(place, ["harmless", "BUG: planted by a test", " f+0x1/0x2"])
+    assert complaint.reason is Reason.DMESG
+    assert complaint.detail == "BUG: planted by a test"
+    assert complaint.log[:2] == ("BUG: planted by a test", " f+0x1/0x2")
+
+
+def test_dmesg_is_quiet_without_and_with_allow(place):
+    assert watched(place, ["harmless"]) is None
+    assert watched(place, ["BUG: planted by a test"], allow=("^BUG: planted",)) is None
+
+
+def test_dmesg_does_not_see_what_was_before(place):
+    kmsg("BUG: planted before")  # without a newline: the kernel hides it until another line comes
+    with LogReader() as log:
+        assert log.read() == []
+
+
+def test_dmesg_sees_a_last_line_without_a_newline(place):
+    assert watched(place, ["BUG: planted and cut short"]) is not None
+
+
+def test_dmesg_never_takes_our_markers_for_a_splat(place):
+    context = place.context()
+    oracle = Dmesg()
+    oracle.before(context)
+    writer = LogWriter("BUG: scenario/WARNING: x")
+    writer.begin(1)
+    writer.end()
+    assert writer.trouble == ""
+    assert oracle.after(context) is None
+    assert sum(record.ours for record in oracle._records) == 3
+
+
+def test_dmesg_sees_a_new_taint_flag(place):
+    context = place.context()
+    oracle = Dmesg()
+    oracle.before(context)
+    sh("echo 64 >/proc/sys/kernel/tainted")  # U: the one that is there for user space
+    complaint = oracle.after(context)
+    assert complaint.detail == "the kernel is newly tainted: U (requested by user space)"
+    again = Dmesg()
+    again.before(context)
+    assert again.after(context) is None
+
+
+def test_an_overflowed_log_is_noticed(place):
+    context = place.context()
+    oracle = Dmesg()
+    oracle.before(context)
+    line = "x" * 900
+    for _ in range(3000):  # far more than a log buffer of 1 MB
+        kmsg(line)
+    complaint = oracle.after(context)
+    assert complaint.ours
+    assert "the kernel log overflowed" in complaint.detail
+
+
+def test_a_filesystem_that_gave_up_is_a_complaint_unless_allowed(place):
+    for allow, complains in (((), True), (("XFS .* Shutting down filesystem", "XFS .* shut down"), False)):
+        context = place.context(allow=allow)
+        oracle = Dmesg()
+        oracle.before(context)
+        with place.fixture("xfs") as fixture:
+            sh(f"xfs_io -x -c shutdown {fixture.mountpoint}")
+        assert (oracle.after(context) is not None) == complains
+
+
+# ---------------------------------------------------------------- fsck
+
+
+def checked(place, fixture):
+    oracle = Fsck()
+    return oracle, oracle.after(place.context(fixture))
+
+
+SHUTDOWN = ("bcachefs", "ext4", "xfs")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_fsck_is_quiet_on_a_clean_filesystem(place, kind):
+    with place.fixture(kind) as fixture:
+        fill(fixture)
+        fixture.umount()
+        assert checked(place, fixture)[1] is None
+
+
+@pytest.mark.parametrize("kind", SHUTDOWN)
+def test_fsck_takes_an_unclean_shutdown_for_what_it_is(place, kind):
+    with place.fixture(kind) as fixture:
+        fill(fixture)
+        mnt = fixture.mountpoint
+        sh(f"cd {mnt}; for i in $(seq 300); do echo $i >d/g$i; done; rm d/f1*; sync d/g7; xfs_io -x -c shutdown .")
+        fixture.umount()
+        oracle, complaint = checked(place, fixture)
+        assert complaint is None, complaint
+        assert bool(oracle.notes) == (kind in ("ext4", "xfs"))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_fsck_takes_failed_writes_for_what_they_are(place, kind):
+    """Every write fails from some point on: an emergency read-only, an aborted journal, a shutdown."""
+    fail = "/sys/kernel/debug/fail_make_request"
+    with place.fixture(kind) as fixture:
+        fill(fixture)
+        switch = f"/sys/class/block/{os.path.basename(fixture.devices[0])}/make-it-fail"  # noqa: PTH119
+        sh(
+            f"cd {fixture.mountpoint}; for i in $(seq 300); do echo $i >d/h$i; done; rm d/f2*;"
+            f"echo 100 >{fail}/probability; echo -1 >{fail}/times; echo 0 >{fail}/verbose;"
+            f"echo 1 >{switch}; sync -f . || :; touch y || :; sync -f . || :;"
+            f"echo 0 >{switch}; echo 0 >{fail}/probability"
+        )
+        fixture.umount()
+        assert checked(place, fixture)[1] is None
+
+
+def break_bcachefs(device):
+    sh(f"bcachefs kill_btree_node -b inodes -l 0 -i 0 {device}")
+
+
+def break_ext4(device):
+    sh(f"debugfs -w -R 'sif kept links_count 9' {device}")
+
+
+def break_xfs(device):
+    sh(f"xfs_db -x -c 'inode 128' -c 'write -d core.nlinkv2 77' {device}")
+
+
+def break_btrfs(device):
+    leaf = sh(f"btrfs inspect-internal dump-tree -t 5 {device} | grep -om1 'leaf [0-9]*'").split()[1]
+    map_ = sh(f"btrfs-map-logical -l {leaf} {device}")
+    for line in map_.splitlines():
+        offset = line.split("physical ")[1].split()[0]
+        sh(f"dd if=/dev/urandom of={device} bs=1 seek=$(({offset}+200)) count=512 conv=notrunc status=none")
+
+
+BREAK = {"bcachefs": break_bcachefs, "ext4": break_ext4, "xfs": break_xfs, "btrfs": break_btrfs}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_fsck_bites_on_planted_damage(place, kind):
+    with place.fixture(kind) as fixture:
+        fill(fixture)
+        fixture.umount()
+        BREAK[kind](fixture.devices[0])
+        complaint = checked(place, fixture)[1]
+        assert complaint is not None
+        assert complaint.reason is Reason.CHECK and not complaint.ours
+        assert "exited with" in complaint.detail and complaint.log
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_fsck_bites_on_a_superblock_that_is_gone(place, kind):
+    with place.fixture(kind) as fixture:
+        fixture.umount()
+        wipe(fixture)
+        complaint = checked(place, fixture)[1]
+        assert complaint is not None and not complaint.ours
+
+
+# ---------------------------------------------------------------- remount
+
+
+def remounted(place, fixture, workload="", damage=None):
+    """The complaint after ``workload`` with the filesystem mounted and ``damage`` done to the device."""
+    context = place.context(fixture)
+    oracle = Remount()
+    oracle.before(context)
+    sh(f"cd {fixture.mountpoint}; {workload or ':'}")
+    oracle.settled(context)
+    fixture.umount()
+    if damage is not None:
+        damage(fixture)
+    complaint = oracle.after(context)
+    assert not fixture.mounted
+    return complaint
+
+
+def change_byte(fixture):
+    """One byte of the kept file, behind the filesystem's back."""
+    with open(fixture.devices[0], "r+b") as disk:  # noqa: PTH123
+        for at in range(0, fixture.spec.size, 4096):
+            disk.seek(at)
+            if disk.read(4096) == fixture.content[:4096]:
+                disk.seek(at + 100)
+                disk.write(bytes([fixture.content[100] ^ 1]))
+                break
+        else:
+            raise AssertionError("the file is not on the disk")
+    sh("sync; echo 3 >/proc/sys/vm/drop_caches")
+
+
+def wipe(fixture):
+    """No superblock any more."""
+    sh(f"dd if=/dev/zero of={fixture.devices[0]} bs=1M count=4 conv=notrunc status=none")
+
+
+SMALL = {"bcachefs": 64 << 20, "ext4": 64 << 20, "xfs": 300 << 20, "btrfs": 112 << 20}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_remount_is_quiet_when_all_is_well(place, kind):
+    with place.fixture(kind) as fixture:
+        fill(fixture)
+        workload = "echo more >>d/f1; rm d/f2; mv d/f3 d/moved; mkdir new; touch new/x; truncate -s 0 d/f4"
+        assert remounted(place, fixture, workload) is None
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_remount_bites_on_a_changed_byte(place, kind):
+    mkfs = ("--data_checksum=none",) if kind == "bcachefs" else ()
+    with place.fixture(kind, size=SMALL[kind], mkfs=mkfs) as fixture:
+        fill(fixture)
+        complaint = remounted(place, fixture, damage=change_byte)
+        assert complaint.reason is Reason.CHECK
+        if kind == "btrfs":  # it has checksums itself, and says so
+            assert complaint.log == ("kept: cannot read: Input/output error",)
+        else:
+            assert complaint.log[0].startswith("kept: other content (sha256 ")
+
+
+def test_remount_bites_when_checksums_of_bcachefs_refuse_the_data(place):
+    with place.fixture("bcachefs", size=64 << 20) as fixture:
+        fill(fixture)
+        complaint = remounted(place, fixture, damage=change_byte)
+        assert complaint.log == ("kept: cannot read: Input/output error",)
+
+
+def test_remount_does_not_compare_what_the_workload_touched(place):
+    with place.fixture("ext4", size=64 << 20) as fixture:
+        fill(fixture)
+        assert remounted(place, fixture, "touch kept", damage=change_byte) is None
+
+
+def test_remount_bites_on_a_file_that_is_gone(place):
+    with place.fixture("ext4", size=64 << 20) as fixture:
+        fill(fixture)
+        complaint = remounted(
+            place, fixture, damage=lambda fixture: sh(f"debugfs -w -R 'unlink d/f7' {fixture.devices[0]}")
+        )
+        assert complaint.log == ("d/f7: is gone",)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_remount_bites_on_a_device_that_does_not_mount(place, kind):
+    with place.fixture(kind) as fixture:
+        complaint = remounted(place, fixture, damage=wipe)
+        assert complaint.detail.startswith("does not mount again: ")
+
+
+def test_remount_copes_with_a_workload_that_unmounts(place):
+    with place.fixture("ext4", size=64 << 20) as fixture:
+        fill(fixture)
+        assert remounted(place, fixture, "cd /; umount $OLDPWD") is None
+    with place.fixture("ext4", size=64 << 20) as fixture:
+        fill(fixture)
+        complaint = remounted(place, fixture, "cd /; umount $OLDPWD", damage=change_byte)
+        assert complaint.log[0].startswith("kept: other content")
+
+
+def test_remount_reports_what_it_did_not_look_at(place, monkeypatch):
+    monkeypatch.setattr("inject.oracles.remount.MAX_NAMES", 10)
+    with place.fixture("ext4", size=64 << 20) as fixture:
+        fill(fixture)
+        context = place.context(fixture)
+        oracle = Remount()
+        oracle.before(context)
+        assert oracle.notes == ["remount: before the fault only the first 10 names were looked at"]

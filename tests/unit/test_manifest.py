@@ -1,0 +1,89 @@
+"""Taking a tree down, and comparing two of them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from inject.oracles import manifest
+from inject.oracles.manifest import Entry
+from inject.oracles.remount import compare
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "root"
+    (root / "d" / "e").mkdir(parents=True)
+    (root / "d" / "file").write_bytes(b"hello")
+    (root / "d" / "e" / "empty").touch()
+    (root / "link").symlink_to("/etc/passwd")
+    os.mkfifo(root / "pipe")
+    (root / os.fsdecode(b'odd\xff\n"')).write_bytes(b"x")
+    return root
+
+
+def take(root, names=1000, size=1 << 20):
+    argv = [sys.executable, "-I", "-S", manifest.__file__, str(root), str(names), str(size)]
+    return manifest.parse(subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout)
+
+
+def test_everything_is_listed_and_files_are_read(tree):
+    found = take(tree)
+    assert found.bound == "" and found.errors() == []
+    by_path = found.by_path()
+    assert set(by_path) == {"d", "d/e", "d/file", "d/e/empty", "link", "pipe", os.fsdecode(b'odd\xff\n"')}
+    assert by_path["d/file"].digest == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert by_path["link"].digest == by_path["pipe"].digest == ""
+
+
+def test_bounds_are_told(tree):
+    assert take(tree, names=2).bound == "only the first 2 names were looked at"
+    assert "1 files beyond 3 bytes in all were not read" in take(tree, size=3).bound
+
+
+def test_a_listing_without_end_is_no_listing():
+    with pytest.raises(ValueError):
+        manifest.parse(json.dumps({"path": "a", "identity": [], "digest": "", "error": ""}))
+    with pytest.raises(ValueError):
+        manifest.parse("Killed\n")
+
+
+def test_what_cannot_be_read_is_an_entry_with_an_error(tree, monkeypatch):
+    def refuse(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(manifest.os, "read", refuse)
+    items = list(manifest.walk(str(tree), 1000, 1 << 20))
+    errors = {item["path"]: item["error"] for item in items[:-1] if item["error"]}
+    assert errors["d/file"] == "cannot read: Input/output error"
+
+
+OLD = {"f": Entry("f", (1, 2, 3, 4, 5), "aa"), "g": Entry("g", (1, 9, 3, 4, 5), "bb")}
+
+
+def test_the_same_is_no_loss():
+    assert compare(OLD, OLD, OLD) == []
+
+
+def test_changed_content_of_an_untouched_file_is():
+    now = {**OLD, "f": Entry("f", (1, 2, 3, 4, 5), "zz")}
+    assert compare(OLD, OLD, now) == ["f: other content (sha256 aa before, zz now)"]
+    assert compare(OLD, None, now) == ["f: other content (sha256 aa before, zz now)"]
+
+
+def test_a_file_that_the_workload_touched_is_not_compared():
+    end = {**OLD, "f": Entry("f", (1, 2, 3, 4, 6))}
+    assert compare(OLD, end, {**OLD, "f": Entry("f", (1, 2, 0, 0, 0), "zz")}) == []
+    assert compare(OLD, {"g": OLD["g"]}, {"g": OLD["g"]}) == []
+
+
+def test_a_file_that_is_gone_or_truncated_is_a_loss():
+    assert compare(OLD, OLD, {"g": OLD["g"]}) == ["f: is gone"]
+    assert compare(OLD, OLD, {**OLD, "f": Entry("f", (1, 2, 0, 4, 5), "e3")}) == ["f: size 3 is now 0"]
+
+
+def test_absence_says_nothing_where_not_everything_was_seen():
+    assert compare(OLD, OLD, {"g": OLD["g"]}, complete=False) == []
+    assert compare(OLD, None, {"g": OLD["g"]}) == []
