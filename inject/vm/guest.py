@@ -37,6 +37,9 @@ _SHUTDOWN = {
 }
 
 
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL})
+
+
 class Ending(enum.Enum):
     """The word for how a guest was lost."""
 
@@ -47,13 +50,28 @@ class Ending(enum.Enum):
 
 
 class Lost(GuestLost):
-    """The guest is gone. ``host_fault``: by what happened on this machine, not in the guest."""
+    """The guest is gone.
 
-    def __init__(self, ending: Ending, why: str, *, console: str, hint: str = "", host_fault: bool = False) -> None:
+    ``host_fault``: by what happened on this machine, not in the guest. ``qemu_crashed``:
+    by QEMU's own fault (7.2 was seen to, with a general protection fault in its
+    translator, at one boot in fifty on a loaded machine).
+    """
+
+    def __init__(
+        self,
+        ending: Ending,
+        why: str,
+        *,
+        console: str,
+        hint: str = "",
+        host_fault: bool = False,
+        qemu_crashed: bool = False,
+    ) -> None:
         super().__init__(f"the guest {ending.value}: {why}", hint, console=console)
         self.ending = ending
         self.why = why
         self.host_fault = host_fault
+        self.qemu_crashed = qemu_crashed
 
 
 class CommandTimeout(InjectError):
@@ -163,6 +181,7 @@ class Guest:
         accelerator: str = "tcg",
         sign_of_life: Optional[float] = None,
         on_result: Optional[Callable[[bytes], None]] = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.options = options
         self.on_result = on_result
@@ -179,9 +198,16 @@ class Guest:
         self._silence = Patience(options.silent_seconds())
         self._asked = 0
         self._later: list[Callable[[], None]] = []
-        self.machine = Machine(
-            Parts(artefacts.bzimage, artefacts.rootfs, artefacts.headers, options.checkout),
-            accel=accelerator,
+        self._artefacts = artefacts
+        self._accelerator = accelerator
+        self._say = say
+        self.machine = self._new_machine()
+
+    def _new_machine(self) -> Machine:
+        found, options = self._artefacts, self.options
+        return Machine(
+            Parts(found.bzimage, found.rootfs, found.headers, options.checkout),
+            accel=self._accelerator,
             cpus=options.cpus,
             memory=options.memory,
             append=options.append,
@@ -190,7 +216,19 @@ class Guest:
         )
 
     def __enter__(self) -> Guest:
+        try:
+            self._begin()
+        except Lost as lost:
+            if not lost.qemu_crashed:
+                raise
+            self._say(f"{lost.message} (a fault of QEMU); trying once more")
+            self.machine = self._new_machine()
+            self._begin()
+        return self
+
+    def _begin(self) -> None:
         self._started = time.monotonic()
+        self.phases.clear()
         self.machine.__enter__()
         try:
             self._phase("qemu")
@@ -198,7 +236,6 @@ class Guest:
         except BaseException:
             self.machine.close()
             raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.machine.close()
@@ -296,21 +333,22 @@ class Guest:
             self._explain_stop()
         if machine.running():
             return
-        whole = machine.drain()
-        hint = "" if whole else "not all that it wrote could be read"
-        code = machine.process.returncode if machine.process else 0
-        panic = machine.console.panic()
-        said = machine.errors.tail(3).strip()
-        why = _SHUTDOWN.get(machine.shutdown, machine.shutdown)
-        if code < 0:
-            why = f"QEMU was ended by {_signal_name(-code)}"
-        elif code > 0:
-            why = f"QEMU ended with exit code {code}: {said or 'it gave no reason'}"
-        if not self.hello:
-            raise self._lost(Ending.NEVER_BOOTED, panic or why or "QEMU ended", hint, host_fault=code != 0)
+        hint = "" if machine.drain() else "not all that it wrote could be read"
+        panic, why, code = machine.console.panic(), self._why_qemu_ended(), machine.exit_code()
+        ending = Ending.ENDED if self.hello else Ending.NEVER_BOOTED
         if panic is not None:
-            raise self._lost(Ending.PANICKED, panic or "it gave no reason", hint)
-        raise self._lost(Ending.ENDED, why or "QEMU ended", hint, host_fault=code != 0)
+            ending = Ending.PANICKED if self.hello else Ending.NEVER_BOOTED
+            raise self._lost(ending, panic or "it gave no reason", hint)
+        raise self._lost(ending, why, hint, host_fault=code != 0, qemu_crashed=-code in _CRASHES)
+
+    def _why_qemu_ended(self) -> str:
+        code = self.machine.exit_code()
+        if code < 0:
+            return f"QEMU was ended by {_signal_name(-code)}"
+        if code > 0:
+            said = self.machine.errors.tail(3).strip()
+            return f"QEMU ended with exit code {code}: {said or 'it gave no reason'}"
+        return _SHUTDOWN.get(self.machine.shutdown, self.machine.shutdown or "QEMU ended")
 
     def _explain_stop(self) -> None:
         """QEMU itself holds the guest still: the host's disk is full, or KVM failed."""
@@ -334,8 +372,8 @@ class Guest:
                 self.machine.pump()
             self.machine.drain(LAST_WORDS if not self.machine.running() else 0.0)
 
-    def _lost(self, ending: Ending, why: str, hint: str = "", *, host_fault: bool = False) -> Lost:
-        return Lost(ending, why, hint=hint, console=self.console_tail(), host_fault=host_fault)
+    def _lost(self, ending: Ending, why: str, hint: str = "", **of_host: bool) -> Lost:
+        return Lost(ending, why, hint=hint, console=self.console_tail(), **of_host)
 
     def console_tail(self, lines: int = 60) -> str:
         """The last lines that the guest printed."""
@@ -500,12 +538,12 @@ def boot(
                 guest = _try_kvm(artefacts, options, on_result)
             except Lost as lost:
                 say(f"KVM does not run this kernel here ({lost.why}); using TCG from now on")
-                guest = stack.enter_context(Guest(artefacts, options, on_result=on_result))
+                guest = stack.enter_context(Guest(artefacts, options, on_result=on_result, say=say))
                 accel.remember_bad(memory, lost.why)
             else:
                 stack.push(guest)
         else:
-            guest = stack.enter_context(Guest(artefacts, options, accelerator=names[0], on_result=on_result))
+            guest = stack.enter_context(Guest(artefacts, options, accelerator=names[0], on_result=on_result, say=say))
         yield guest
 
 

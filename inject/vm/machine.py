@@ -262,6 +262,10 @@ class Machine:
         """Whether QEMU has not ended."""
         return self.process is not None and self.process.poll() is None
 
+    def exit_code(self) -> int:
+        """QEMU's exit code, negative for a signal; 0 while it runs."""
+        return (self.process.poll() or 0) if self.process is not None else 0
+
     def pump(self, timeout: float = SLICE) -> None:
         """Move whatever can be moved, waiting at most ``timeout`` seconds for the first of it."""
         poller = select.poll()

@@ -73,6 +73,7 @@ def command_line(append: str = "") -> str:
         "loglevel=6",
         "root=/dev/vda",
         "rootfstype=ext4",
+        "rootflags=noinit_itable",
         "rw",
         "init=/sbin/inject-init",
         "oops=panic",

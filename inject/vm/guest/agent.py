@@ -39,6 +39,9 @@ DRAINED = 2 << 20
 HOST_GONE = 60.0
 """Seconds that the port may be without a host before the agent ends."""
 
+IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
+"""What Python, or the shell that started us in the background, ignores; a command must not inherit it."""
+
 LINKS = "/dev/virtio-ports"
 
 
@@ -57,6 +60,20 @@ def find_port(name: str) -> str:
     if not found:
         raise SystemExit(f"no virtio port is called {name}")
     return found
+
+
+def link_names() -> None:
+    """Names that programs expect: bash's <(...), and `inject` itself."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    for target, link in (("/proc/self/fd", "/dev/fd"), (os.path.join(here, "inject"), "/usr/local/bin/inject")):
+        if not os.path.lexists(link):
+            os.symlink(target, link)
+
+
+def wait_for_mounts() -> None:
+    """Init holds our standard input open until everything is mounted."""
+    while os.read(0, 64):
+        pass
 
 
 def take_precedence() -> None:
@@ -170,7 +187,7 @@ def become(request: Mapping[str, Any], streams: tuple[int, int, int], tty: bool)
     """In the forked child: turn into the command. 127 and 126 as a shell would say it."""
     code = 126
     try:
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP):
+        for number in IGNORED:
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         if tty:
@@ -366,6 +383,8 @@ class Agent:
 def main() -> None:
     """Open the port, say hello, serve."""
     port = os.open(find_port(AGENT_PORT), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    link_names()
+    wait_for_mounts()
     take_precedence()
     agent = Agent(port)
     with open("/proc/uptime", encoding="ascii") as file:

@@ -1,0 +1,55 @@
+"""Fixtures that boot real guests. Without a built kernel and image these tests are skipped, or fail in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from inject.vm import artifacts, cache, qemu
+from inject.vm.guest import Artefacts, Guest, Options
+
+
+def _absent(reason: str) -> None:
+    if os.environ.get("INJECT_NO_SKIP") == "1":
+        pytest.fail(f"{reason}, and INJECT_NO_SKIP is set")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def artefacts() -> Artefacts:
+    """The kernel and image that `inject vm build` made."""
+    for program in (qemu.BINARY, qemu.IMAGE_TOOL):
+        if shutil.which(program) is None:
+            _absent(f"{program} is not installed")
+    found = artifacts.find("test", None)
+    if found is None:
+        _absent("no kernel and image yet: run `inject vm build`")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def cache_root() -> Path:
+    """The real cache: what is known about this host's KVM saves time in every test."""
+    return cache.cache_root()
+
+
+@pytest.fixture(scope="module")
+def guest(artefacts: Artefacts) -> Iterator[Guest]:
+    """One guest for all tests of a module."""
+    with Guest(artefacts, Options()) as booted:
+        yield booted
+
+
+@pytest.fixture()
+def new_guest(artefacts: Artefacts) -> Callable[..., Guest]:
+    """Makes a guest of one's own, not yet booted, from the keys of Options."""
+
+    def make(**options: object) -> Guest:
+        return Guest(artefacts, Options(**options))  # type: ignore[arg-type]
+
+    return make

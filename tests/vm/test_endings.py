@@ -1,0 +1,209 @@
+"""However a guest ends, the host says the right word, shows the console and leaves nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inject.errors import CannotRun, ExitStatus
+from inject.vm import accel
+from inject.vm.guest import Artefacts, Ending, Guest, Lost, Options, boot
+
+NewGuest = Callable[..., Guest]
+
+PATIENCE = 120
+"""Seconds after which a test gives up waiting for another process."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Altered:
+    """Artefacts with another kernel."""
+
+    bzimage: Path
+    rootfs: Path
+    headers: object
+    kernel_key: str = "altered"
+
+
+def loses(guest: Guest, *argv: str) -> Lost:
+    """How ``guest`` is lost while it runs ``argv``."""
+    with guest, pytest.raises(Lost) as caught:
+        guest.exec(argv)
+    assert caught.value.status is ExitStatus.LOST
+    assert gone(guest)
+    return caught.value
+
+
+def gone(guest: Guest) -> bool:
+    """Whether QEMU has ended and been reaped."""
+    return guest.machine.process is None or guest.machine.process.returncode is not None
+
+
+def test_panic(new_guest: NewGuest) -> None:
+    lost = loses(new_guest(), "sh", "-c", "echo last words >/dev/kmsg; echo c >/proc/sysrq-trigger; sleep 600")
+    assert lost.ending is Ending.PANICKED
+    assert "sysrq triggered crash" in lost.message
+    assert "last words" in lost.console
+    assert "Kernel panic - not syncing: sysrq triggered crash" in lost.console
+    assert "Call Trace" in lost.console
+
+
+def test_power_off(new_guest: NewGuest) -> None:
+    lost = loses(new_guest(), "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 600")
+    assert (lost.ending, lost.why) == (Ending.ENDED, "it was powered off from inside")
+
+
+def test_reset_without_panic(new_guest: NewGuest) -> None:
+    lost = loses(new_guest(), "sh", "-c", "echo b >/proc/sysrq-trigger; sleep 600")
+    assert lost.ending is Ending.ENDED
+    assert "reset without a panic" in lost.why
+
+
+def test_agent_killed(new_guest: NewGuest) -> None:
+    lost = loses(new_guest(), "pkill", "-9", "-f", "agent.py")
+    assert lost.ending is Ending.ENDED
+    assert "inject: the agent ended with 137; powering off" in lost.console
+
+
+def test_qemu_killed_is_the_hosts_fault(new_guest: NewGuest) -> None:
+    with new_guest() as guest:
+        assert guest.machine.process is not None
+        os.kill(guest.machine.process.pid, signal.SIGKILL)
+        with pytest.raises(Lost, match="QEMU was ended by SIGKILL") as caught:
+            guest.exec(["sleep", "600"])
+    assert (caught.value.ending, caught.value.host_fault) == (Ending.ENDED, True)
+
+
+def test_hang_with_the_place_it_hangs_at(new_guest: NewGuest) -> None:
+    """QEMU runs on but the guest's agent is frozen: no heartbeat, and an NMI shows the stack."""
+    lost = loses(new_guest(silence=6), "pkill", "-STOP", "-f", "agent.py")
+    assert lost.ending is Ending.HUNG
+    assert "no heartbeat for 6 s" in lost.why
+    assert "NMI" in lost.console and "Call Trace" in lost.console
+
+
+def test_paused_guest_is_hung(new_guest: NewGuest) -> None:
+    with new_guest(silence=6) as guest:
+        guest.machine.ask("stop")
+        with pytest.raises(Lost, match="no heartbeat") as caught:
+            guest.exec(["true"])
+    assert caught.value.ending is Ending.HUNG
+
+
+def test_bogus_kernel(artefacts: Artefacts, tmp_path: Path) -> None:
+    bogus = tmp_path / "bzImage"
+    bogus.write_bytes(b"not a kernel" * 1000)
+    lost = loses(Guest(Altered(bogus, artefacts.rootfs, artefacts.headers), Options(boot_timeout=20)), "true")
+    assert lost.ending is Ending.NEVER_BOOTED
+
+
+def test_kernel_that_dies_silently(artefacts: Artefacts, tmp_path: Path) -> None:
+    """The first 64 KiB of a kernel: QEMU starts it, it cannot even print."""
+    cut = tmp_path / "bzImage"
+    cut.write_bytes(artefacts.bzimage.read_bytes()[: 64 << 10] + bytes(1 << 20))
+    lost = loses(Guest(Altered(cut, artefacts.rootfs, artefacts.headers), Options(boot_timeout=15)), "true")
+    assert lost.ending is Ending.NEVER_BOOTED
+
+
+def test_missing_init(new_guest: NewGuest) -> None:
+    lost = loses(new_guest(append="init=/nonexistent"), "true")
+    assert lost.ending is Ending.NEVER_BOOTED
+    assert "Requested init /nonexistent failed" in lost.message
+    assert "Kernel panic" in lost.console
+
+
+def test_init_that_never_speaks(new_guest: NewGuest) -> None:
+    lost = loses(new_guest(append="init=/bin/sleep -- 600", boot_timeout=15), "true")
+    assert (lost.ending, lost.why) == (Ending.NEVER_BOOTED, "its agent said nothing for 15 s")
+    assert "Linux version" in lost.console
+
+
+def test_no_accelerator_of_that_name(artefacts: Artefacts, tmp_path: Path) -> None:
+    with (
+        pytest.raises(CannotRun, match="no accelerator is called"),
+        boot(artefacts, Options(accel="warp"), cache=tmp_path),
+    ):
+        pass
+
+
+def test_kvm_is_tried_and_the_answer_kept(artefacts: Artefacts, tmp_path: Path) -> None:
+    """With a KVM that runs the kernel nothing is said; with one that does not, once."""
+    said: list[str] = []
+    for _ in range(2):
+        with boot(artefacts, Options(), cache=tmp_path, say=said.append) as guest:
+            assert guest.exec(["true"]) == 0
+            accelerator = guest.machine.accel
+    usable = os.access(accel.DEVICE, os.R_OK | os.W_OK)
+    kept = [json.loads(file.read_text())["kvm"] for file in (tmp_path / "accel").glob("*.json")]
+    if usable and accelerator == "tcg":
+        assert (len(said), kept) == (1, [False])
+        assert "using TCG" in said[0]
+    else:
+        assert (said, kept) == ([], [])
+
+
+def test_two_guests_side_by_side(new_guest: NewGuest) -> None:
+    with new_guest() as one, new_guest() as other:
+        for number, guest in enumerate((one, other)):
+            guest.exec(["sh", "-c", f"echo {number} >/root/mine; dd if=/root/mine of=$(ls /dev/vd? | tail -1)"])
+        with pytest.raises(Lost):
+            one.exec(["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 600"])
+        assert other.read_file("/root/mine") == b"1\n"
+
+
+# ---------------------------------------------------------------- our own end
+
+_HOLD = """
+import sys
+from inject.vm.guest import Guest, Options
+from inject.vm.terminal import ended_by_signals
+from tests.vm.test_endings import Altered
+from pathlib import Path
+kernel, rootfs, headers = sys.argv[1:]
+guest = Guest(Altered(Path(kernel), Path(rootfs), Path(headers) if headers != "None" else None), Options())
+with ended_by_signals(), guest:
+    print(guest.machine.process.pid, flush=True)
+    guest.exec(["sleep", "600"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_our_end_is_qemus_end(artefacts: Artefacts, tmp_path: Path, number: int) -> None:
+    """SIGKILL included: no QEMU, no file."""
+    parts = [str(artefacts.bzimage), str(artefacts.rootfs), str(artefacts.headers)]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(root)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, *parts],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    ) as holder:
+        assert holder.stdout is not None
+        qemu = int(holder.stdout.readline())
+        assert Path(f"/proc/{qemu}").exists()
+        assert list(tmp_path.iterdir()) == []
+        holder.send_signal(number)
+        holder.wait(PATIENCE)
+    until = time.monotonic() + PATIENCE
+    while _runs(qemu):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _runs(pid: int) -> bool:
+    """Whether ``pid`` is a process that has not ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
