@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Optional
 
 from inject.errors import ExitStatus, InjectError
 from inject.vm import debian, image, kernel
-from inject.vm.cache import Cache, Entry, Progress, Staging, cache_root, key_of, need_space
+from inject.vm.cache import Cache, Entry, Input, Progress, Staging, cache_root, key_of, need_space
 
 HEADERS_KIND = "headers"
 HEADERS = "headers.ext4"
@@ -17,6 +18,7 @@ HEADERS = "headers.ext4"
 _MAGIC = slice(0x202, 0x206)
 _VERSION_OFFSET = 0x20E
 _HEADER_SIZE = 0x8000
+_RELEASE = re.compile(rb"\d+\.[\w.+-]+", re.ASCII)
 _HEADERS_SPACE = 600_000_000
 _HEADER_FOLDERS = ("include", "arch/x86/include")
 
@@ -136,7 +138,7 @@ class UserKernel:
         if not release:
             raise BadKernelImage(f"{path} is no x86 bzImage", hint)
         tree = _tree_of(real)
-        inputs = {"image": real, "release": release}
+        inputs: dict[str, Input] = {"image": real, "release": release}
         if tree is not None:
             inputs["config"] = tree / ".config"
             inputs["generated"] = tree / "include/generated/autoconf.h"
@@ -153,7 +155,7 @@ def release_of(header: bytes) -> str:
         return ""
     start = int.from_bytes(header[_VERSION_OFFSET : _VERSION_OFFSET + 2], "little") + 0x200
     words = header[start : start + 256].split(b"\0")[0].split()
-    return words[0].decode("ascii", "replace") if words else ""
+    return words[0].decode("ascii") if words and _RELEASE.fullmatch(words[0]) else ""
 
 
 def _tree_of(bzimage: Path) -> Optional[Path]:

@@ -272,7 +272,8 @@ def need_space(path: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(path).free
     if free < needed:
         raise InjectError(
-            f"{purpose} needs {human(needed)} in {path}, where {human(free)} are free: {human(needed - free)} are missing",
+            f"{purpose} needs {human(needed)} in {path}, where {human(free)} are free: "
+            f"{human(needed - free)} are missing",
             "free some space, or point INJECT_CACHE elsewhere",
         )
 

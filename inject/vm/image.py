@@ -90,7 +90,7 @@ rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap
 # user namespace.
 _PACK = r"""
 set -e
-cd "$TMPDIR"
+cd "$(dirname "$1")"
 mkdir plain
 unshare --mount sh -ec '
     mount --bind "$1" plain
