@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from inject.errors import InjectError
+from inject.judge import settle
 from inject.model import Reason, Scenario, Status, Verdict
 from inject.report.jsonl import end_event
-from inject.judge import settle
 from inject.vm import checkout, warm
 from inject.vm.channel import RESULTS_PORT, decode
 from inject.vm.console import Console

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -30,13 +31,13 @@ class Altered:
 
     bzimage: Path
     rootfs: Path
-    headers: object
+    headers: Optional[Path]
     kernel_key: str = "altered"
 
 
 def loses(guest: Guest, *argv: str) -> Lost:
     """How ``guest`` is lost while it runs ``argv``."""
-    with guest, pytest.raises(Lost) as caught:
+    with pytest.raises(Lost) as caught, guest:
         guest.exec(argv)
     assert caught.value.status is ExitStatus.LOST
     assert gone(guest)

@@ -1,0 +1,58 @@
+"""The tar that brings the checkout into the guest."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from inject.errors import CannotRun
+from inject.vm import checkout
+
+
+@pytest.fixture()
+def tree(tmp_path: Path) -> Path:
+    """A small checkout with what must not travel."""
+    top = tmp_path / "checkout"
+    for name in ("inject/__init__.py", "inject/vm/guest/init", "scenarios/smoke/mkdir.yaml", "tests/unit/test_x.py"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(name)
+    for name in ("inject/__pycache__/x.pyc", "tests/.pytest_cache/v", "build/big.o", "inject/y.pyc"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(name)
+    (top / "inject/vm/guest/init").chmod(0o755)
+    return top
+
+
+def test_what_travels(tree: Path, tmp_path: Path) -> None:
+    size = checkout.pack(tree, tmp_path / "tar")
+    assert size % 512 == 0
+    with tarfile.open(tmp_path / "tar") as tar:
+        members = {member.name: member for member in tar}
+    assert sorted(members) == [
+        "inject/__init__.py",
+        "inject/vm/guest/init",
+        "scenarios/smoke/mkdir.yaml",
+        "tests/unit/test_x.py",
+    ]
+    assert members["inject/vm/guest/init"].mode == 0o755
+    assert {(member.uid, member.uname) for member in members.values()} == {(0, "root")}
+
+
+def test_no_checkout(tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match="is not a checkout of inject"):
+        checkout.pack(tmp_path, tmp_path / "tar")
+
+
+def test_too_large(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkout, "LIMIT", 1 << 20)
+    (tree / "tests/core").write_bytes(bytes(2 << 20))
+    with pytest.raises(CannotRun, match="2 MiB, more than 1 MiB"):
+        checkout.pack(tree, tmp_path / "tar")
+
+
+def test_the_real_checkout_travels_whole(tmp_path: Path) -> None:
+    names = checkout.files(checkout.root())
+    assert {Path("inject/vm/guest/agent.py"), Path("inject/vm/guest/init"), Path("inject/vm/channel.py")} <= set(names)
+    assert not [name for name in names if name.suffix == ".pyc"]

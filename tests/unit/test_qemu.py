@@ -1,0 +1,77 @@
+"""QEMU's command line is a pure function of what the guest is made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inject.errors import CannotRun
+from inject.vm import qemu
+from inject.vm.qemu import Disk, Hardware, Port, argv
+
+HARDWARE = Hardware(
+    kernel="/cache/bzImage",
+    accel="tcg",
+    cpus=2,
+    memory=1 << 30,
+    disks=(Disk("inject-root", "/t/root.qcow2", "qcow2"), Disk("inject-checkout", "/t/a,b.tar", read_only=True)),
+    console=5,
+    monitor=6,
+    ports=(Port("inject.agent", 7), Port("inject.results", 8)),
+    append="quiet",
+)
+
+
+def pairs(words: list[str]) -> list[tuple[str, str]]:
+    """Every word with its successor: options with their values among them."""
+    return list(zip(words, words[1:]))
+
+
+def test_no_network_no_defaults_no_reboot_no_display() -> None:
+    words = argv(HARDWARE)
+    assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(words)
+    assert ("-display", "none") in pairs(words)
+    assert not [word for word in words if "netdev" in word or "9p" in word or "virtiofs" in word]
+
+
+def test_accelerators() -> None:
+    assert ("-accel", "tcg,thread=multi") in pairs(argv(HARDWARE))
+    assert {("-accel", "kvm"), ("-cpu", "host")} <= set(pairs(argv(replace(HARDWARE, accel="kvm"))))
+
+
+def test_size() -> None:
+    assert {("-smp", "2"), ("-m", "1024M")} <= set(pairs(argv(HARDWARE)))
+
+
+def test_kernel_command_line() -> None:
+    words = dict(pairs(argv(HARDWARE)))["-append"].split()
+    assert {"console=ttyS0", "root=/dev/vda", "init=/sbin/inject-init", "oops=panic", "panic=-1"} <= set(words)
+    assert words[-1] == "quiet"
+
+
+def test_disks_keep_their_order_serial_and_mode() -> None:
+    words = argv(HARDWARE)
+    blocks = [json.loads(value) for option, value in pairs(words) if option == "-blockdev"]
+    devices = [value for option, value in pairs(words) if option == "-device" and value.startswith("virtio-blk")]
+    assert [block["file"]["filename"] for block in blocks] == ["/t/root.qcow2", "/t/a,b.tar"]
+    assert [(block["driver"], block["read-only"]) for block in blocks] == [("qcow2", False), ("raw", True)]
+    assert [device.partition("serial=")[2] for device in devices] == ["inject-root", "inject-checkout"]
+
+
+def test_streams_are_inherited_descriptors() -> None:
+    words = argv(HARDWARE)
+    assert HARDWARE.fds() == (5, 6, 7, 8)
+    for fd in (6, 7, 8):
+        assert any(word.startswith("socket,") and word.endswith(f"fd={fd}") for word in words)
+    assert ("-add-fd", "fd=5,set=1") in pairs(words)
+    assert any(word.startswith("virtserialport,") and word.endswith("name=inject.results") for word in words)
+
+
+def test_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for program, package in ((qemu.BINARY, "qemu-system-x86"), (qemu.IMAGE_TOOL, "qemu-utils")):
+        with pytest.raises(CannotRun, match=f"apt-get install {package}"):
+            qemu.find(program)
