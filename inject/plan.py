@@ -7,7 +7,6 @@ override.bpf.c.
 from __future__ import annotations
 
 import bisect
-import errno
 import fnmatch
 import hashlib
 import struct
@@ -21,6 +20,7 @@ from inject.errors import InjectError, ScenarioError
 from inject.glob import compile_glob
 from inject.kernel import Kernel, Symbol
 from inject.model import ArgTest, Contract, ErrorType, Fault, FaultPoint, Op, Scenario, Scope, Symbolic
+from inject.scenario.names import ERRNOS, KERNEL_ERRNOS
 
 MOST_TESTS = 6
 MOST_LOADS = 5
@@ -164,8 +164,8 @@ def return_value(written: Union[str, int], types: Types, module: str = "") -> in
     if written in words:
         return words[written]
     sign, name = (-1, written[1:]) if written.startswith("-") else (1, written)
-    number = getattr(errno, name, None)
-    if isinstance(number, int):
+    number = ERRNOS.get(name, KERNEL_ERRNOS.get(name))
+    if number is not None:
         return sign * number
     return sign * types.enumerator(name, module)
 

@@ -47,6 +47,8 @@ TALLY = struct.Struct("<6Q")
 EVENT = struct.Struct("<QQIIIi16s")
 FRAMES = 32
 LOG_SIZE = 1 << 20
+MOST_SYMBOLS = 65536
+"""Addresses whose names are remembered; the same few call paths come again and again."""
 MOST_EVENTS = 1_000_000
 """Injections kept of one arming; more are counted, not kept."""
 
@@ -104,6 +106,7 @@ class Engine:
         self._plan: Plan = Plan(())
         self._fired: list[Injection] = []
         self._dropped = 0
+        self._symbols: dict[int, str] = {}
         self.compiled = False
         self._code = self._bytecode(cache)
         try:
@@ -360,8 +363,13 @@ class Engine:
         return 0
 
     def _symbol(self, address: int) -> str:
-        name = self._bcc.BPF.ksym(address, show_offset=True)
-        return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        known = self._symbols.get(address)
+        if known is None:
+            name = self._bcc.BPF.ksym(address, show_offset=True)
+            known = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+            if len(self._symbols) < MOST_SYMBOLS:
+                self._symbols[address] = known
+        return known
 
     # ------------------------------------------------------------ map access
 

@@ -119,6 +119,8 @@ class Trial:
             verdict = self._verdict(Status.SKIP, None, str(error))
         except InjectError as error:
             verdict = self._verdict(Status.ERROR, None, str(error))
+        except OSError as error:  # a full disk, for one
+            verdict = self._verdict(Status.ERROR, None, f"{error.filename or 'this machine'}: {error.strerror}")
         verdict = replace(verdict, seconds=time.monotonic() - started, unusable=self.unusable)
         return settle(self.scenario, verdict)
 

@@ -229,7 +229,7 @@ def _ad_hoc(
         "timeout": int(timeout) if timeout == int(timeout) else timeout,
     }
     try:
-        (scenario,) = scenarios.parse(json.dumps(document), "command line", f"fail {function}")
+        (scenario,) = scenarios.parse(json.dumps(document), "command line", f"fail/{function}")
     except scenarios.ScenarioErrors as errors:
         first = errors.errors[0]
         raise click.UsageError(str(first).split(": ", 1)[1]) from None

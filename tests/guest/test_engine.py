@@ -1,0 +1,424 @@
+"""The engine against the real kernel: exact counts, strict scope, nothing left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from inject import scenario as scenarios
+from inject.btf import Btf
+from inject.cgroup import Cgroup
+from inject.errors import InjectError
+from inject.janitor import Janitor
+from inject.kernel import Kernel
+from inject.model import Scenario
+from inject.plan import Planner, Types
+from inject.probe import Engine
+from inject.vm.cache import cache_root
+
+GETPID = "__x64_sys_getpid"
+BOUND = 120.0
+"""Seconds after which a wait of these tests has failed."""
+ROOT = Path(__file__).resolve().parents[2]
+KPROBES = Path("/sys/kernel/debug/kprobes/list")
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture(scope="module")
+def types(kernel: Kernel) -> Types:
+    return Types(kernel)
+
+
+@pytest.fixture(scope="module")
+def engine(kernel: Kernel) -> Iterator[Engine]:
+    with Engine(kernel, cache_root() / "bytecode") as made:
+        yield made
+    assert not KPROBES.read_text()
+
+
+@pytest.fixture
+def group() -> Iterator[Cgroup]:
+    with Janitor() as janitor:
+        made = Cgroup.create(janitor)
+        yield made
+        made.close(janitor)
+
+
+def ad_hoc(fault: str, run: str = "true") -> Scenario:
+    """A scenario around one fault, written as YAML in flow style."""
+    (made,) = scenarios.parse(f"faults: [{fault}]\nrun: {run}\n", "test.yaml", "test")
+    return made
+
+
+class Caller:
+    """A process in ``group`` that calls getpid(2) when told to, and counts how often that failed."""
+
+    def __init__(self, group: Optional[Cgroup], calls: int, cpu: int) -> None:
+        self.calls = calls
+        go_read, self._go = os.pipe()
+        self._result, result_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.sched_setaffinity(0, {cpu})
+            libc = ctypes.CDLL(None, use_errno=True)
+            os.read(go_read, 1)
+            failed = sum(libc.syscall(39) < 0 for _ in range(calls))
+            os.write(result_write, str(failed).encode())
+            os._exit(0)
+        os.close(go_read)
+        os.close(result_write)
+        if group is not None:
+            group.add(self.pid)
+
+    def go(self) -> None:
+        """Start calling."""
+        os.write(self._go, b"x")
+
+    def failed(self) -> int:
+        """Wait for it; how many calls failed."""
+        count = int(os.read(self._result, 32))
+        os.waitpid(self.pid, 0)
+        os.close(self._go)
+        os.close(self._result)
+        return count
+
+
+def count_failures(engine: Engine, group: Cgroup, calls: tuple[int, ...]) -> int:
+    """Let one process per CPU make its calls at the same time, armed; how many failed in all."""
+    callers = [Caller(group, count, cpu % os.cpu_count()) for cpu, count in enumerate(calls)]
+    engine.arm(group.id, group.level, 60.0)
+    for caller in callers:
+        caller.go()
+    failed = sum(caller.failed() for caller in callers)
+    engine.disarm()
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("{every: 7}", 23 // 7),
+        ("{nth: 11}", 1),
+        ("{after: 4, times: 5}", 5),
+        ("{after: 20, every: 2}", 1),
+        ("{nth: 24}", 0),
+        ("{times: 23}", 23),
+    ],
+)
+def test_23_calls_on_two_cpus(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, when: str, expected: int
+) -> None:
+    """The counts are those of arithmetic, and user space saw as many."""
+    fault = f"{{function: {GETPID}, return: -EPERM, when: {when}}}"
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)))
+    failed = count_failures(engine, group, (12, 11))
+    (counts,) = engine.counts()
+    assert (counts.seen, counts.matched, counts.injected, failed) == (23, 23, expected, expected)
+    assert len(engine.poll(0)) == expected - counts.lost
+    assert engine.errnos().get(("getpid", "EPERM"), 0) == expected
+
+
+def test_times_never_overshoots_under_load(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+    """Eight processes on all CPUs fight for 100 injections."""
+    fault = f"{{function: {GETPID}, return: -EPERM, when: {{times: 100}}}}"
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)))
+    assert count_failures(engine, group, (500,) * 8) == 100
+    (counts,) = engine.counts()
+    assert (counts.matched, counts.injected) == (4000, 100)
+
+
+def test_a_seed_decides_the_same_again(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+    """The ordinals that fire depend on the seed alone, and their number on the probability."""
+    fault = f"{{function: {GETPID}, return: -EPERM, when: {{probability: 0.1}}}}"
+    fired: dict[int, list[list[int]]] = {1: [], 2: []}
+    for seed in (1, 1, 2):
+        engine.attach(Planner(kernel, types, seed).plan(ad_hoc(fault)))
+        count_failures(engine, group, (1000, 1000))
+        fired[seed].append(sorted(injection.ordinal for injection in engine.poll(0)))
+    first, again = fired[1]
+    assert first == again != fired[2][0]
+    assert 120 < len(first) < 280  # mean 200, sigma 13.4: six of them
+
+
+def test_a_process_outside_is_never_touched(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+    """One inside and one outside call at the same time."""
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+    outside = Caller(None, 20_000, 0)
+    inside = Caller(group, 20_000, 1 % os.cpu_count())
+    engine.arm(group.id, group.level, 60.0)
+    outside.go()
+    inside.go()
+    results = inside.failed(), outside.failed()
+    engine.disarm()
+    assert results == (20_000, 0)
+    (counts,) = engine.counts()
+    assert counts.seen == counts.injected == 20_000
+
+
+def test_events_name_the_call_and_none_is_lost_silently(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup
+) -> None:
+    """What the buffer could not take is counted."""
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+    count_failures(engine, group, (9_000, 9_000))
+    events = engine.poll(0)
+    (counts,) = engine.counts()
+    assert len(events) + counts.lost == counts.injected == 18_000
+    assert counts.lost, "18,000 events fit the buffer: this test no longer tests the loss"
+    assert events[0].stack[0].startswith(("__x64_sys_getpid", "__do_sys_getpid"))
+    assert events[0].returned == "-EPERM" and events[0].value == -1
+
+
+def test_the_deadline_ends_it_without_us(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+    """Armed for no time at all, nothing fires although nobody disarms."""
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+    caller = Caller(group, 100, 0)
+    engine.arm(group.id, group.level, 0.0)
+    caller.go()
+    failed = caller.failed()
+    engine.disarm()
+    (counts,) = engine.counts()
+    assert (failed, counts.matched, counts.injected) == (0, 100, 0)
+
+
+def test_a_budget_bounds_all_rules_together(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+    caller = Caller(group, 100, 0)
+    engine.arm(group.id, group.level, 60.0, budget=7)
+    caller.go()
+    failed = caller.failed()
+    engine.disarm()
+    assert failed == 7
+
+
+def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+    mine = Path("/proc/self/comm").read_text().strip()
+    for pattern, expected in ((f"{mine[:2]}*", 50), ("nobody?*", 0), (f"?{mine[1:]}", 50)):
+        fault = f'{{function: {GETPID}, return: -EPERM, when: {{comm: "{pattern}"}}}}'
+        engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)))
+        assert count_failures(engine, group, (50,)) == expected, pattern
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("{function: vfs_read, return: -EIO}", "vfs_read is not tagged for error injection"),
+        ("{function: bch2_folio_sat, return: -EIO}", "did you mean bch2_folio_set"),
+        (f"{{function: {GETPID}, return: true}}", "return a negative errno such as -ENOMEM"),
+        (f"{{function: {GETPID}, return: -4096}}", "return a negative errno"),
+        (f"{{function: {GETPID}, return: -BCH_ERR_nonsense}}", "BCH_ERR_nonsense is no enumerator"),
+        ("{function: bch2_dynamic_fault, return: -EIO}", "return true"),
+        ("{function: __genradix_ptr_alloc, return: -ENOMEM}", "return NULL"),
+        (
+            "{function: __filemap_add_folio, return: -ENOMEM, when: {args: {indx: 1}}}",
+            "has no parameter indx; did you mean index",
+        ),
+        (
+            "{function: should_fail_bio, return: -EIO, when: {args: {bio.bi_itr.bi_size: 1}}}",
+            "has no member bi_itr; did you mean bi_iter",
+        ),
+        ("{function: should_fail_bio, return: -EIO, when: {args: {bio.bi_iter: 1}}}", "not a value"),
+        (
+            "{function: __filemap_add_folio, return: -ENOMEM, when: {stack: [no_such_function]}}",
+            "called no_such_function",
+        ),
+    ],
+)
+def test_refused_with_the_place_and_what_would_be_right(kernel: Kernel, types: Types, fault: str, says: str) -> None:
+    with pytest.raises(InjectError) as caught:
+        Planner(kernel, types, 1).plan(ad_hoc(fault))
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("test.yaml:1:")
+
+
+# ---------------------------------------------------------------- BTF
+
+
+def test_names_come_from_the_kernel() -> None:
+    btf = Btf()
+    assert str(btf.prototype("should_fail_bio")) == "int should_fail_bio(struct bio * bio)"
+    assert btf.enum("bch_errcode")["BCH_ERR_ENOSPC_disk_reservation"] > 2048
+    assert btf.enumerator("BCH_DISK_RESERVATION_NOFAIL") == 1
+    size = btf.access("should_fail_bio", "bio.bi_iter.bi_size")
+    assert (size.argument, len(size.offsets), size.size, size.bits, size.signed) == (0, 1, 4, 32, False)
+    device = btf.access("should_fail_bio", "bio.bi_bdev.bd_dev")
+    assert len(device.offsets) == 2 and device.bits == 32
+
+
+def test_the_nofail_contract_is_found(kernel: Kernel, types: Types) -> None:
+    """Callers that say __GFP_NOFAIL are spared: a test is added to the rule."""
+    fault = "{function: should_failslab, return: -ENOMEM}"
+    (rule,) = Planner(kernel, types, 1).plan(ad_hoc(fault)).rules
+    assert [test.contract for test in rule.tests] == [True]
+    ignored = "{function: should_failslab, return: -ENOMEM, contract: ignore}"
+    (rule,) = Planner(kernel, types, 1).plan(ad_hoc(ignored)).rules
+    assert not rule.tests
+
+
+def test_every_tagged_function_can_be_probed(engine: Engine, kernel: Kernel, types: Types) -> None:
+    """Those of the patches above all: a tag in the list that refuses probes is a trap."""
+    planner = Planner(kernel, types, 1)
+    names = [point.function for point in kernel.fault_points if "_sys_" not in point.function]
+    assert {"bch2_dynamic_fault", "__genradix_ptr_alloc", "__bch2_disk_reservation_add"} <= set(names)
+    value = {"ERRNO": "-ENOMEM", "ERRNO_NULL": "-ENOMEM", "NULL": "NULL", "TRUE": "true"}
+    for name in names:
+        point = kernel.fault_point(name)
+        plan = planner.plan(ad_hoc(f"{{function: {name}, return: {value[point.error_type.value]}}}"))
+        engine.attach(dataclasses.replace(plan, budget=1))
+        engine.detach()
+
+
+# ---------------------------------------------------------------- the tool itself
+
+
+def inject(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it."""
+    command = [sys.executable, "-m", "inject", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BOUND * 3, **options)  # type: ignore[call-overload]
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Poll until ``condition`` holds; fails the test after BOUND seconds."""
+    deadline = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {BOUND:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+def test_the_kernels_own_example(tmp_path: Path) -> None:
+    """Documentation/fault-injection: btrfs fails in open_ctree, and mounts afterwards."""
+    image = tmp_path / "btrfs.img"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True)
+    mount = tmp_path / "mnt"
+    mount.mkdir()
+    command = ["mount", "-t", "btrfs", "-o", "loop", str(image), str(mount)]
+    done = inject("fail", "open_ctree", "--return", "-ENOMEM", "--", *command)
+    assert "Cannot allocate memory" in done.stdout
+    assert "open_ctree returned -ENOMEM once" in done.stderr
+    assert done.returncode == 32  # mount(8): mount failure
+    subprocess.run(command, check=True)
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_fail_that_fired_nothing_is_no_success() -> None:
+    done = inject("fail", "open_ctree", "--return", "-ENOMEM", "--", "true")
+    assert done.returncode == 1
+    assert "open_ctree was never failed" in done.stderr
+
+
+def test_killed_while_armed_leaves_nothing(tmp_path: Path) -> None:
+    """SIGKILL: no probe, no mount, no cgroup, no loop device, no process, no directory."""
+    own = tmp_path / "sleep.yaml"
+    own.write_text(
+        "filesystem: {type: ext4, size: 64M}\n"
+        f"faults: [{{function: {GETPID}, return: -EPERM}}]\n"
+        "run: |\n  bash -c 'echo $PPID' || true\n  sleep 1000\n"
+    )
+    tool = subprocess.Popen([sys.executable, "-m", "inject", "run", str(own)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: "getpid" in KPROBES.read_text(), "the probe is attached")
+        wait_for(lambda: "sleep\0001000" in all_commands(), "the workload runs")
+        assert " ext4 " in Path("/proc/mounts").read_text().replace("/dev/root", "")
+        tool.send_signal(signal.SIGKILL)
+    finally:
+        tool.wait(BOUND)
+    wait_for(lambda: not KPROBES.read_text(), "no probe is left")
+    wait_for(lambda: not list(Path("/sys/fs/cgroup").glob("inject-*")), "no cgroup is left")
+    wait_for(lambda: "/inject-" not in Path("/proc/mounts").read_text(), "no mount is left")
+    wait_for(lambda: not list(Path("/tmp").glob("inject-*")), "no directory is left")
+    assert "sleep\0001000" not in all_commands()
+    assert not [disk for disk in Path("/sys/block").glob("loop*/loop/backing_file")]
+    assert os.getpid() > 0
+
+
+def all_commands() -> str:
+    """Every process's command line, words separated by NUL."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            lines.append((process / "cmdline").read_text(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(lines)
+
+
+SMOKE = "scenarios/smoke/mkdir.yaml"
+
+
+def one_line(done: subprocess.CompletedProcess[str], says: str, status: int) -> None:
+    """The tool ended with ``status`` and one sentence, not with a traceback."""
+    said = [line for line in (done.stderr + done.stdout).splitlines() if says in line]
+    assert said, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode == status
+
+
+def test_without_root() -> None:
+    argv = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-m", "inject", "run", SMOKE]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=BOUND)
+    one_line(done, "injecting faults needs root; run with sudo", 3)
+
+
+def test_without_bcc(tmp_path: Path) -> None:
+    """A module of that name that cannot be imported stands before the real one."""
+    (tmp_path / "bcc.py").write_text("raise ImportError(\"No module named 'bcc'\", name='bcc')\n")
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    done = inject("run", SMOKE, env={**os.environ, "PYTHONPATH": path})
+    one_line(done, "bcc is not installed for this Python", 3)
+
+
+def test_with_an_untagged_function(tmp_path: Path) -> None:
+    own = tmp_path / "untagged.yaml"
+    own.write_text("faults: [{function: vfs_read, return: -EIO}]\nrun: 'true'\n")
+    one_line(inject("run", str(own)), "vfs_read is not tagged for error injection", 3)
+
+
+def test_with_a_full_disk() -> None:
+    one_line(inject("run", SMOKE, "--json", "/dev/full"), "cannot write /dev/full: No space left on device", 4)
+
+
+def test_with_a_full_temporary_directory(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "none", str(tmp_path)], check=True)
+    try:
+        done = inject("run", SMOKE, env={**os.environ, "TMPDIR": str(tmp_path)})
+        one_line(done, "No space left on device", 4)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_with_an_unreadable_file(tmp_path: Path) -> None:
+    """Root reads everything but what the kernel will not give it."""
+    done = inject("run", "/proc/self/mem")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("/proc/self/mem:1:1: ")
+
+
+def test_on_a_kernel_without_the_option(tmp_path: Path) -> None:
+    """The list of injectable functions is hidden, as a kernel without the option would."""
+    hidden = Path("/sys/kernel/debug")
+    subprocess.run(["mount", "--bind", str(tmp_path), str(hidden)], check=True)
+    try:
+        one_line(inject("run", SMOKE), "debugfs is not mounted; mount -t debugfs", 3)
+        one_line(inject("doctor"), "not mounted. Fix: mount -t debugfs none /sys/kernel/debug", 3)
+    finally:
+        subprocess.run(["umount", str(hidden)], check=True)
