@@ -250,8 +250,7 @@ def remove_tree(path: Path) -> None:
     Dying processes may still be writing there, so it is tried a few times.
     What cannot be removed stays, for the next build to try again.
     """
-    for pause in (0.0, 0.2, 1.0):
-        time.sleep(pause)
+    for pause in (0.2, 1.0, 0.0):
         if path.is_symlink() or not path.exists():
             return
         for folder, _, _ in os.walk(path):
@@ -260,6 +259,8 @@ def remove_tree(path: Path) -> None:
                 if mode & stat.S_IRWXU != stat.S_IRWXU:
                     Path(folder).chmod(mode | stat.S_IRWXU)
         shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            time.sleep(pause)
 
 
 def human(size: int) -> str:

@@ -226,6 +226,8 @@ def test_build_that_takes_too_long_is_stopped(tmp_path: Path, fake: Path) -> Non
 
 def test_build_that_says_nothing_is_stopped(tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debian, "STALL", 0.2)
+    # The stand-in is the first process of a PID namespace, which SIGTERM does not end.
+    monkeypatch.setattr(debian, "_TERM_GRACE", 0.2)
     script(fake / "mmdebstrap", "exec sleep 600")
     with pytest.raises(InjectError, match="image printed nothing for 0s"):
         run_tree(tmp_path)
