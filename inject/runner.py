@@ -306,6 +306,8 @@ class Trial:
             return
         if said is None:
             return
+        if said.notice and any(complaint.reason is Reason.CHECK for complaint in complaints):
+            return
         if said.ours:
             self._ours.append(f"{said.oracle}: {said.detail}")
         else:

@@ -34,6 +34,8 @@ class Complaint:
     """The lines that show it."""
     ours: bool = False
     """The evidence is incomplete, or a tool is missing: an error, no verdict on the kernel."""
+    notice: bool = False
+    """It only says that a filesystem went read-only: what another oracle found explains it, and counts."""
 
     @property
     def reason(self) -> Reason:

@@ -287,7 +287,8 @@ class Dmesg(Oracle):
                 lines.append(f"[... more than {BODY_LINES} lines, the rest is in the kernel log ...]")
         if len(splats) > _SHOWN_SPLATS:
             lines.append(f"[... {len(splats) - _SHOWN_SPLATS} more splats ...]")
-        return Complaint(self.name, detail, tuple(lines))
+        notice = not taints and all(splat.kind == "read-only" for splat in splats)
+        return Complaint(self.name, detail, tuple(lines), notice=notice)
 
     def _collect(self, context: Context) -> None:
         self._records += context.log.read()

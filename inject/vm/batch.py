@@ -311,7 +311,7 @@ def _blame(request: Request, progress: _Progress, lost: Lost, booted: bool, say:
 
 def _verdict(request: Request, progress: _Progress, lost: Lost) -> Verdict:
     scenario = progress.under_way()
-    log = tuple(lost.console.split("\n")[-LOG_LINES:]) if lost.console else ()
+    log = _own_part(lost.console, scenario.name)[-LOG_LINES:]
     words = [FROM_HOST, scenario.file, "--only", scenario.name]
     if request.seed is not None:
         words += ["--seed", str(request.seed)]
@@ -323,6 +323,13 @@ def _verdict(request: Request, progress: _Progress, lost: Lost) -> Verdict:
     reason = Reason.HANG if lost.ending is Ending.HUNG else Reason.CRASH
     detail = f"with {_points(scenario)} armed, {lost.message}"
     return settle(scenario, Verdict(scenario.name, Status.FAIL, reason, detail, reproduce=command, log=log))
+
+
+def _own_part(console: str, name: str) -> tuple[str, ...]:
+    """What the console shows from the scenario's own marker in the kernel log on; all of it without one."""
+    lines = console.split("\n") if console else []
+    begun = [number for number, line in enumerate(lines) if f"inject: begin {name} " in line]
+    return tuple(lines[begun[-1] :] if begun else lines)
 
 
 def _points(scenario: Scenario) -> str:
