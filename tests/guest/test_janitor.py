@@ -98,11 +98,14 @@ def test_signals_that_end_the_tool_do_not_end_the_janitor():
 
 def test_a_mount_that_a_stranger_holds_goes_lazily():
     tool, _, made = start("disks")
-    with subprocess.Popen(["sleep", "601"], cwd=Path(made[0]) / "mnt") as stranger:
+    stranger = subprocess.Popen(["sleep", "601"], cwd=Path(made[0]) / "mnt")
+    try:
         tool.kill()
         end(tool)
         assert eventually(lambda: not any(point.startswith(made[0]) for point in mount_points()))
+    finally:
         stranger.kill()
+        stranger.wait()
     assert eventually(lambda: gone(made))
 
 

@@ -246,9 +246,9 @@ def remounted(place, fixture, workload="", damage=None):
 def change_byte(fixture):
     """One byte of the kept file, behind the filesystem's back."""
     with open(fixture.devices[0], "r+b") as disk:  # noqa: PTH123
-        for at in range(0, fixture.spec.size, 4096):
+        for at in range(0, fixture.spec.size, 1024):  # the smallest block: ext4's on small devices
             disk.seek(at)
-            if disk.read(4096) == fixture.content[:4096]:
+            if disk.read(1024) == fixture.content[:1024]:
                 disk.seek(at + 100)
                 disk.write(bytes([fixture.content[100] ^ 1]))
                 break

@@ -78,7 +78,7 @@ def test_background_processes_are_killed_and_counted_though_they_hold_the_pipe(p
 
 
 def test_a_timeout_shows_where_it_is_and_kills_it(place):
-    outcome = run(place, "echo begun; sleep 600", timeout=0.5)
+    outcome = run(place, "echo begun; exec sleep 600", timeout=5)
     assert outcome.timed_out and outcome.output == "begun\n"
     sleeper = next(task for task in outcome.blocked if task.comm == "sleep")
     assert sleeper.state == "S"
@@ -90,7 +90,7 @@ def test_a_timeout_shows_where_it_is_and_kills_it(place):
 def test_what_cannot_be_killed_is_reported(place):
     with place.fixture("ext4") as fixture:
         sh(f"fsfreeze --freeze {fixture.mountpoint}")
-        outcome = run(place, f"touch {fixture.mountpoint}/x", timeout=0.5)
+        outcome = run(place, f"exec touch {fixture.mountpoint}/x", timeout=5)
         sh(f"fsfreeze --unfreeze {fixture.mountpoint}")
         assert outcome.timed_out
         stuck = outcome.unkillable[0]
