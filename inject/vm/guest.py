@@ -219,7 +219,7 @@ class Guest:
         try:
             self._begin()
         except Lost as lost:
-            if not lost.qemu_crashed:
+            if not lost.qemu_crashed or self._accelerator != "tcg":
                 raise
             self._say(f"{lost.message} (a fault of QEMU); trying once more")
             self.machine = self._new_machine()
@@ -343,10 +343,10 @@ class Guest:
 
     def _why_qemu_ended(self) -> str:
         code = self.machine.exit_code()
+        said = "; ".join(self.machine.errors.tail(3).strip().split("\n"))
         if code < 0:
-            return f"QEMU was ended by {_signal_name(-code)}"
+            return f"QEMU was ended by {_signal_name(-code)}{': ' + said if said else ''}"
         if code > 0:
-            said = self.machine.errors.tail(3).strip()
             return f"QEMU ended with exit code {code}: {said or 'it gave no reason'}"
         return _SHUTDOWN.get(self.machine.shutdown, self.machine.shutdown or "QEMU ended")
 
@@ -527,7 +527,7 @@ def boot(
     """A booted guest on the best accelerator that runs it; ends QEMU on leaving.
 
     With ``accel="auto"`` KVM is tried first; when the guest gives no sign of life
-    there and then boots on TCG, that is said once and remembered under ``cache``.
+    there, that is said; when it then boots on TCG, it is remembered under ``cache``.
     Raises Lost when no accelerator boots it, CannotRun when QEMU is missing.
     """
     memory = accel.memory_file(cache, artefacts.kernel_key)
@@ -537,7 +537,7 @@ def boot(
             try:
                 guest = _try_kvm(artefacts, options, on_result)
             except Lost as lost:
-                say(f"KVM does not run this kernel here ({lost.why}); using TCG from now on")
+                say(f"KVM does not run this kernel here ({lost.why}); using TCG")
                 guest = stack.enter_context(Guest(artefacts, options, on_result=on_result, say=say))
                 accel.remember_bad(memory, lost.why)
             else:

@@ -152,6 +152,13 @@ def test_kvm_is_tried_and_the_answer_kept(artefacts: Artefacts, tmp_path: Path) 
         assert (said, kept) == ([], [])
 
 
+def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artefacts: Artefacts) -> None:
+    """What an unusable KVM looks like when it hangs: not a byte on the console."""
+    silent = Guest(artefacts, Options(append="loglevel=0 init=/bin/sleep -- 600"), sign_of_life=3)
+    lost = loses(silent, "true")
+    assert (lost.ending, lost.why) == (Ending.NEVER_BOOTED, "no sign of life for 3 s")
+
+
 def test_two_guests_side_by_side(new_guest: NewGuest) -> None:
     with new_guest() as one, new_guest() as other:
         for number, guest in enumerate((one, other)):

@@ -154,7 +154,7 @@ def test_shell(shell: Terminal) -> None:
     shell.expect(b"33 111\r\n/dev/pts/")
     shell.resize(44, 132)
     shell.type(b"trap 'echo sized' WINCH; until stty size | grep '44 132'; do sleep 0.2; done\r")
-    shell.expect(b"\n44 132\r\n")
+    shell.expect(b"44 132\r\n")
     shell.type(b"sleep 600\r")
     shell.expect(b"sleep 600\r\n")
     time.sleep(1)
