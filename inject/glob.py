@@ -18,7 +18,7 @@ SIZE = 256 * 8 + 16
 
 
 def _tokens(pattern: str) -> list[str]:
-    return re.findall(r"\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+    return re.findall(r"\[(?:!|(?!!)).[^\]]*\]|.", pattern, re.DOTALL)
 
 
 def compile_glob(pattern: str) -> bytes:
