@@ -1,0 +1,115 @@
+"""Globs as bit sets: the BPF program's walk over them agrees with fnmatch."""
+
+from __future__ import annotations
+
+import fnmatch
+import struct
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from inject.errors import InjectError
+from inject.glob import MOST_TOKENS, SIZE, compile_glob, is_glob
+
+LETTERS = st.sampled_from("abAB019-_.!]^[\\:/ \n\xe9\xff")
+ANY_CHARACTER = st.one_of(LETTERS, st.characters(min_codepoint=1, max_codepoint=255))
+INSIDE = st.text(st.sampled_from("abz09-!^\\.:*?\xe9"), min_size=1, max_size=5)
+BRACKETS = st.one_of(
+    INSIDE.map(lambda text: f"[{text}]"),
+    INSIDE.map(lambda text: f"[!{text}]"),
+    INSIDE.map(lambda text: f"[]{text}]"),
+    st.tuples(st.sampled_from(("", "!")), st.sampled_from(("a-f", "0-9", "A-Z_", "f-a", "a-", "-a", "a-c-e"))).map(
+        lambda pair: f"[{pair[0]}{pair[1]}]"
+    ),
+)
+TOKENS = st.one_of(st.just("*"), st.just("?"), BRACKETS, ANY_CHARACTER)
+PATTERNS = st.lists(TOKENS, max_size=8).map("".join)
+TEXTS = st.text(st.one_of(st.sampled_from("ab019-_.!]"), ANY_CHARACTER), max_size=12)
+
+
+def takes(alphabet: bytes, text: bytes) -> bool:
+    """override.bpf.c, glob_takes(), step by step."""
+    *characters, stays, accept = struct.unpack("<258Q", alphabet)
+    state = 1
+    for code in text:
+        if not code:
+            break
+        state = ((state & characters[code]) << 1 | (state & stays)) & (1 << 64) - 1
+    return bool(state & accept)
+
+
+@settings(max_examples=400)
+@given(pattern=PATTERNS, text=TEXTS)
+@example("", "")
+@example("*", "")
+@example("**", "ab")
+@example("a*", "a")
+@example("*a*b*", "xaxbx")
+@example("[!a]", "b")
+@example("[]]", "]")
+@example("[!]]", "]")
+@example("[a-]", "-")
+@example("[", "[")
+@example("[!", "[!")
+@example("[]", "[]")
+@example("[\\]", "\\")
+@example("a?c", "a\nc")
+@example("[b-a]", "a")
+@example("bcachefs:meta:write:*", "bcachefs:meta:write:btree")
+def test_agrees_with_fnmatch(pattern: str, text: str) -> None:
+    """Any pattern, any text of characters that a byte can hold."""
+    assert takes(compile_glob(pattern), text.encode("latin-1")) == fnmatch.fnmatchcase(text, pattern)
+
+
+@settings(max_examples=200)
+@given(text=TEXTS, wild=st.lists(st.sampled_from(("*", "?", "[!%]")), min_size=1, max_size=4), where=st.integers(1, 5))
+def test_agrees_where_it_matches(text: str, wild: list[str], where: int) -> None:
+    """Random text rarely matches a random pattern: here the pattern is the text with wildcards in it."""
+    near = "".join(wild[i % len(wild)] if i % where == 0 else f"[{c}]" for i, c in enumerate(text))
+    for pattern in (near, f"*{near}*", near[:-1]):
+        assert takes(compile_glob(pattern), text.encode("latin-1")) == fnmatch.fnmatchcase(text, pattern)
+
+
+def test_text_ends_at_its_nul() -> None:
+    """A comm is 16 bytes, padded with NULs, and what lies behind them is not text."""
+    assert takes(compile_glob("dd"), b"dd\0\0garbage")
+    assert not takes(compile_glob("dd?"), b"dd\0\0")
+
+
+@pytest.mark.parametrize("pattern", ["x" * MOST_TOKENS, "[ab]" * MOST_TOKENS, "*x" * MOST_TOKENS + "*"])
+def test_the_longest_pattern_works(pattern: str) -> None:
+    """All 63 tokens, stars beside them not counted."""
+    alphabet = compile_glob(pattern)
+    text = ("a" if "[" in pattern else "x") * MOST_TOKENS
+    assert takes(alphabet, text.encode())
+    assert not takes(alphabet, text[1:].encode())
+
+
+@pytest.mark.parametrize("pattern", ["x" * (MOST_TOKENS + 1), "*?" * (MOST_TOKENS + 1)])
+def test_a_longer_one_is_refused(pattern: str) -> None:
+    """With the bound in the hint."""
+    with pytest.raises(InjectError) as caught:
+        compile_glob(pattern)
+    assert caught.value.message == f"the pattern {pattern!r} is too long"
+    assert caught.value.hint == "at most 63 characters beside *"
+
+
+def test_size_is_the_programs() -> None:
+    """256 character sets, the states that stay, the one that accepts."""
+    assert len(compile_glob("a*b")) == SIZE == 2064
+
+
+def test_nul_is_never_taken() -> None:
+    """Not even by ?: the entry for byte 0 stays empty."""
+    for pattern in ("?", "[!a]", "*"):
+        assert struct.unpack_from("<Q", compile_glob(pattern)) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "wild"),
+    [("", False), ("plain", False), ("a-b!c]", False), ("a*", True), ("?", True), ("x[0-9]", True), ("[", True)],
+)
+def test_is_glob(text: str, wild: bool) -> None:
+    """A wildcard is *, ? or an opening bracket."""
+    assert is_glob(text) is wild
