@@ -464,11 +464,22 @@ class Guest:
         """Tell the command's terminal its new size."""
         self._send("resize", command.id, rows=rows, columns=columns)
 
-    def wait(self, command: Command, timeout: Optional[float] = None) -> int:
-        """The command's status; raises CommandTimeout, after killing it, when it takes over ``timeout`` seconds."""
+    def wait(self, command: Command, timeout: Optional[float] = None, stdin: bytes = b"") -> int:
+        """The command's status, having passed on ``stdin``.
+
+        Raises CommandTimeout, after killing it, when it takes over ``timeout`` seconds.
+        """
         patience = Patience(timeout) if timeout is not None else None
+        rest = memoryview(stdin)
         while command.status is None:
-            self.step()
+            if rest and command.credit:
+                size = min(command.credit, CHUNK)
+                self.feed(command, bytes(rest[:size]))
+                rest = rest[size:]
+                if not rest:
+                    self.end_input(command)
+            else:
+                self.step()
             if command.error:
                 raise InjectError(f"the guest could not run the command: {command.error}")
             if patience and patience.over():
@@ -495,17 +506,7 @@ class Guest:
     ) -> int:
         """Run a command to its end and return its status (128 plus the signal that ended it)."""
         command = self.start(argv, env=env, cwd=cwd, stdin=bool(stdin), on_stdout=on_stdout, on_stderr=on_stderr)
-        rest = memoryview(stdin)
-        while rest and command.status is None and not command.error:
-            piece = rest[: min(command.credit, CHUNK)]
-            if piece:
-                self.feed(command, bytes(piece))
-                rest = rest[len(piece) :]
-            else:
-                self.step()
-        if stdin:
-            self.end_input(command)
-        return self.wait(command, timeout)
+        return self.wait(command, timeout, stdin)
 
 
 def _signal_name(number: int) -> str:

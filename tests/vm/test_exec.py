@@ -50,11 +50,13 @@ def test_large_output_on_both_streams(guest: Guest) -> None:
 
 def test_large_input_through_a_slow_reader(guest: Guest) -> None:
     data = bytes(i * 13 % 249 for i in range(3 * WINDOW))
-    assert run(guest, ["sh", "-c", "sleep 1; cat"], stdin=data) == (0, data, b"")
+    assert run(guest, ["sh", "-c", "sleep 1; cat"], stdin=data, timeout=60) == (0, data, b"")
 
 
 def test_input_that_nobody_reads_does_not_block(guest: Guest) -> None:
     assert run(guest, ["true"], stdin=bytes(3 * WINDOW)) == (0, b"", b"")
+    with pytest.raises(CommandTimeout):
+        run(guest, ["sleep", "600"], stdin=bytes(3 * WINDOW), timeout=1)
 
 
 def test_no_input_is_end_of_file(guest: Guest) -> None:
