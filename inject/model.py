@@ -40,6 +40,14 @@ class Contract(enum.Enum):
     IGNORE = "ignore"
 
 
+class Probe(enum.Enum):
+    """How a fault gets into its function."""
+
+    AUTO = "auto"
+    KPROBE = "kprobe"
+    FMOD_RET = "fmod_ret"
+
+
 class Op(enum.Enum):
     """How an argument is compared."""
 

@@ -224,7 +224,7 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test)
 }
 
 /* Ordered, innermost first, gaps allowed: the same bit walk as for globs. */
-static __always_inline int path_holds(void *ctx, u32 slot, struct rule *rule)
+static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struct rule *rule)
 {
 	u64 frame[FRAMES] = {};
 	struct place place = { .prefix = 96, .slot = slot };
@@ -232,8 +232,9 @@ static __always_inline int path_holds(void *ctx, u32 slot, struct rule *rule)
 
 	if (bpf_get_stack(ctx, frame, sizeof(frame), 0) < 0)
 		return 0;
+	/* the function itself is no caller; a trampoline has two frames of its own before it */
 	NO_UNROLL
-	for (u32 i = 1; i < FRAMES; i++) {
+	for (u32 i = trampoline ? 3 : 1; i < FRAMES; i++) {
 		if (!frame[i])
 			break;
 		place.address = __builtin_bswap64(frame[i] - 1);
@@ -268,7 +269,7 @@ static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
 		if (!glob_takes(rule->comm - 1, comm, sizeof(comm)))
 			return 0;
 	}
-	return !(rule->path || rule->forbidden) || path_holds(ctx, slot, rule);
+	return !(rule->path || rule->forbidden) || path_holds(ctx, trampoline, slot, rule);
 }
 
 /* after -> nth, every or probability -> times -> deadline and budget */
@@ -357,6 +358,14 @@ int on_kprobe(struct pt_regs *ctx)
 	if (rule)
 		bpf_override_return(ctx, rule->value);
 	return 0;
+}
+
+/* fmod_ret: whatever is not 0 is returned, and the function's body is skipped */
+u64 on_trampoline(unsigned long long *ctx)
+{
+	struct rule *rule = decide(ctx, 1);
+
+	return rule ? rule->value : 0;
 }
 
 /* What user space saw: every failed system call of the workload while armed. */

@@ -16,7 +16,7 @@ from typing import Optional, Union
 
 from inject.btf import Access, Btf
 from inject.contracts import contracts_of
-from inject.errors import InjectError, ScenarioError
+from inject.errors import CannotRun, InjectError, ScenarioError
 from inject.glob import compile_glob
 from inject.kernel import Kernel, Symbol
 from inject.model import ArgTest, Contract, ErrorType, Fault, FaultPoint, Op, Scenario, Scope, Symbolic
@@ -90,6 +90,8 @@ class Rule:
     ranges: tuple[tuple[int, int, int], ...] = ()
     """(first, past the last, class bit) of the functions on the call path."""
     forbidden: int = 0
+    trampoline: str = ""
+    """The name under which BTF knows the function, so that fmod_ret can be used; "" where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,18 @@ class Planner:
             path=tuple(name for name in when.stack if not name.startswith("!")),
             ranges=ranges,
             forbidden=forbidden,
+            trampoline=self._trampoline(point) if value else "",
         )
+
+    def _trampoline(self, point: FaultPoint) -> str:
+        """fmod_ret wants the function in vmlinux's BTF; identical-code folding loses some names."""
+        if point.module:
+            return ""
+        try:
+            btf = self.types.of("")
+        except CannotRun:
+            return ""
+        return next((name for name in (point.function, *point.names) if btf.prototype(name)), "")
 
     def _number(self, symbol: Symbolic, access: Access, module: str) -> int:
         if isinstance(symbol, int):

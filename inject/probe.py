@@ -14,18 +14,18 @@ import os
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from inject import bytecode
 from inject.errors import CannotRun, InjectError
 from inject.kernel import Kernel
-from inject.model import Counts, Injection
+from inject.model import Counts, Injection, Probe
 from inject.plan import Image, Plan, Rule, control, render
 
 SOURCE = Path(__file__).with_name("override.bpf.c")
-KPROBE, RAW_TRACEPOINT = 2, 17
+KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
 """enum bpf_prog_type, include/uapi/linux/bpf.h"""
 HASH, ARRAY, LPM_TRIE, RINGBUF = 1, 2, 11, 27
 """enum bpf_map_type, include/uapi/linux/bpf.h"""
@@ -42,7 +42,7 @@ MAPS: dict[str, tuple[int, int, int, int, int]] = {
     "events": (RINGBUF, 0, 0, RING_BYTES, 0),
 }
 """Type, key, value, entries, flags: as override.bpf.c declares them."""
-PROGRAMS = {"on_kprobe": KPROBE, "on_sys_exit": RAW_TRACEPOINT}
+PROGRAMS = {"on_kprobe": KPROBE, "on_trampoline": TRACING, "on_sys_exit": RAW_TRACEPOINT}
 TALLY = struct.Struct("<6Q")
 EVENT = struct.Struct("<QQIIIi16s")
 FRAMES = 32
@@ -101,6 +101,8 @@ class Engine:
         self._lib = self._bcc.libbcc.lib
         self._maps: dict[str, int] = {}
         self._probes: list[tuple[int, bytes, int]] = []
+        self._links: list[tuple[int, int]] = []
+        self.used: tuple[Probe, ...] = ()
         self._tracepoint: tuple[int, int] = (-1, -1)
         self._ring: Any = None
         self._plan: Plan = Plan(())
@@ -164,12 +166,12 @@ class Engine:
                 raise _failed(f"cannot create BPF map {name}")
             self._maps[name] = descriptor
 
-    def _load(self, program: str, slot: int) -> int:
+    def _load(self, program: str, slot: int, name: str = "") -> int:
         code = self._code.bind(program, self._maps, slot)
         buffer = ctypes.create_string_buffer(code, len(code))
         with captured_stderr() as noise:
             descriptor = self._lib.bcc_prog_load(
-                PROGRAMS[program], program.encode(), buffer, len(code), b"GPL", 0, 0, None, 0
+                PROGRAMS[program], (name or program).encode(), buffer, len(code), b"GPL", 0, 0, None, 0
             )
             number = ctypes.get_errno()
             said = [line for line in noise().splitlines() if line.strip() and not line.startswith("processed ")]
@@ -183,15 +185,18 @@ class Engine:
 
     # ------------------------------------------------------------ attaching
 
-    def attach(self, plan: Plan) -> None:
-        """Put ``plan``'s rules into the maps and its probes into the kernel, disarmed."""
+    def attach(self, plan: Plan, probe: Probe = Probe.AUTO) -> None:
+        """Put ``plan``'s rules into the maps and its probes into the kernel, disarmed.
+
+        ``used`` says afterwards which kind of probe each rule got. Raises CannotRun
+        when the kernel refuses one.
+        """
         self.detach()
         image = render(plan)
         self._write_image(image)
         self._plan = plan
         try:
-            for slot, rule in enumerate(plan.rules):
-                self._attach_kprobe(slot, rule)
+            self.used = tuple(self._attach(slot, rule, probe) for slot, rule in enumerate(plan.rules))
             self._attach_sys_exit()
         except BaseException:
             self.detach()
@@ -206,6 +211,30 @@ class Engine:
             self._delete("paths", key)
         for key, classes in image.prefixes:
             self._update("paths", key, struct.pack("<Q", classes))
+
+    def _attach(self, slot: int, rule: Rule, probe: Probe) -> Probe:
+        """fmod_ret costs half of a kprobe, and cannot return 0 nor find a function that BTF does not name."""
+        if probe is not Probe.KPROBE and rule.trampoline:
+            try:
+                self._attach_trampoline(slot, rule)
+                return Probe.FMOD_RET
+            except CannotRun:
+                if probe is Probe.FMOD_RET:
+                    raise
+        if probe is Probe.FMOD_RET:
+            why = "cannot return 0 or NULL" if not rule.value else "needs the function's own name in vmlinux's BTF"
+            raise CannotRun(f"fmod_ret cannot fail {rule.point.function}: it {why}", "use --probe kprobe")
+        self._attach_kprobe(slot, rule)
+        return Probe.KPROBE
+
+    def _attach_trampoline(self, slot: int, rule: Rule) -> None:
+        program = self._load("on_trampoline", slot, f"kmod_ret__{rule.trampoline}")
+        with captured_stderr():
+            descriptor = self._lib.bpf_attach_kfunc(program)
+        if descriptor < 0:
+            os.close(program)
+            raise _failed(f"the kernel refuses fmod_ret on {rule.point.function}")
+        self._links.append((descriptor, program))
 
     def _attach_kprobe(self, slot: int, rule: Rule) -> None:
         function = rule.point.function
@@ -255,6 +284,10 @@ class Engine:
                 self._lib.bpf_detach_kprobe(name)
             os.close(program)
         self._probes.clear()
+        for link in self._links:
+            for descriptor in link:
+                os.close(descriptor)
+        self._links.clear()
         for descriptor in self._tracepoint:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -357,10 +390,19 @@ class Engine:
                 tid=tid,
                 comm=comm.split(b"\0")[0].decode(errors="replace"),
                 time_ns=time_ns,
-                stack=tuple(self._symbol(frame) for frame in frames if frame),
+                stack=self._stack(slot, frames),
             )
         )
         return 0
+
+    def _stack(self, slot: int, frames: Sequence[int]) -> tuple[str, ...]:
+        """The call path from the function itself outwards, without a trampoline's own frames."""
+        symbols = [self._symbol(frame) for frame in frames if frame]
+        if self.used[slot] is Probe.FMOD_RET:
+            names = self._plan.rules[slot].point.names
+            own = [i for i, symbol in enumerate(symbols[:4]) if symbol.partition("+")[0] in names]
+            symbols = symbols[own[0] :] if own else symbols
+        return tuple(symbols)
 
     def _symbol(self, address: int) -> str:
         known = self._symbols.get(address)

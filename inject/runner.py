@@ -21,7 +21,7 @@ from inject.janitor import Janitor
 from inject.judge import Complaint, Facts, judge, settle, tail
 from inject.kernel import Kernel
 from inject.kmsg import LogReader, LogWriter
-from inject.model import Counts, Injection, Reason, Scenario, Scope, Status, Verdict
+from inject.model import Counts, Injection, Probe, Reason, Scenario, Scope, Status, Verdict
 from inject.oracles import Complaint as OracleComplaint
 from inject.oracles import Context, Oracle, choose, unsupported
 from inject.plan import Planner, Types
@@ -48,6 +48,7 @@ class Options:
     seed: int
     any_allowed: bool = False
     budget: int = 0
+    probe: Probe = Probe.AUTO
     reproduce: str = "sudo inject run"
 
 
@@ -206,7 +207,7 @@ class Trial:
             context = Context(self.scenario, fixture, log, group.child("oracles"))
             oracles = choose(context)
             try:
-                engine.attach(plan)
+                engine.attach(plan, self.options.probe)
                 for oracle in oracles:
                     oracle.before(context)
                 outcome, errnos = self._armed(engine, group, work, env)
@@ -240,7 +241,8 @@ class Trial:
         watcher = Watcher(engine, self._take)
         self._log.begin(self.options.seed)
         with workload:
-            self.tools.emit(jsonl.armed_event(scenario.name, self.number, scenario.faults))
+            event = jsonl.armed_event(scenario.name, self.number, scenario.faults)
+            self.tools.emit({**event, "probes": [probe.value for probe in engine.used]})
             engine.arm(inner.id, inner.level, scenario.timeout + ARMED_SLACK, self.options.budget)
             watcher.start()
             try:

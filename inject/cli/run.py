@@ -24,7 +24,7 @@ from inject.errors import CannotRun, ExitStatus
 from inject.janitor import Janitor
 from inject.judge import exit_status
 from inject.kernel import Kernel
-from inject.model import Contract, Expectation, Reason, Scenario, Scope, Status, Verdict
+from inject.model import Contract, Expectation, Probe, Reason, Scenario, Scope, Status, Verdict
 from inject.plan import Types
 from inject.probe import Engine
 from inject.report import console, jsonl
@@ -45,6 +45,7 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--junit", "junit_path", metavar="FILE", help="Verdicts as JUnit XML."),
             click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions."),
             click.option("--no-skip", is_flag=True, help="A scenario that cannot run here makes the exit code 3."),
+            click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach."),
             click.option("-v", "--verbose", is_flag=True, help="A line for every injection."),
             click.option("-q", "--quiet", is_flag=True, help="Nothing but the summary line."),
         )
@@ -111,6 +112,7 @@ def run(
     junit_path: Optional[str],
     seed: Optional[int],
     no_skip: bool,
+    probe: str,
     verbose: bool,
     quiet: bool,
     allow_any: bool,
@@ -128,7 +130,7 @@ def run(
     kernel = Kernel()
     preflight(kernel)
     seed = secrets.randbits(32) if seed is None else seed
-    options = Options(seed, allow_any or kernel.is_guest(), reproduce=reproduce)
+    options = Options(seed, allow_any or kernel.is_guest(), probe=Probe(probe), reproduce=reproduce)
     with report_file(json_path) as report, Janitor() as janitor, engine_maker(kernel) as engine:
         display = Display(len(found), -1 if quiet else int(verbose), report)
         display.emit(
@@ -162,6 +164,7 @@ def run(
 @click.option("--stack", metavar="A,B,...", help="Only below these callers, innermost first.")
 @click.option("--scope", type=click.Choice(["workload", "any"]), default="workload", help="Whose calls.")
 @click.option("--ignore-contract", is_flag=True, help="Do not spare callers that must not be failed (NOFAIL).")
+@click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach.")
 @click.option("--timeout", type=click.FloatRange(0, 86400, min_open=True), default=60.0, help="Seconds for CMD.")
 @click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions.")
 @click.option("--allow-any", is_flag=True, help="Let `--scope any` fail other tasks of this machine.")
@@ -177,6 +180,7 @@ def fail(
     seed: Optional[int],
     allow_any: bool,
     json_path: Optional[str],
+    probe: str,
     verbose: bool,
     quiet: bool,
     **what: Any,
@@ -196,7 +200,7 @@ def fail(
     preflight(kernel)
     kernel.fault_point(function)
     seed = secrets.randbits(32) if seed is None else seed
-    options = Options(seed, allow_any or kernel.is_guest(), reproduce="sudo inject fail")
+    options = Options(seed, allow_any or kernel.is_guest(), probe=Probe(probe), reproduce="sudo inject fail")
     with report_file(json_path) as report, Janitor() as janitor, engine_maker(kernel) as engine:
         display = Display(1, -1 if quiet else int(verbose), report)
         tools = Tools(kernel, Types(kernel), engine, janitor, display.emit, display.say, _stream)

@@ -163,6 +163,7 @@ def run_(
     junit_path: Optional[str],
     seed: Optional[int],
     no_skip: bool,
+    probe: str,
     verbose: bool,
     quiet: bool,
     **guest_choice: Any,
@@ -182,7 +183,7 @@ def run_(
         display = Display(len(found), -1 if quiet else int(verbose), report)
         follower = Follower(found, display)
         verdicts = batch.run_batch(
-            batch.Request(files, tuple(found), seed),
+            batch.Request(files, tuple(found), seed, ("--probe", probe)),
             artefacts,
             guest.Options(**guest_choice),
             cache=cache.cache_root(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from inject.cgroup import Cgroup
 from inject.errors import InjectError
 from inject.janitor import Janitor
 from inject.kernel import Kernel
-from inject.model import Scenario
+from inject.model import Probe, Scenario
 from inject.plan import Planner, Types
 from inject.probe import Engine
 from inject.vm.cache import cache_root
@@ -48,6 +47,12 @@ def engine(kernel: Kernel) -> Iterator[Engine]:
     with Engine(kernel, cache_root() / "bytecode") as made:
         yield made
     assert not KPROBES.read_text()
+
+
+@pytest.fixture(params=[Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
+def probe(request: pytest.FixtureRequest) -> Probe:
+    """Both ways in obey the same rules."""
+    return request.param
 
 
 @pytest.fixture
@@ -120,11 +125,11 @@ def count_failures(engine: Engine, group: Cgroup, calls: tuple[int, ...]) -> int
     ],
 )
 def test_23_calls_on_two_cpus(
-    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, when: str, expected: int
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe, when: str, expected: int
 ) -> None:
     """The counts are those of arithmetic, and user space saw as many."""
     fault = f"{{function: {GETPID}, return: -EPERM, when: {when}}}"
-    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)))
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
     failed = count_failures(engine, group, (12, 11))
     (counts,) = engine.counts()
     assert (counts.seen, counts.matched, counts.injected, failed) == (23, 23, expected, expected)
@@ -132,21 +137,25 @@ def test_23_calls_on_two_cpus(
     assert engine.errnos().get(("getpid", "EPERM"), 0) == expected
 
 
-def test_times_never_overshoots_under_load(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+def test_times_never_overshoots_under_load(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
     """Eight processes on all CPUs fight for 100 injections."""
     fault = f"{{function: {GETPID}, return: -EPERM, when: {{times: 100}}}}"
-    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)))
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
     assert count_failures(engine, group, (500,) * 8) == 100
     (counts,) = engine.counts()
     assert (counts.matched, counts.injected) == (4000, 100)
 
 
-def test_a_seed_decides_the_same_again(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+def test_a_seed_decides_the_same_again(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
     """The ordinals that fire depend on the seed alone, and their number on the probability."""
     fault = f"{{function: {GETPID}, return: -EPERM, when: {{probability: 0.1}}}}"
     fired: dict[int, list[list[int]]] = {1: [], 2: []}
     for seed in (1, 1, 2):
-        engine.attach(Planner(kernel, types, seed).plan(ad_hoc(fault)))
+        engine.attach(Planner(kernel, types, seed).plan(ad_hoc(fault)), probe)
         count_failures(engine, group, (1000, 1000))
         fired[seed].append(sorted(injection.ordinal for injection in engine.poll(0)))
     first, again = fired[1]
@@ -154,9 +163,11 @@ def test_a_seed_decides_the_same_again(engine: Engine, kernel: Kernel, types: Ty
     assert 120 < len(first) < 280  # mean 200, sigma 13.4: six of them
 
 
-def test_a_process_outside_is_never_touched(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+def test_a_process_outside_is_never_touched(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
     """One inside and one outside call at the same time."""
-    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")), probe)
     outside = Caller(None, 20_000, 0)
     inside = Caller(group, 20_000, 1 % os.cpu_count())
     engine.arm(group.id, group.level, 60.0)
@@ -170,10 +181,10 @@ def test_a_process_outside_is_never_touched(engine: Engine, kernel: Kernel, type
 
 
 def test_events_name_the_call_and_none_is_lost_silently(
-    engine: Engine, kernel: Kernel, types: Types, group: Cgroup
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:
     """What the buffer could not take is counted."""
-    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")), probe)
     count_failures(engine, group, (9_000, 9_000))
     events = engine.poll(0)
     (counts,) = engine.counts()
@@ -183,9 +194,11 @@ def test_events_name_the_call_and_none_is_lost_silently(
     assert events[0].returned == "-EPERM" and events[0].value == -1
 
 
-def test_the_deadline_ends_it_without_us(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+def test_the_deadline_ends_it_without_us(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
     """Armed for no time at all, nothing fires although nobody disarms."""
-    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")), probe)
     caller = Caller(group, 100, 0)
     engine.arm(group.id, group.level, 0.0)
     caller.go()
@@ -195,8 +208,10 @@ def test_the_deadline_ends_it_without_us(engine: Engine, kernel: Kernel, types: 
     assert (failed, counts.matched, counts.injected) == (0, 100, 0)
 
 
-def test_a_budget_bounds_all_rules_together(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
-    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")))
+def test_a_budget_bounds_all_rules_together(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")), probe)
     caller = Caller(group, 100, 0)
     engine.arm(group.id, group.level, 60.0, budget=7)
     caller.go()
@@ -205,11 +220,11 @@ def test_a_budget_bounds_all_rules_together(engine: Engine, kernel: Kernel, type
     assert failed == 7
 
 
-def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types, group: Cgroup) -> None:
+def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe) -> None:
     mine = Path("/proc/self/comm").read_text().strip()
     for pattern, expected in ((f"{mine[:2]}*", 50), ("nobody?*", 0), (f"?{mine[1:]}", 50)):
         fault = f'{{function: {GETPID}, return: -EPERM, when: {{comm: "{pattern}"}}}}'
-        engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)))
+        engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
         assert count_failures(engine, group, (50,)) == expected, pattern
 
 
@@ -277,12 +292,18 @@ def test_every_tagged_function_can_be_probed(engine: Engine, kernel: Kernel, typ
     planner = Planner(kernel, types, 1)
     names = [point.function for point in kernel.fault_points if "_sys_" not in point.function]
     assert {"bch2_dynamic_fault", "__genradix_ptr_alloc", "__bch2_disk_reservation_add"} <= set(names)
+    used: dict[tuple[str, Probe], Probe] = {}
     value = {"ERRNO": "-ENOMEM", "ERRNO_NULL": "-ENOMEM", "NULL": "NULL", "TRUE": "true"}
     for name in names:
         point = kernel.fault_point(name)
         plan = planner.plan(ad_hoc(f"{{function: {name}, return: {value[point.error_type.value]}}}"))
-        engine.attach(dataclasses.replace(plan, budget=1))
+        for probe in (Probe.KPROBE, Probe.AUTO):
+            engine.attach(plan, probe)
+            used[name, probe] = engine.used[0]
         engine.detach()
+    assert used["__filemap_add_folio", Probe.AUTO] is Probe.FMOD_RET
+    assert used["__genradix_ptr_alloc", Probe.AUTO] is Probe.KPROBE, "fmod_ret cannot return NULL"
+    assert used["bch2_extent_fallocate", Probe.AUTO] is Probe.KPROBE, "a trampoline takes no struct by value"
 
 
 # ---------------------------------------------------------------- the tool itself
@@ -325,7 +346,7 @@ def test_fail_that_fired_nothing_is_no_success() -> None:
     assert "open_ctree was never failed" in done.stderr
 
 
-def test_killed_while_armed_leaves_nothing(tmp_path: Path) -> None:
+def test_killed_while_armed_leaves_nothing(tmp_path: Path, probe: Probe) -> None:
     """SIGKILL: no probe, no mount, no cgroup, no loop device, no process, no directory."""
     own = tmp_path / "sleep.yaml"
     own.write_text(
@@ -333,21 +354,31 @@ def test_killed_while_armed_leaves_nothing(tmp_path: Path) -> None:
         f"faults: [{{function: {GETPID}, return: -EPERM}}]\n"
         "run: |\n  bash -c 'echo $PPID' || true\n  sleep 1000\n"
     )
-    tool = subprocess.Popen([sys.executable, "-m", "inject", "run", str(own)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    tool = subprocess.Popen(
+        [sys.executable, "-m", "inject", "run", "--probe", probe.value, str(own)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
     try:
-        wait_for(lambda: "getpid" in KPROBES.read_text(), "the probe is attached")
+        wait_for(programs, "the probe is attached")
         wait_for(lambda: "sleep\0001000" in all_commands(), "the workload runs")
         assert " ext4 " in Path("/proc/mounts").read_text().replace("/dev/root", "")
         tool.send_signal(signal.SIGKILL)
     finally:
         tool.wait(BOUND)
-    wait_for(lambda: not KPROBES.read_text(), "no probe is left")
+    wait_for(lambda: not KPROBES.read_text() and not programs(), "no probe is left")
     wait_for(lambda: not list(Path("/sys/fs/cgroup").glob("inject-*")), "no cgroup is left")
     wait_for(lambda: "/inject-" not in Path("/proc/mounts").read_text(), "no mount is left")
     wait_for(lambda: not list(Path("/tmp").glob("inject-*")), "no directory is left")
     assert "sleep\0001000" not in all_commands()
     assert not [disk for disk in Path("/sys/block").glob("loop*/loop/backing_file")]
     assert os.getpid() > 0
+
+
+def programs() -> str:
+    """BPF programs of ours that the kernel holds."""
+    done = subprocess.run(["bpftool", "prog", "show"], capture_output=True, text=True, check=True)
+    return "\n".join(
+        line for line in done.stdout.splitlines() if "on_" in line or "kmod_ret" in line or "getpid" in line
+    )
 
 
 def all_commands() -> str:
