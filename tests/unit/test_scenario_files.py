@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,13 +109,26 @@ def test_things_that_are_no_files(tmp_path: Path) -> None:
     assert "/dev/zero:1:1: a device, not a file" in complaint(Path("/dev/zero"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable(tmp_path: Path) -> None:
-    path = put(tmp_path / "sub" / "a.yaml")
+@pytest.fixture
+def powerless() -> Iterator[Path]:
+    """A folder, and for the test's duration nobody's rights: root may read everything."""
+    uid = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        if uid == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(uid)
+
+
+def test_unreadable(powerless: Path) -> None:
+    path = put(powerless / "sub" / "a.yaml")
     path.chmod(0)
     assert "permission denied; make it readable for you" in complaint(path)
     path.parent.chmod(0)
-    assert "permission denied" in complaint(tmp_path)
+    assert "permission denied" in complaint(powerless)
     path.parent.chmod(0o755)
 
 
