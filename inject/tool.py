@@ -23,6 +23,8 @@ _GRACE = 5.0
 _ADVICE = "dmesg(1) may have more information"
 """mount(8) ends every failure with it."""
 
+_CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
+
 _ENTER = 'echo 0 >"$0"/cgroup.procs && exec "$@"'
 
 
@@ -47,6 +49,11 @@ class Completed:
         """The last line that says something, or "no output"."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip() and _ADVICE not in line]
         return lines[-1] if lines else "no output"
+
+    @property
+    def crashed(self) -> bool:
+        """Whether a fault of its own ended it: that says nothing of what it was to look at or to make."""
+        return not self.timed_out and self.code in _CRASHES
 
     def how(self) -> str:
         """How it ended, in words."""

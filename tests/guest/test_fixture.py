@@ -124,3 +124,36 @@ def test_a_mount_inside_is_undone_and_one_undone_by_the_workload_is_no_trouble(p
 def test_a_mounted_disk_is_never_wiped(place):
     with place.fixture("ext4") as fixture, pytest.raises(InjectError, match="cannot wipe .*busy"):
         fixture._wipe(fixture.devices[0])
+
+
+MKFS_THAT_CRASHES = """
+count=$(cat {file} 2>/dev/null || echo 0)
+echo $((count + 1)) > {file}
+[ "$count" -ge {times} ] || kill -SEGV $$
+exec mkfs.ext4 -q -F "$@"
+"""
+
+
+def test_a_mkfs_that_crashes_is_repeated_and_noted(place, monkeypatch, tmp_path):
+    script = MKFS_THAT_CRASHES.format(file=tmp_path / "count", times=2)
+    monkeypatch.setitem(module.MKFS, "ext4", ("bash", "-c", script, "mkfs"))
+    with place.fixture("ext4") as fixture:
+        (fixture.mountpoint / "file").write_text("works")
+        assert len(fixture.notes) == 2
+        assert "was killed by SIGSEGV and was repeated" in fixture.notes[0]
+
+
+def test_a_mkfs_that_always_crashes_ends_in_words(place, monkeypatch, tmp_path):
+    script = MKFS_THAT_CRASHES.format(file=tmp_path / "count", times=1000)
+    monkeypatch.setitem(module.MKFS, "ext4", ("bash", "-c", script, "mkfs"))
+    with pytest.raises(InjectError, match="was killed by SIGSEGV"), place.fixture("ext4"):
+        pass
+    assert (tmp_path / "count").read_text() == "5\n"
+
+
+def test_a_mkfs_that_refuses_is_not_repeated(place, monkeypatch, tmp_path):
+    script = f"echo once >> {tmp_path}/count; echo no thanks; exit 1"
+    monkeypatch.setitem(module.MKFS, "ext4", ("bash", "-c", script, "mkfs"))
+    with pytest.raises(InjectError, match="no thanks"), place.fixture("ext4"):
+        pass
+    assert (tmp_path / "count").read_text() == "once\n"

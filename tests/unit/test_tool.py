@@ -39,6 +39,18 @@ def test_a_signal_is_named():
     assert signal_name(200) == "signal 200"
 
 
+@pytest.mark.parametrize(
+    ("script", "crashed"),
+    [("kill -SEGV $$", True), ("kill -ABRT $$", True), ("kill -KILL $$", False), ("exit 139", False)],
+)
+def test_a_crash_is_told_from_an_end_that_was_wanted(script, crashed):
+    assert run_tool(["sh", "-c", script], timeout=60).crashed is crashed
+
+
+def test_a_tool_killed_at_its_bound_has_not_crashed():
+    assert not run_tool(["sleep", "600"], timeout=0.1).crashed
+
+
 def test_a_missing_program_is_said_so():
     with pytest.raises(CannotRun, match="no-such-program is not installed"):
         run_tool(["no-such-program"], timeout=1)
