@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
-from inject.errors import CannotRun, InjectError
+from inject.errors import CannotRun
 from inject.model import ErrorType, FaultPoint
 
 DEBUGFS = "sys/kernel/debug"
@@ -209,7 +209,7 @@ class Kernel:
     def fault_point(self, function: str) -> FaultPoint:
         """The injectable function called ``function``, by any of its names.
 
-        Raises InjectError saying why there is none: unknown, only clones exist,
+        Raises CannotRun saying why there is none: unknown, only clones exist,
         ambiguous, not tagged.
         """
         named = [point for point in self.fault_points if point.function == function]
@@ -219,18 +219,18 @@ class Kernel:
             address = addresses.pop() if addresses else 0
             return self._complete(named[0], function, address)
         if len(addresses) > 1:
-            raise InjectError(
+            raise CannotRun(
                 f"{len(addresses)} functions are called {function}",
                 "an ambiguous name cannot be probed: tag a uniquely named function instead",
             )
         if not addresses or addresses == {0}:
-            raise InjectError(f"{function} is not in this kernel", self._suggestion(function))
+            raise CannotRun(f"{function} is not in this kernel", self._suggestion(function))
         address = addresses.pop()
         for name in self.names_at(address):
             for point in self.fault_points:
                 if point.function == name:
                     return self._complete(point, function, address)
-        raise InjectError(
+        raise CannotRun(
             f"{function} is not tagged for error injection",
             f"add ALLOW_ERROR_INJECTION({function}, ERRNO) after its body and rebuild the kernel, "
             "or choose one of `inject list`",
