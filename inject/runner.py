@@ -27,6 +27,7 @@ from inject.oracles import Context, Oracle, choose, unsupported
 from inject.plan import Planner, Types
 from inject.probe import Engine
 from inject.report import console, jsonl
+from inject.scenario.files import shared_folder
 from inject.workload import Outcome, Workload, run_workload
 
 POLL = 50
@@ -198,7 +199,7 @@ class Trial:
             self.unusable = self.unusable or str(error)
 
     def _with_fixture(self, fixture: Optional[Fixture], group: Cgroup, work: Path) -> Verdict:
-        env = {**os.environ, "LC_ALL": "C", **(fixture.env if fixture else {})}
+        env = {**os.environ, "LC_ALL": "C", **_shared(self.scenario), **(fixture.env if fixture else {})}
         self._script("setup", self.scenario.setup, group, work, env, needed=True)
         engine = self.tools.engine()
         planner = Planner(self.tools.kernel, self.tools.types, self.options.seed, _devices(fixture))
@@ -337,6 +338,12 @@ def _facts(
         errnos=errnos,
         complaints=tuple(complaints),
     )
+
+
+def _shared(scenario: Scenario) -> dict[str, str]:
+    """``LIB`` for the scripts: where scenarios keep what they share."""
+    folder = shared_folder(Path(scenario.file))
+    return {"LIB": str(folder)} if folder else {}
 
 
 def _settled(oracle: Oracle, context: Context) -> None:

@@ -8,7 +8,7 @@ from typing import Optional
 
 from inject.errors import InjectError
 from inject.fixture import Fixture
-from inject.oracles import manifest
+from inject.oracles import manifest, walker
 from inject.oracles.base import Complaint, Context, Oracle, tail
 from inject.oracles.manifest import Entry, Manifest
 from inject.tool import run_tool
@@ -90,7 +90,7 @@ class Remount(Oracle):
     def _take(self, context: Context, max_bytes: int, when: str) -> Manifest:
         """The tree, read by a process that may hang without us; raises InjectError if it did not get through."""
         root = str(_fixture(context).mountpoint)
-        argv = [sys.executable, "-I", "-S", str(Path(manifest.__file__)), root, str(MAX_NAMES), str(max_bytes)]
+        argv = [sys.executable, "-I", "-S", str(Path(walker.__file__)), root, str(MAX_NAMES), str(max_bytes)]
         done = run_tool(argv, timeout=_TIMEOUT, cgroup=context.cgroup, output_limit=64 << 20)
         try:
             found = manifest.parse(done.output)

@@ -85,6 +85,15 @@ def default_name(file: Path, base: Optional[Path]) -> str:
     return absolute.stem
 
 
+def shared_folder(file: Path) -> Optional[Path]:
+    """The folder ``lib`` in the nearest folder ``scenarios`` above ``file``; None if there is none."""
+    for folder in _absolute(file).parents:
+        if folder.name == "scenarios":
+            shared = folder / SHARED
+            return shared if shared.is_dir() else None
+    return None
+
+
 def _absolute(path: Path) -> Path:
     """The path from /, without `..`; links stay, for the name is that of the link."""
     return Path(os.path.abspath(path))  # noqa: PTH100

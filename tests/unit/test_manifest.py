@@ -1,13 +1,12 @@
 """Taking a tree down, and comparing two of them."""
 
-import json
 import os
 import subprocess
 import sys
 
 import pytest
 
-from inject.oracles import manifest
+from inject.oracles import manifest, walker
 from inject.oracles.manifest import Entry
 from inject.oracles.remount import compare
 
@@ -25,7 +24,7 @@ def tree(tmp_path):
 
 
 def take(root, names=1000, size=1 << 20):
-    argv = [sys.executable, "-I", "-S", manifest.__file__, str(root), str(names), str(size)]
+    argv = [sys.executable, "-I", "-S", walker.__file__, str(root), str(names), str(size)]
     return manifest.parse(subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout)
 
 
@@ -45,7 +44,7 @@ def test_bounds_are_told(tree):
 
 def test_a_listing_without_end_is_no_listing():
     with pytest.raises(ValueError):
-        manifest.parse(json.dumps({"path": "a", "identity": [], "digest": "", "error": ""}))
+        manifest.parse("('a', (), '', '')\n")
     with pytest.raises(ValueError):
         manifest.parse("Killed\n")
 
@@ -54,9 +53,9 @@ def test_what_cannot_be_read_is_an_entry_with_an_error(tree, monkeypatch):
     def refuse(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(manifest.os, "read", refuse)
-    items = list(manifest.walk(str(tree), 1000, 1 << 20))
-    errors = {item["path"]: item["error"] for item in items[:-1] if item["error"]}
+    monkeypatch.setattr(walker.os, "read", refuse)
+    rows = list(walker.walk(str(tree), 1000, 1 << 20))
+    errors = {path: error for path, _, _, error in rows[:-1] if error}
     assert errors["d/file"] == "cannot read: Input/output error"
 
 

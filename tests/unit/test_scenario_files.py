@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from inject.scenario import ScenarioErrors, find_files, load, loads_all_errors
+from inject.scenario.files import shared_folder
 
 TEXT = "faults: [{function: f, return: -EIO}]\nrun: 'true'\n"
 
@@ -163,3 +164,13 @@ def test_good_files_are_returned_beside_the_errors(tmp_path: Path) -> None:
     scenarios, errors = loads_all_errors([tmp_path, tmp_path / "none"])
     assert [scenario.name for scenario in scenarios] == ["good"]
     assert [Path(error.file).name for error in errors] == ["none", "bad.yaml"]
+
+
+def test_what_scenarios_share_lies_in_their_own_folder(tmp_path: Path) -> None:
+    """Never /lib of the machine, however near to the root a scenario lies."""
+    own = put(tmp_path / "scenarios/group/a.yaml")
+    assert shared_folder(own) is None
+    (tmp_path / "scenarios/lib").mkdir()
+    (tmp_path / "lib").mkdir()
+    assert shared_folder(own) == tmp_path / "scenarios/lib"
+    assert shared_folder(tmp_path / "mine.yaml") is None
