@@ -77,6 +77,7 @@ struct event {
 	u32 tid;
 	s32 frames;		/* bytes used in frame[], or a negative error */
 	char comm[16];
+	u64 caller;		/* the one frame that frame[] may lack */
 	u64 frame[FRAMES];
 };
 
@@ -223,20 +224,49 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test)
 	return 0;
 }
 
+/*
+ * Where the function returns to. It has not set up its frame yet, so an unwinder that
+ * goes by frame pointers finds its caller's caller next. A kprobe's registers are those
+ * at the entry; a trampoline (arch/x86/net/bpf_jit_comp.c) was called from there, and
+ * keeps the arguments and one return value between ctx and its frame pointer.
+ */
+static __always_inline u64 direct_caller(void *ctx, int trampoline)
+{
+	u64 address = 0;
+	u64 at;
+
+	if (trampoline)
+		at = (u64)ctx + 8 * (bpf_get_func_arg_cnt(ctx) & 15) + 8 + 16;
+	else
+		at = REGISTER(ctx, PT_REGS_SP);
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)at);
+	return address;
+}
+
 /* Ordered, innermost first, gaps allowed: the same bit walk as for globs. */
 static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struct rule *rule)
 {
 	u64 frame[FRAMES] = {};
 	struct place place = { .prefix = 96, .slot = slot };
 	u64 state = 1;
+	u64 caller = direct_caller(ctx, trampoline);
 
 	if (bpf_get_stack(ctx, frame, sizeof(frame), 0) < 0)
 		return 0;
-	/* the function itself is no caller; a trampoline has two frames of its own before it */
+	/*
+	 * The function itself is no caller, so its place is taken by the direct caller; a
+	 * trampoline has two frames of its own before it. Other unwinders find that caller, too.
+	 */
+	u32 first = trampoline ? 2 : 0;
+
+	frame[first] = frame[first + 1] == caller ? 0 : caller;
 	NO_UNROLL
-	for (u32 i = trampoline ? 3 : 1; i < FRAMES; i++) {
-		if (!frame[i])
+	for (u32 i = first; i < FRAMES; i++) {
+		if (!frame[i]) {
+			if (i == first)
+				continue;
 			break;
+		}
 		place.address = __builtin_bswap64(frame[i] - 1);
 		u64 *classes = paths.lookup(&place);
 
@@ -295,7 +325,7 @@ static __always_inline int fires(struct rule *rule, struct tally *tally, struct 
 	return used && (!control->budget || fetch_add(used, 1) < control->budget);
 }
 
-static __always_inline void tell(void *ctx, u32 slot, u64 ordinal, struct tally *tally)
+static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordinal, struct tally *tally)
 {
 	struct event *event = events.ringbuf_reserve(sizeof(struct event));
 	u64 id = bpf_get_current_pid_tgid();
@@ -310,6 +340,7 @@ static __always_inline void tell(void *ctx, u32 slot, u64 ordinal, struct tally 
 	event->pid = id >> 32;
 	event->tid = id;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	event->caller = direct_caller(ctx, trampoline);
 	event->frames = bpf_get_stack(ctx, event->frame, sizeof(event->frame), 0);
 	events.ringbuf_submit(event, 0);
 }
@@ -347,7 +378,7 @@ static __always_inline struct rule *decide(void *ctx, int trampoline)
 	if (!fires(rule, tally, control, ordinal))
 		return 0;
 	__sync_fetch_and_add(&tally->injected, 1);
-	tell(ctx, slot, ordinal, tally);
+	tell(ctx, trampoline, slot, ordinal, tally);
 	return rule;
 }
 

@@ -44,7 +44,7 @@ MAPS: dict[str, tuple[int, int, int, int, int]] = {
 """Type, key, value, entries, flags: as override.bpf.c declares them."""
 PROGRAMS = {"on_kprobe": KPROBE, "on_trampoline": TRACING, "on_sys_exit": RAW_TRACEPOINT}
 TALLY = struct.Struct("<6Q")
-EVENT = struct.Struct("<QQIIIi16s")
+EVENT = struct.Struct("<QQIIIi16sQ")
 FRAMES = 32
 LOG_SIZE = 1 << 20
 MOST_SYMBOLS = 65536
@@ -375,7 +375,7 @@ class Engine:
             self._dropped += 1
             return 0
         raw = ctypes.string_at(data, size)
-        time_ns, ordinal, slot, pid, tid, used, comm = EVENT.unpack_from(raw)
+        time_ns, ordinal, slot, pid, tid, used, comm, caller = EVENT.unpack_from(raw)
         frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, EVENT.size)
         rule = self._plan.rules[slot]
         signed = rule.value - (1 << 64) if rule.value >> 63 else rule.value
@@ -390,19 +390,26 @@ class Engine:
                 tid=tid,
                 comm=comm.split(b"\0")[0].decode(errors="replace"),
                 time_ns=time_ns,
-                stack=self._stack(slot, frames),
+                stack=self._stack(slot, frames, caller),
             )
         )
         return 0
 
-    def _stack(self, slot: int, frames: Sequence[int]) -> tuple[str, ...]:
-        """The call path from the function itself outwards, without a trampoline's own frames."""
-        symbols = [self._symbol(frame) for frame in frames if frame]
+    def _stack(self, slot: int, frames: Sequence[int], caller: int) -> tuple[str, ...]:
+        """The call path from the function itself outwards, without a trampoline's own frames.
+
+        ``caller`` is where the function returns to, which not every unwinder sees from its entry.
+        """
+        found = [frame for frame in frames if frame]
+        own = 0
         if self.used[slot] is Probe.FMOD_RET:
             names = self._plan.rules[slot].point.names
-            own = [i for i, symbol in enumerate(symbols[:4]) if symbol.partition("+")[0] in names]
-            symbols = symbols[own[0] :] if own else symbols
-        return tuple(symbols)
+            inside = (i for i, frame in enumerate(found[:4]) if self._symbol(frame).partition("+")[0] in names)
+            own = next(inside, 0)
+        path = found[own:]
+        if path and caller and caller not in path[1:2]:
+            path.insert(1, caller)
+        return tuple(self._symbol(frame) for frame in path)
 
     def _symbol(self, address: int) -> str:
         known = self._symbols.get(address)

@@ -194,6 +194,27 @@ def test_events_name_the_call_and_none_is_lost_silently(
     assert events[0].returned == "-EPERM" and events[0].value == -1
 
 
+def test_the_direct_caller_is_on_the_call_path(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
+    """At its entry a function has no frame yet: unwinding by frame pointers alone would skip who called it."""
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")), probe)
+    assert count_failures(engine, group, (1,)) == 1
+    (event,) = engine.poll(0)
+    caller = event.stack[1].partition("+")[0]
+    assert caller in ("x64_sys_call", "do_syscall_64"), event.stack
+    assert [frame.partition("+")[0] for frame in event.stack].count(caller) == 1
+    for path, expected in (
+        (f"[{caller}]", 50),
+        (f"[{caller}, {caller}]", 0),
+        ("['!" + caller + "']", 0),
+        ("[entry_SYSCALL_64_after_hwframe]", 50),
+    ):
+        fault = f"{{function: {GETPID}, return: -EPERM, when: {{stack: {path}}}}}"
+        engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+        assert count_failures(engine, group, (50,)) == expected, path
+
+
 def test_the_deadline_ends_it_without_us(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:
