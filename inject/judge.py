@@ -24,12 +24,13 @@ class Complaint:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was seen of one trial. ``code`` and ``signal`` are None where they do not apply."""
+    """What was seen of one trial."""
 
     counts: tuple[Counts, ...]
     how: str
     """How the workload ended, in words."""
     code: Optional[int] = None
+    """Its exit code as a shell gives it: 128 and the signal's number if one killed it; None if it never ended."""
     output: str = ""
     timed_out: bool = False
     blocked: tuple[str, ...] = ()

@@ -230,8 +230,7 @@ class Trial:
         status, reason, detail, log = judge(self.scenario, _facts(outcome, counts, errnos, complaints))
         if status is Status.PASS and self._ours:
             status, detail = Status.ERROR, "; ".join(self._ours)
-        code = outcome.code if outcome.code is not None else 128 + (outcome.signal or 0)
-        return replace(self._verdict(status, reason, detail, log), counts=counts, exit=code)
+        return replace(self._verdict(status, reason, detail, log), counts=counts, exit=_code(outcome))
 
     def _armed(
         self, engine: Engine, group: Cgroup, work: Path, env: Mapping[str, str]
@@ -331,13 +330,18 @@ def _facts(
     return Facts(
         counts=tuple(counts),
         how=outcome.how(),
-        code=outcome.code,
+        code=_code(outcome),
         output=outcome.output,
         timed_out=outcome.timed_out,
         blocked=_blocked(outcome.blocked),
         errnos=errnos,
         complaints=tuple(complaints),
     )
+
+
+def _code(outcome: Outcome) -> int:
+    """The exit code as a shell gives it: whether bash runs its last command itself must not matter."""
+    return outcome.code if outcome.code is not None else 128 + (outcome.signal or 0)
 
 
 def _shared(scenario: Scenario) -> dict[str, str]:
