@@ -10,7 +10,7 @@ GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /
 .PHONY: demo test unit guest-test vm-test lint bench clean
 
 demo: $(VENV)/ready
-	$(VENV)/bin/inject vm run $(SCENARIO)
+	$(VENV)/bin/inject vm run -v $(SCENARIO)
 
 test: unit guest-test vm-test
 
