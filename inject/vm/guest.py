@@ -7,12 +7,12 @@ import enum
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
 
 from inject.errors import CannotRun, GuestLost, InjectError
-from inject.vm import accel, checkout
+from inject.vm import accel, checkout, compiled
 from inject.vm.channel import CHUNK, WINDOW, Lines, decode, encode, pack, unpack
 from inject.vm.machine import Machine, MonitorError, Parts
 
@@ -89,6 +89,8 @@ class Artefacts(Protocol):
     def headers(self) -> Optional[Path]: ...
     @property
     def kernel_key(self) -> str: ...
+    @property
+    def image_key(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Options:
 
     ``boot_timeout`` and ``silence`` None: by flavour (:data:`BOOT`, :data:`SILENCE`).
     ``timeout`` bounds one command of ``vm exec``; None: as long as it takes.
+    ``modules`` holds compiled modules of earlier guests (compiled.py); boot() sets it.
     """
 
     flavour: str = "test"
@@ -109,6 +112,7 @@ class Options:
     silence: Optional[float] = None
     append: str = ""
     checkout: Path = field(default_factory=checkout.root)
+    modules: Optional[Path] = None
 
     def boot_seconds(self) -> float:
         """How long a boot may take."""
@@ -206,7 +210,7 @@ class Guest:
     def _new_machine(self) -> Machine:
         found, options = self._artefacts, self.options
         return Machine(
-            Parts(found.bzimage, found.rootfs, found.headers, options.checkout),
+            Parts(found.bzimage, found.rootfs, found.headers, options.checkout, options.modules),
             accel=self._accelerator,
             cpus=options.cpus,
             memory=options.memory,
@@ -531,6 +535,7 @@ def boot(
     there, that is said; when it then boots on TCG, it is remembered under ``cache``.
     Raises Lost when no accelerator boots it, CannotRun when QEMU is missing.
     """
+    options = replace(options, modules=compiled.folder(cache, artefacts.image_key))
     memory = accel.memory_file(cache, artefacts.kernel_key)
     names = accel.candidates(options.accel, memory)
     with contextlib.ExitStack() as stack:

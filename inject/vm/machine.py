@@ -54,13 +54,15 @@ class Parts:
     """The files a guest boots from; none of them is ever written.
 
     ``headers`` is an ext4 image for /lib/modules, None when the image has its own.
-    ``checkout`` is the folder whose ``inject/`` runs in the guest.
+    ``checkout`` is the folder whose ``inject/`` runs in the guest, ``modules`` holds
+    what earlier guests compiled of it.
     """
 
     kernel: Path
     rootfs: Path
     headers: Optional[Path]
     checkout: Path
+    modules: Optional[Path] = None
 
 
 @contextlib.contextmanager
@@ -381,7 +383,7 @@ def _make_disks(tool: str, parts: Parts, folder: Path) -> tuple[qemu.Disk, ...]:
     overlay = folder / "root.qcow2"
     _create(tool, overlay, "-b", str(parts.rootfs.resolve()), "-F", "raw")
     code = folder / "checkout.tar"
-    checkout.pack(parts.checkout, code)
+    checkout.pack(parts.checkout, code, parts.modules)
     scratch = [folder / f"scratch{number}.qcow2" for number in range(SCRATCH_DISKS)]
     _create(tool, scratch[0], str(SCRATCH_SIZE))
     for other in scratch[1:]:

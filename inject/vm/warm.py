@@ -7,9 +7,11 @@ The guest's engine checks what it is handed as it checks its own files.
 from __future__ import annotations
 
 import contextlib
+import tarfile
 from pathlib import Path
 
 from inject.errors import GuestLost, InjectError
+from inject.vm import checkout, compiled
 from inject.vm.guest import Guest
 
 IN_GUEST = "/root/.cache/inject/bytecode"
@@ -17,6 +19,7 @@ MOST_FILES = 16
 LARGEST = 4 << 20
 
 _LIST = f"cd {IN_GUEST} 2>/dev/null && ls"
+_PACK = f"cd {checkout.HOME} && find inject -name '*.pyc' | tar -cf - -T -"
 _PRIVATE = f"mkdir -p {IN_GUEST} && chmod 700 {IN_GUEST}"
 
 
@@ -36,6 +39,7 @@ def push(guest: Guest, kept: Path) -> None:
 
 def pull(guest: Guest, kept: Path) -> None:
     """Keep what ``guest`` has compiled; any trouble costs only the time saved next time."""
+    _pull_modules(guest)
     listed = bytearray()
     with contextlib.suppress(InjectError, GuestLost, OSError):
         if guest.exec(["sh", "-c", _LIST], timeout=60, on_stdout=listed.extend) != 0:
@@ -50,3 +54,19 @@ def pull(guest: Guest, kept: Path) -> None:
             for other in kept.glob("*.bpf"):  # of an older program text
                 if other.name not in listed.decode():
                     other.unlink()
+
+
+def _pull_modules(guest: Guest) -> None:
+    """Fetch Python's compiled modules, once for each state of the sources."""
+    options, archive = guest.options, bytearray()
+    if options.modules is None:
+        return
+
+    def take(data: bytes) -> None:
+        if len(archive) <= compiled.MOST_BYTES:
+            archive.extend(data)
+
+    with contextlib.suppress(InjectError, GuestLost, OSError, tarfile.TarError):
+        at = compiled.state(options.checkout, checkout.files(options.checkout))
+        if at != compiled.fetched(options.modules) and not guest.exec(["sh", "-c", _PACK], timeout=60, on_stdout=take):
+            compiled.keep(bytes(archive), options.modules, at)

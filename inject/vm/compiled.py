@@ -1,0 +1,102 @@
+"""Python's compiled modules outlive their guest, too: under emulation compiling the package takes seconds.
+
+What a guest compiled is kept on the host by the image's key and travels to the
+next guest beside the sources, but only where its header still names that very
+source. Python itself checks the header again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import struct
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+HEADER = struct.Struct("<4sIII")
+"""Magic, flags, the source's time and size: Lib/importlib/_bootstrap_external.py, _classify_pyc()."""
+MOST_FILES = 1000
+LARGEST = 1 << 20
+MOST_BYTES = 32 << 20
+
+_MEMBER = re.compile(r"inject(/[a-z_]\w*)*/__pycache__/\w+\.cpython-\d+\.pyc", re.ASCII)
+_STATE = "fetched"
+
+
+def folder(cache: Path, image_key: str) -> Path:
+    """Where the modules that guests of one image compiled lie."""
+    return cache / "bytecode" / f"python-{image_key}"
+
+
+def matching(checkout: Path, names: Sequence[Path], kept: Path) -> list[tuple[str, Path]]:
+    """Which compiled files fit the sources ``names`` of ``checkout``: (name in the guest, file of ours)."""
+    found = []
+    for name in names:
+        if name.suffix != ".py":
+            continue
+        status = (checkout / name).stat()
+        for file in (kept / name.parent / "__pycache__").glob(f"{name.stem}.cpython-*.pyc"):
+            with file.open("rb") as opened:
+                head = opened.read(HEADER.size)
+            if len(head) == HEADER.size:
+                _, flags, modified, size = HEADER.unpack(head)
+                if (flags, modified, size) == (0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF):
+                    found.append((str(name.parent / "__pycache__" / file.name), file))
+    return found
+
+
+def state(checkout: Path, names: Sequence[Path]) -> str:
+    """A word for the sources as they are: a guest is asked for its modules once for each."""
+    lines = []
+    for name in names:
+        if name.suffix == ".py" and name.parts[0] == "inject":
+            status = (checkout / name).stat()
+            lines.append(f"{name} {int(status.st_mtime)} {status.st_size}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def fetched(kept: Path) -> str:
+    """The state at which modules were last kept; "" if never."""
+    try:
+        return (kept / _STATE).read_text()
+    except OSError:
+        return ""
+
+
+def keep(archive: bytes, kept: Path, at: str) -> int:
+    """Keep the modules of ``archive``, a tar from a guest, and say how many; anything else in it is passed over.
+
+    ``at`` is what fetched() says from then on. Raises OSError on a full disk,
+    tarfile.TarError for what is no tar.
+    """
+    count = 0
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            if count >= MOST_FILES:
+                break
+            if not (member.isreg() and member.size <= LARGEST and _MEMBER.fullmatch(member.name)):
+                continue
+            opened = tar.extractfile(member)
+            if opened is not None:
+                _replace(kept / member.name, opened.read())
+                count += 1
+    _replace(kept / _STATE, at.encode())
+    return count
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
