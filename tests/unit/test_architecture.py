@@ -1,0 +1,195 @@
+"""The tree is a map: imports run one way, each library has one owner, and nothing of a machine is written down."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "inject"
+
+LAYERS = (
+    {"errors"},
+    {"model", "output", "glob"},
+    {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked"},
+    {"contracts", "schema"},
+    {"plan", "janitor", "judge", "doctor"},
+    {"cgroup", "probe", "report"},
+    {"tool"},
+    {"workload"},
+    {"fixture"},
+    {"oracles"},
+    {"runner"},
+    {"vm"},
+    {"cli"},
+    {"__main__"},
+)
+"""What a module may import stands in an earlier set or in its own folder."""
+
+OWNERS = {
+    "bcc": {"inject/probe.py", "inject/doctor.py"},
+    "yaml": {"inject/scenario"},
+    "click": {"inject/cli"},
+    "tabulate": {"inject/report/table.py", "inject/cli/local.py"},
+    "junitparser": {"inject/report/junit.py"},
+}
+PRINTS = {"inject/cli", "inject/vm/guest"}
+"""Who may write to the user's terminal: the commands, and the guest's agent on its console."""
+
+
+def modules() -> list[Path]:
+    """Every module of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """The room of a module: ``plan`` for inject/plan.py, ``vm`` for inject/vm/qemu.py."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(source: str) -> Iterator[str]:
+    """Dotted names of all modules imported anywhere in ``source``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(name: str) -> int:
+    """Where ``name`` stands; an unknown one has to be given a place."""
+    for number, names in enumerate(LAYERS):
+        if name in names:
+            return number
+    raise AssertionError(f"inject/{name} has no layer: give it one")
+
+
+def upward(name: str, source: str) -> list[str]:
+    """What module ``name`` imports although it stands no lower."""
+    found = []
+    for dotted in imports(source):
+        parts = dotted.split(".")
+        if parts[0] != "inject" or len(parts) < 2 or parts[1] in (name, "__version__"):
+            continue
+        if not (PACKAGE / parts[1]).is_dir() and not (PACKAGE / f"{parts[1]}.py").is_file():
+            continue
+        if layer(parts[1]) >= layer(name):
+            found.append(dotted)
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        return
+    assert upward(name_of(path), path.read_text()) == []
+
+
+def test_an_upward_import_is_seen() -> None:
+    assert upward("plan", "from inject.runner import Trial") == ["inject.runner", "inject.runner.Trial"]
+    assert upward("plan", "def f():\n    from inject import cli") == ["inject.cli"]
+    assert upward("runner", "from inject.plan import Plan") == []
+
+
+def test_modules_of_a_folder_do_not_import_in_circles() -> None:
+    """Inside a folder there are no layers, but no circles either."""
+    graph = {}
+    for path in modules():
+        dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        graph[dotted] = {name for name in imports(path.read_text()) if name.startswith("inject.")}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name in done or name not in graph:
+            return
+        for other in sorted(graph[name]):
+            visit(other, (*trail, name))
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_each_library_has_its_owner(library: str) -> None:
+    for path in modules():
+        where = str(path.relative_to(ROOT))
+        if library in {name.split(".")[0] for name in imports(path.read_text())}:
+            assert any(where == owner or where.startswith(owner + "/") for owner in OWNERS[library]), where
+
+
+def test_only_commands_print() -> None:
+    for path in modules():
+        where = str(path.relative_to(ROOT))
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {call.id for call in calls if isinstance(call, ast.Name)}
+        assert "print" not in names or any(where.startswith(owner + "/") for owner in PRINTS), where
+
+
+def mutable_globals(source: str) -> list[str]:
+    """Names that functions of a module rebind: state that outlives a call."""
+    return [name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Global) for name in node.names]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_has_state(path: Path) -> None:
+    assert mutable_globals(path.read_text()) == []
+
+
+def test_state_is_seen() -> None:
+    assert mutable_globals("X = 1\ndef f():\n    global X\n    X = 2") == ["X"]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_annotations_are_not_evaluated(path: Path) -> None:
+    """Python 3.9 has no ``X | Y`` and the guest's agent no ``typing``."""
+    text = path.read_text()
+    annotated = any(
+        isinstance(node, ast.AnnAssign) or (isinstance(node, ast.FunctionDef) and (node.returns or node.args.args))
+        for node in ast.walk(ast.parse(text))
+    )
+    assert not annotated or "from __future__ import annotations" in text
+
+
+# Written apart, so that this file does not hold what it looks for.
+FORBIDDEN = {
+    "a registry's host": re.compile(r"(?:deb|security|ftp)\.debian\." + "org|" + r"(?:files\.)?pythonhosted\." + "org"),
+    "a package index": re.compile("pypi" + r"\.org|npmjs\." + "(?:org|com)"),
+    "a folder of one machine": re.compile(
+        r"(?<![\w.$}>])/(?:" + "work" + r"/(?:main|shared|\.library)|home/\w+/|check/)"
+    ),
+}
+
+
+def tracked() -> list[Path]:
+    """The files that git knows; outside a repository those of the tree."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0 and done.stdout:
+        return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+    return [
+        path for path in ROOT.rglob("*") if path.is_file() and ".git" not in path.parts and ".venv" not in path.parts
+    ]
+
+
+def test_nothing_of_a_machine_is_written_down() -> None:
+    for path in tracked():
+        if path.name == "LICENSE":
+            continue
+        text = path.read_bytes().decode(errors="replace")
+        for what, pattern in FORBIDDEN.items():
+            found = pattern.search(text)
+            assert not found, f"{path.relative_to(ROOT)} names {what}: {found and found.group()}"
+
+
+@pytest.mark.parametrize(
+    "text", ["http://deb.debian." + "org/debian", "https://pypi." + "org/simple", "see /wo" + "rk/main/x"]
+)
+def test_a_forbidden_name_is_seen(text: str) -> None:
+    assert any(pattern.search(text) for pattern in FORBIDDEN.values())
