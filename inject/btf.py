@@ -21,6 +21,8 @@ INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, F
 FLOAT, TYPE_TAG, ENUM64 = 16, 18, 19
 MODIFIERS = (TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG)
 POINTER_SIZE = 8
+REGISTERS = 6
+"""Arguments that are passed in registers, which are those that can be tested."""
 NESTING = 32
 """Modifiers or anonymous members followed at most, so that damaged BTF cannot hang us."""
 
@@ -260,7 +262,7 @@ class Btf:
         if first not in names:
             raise InjectError(f"{function} has no parameter {first}", _candidates(first, names))
         argument = names.index(first)
-        if argument >= 6:
+        if argument >= REGISTERS:
             raise InjectError(
                 f"{first} is parameter {argument + 1}", "only the first six, passed in registers, can be tested"
             )
@@ -334,6 +336,14 @@ class Btf:
                     if inner:
                         return inner[0], inner[1] + offset, inner[2]
         return None
+
+    def member(self, struct: str, name: str) -> int:
+        """Offset in bytes of a member of ``struct``; raises InjectError where it is not there."""
+        found = self._find(struct, STRUCT)
+        member = self._member(found, name, 0) if found else None
+        if member is None:
+            raise InjectError(f"this kernel's struct {struct} has no {name}")
+        return member[1] // 8
 
     def members(self, type_id: int, depth: int = 0) -> list[str]:
         """Names that a path may go on with from a struct, union or pointer to one."""

@@ -33,6 +33,13 @@ class Scope(enum.Enum):
     ANY = "any"
 
 
+class Follow(enum.Enum):
+    """Whose calls a fault takes beside those of its scope."""
+
+    WRITEBACK = "writeback"
+    """Kernel threads, where an argument of the call leads to one of the scenario's own devices."""
+
+
 class Contract(enum.Enum):
     """Whether callers that are known not to fail (NOFAIL) are spared."""
 
@@ -57,6 +64,9 @@ class Op(enum.Enum):
     BELOW = "below"
     GLOB = "glob"
 
+
+Returned = Union[str, int]
+"""``-ENOMEM``, ``-BCH_ERR_ENOSPC_disk_reservation``, ``NULL``, ``true``, or a number."""
 
 Symbolic = Union[int, str]
 """A number, or the name of an enumerator that the kernel's BTF knows."""
@@ -116,13 +126,26 @@ class Fault:
     """Make ``function`` return ``value`` for the calls that ``when`` selects."""
 
     function: str
-    value: Union[str, int]
-    """As written: ``-ENOMEM``, ``-BCH_ERR_ENOSPC_disk_reservation``, ``NULL``, ``true`` or a number."""
+    value: Union[Returned, tuple[Returned, ...]]
+    """As written: one, or several of which the k-th injection takes the k-th, over and over."""
     scope: Scope = Scope.WORKLOAD
+    follow: Optional[Follow] = None
     contract: Contract = Contract.KEEP
     when: When = When()
     injected: Optional[Bound] = None
     place: Optional[Place] = field(default=None, compare=False)
+    value_places: tuple[Place, ...] = field(default=(), compare=False)
+    """Where each of the values is written; () where there is no file."""
+
+    @property
+    def values(self) -> tuple[Returned, ...]:
+        """What it returns in turn, one value or more."""
+        return self.value if isinstance(self.value, tuple) else (self.value,)
+
+    @property
+    def returns(self) -> str:
+        """The values in words: ``-EIO``, or ``-EIO, -ENOMEM in turn``."""
+        return ", ".join(map(str, self.values)) + (" in turn" if len(self.values) > 1 else "")
 
 
 @dataclass(frozen=True)

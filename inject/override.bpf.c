@@ -12,9 +12,11 @@
 #define SLOTS		1024	/* probes of one run */
 #define GLOBS		64	/* glob patterns of one run */
 #define TESTS		6	/* argument comparisons of one rule */
+#define VALUES		8	/* what one rule returns in turn */
 #define LOADS		5	/* pointers followed by one comparison */
 #define FRAMES		32	/* call path kept and searched */
 #define TEXT		96	/* bytes of a string that a glob sees */
+#define KTHREAD		0x00200000	/* PF_KTHREAD, include/linux/sched.h */
 #define NO_UNROLL	_Pragma("clang loop unroll(disable)")
 #define SLOT_MARK	0x510751075107	/* replaced at load time */
 
@@ -35,8 +37,10 @@ struct test {
 };
 
 struct rule {
-	u64 value;		/* what the function returns instead */
+	u64 value[VALUES];	/* what the function returns instead, in turn */
+	u32 values;		/* how many of them there are */
 	u32 any;		/* any task, not only the workload */
+	u32 follow;		/* kernel threads, too: where task_struct keeps its flags; 0: none */
 	u32 tests;
 	u32 comm;		/* glob for current->comm, plus one; 0: none */
 	u32 path;		/* entries of the call path to be found; 0: none */
@@ -48,6 +52,7 @@ struct rule {
 	u64 chance;		/* of 2^64; 0: always */
 	u64 seed;
 	struct test test[TESTS];
+	struct test device;	/* with `follow`: leads to the device number of the call */
 };
 
 struct control {
@@ -56,7 +61,7 @@ struct control {
 	u64 budget;		/* injections of this arming, over all rules */
 	u32 level;		/* ... and its depth, the root being 0 */
 	u32 tool;		/* process that is never failed */
-	u32 any;		/* some rule wants tasks outside the workload */
+	u32 others;		/* some rule wants tasks outside the workload */
 	u32 armed;		/* last, because an update copies upwards */
 };
 
@@ -72,6 +77,7 @@ struct tally {
 struct event {
 	u64 time;
 	u64 ordinal;		/* which match of its rule, from 1 */
+	u64 value;		/* what the function returned instead */
 	u32 slot;
 	u32 pid;
 	u32 tid;
@@ -105,6 +111,7 @@ BPF_ARRAY(tallies, struct tally, SLOTS);
 BPF_ARRAY(globs, struct alphabet, GLOBS);
 BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct result, u64, results, 4096, 0);
+BPF_F_TABLE("hash", u32, u32, devices, 64, 0);
 BPF_RINGBUF_OUTPUT(events, 1024);
 
 /*
@@ -184,7 +191,8 @@ static __always_inline int text_holds(struct test *test, u64 address)
 	return glob_takes(test->glob, text, sizeof(text));
 }
 
-static __always_inline int holds(void *ctx, int trampoline, struct test *test)
+/* From the parameter through the loads of `test`; 0 when memory on the way cannot be read. */
+static __always_inline int reach(void *ctx, int trampoline, struct test *test, u64 *found)
 {
 	u64 value = argument(ctx, trampoline, test->arg);
 
@@ -203,6 +211,16 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test)
 		if (bpf_probe_read_kernel(&value, size, (void *)from))
 			return 0;
 	}
+	*found = value;
+	return 1;
+}
+
+static __always_inline int holds(void *ctx, int trampoline, struct test *test)
+{
+	u64 value = 0;
+
+	if (!reach(ctx, trampoline, test, &value))
+		return 0;
 	if (test->op == OP_GLOB)
 		return text_holds(test, value);
 	value <<= test->left & 63;
@@ -325,7 +343,7 @@ static __always_inline int fires(struct rule *rule, struct tally *tally, struct 
 	return used && (!control->budget || fetch_add(used, 1) < control->budget);
 }
 
-static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordinal, struct tally *tally)
+static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value, struct tally *tally)
 {
 	struct event *event = events.ringbuf_reserve(sizeof(struct event));
 	u64 id = bpf_get_current_pid_tgid();
@@ -336,6 +354,7 @@ static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordina
 	}
 	event->time = bpf_ktime_get_ns();
 	event->ordinal = ordinal;
+	event->value = value;
 	event->slot = slot;
 	event->pid = id >> 32;
 	event->tid = id;
@@ -345,7 +364,23 @@ static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordina
 	events.ringbuf_submit(event, 0);
 }
 
-static __always_inline struct rule *decide(void *ctx, int trampoline)
+/* A kernel thread whose call leads to one of the trial's own devices. */
+static __always_inline int followed(void *ctx, int trampoline, struct rule *rule)
+{
+	u64 task = bpf_get_current_task();
+	u64 number = 0;
+	u32 flags = 0;
+
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)(task + rule->follow));
+	if (!(flags & KTHREAD) || !reach(ctx, trampoline, &rule->device, &number))
+		return 0;
+	u32 device = number;
+
+	return devices.lookup(&device) != 0;
+}
+
+/* Whether this call fails, and with what. */
+static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 {
 	u32 zero = 0;
 	u64 mark;
@@ -355,7 +390,7 @@ static __always_inline struct rule *decide(void *ctx, int trampoline)
 		return 0;
 	int ours = bpf_get_current_ancestor_cgroup_id(control->level) == control->cgroup;
 
-	if (!ours && !control->any)
+	if (!ours && !control->others)
 		return 0;
 	asm volatile("%0 = 0x510751075107 ll" : "=r"(mark));
 	u32 slot = mark;
@@ -367,7 +402,9 @@ static __always_inline struct rule *decide(void *ctx, int trampoline)
 	if (!ours) {
 		u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-		if (!rule->any || pid == control->tool || pid == 1)
+		if (pid == control->tool || pid == 1)
+			return 0;
+		if (!rule->any && !(rule->follow && followed(ctx, trampoline, rule)))
 			return 0;
 	}
 	__sync_fetch_and_add(&tally->seen, 1);
@@ -377,26 +414,33 @@ static __always_inline struct rule *decide(void *ctx, int trampoline)
 
 	if (!fires(rule, tally, control, ordinal))
 		return 0;
-	__sync_fetch_and_add(&tally->injected, 1);
-	tell(ctx, trampoline, slot, ordinal, tally);
-	return rule;
+	u64 turn = fetch_add(&tally->injected, 1);
+
+	if (rule->values > 1)
+		turn %= rule->values;
+	else
+		turn = 0;
+	*value = rule->value[turn & (VALUES - 1)];
+	tell(ctx, trampoline, slot, ordinal, *value, tally);
+	return 1;
 }
 
 int on_kprobe(struct pt_regs *ctx)
 {
-	struct rule *rule = decide(ctx, 0);
+	u64 value = 0;
 
-	if (rule)
-		bpf_override_return(ctx, rule->value);
+	if (decide(ctx, 0, &value))
+		bpf_override_return(ctx, value);
 	return 0;
 }
 
 /* fmod_ret: whatever is not 0 is returned, and the function's body is skipped */
 u64 on_trampoline(unsigned long long *ctx)
 {
-	struct rule *rule = decide(ctx, 1);
+	u64 value = 0;
 
-	return rule ? rule->value : 0;
+	decide(ctx, 1, &value);
+	return value;
 }
 
 /* What user space saw: every failed system call of the workload while armed. */

@@ -12,17 +12,18 @@ import hashlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Optional
 
-from inject.btf import Access, Btf
+from inject.btf import REGISTERS, Access, Btf, Prototype
 from inject.contracts import contracts_of
 from inject.errors import CannotRun, InjectError, ScenarioError
 from inject.glob import compile_glob
 from inject.kernel import Kernel, Symbol
-from inject.model import ArgTest, Contract, ErrorType, Fault, FaultPoint, Op, Scenario, Scope, Symbolic
+from inject.model import ArgTest, Contract, ErrorType, Fault, FaultPoint, Op, Place, Returned, Scenario, Scope, Symbolic
 from inject.scenario.names import ERRNOS, KERNEL_ERRNOS
 
 MOST_TESTS = 6
+MOST_VALUES = 8
 MOST_LOADS = 5
 MOST_PATH = 32
 MOST_GLOBS = 64
@@ -33,9 +34,9 @@ MAX_ERRNO = 4095
 U64 = (1 << 64) - 1
 
 TEST = struct.Struct("<8BI5IQQ")
-RULE = struct.Struct("<QIIIIQ6Q")
+RULE = struct.Struct(f"<{MOST_VALUES}Q6I7Q")
 CONTROL = struct.Struct("<QQQIIII")
-RULE_SIZE = RULE.size + MOST_TESTS * TEST.size
+RULE_SIZE = RULE.size + (MOST_TESTS + 1) * TEST.size
 OPS = {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}
 
 KNOWN_ENUMS = {"BCH_ERR_": "bch_errcode"}
@@ -51,10 +52,25 @@ DEVICE_PATHS = {
     "struct file *": "f_inode.i_sb.s_dev",
     "struct kiocb *": "ki_filp.f_inode.i_sb.s_dev",
     "struct folio *": "mapping.host.i_sb.s_dev",
+    "struct page *": "mapping.host.i_sb.s_dev",
+    "struct vm_area_struct *": "vm_file.f_inode.i_sb.s_dev",
+    "struct buffer_head *": "b_bdev.bd_dev",
     "struct bch_fs *": "vfs_sb.s_dev",
+    "struct bch_dev *": "disk_sb.bdev.bd_dev",
     "struct bch_inode_info *": "v.i_sb.s_dev",
+    "struct btree_trans *": "c.vfs_sb.s_dev",
+    "struct bch_write_op *": "c.vfs_sb.s_dev",
+    "struct btrfs_fs_info *": "sb.s_dev",
+    "struct btrfs_root *": "fs_info.sb.s_dev",
+    "struct btrfs_trans_handle *": "fs_info.sb.s_dev",
+    "struct extent_buffer *": "fs_info.sb.s_dev",
+    "struct xfs_mount *": "m_super.s_dev",
 }
 """From a parameter's type to the device number (dev_t: major << 20 | minor) behind it."""
+
+DEVICE_WORDS = (
+    "a bio, block_device, super_block, inode, mapping, folio, file or a filesystem's own handle among the arguments"
+)
 
 
 @dataclass(frozen=True)
@@ -70,13 +86,24 @@ class Test:
 
 
 @dataclass(frozen=True)
+class Follower:
+    """How a kernel thread at work on one of the trial's own devices is known."""
+
+    flags: int
+    """Offset of ``flags`` in ``struct task_struct``."""
+    access: Access
+    """From an argument to a device number."""
+
+
+@dataclass(frozen=True)
 class Rule:
     """One fault as the BPF program gets it."""
 
     point: FaultPoint
-    value: int
-    """The 64 bits that the function returns."""
-    returned: str
+    values: tuple[int, ...]
+    """The 64 bits that the function returns, in turn."""
+    returned: tuple[str, ...]
+    """The same as written."""
     any_task: bool
     tests: tuple[Test, ...]
     comm: str
@@ -90,6 +117,7 @@ class Rule:
     ranges: tuple[tuple[int, int, int], ...] = ()
     """(first, past the last, class bit) of the functions on the call path."""
     forbidden: int = 0
+    follow: Optional[Follower] = None
     trampoline: str = ""
     """The name under which BTF knows the function, so that fmod_ret can be used; "" where it cannot."""
 
@@ -99,12 +127,13 @@ class Plan:
     """All rules of one scenario, and what they share."""
 
     rules: tuple[Rule, ...]
-    budget: int = 0
+    devices: tuple[int, ...] = ()
+    """Numbers (dev_t) of the trial's own devices and of the filesystem mounted from them."""
 
     @property
-    def any_task(self) -> bool:
+    def others(self) -> bool:
         """Whether some rule takes tasks outside the workload."""
-        return any(rule.any_task for rule in self.rules)
+        return any(rule.any_task or rule.follow for rule in self.rules)
 
 
 @dataclass(frozen=True)
@@ -114,6 +143,7 @@ class Image:
     rules: tuple[bytes, ...]
     globs: tuple[bytes, ...]
     prefixes: tuple[tuple[bytes, int], ...]
+    devices: tuple[bytes, ...]
 
 
 class Types:
@@ -158,7 +188,7 @@ class Types:
 # ---------------------------------------------------------------- return values
 
 
-def return_value(written: Union[str, int], types: Types, module: str = "") -> int:
+def return_value(written: Returned, types: Types, module: str = "") -> int:
     """What ``return:`` says, as a signed number; raises InjectError for an unknown name."""
     if isinstance(written, int):
         return written
@@ -215,23 +245,14 @@ class Planner:
             try:
                 rules.append(self.rule(fault, index))
             except InjectError as error:
-                if fault.place is None or isinstance(error, ScenarioError):
-                    raise
-                place = fault.place
-                raise ScenarioError(
-                    error.message, file=place.file, line=place.line, column=place.column, hint=error.hint
-                ) from None
-        return Plan(tuple(rules))
+                raise _placed(error, fault.place) from None
+        own = {number for numbers in self.devices.values() for number in numbers}
+        return Plan(tuple(rules), tuple(sorted(own)))
 
     def rule(self, fault: Fault, index: int) -> Rule:
         """One fault as a rule; raises InjectError with what is wrong and what would be right."""
         point = self.kernel.fault_point(fault.function)
-        value = return_value(fault.value, self.types, point.module)
-        if not legal(value, point.error_type):
-            raise InjectError(
-                f"{fault.function} is tagged {point.error_type.value} and must not return {fault.value}",
-                f"return {LEGAL_WORDS[point.error_type]}",
-            )
+        values = self._values(fault, point)
         when = fault.when
         tests = self._contract_tests(fault, point) + [self._test(test, point) for test in when.args]
         if when.device:
@@ -241,8 +262,8 @@ class Planner:
         ranges, forbidden = self._ranges(when.stack)
         return Rule(
             point=point,
-            value=value & U64,
-            returned=str(fault.value),
+            values=values,
+            returned=tuple(map(str, fault.values)),
             any_task=fault.scope is Scope.ANY,
             tests=tuple(tests),
             comm=when.comm or "",
@@ -255,8 +276,25 @@ class Planner:
             path=tuple(name for name in when.stack if not name.startswith("!")),
             ranges=ranges,
             forbidden=forbidden,
-            trampoline=self._trampoline(point) if value else "",
+            follow=self._follower(point) if fault.follow else None,
+            trampoline=self._trampoline(point) if all(values) else "",
         )
+
+    def _values(self, fault: Fault, point: FaultPoint) -> tuple[int, ...]:
+        """What is returned in turn; raises InjectError, with the value's place, for what is unknown or illegal."""
+        values = []
+        for index, written in enumerate(fault.values):
+            try:
+                value = return_value(written, self.types, point.module)
+                if not legal(value, point.error_type):
+                    raise InjectError(
+                        f"{fault.function} is tagged {point.error_type.value} and must not return {written}",
+                        f"return {LEGAL_WORDS[point.error_type]}",
+                    )
+            except InjectError as error:
+                raise _placed(error, fault.value_places[index] if fault.value_places else None) from None
+            values.append(value & U64)
+        return tuple(values)
 
     def _trampoline(self, point: FaultPoint) -> str:
         """fmod_ret wants the function in vmlinux's BTF; identical-code folding loses some names."""
@@ -282,11 +320,9 @@ class Planner:
 
     def _access(self, point: FaultPoint, path: str) -> tuple[Access, str]:
         """The access by whichever of the folded names BTF knows, and the module it was found in."""
-        btf = self.types.of(point.module)
-        for name in (point.function, *point.names):
-            if btf.prototype(name):
-                return btf.access(name, path), point.module
-        return btf.access(point.function, path), point.module
+        known = self._prototype(point)
+        name = known.function if known else point.function
+        return self.types.of(point.module).access(name, path), point.module
 
     def _test(self, test: ArgTest, point: FaultPoint) -> Test:
         access, module = self._access(point, test.path)
@@ -316,24 +352,42 @@ class Planner:
         return tests
 
     def _device_test(self, device: str, point: FaultPoint) -> Test:
+        found = self._to_device(point)
+        if found is None:
+            raise InjectError(f"no argument of {point.function} leads to a device", f"`device` needs {DEVICE_WORDS}")
         numbers = self.devices.get(device, ())
-        prototype = self.types.of(point.module).prototype(point.function)
-        for parameter in prototype.parameters if prototype else ():
+        if not numbers:
+            raise InjectError(
+                f"{device} is no device of this trial", "write $DEV, $DEV1 ... or $MNT, and a filesystem:"
+            )
+        access, block = found
+        return Test(access, Op.IS, numbers[0] if block else numbers[-1], 0xFFFFFFFF)
+
+    def _to_device(self, point: FaultPoint) -> Optional[tuple[Access, bool]]:
+        """From the first argument that leads to a device number, and whether it is a block device's own."""
+        prototype = self._prototype(point)
+        for parameter in prototype.parameters[:REGISTERS] if prototype else ():
             steps = DEVICE_PATHS.get(parameter.spelling)
-            if steps is None:
-                continue
-            if not numbers:
-                raise InjectError(
-                    f"{device} is no device of this trial", "write $DEV, $DEV1 ... or $MNT, and a filesystem:"
-                )
-            access, _ = self._access(point, f"{parameter.name}.{steps}")
-            whole = "bio" in parameter.spelling or "block_device" in parameter.spelling
-            number = numbers[0] if whole else numbers[-1]
-            return Test(access, Op.IS, number, 0xFFFFFFFF)
-        raise InjectError(
-            f"no argument of {point.function} leads to a device",
-            "device: needs a bio, block_device, super_block, inode, mapping, folio or file among them",
-        )
+            if steps is not None:
+                return self._access(point, f"{parameter.name}.{steps}")[0], steps.endswith("bd_dev")
+        return None
+
+    def _prototype(self, point: FaultPoint) -> Optional[Prototype]:
+        """By whichever of the folded names BTF knows."""
+        btf = self.types.of(point.module)
+        found = (btf.prototype(name) for name in (point.function, *point.names))
+        return next((prototype for prototype in found if prototype), None)
+
+    def _follower(self, point: FaultPoint) -> Follower:
+        """Raises InjectError where no argument tells whose work a kernel thread does."""
+        found = self._to_device(point)
+        if found is None:
+            raise InjectError(
+                f"no argument of {point.function} leads to a device, so `follow` cannot tell whose work"
+                " a kernel thread does",
+                f"it needs {DEVICE_WORDS}; or write `scope: any`, narrowed by `args` or `stack`",
+            )
+        return Follower(self.types.of("").member("task_struct", "flags"), found[0])
 
     # -------------------------------------------------------- call path
 
@@ -368,6 +422,13 @@ class Planner:
             )
         addresses = [symbol.address for symbol in symbols]
         return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
+
+
+def _placed(error: InjectError, place: Optional[Place]) -> InjectError:
+    """``error`` with the place in the scenario that it is about, unless it has one."""
+    if place is None or isinstance(error, ScenarioError):
+        return error
+    return ScenarioError(error.message, file=place.file, line=place.line, column=place.column, hint=error.hint)
 
 
 def builtin_symbols(symbols: Sequence[Symbol], module: str) -> list[Symbol]:
@@ -422,9 +483,9 @@ def prefixes(first: int, past: int) -> list[tuple[int, int]]:
 # ---------------------------------------------------------------- bytes
 
 
-def control(cgroup: int, level: int, deadline: int, budget: int, tool: int, any_task: bool, armed: bool) -> bytes:
+def control(cgroup: int, level: int, deadline: int, budget: int, tool: int, others: bool, armed: bool) -> bytes:
     """``struct control``: ``deadline`` in nanoseconds of CLOCK_MONOTONIC."""
-    return CONTROL.pack(cgroup, deadline, budget, level, tool, any_task, armed)
+    return CONTROL.pack(cgroup, deadline, budget, level, tool, others, armed)
 
 
 def render(plan: Plan) -> Image:
@@ -445,13 +506,17 @@ def render(plan: Plan) -> Image:
         raise InjectError(
             f"the call paths cover {len(trie)} address blocks", f"at most {MOST_PREFIXES}: use narrower globs"
         )
-    return Image(rules, tuple(compile_glob(pattern) for pattern in globs), tuple(trie))
+    devices = tuple(struct.pack("<I", number) for number in plan.devices)
+    return Image(rules, tuple(compile_glob(pattern) for pattern in globs), tuple(trie), devices)
 
 
 def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
     head = RULE.pack(
-        rule.value,
+        *rule.values,
+        *[0] * (MOST_VALUES - len(rule.values)),
+        len(rule.values),
         rule.any_task,
+        rule.follow.flags if rule.follow else 0,
         len(rule.tests),
         globs[rule.comm] + 1 if rule.comm else 0,
         len(rule.path),
@@ -464,7 +529,8 @@ def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
         rule.seed,
     )
     tests = b"".join(_test_bytes(test, globs) for test in rule.tests)
-    return (head + tests).ljust(RULE_SIZE, b"\0")
+    device = _test_bytes(Test(rule.follow.access, Op.IS), globs) if rule.follow else b""
+    return (head + tests.ljust(MOST_TESTS * TEST.size, b"\0") + device).ljust(RULE_SIZE, b"\0")
 
 
 def _test_bytes(test: Test, globs: Mapping[str, int]) -> bytes:

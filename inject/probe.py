@@ -34,17 +34,18 @@ RING_BYTES = 4 << 20
 MAPS: dict[str, tuple[int, int, int, int, int]] = {
     "control_map": (ARRAY, 4, 40, 1, 0),
     "spent": (ARRAY, 4, 8, 1, 0),
-    "rules": (ARRAY, 4, 368, 1024, 0),
+    "rules": (ARRAY, 4, 480, 1024, 0),
     "tallies": (ARRAY, 4, 48, 1024, 0),
     "globs": (ARRAY, 4, 2064, 64, 0),
     "paths": (LPM_TRIE, 16, 8, 65536, NO_PREALLOC),
+    "devices": (HASH, 4, 4, 64, 0),
     "results": (HASH, 8, 8, 4096, 0),
     "events": (RINGBUF, 0, 0, RING_BYTES, 0),
 }
 """Type, key, value, entries, flags: as override.bpf.c declares them."""
 PROGRAMS = {"on_kprobe": KPROBE, "on_trampoline": TRACING, "on_sys_exit": RAW_TRACEPOINT}
 TALLY = struct.Struct("<6Q")
-EVENT = struct.Struct("<QQIIIi16sQ")
+EVENT = struct.Struct("<QQQIIIi16sQ")
 FRAMES = 32
 LOG_SIZE = 1 << 20
 MOST_SYMBOLS = 65536
@@ -142,9 +143,9 @@ class Engine:
     def _compile(self, source: str) -> bytecode.Bytecode:
         with captured_stderr() as noise:
             try:
-                program = self._bcc.BPF(text=source)
+                program = self._bcc.BPF(text=source.encode())
                 try:
-                    code = {name: bytes(program.dump_func(name)) for name in PROGRAMS}
+                    code = {name: bytes(program.dump_func(name.encode())) for name in PROGRAMS}
                     maps = {name: int(self._lib.bpf_table_fd(program.module, name.encode())) for name in MAPS}
                     return bytecode.unbind(code, maps)
                 finally:
@@ -193,6 +194,7 @@ class Engine:
         """
         self.detach()
         image = render(plan)
+        self.poll(0)  # what is left in the buffer belongs to the plan before
         self._write_image(image)
         self._plan = plan
         try:
@@ -211,6 +213,10 @@ class Engine:
             self._delete("paths", key)
         for key, classes in image.prefixes:
             self._update("paths", key, struct.pack("<Q", classes))
+        for key in self._keys("devices"):
+            self._delete("devices", key)
+        for key in image.devices:
+            self._update("devices", key, bytes(4))
 
     def _attach(self, slot: int, rule: Rule, probe: Probe) -> Probe:
         """fmod_ret costs half of a kprobe, and cannot return 0 nor find a function that BTF does not name."""
@@ -222,7 +228,9 @@ class Engine:
                 if probe is Probe.FMOD_RET:
                     raise
         if probe is Probe.FMOD_RET:
-            why = "cannot return 0 or NULL" if not rule.value else "needs the function's own name in vmlinux's BTF"
+            why = (
+                "cannot return 0 or NULL" if not all(rule.values) else "needs the function's own name in vmlinux's BTF"
+            )
             raise CannotRun(f"fmod_ret cannot fail {rule.point.function}: it {why}", "use --probe kprobe")
         self._attach_kprobe(slot, rule)
         return Probe.KPROBE
@@ -322,7 +330,7 @@ class Engine:
 
     def _set_control(self, cgroup: int, level: int, seconds: float, budget: int, armed: bool) -> None:
         deadline = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(seconds * 1e9)
-        value = control(cgroup, level, deadline, budget, os.getpid(), self._plan.any_task, armed)
+        value = control(cgroup, level, deadline, budget, os.getpid(), self._plan.others, armed)
         self._update("control_map", bytes(4), value)
 
     def disarm(self) -> None:
@@ -375,16 +383,15 @@ class Engine:
             self._dropped += 1
             return 0
         raw = ctypes.string_at(data, size)
-        time_ns, ordinal, slot, pid, tid, used, comm, caller = EVENT.unpack_from(raw)
+        time_ns, ordinal, value, slot, pid, tid, used, comm, caller = EVENT.unpack_from(raw)
         frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, EVENT.size)
         rule = self._plan.rules[slot]
-        signed = rule.value - (1 << 64) if rule.value >> 63 else rule.value
         self._fired.append(
             Injection(
                 fault=slot,
                 function=rule.point.function,
-                returned=rule.returned,
-                value=signed,
+                returned=rule.returned[rule.values.index(value)],
+                value=value - (1 << 64) if value >> 63 else value,
                 ordinal=ordinal,
                 pid=pid,
                 tid=tid,

@@ -39,7 +39,9 @@ def _fault(fault: Fault) -> dict[str, Any]:
         if (value := getattr(when, name)) not in (None, 0)
     }
     scope = {} if fault.scope is Scope.WORKLOAD else {"scope": fault.scope.value}
-    return {"function": fault.function, "return": fault.value, **scope, **triggers}
+    follow = {"follow": fault.follow.value} if fault.follow else {}
+    returned = list(fault.values) if len(fault.values) > 1 else fault.values[0]
+    return {"function": fault.function, "return": returned, **scope, **follow, **triggers}
 
 
 def injection_event(scenario: str, trial: int, injection: Injection) -> dict[str, Any]:

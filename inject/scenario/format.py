@@ -15,6 +15,7 @@ from inject.model import (
     Fault,
     Filesystem,
     Finding,
+    Follow,
     Reason,
     Requires,
     Scope,
@@ -28,7 +29,7 @@ from inject.scenario.names import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENAR
 from inject.scenario.numbers import Decimal, Size, Whole
 from inject.scenario.problems import Problems, Wrong, either, shown
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
-from inject.scenario.values import ExitCode, Injections, ReturnValue
+from inject.scenario.values import ExitCode, Injections, ReturnValues
 
 CHECKS = ("dmesg", "fsck", "remount", "leaks", "reservations", "coherence", "recovery")
 """The oracles that `checks` may name."""
@@ -131,7 +132,7 @@ WHEN = Record(
             {"not": {"required": pair}} for pair in (["nth", "every"], ["nth", "probability"], ["every", "probability"])
         ]
     },
-    elsewhere={"scope": "faults", "contract": "faults", "injected": "faults", "return": "faults"},
+    elsewhere={"scope": "faults", "follow": "faults", "contract": "faults", "injected": "faults", "return": "faults"},
 )
 
 
@@ -140,6 +141,10 @@ def _limit(when: Any) -> Any:
 
 
 def _check_fault(fields: Fields, problems: Problems) -> None:
+    if "follow" in fields and fields.get("scope") == Scope.ANY.value:
+        problems.add(
+            fields.keys["follow"], "`follow` adds nothing to `scope: any`, which takes every task", "remove one"
+        )
     bound, times = fields.get("injected"), _limit(fields.get("when"))
     if isinstance(bound, Bound) and times is not None and bound.low > times:
         what = f"`injected` asks for {bound}, but `times` allows {times}"
@@ -151,10 +156,12 @@ def _build_fault(fields: Fields) -> Fault:
         function=fields.get("function"),
         value=fields.get("return"),
         scope=Scope(fields.get("scope", Scope.WORKLOAD.value)),
+        follow=Follow(fields.get("follow")) if "follow" in fields else None,
         contract=Contract(fields.get("contract", Contract.KEEP.value)),
         when=fields.get("when", When()),
         injected=fields.get("injected"),
         place=fields.place,
+        value_places=tuple(node.place for node in getattr(fields.nodes["return"], "items", (fields.nodes["return"],))),
     )
 
 
@@ -170,11 +177,16 @@ FAULT = Record(
         ),
         Key(
             "return",
-            ReturnValue(),
-            "What it returns: -ERRNO, -BCH_ERR_*, another enumerator, a number, NULL, true or false.",
+            ReturnValues(),
+            "What it returns: -ERRNO, -BCH_ERR_*, another enumerator, a number, NULL, true, false; a list: in turn.",
             required="return: -ENOMEM",
         ),
         Key("scope", _choice(Scope), "Whose calls: the workload's process tree (default) or any task's."),
+        Key(
+            "follow",
+            _choice(Follow),
+            "writeback: also kernel threads, where an argument leads to one of the scenario's own devices.",
+        ),
         Key("contract", _choice(Contract), "keep (default): spare callers known not to fail (NOFAIL); or ignore."),
         Key("when", WHEN, "Which calls fail; every key must hold. Absent: every call in scope."),
         Key("injected", Injections(), 'How often this fault must fire: 3, ">=1", "<=2" or "1..5".'),
@@ -261,6 +273,15 @@ SWEEP = Record(
 )
 
 
+def _check_follow(fields: Fields, problems: Problems) -> None:
+    """Kernel threads are told by the scenario's own devices, so there must be some."""
+    if "filesystem" in fields:
+        return
+    for follow in _children(fields.nodes.get("faults"), "follow"):
+        what = "`follow` takes kernel threads that work on the scenario's own devices, and it has none"
+        problems.add(follow.place, what, "add `filesystem: {type: bcachefs}`, or write `scope: any`")
+
+
 def _children(node: Any, key: str) -> Iterator[Node]:
     """The values under ``key`` of a mapping, or of every mapping of a list."""
     nodes = node.items if isinstance(node, ListNode) else (node,)
@@ -310,6 +331,7 @@ def _check_injections(fields: Fields, problems: Problems) -> None:
 
 def _check_scenario(fields: Fields, problems: Problems) -> None:
     _check_filesystem_uses(fields, problems)
+    _check_follow(fields, problems)
     _check_injections(fields, problems)
 
 

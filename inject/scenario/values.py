@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from inject.model import Bound, Symbolic
-from inject.scenario.kinds import scalar_text
+from inject.scenario.kinds import read_any, scalar_text
 from inject.scenario.names import ERRNOS, IDENTIFIER, KERNEL_ERRNOS
 from inject.scenario.numbers import Whole, is_missing, number_text, refuse, whole_number
-from inject.scenario.problems import Wrong, closest, shown
+from inject.scenario.problems import Problems, Wrong, closest, shown
 from inject.scenario.tree import ListNode, Node, ScalarNode
 
 _LOW, _HIGH = -(2**63), 2**64 - 1
@@ -84,6 +84,33 @@ class ReturnValue:
         other = r"^(?!-?E[A-Z0-9]+$)(?!-(?:NULL|true|false)$)(?!BCH_ERR_)-?[A-Za-z_][A-Za-z0-9_]*$"
         words: dict[str, Any] = {"anyOf": [{"enum": known}, {"type": "string", "pattern": other}]}
         return {"anyOf": [words, _INTEGER, {"type": "boolean"}, {"type": "null"}]}
+
+
+@dataclass(frozen=True)
+class ReturnValues:
+    """One value, or a list of which each injection takes the next."""
+
+    item = ReturnValue()
+    longest = 8
+    """What a rule of override.bpf.c holds (VALUES)."""
+
+    def read_parts(
+        self, node: Node, label: str, problems: Problems
+    ) -> Union[None, str, int, tuple[Union[None, str, int], ...]]:
+        """The value, or the values as a tuple; raises Wrong."""
+        if not isinstance(node, ListNode):
+            return self.item.read(node, label)
+        if not node.items:
+            raise Wrong(node.place, f"`{label}` is an empty list", "write at least one value, such as -ENOMEM")
+        if len(node.items) > self.longest:
+            what = f"`{label}` lists {len(node.items)} values, and a fault holds {self.longest}"
+            raise Wrong(node.items[self.longest].place, what, "write another fault for the rest")
+        return tuple(read_any(self.item, item, label, problems) for item in node.items)
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        one = self.item.schema()
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": self.longest}]}
 
 
 @dataclass(frozen=True)

@@ -334,7 +334,7 @@ def _own_part(console: str, name: str) -> tuple[str, ...]:
 
 def _points(scenario: Scenario) -> str:
     """The fault points of a scenario: ``__filemap_add_folio = -ENOMEM``."""
-    return ", ".join(f"{fault.function} = {fault.value}" for fault in scenario.faults)
+    return ", ".join(f"{fault.function} = {fault.returns}" for fault in scenario.faults)
 
 
 def _settle_unreported(progress: _Progress, status: int, output: Console) -> None:

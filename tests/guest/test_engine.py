@@ -241,6 +241,35 @@ def test_a_budget_bounds_all_rules_together(
     assert failed == 7
 
 
+def test_a_list_is_returned_in_turn(engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe) -> None:
+    """The k-th injection takes the k-th value, whichever match it is, and the list begins again."""
+    fault = f"{{function: {GETPID}, return: [-EPERM, -EIO, -ENOMEM], when: {{after: 2, every: 2}}}}"
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+    assert count_failures(engine, group, (18,)) == 8
+    events = engine.poll(0)
+    assert [event.ordinal for event in events] == [4, 6, 8, 10, 12, 14, 16, 18]
+    assert [event.returned for event in events] == (["-EPERM", "-EIO", "-ENOMEM"] * 3)[:8]
+    assert [event.value for event in events] == ([-1, -5, -12] * 3)[:8]
+    seen = engine.errnos()
+    assert {name: seen.get(("getpid", name)) for name in ("EPERM", "EIO", "ENOMEM")} == {
+        "EPERM": 3,
+        "EIO": 3,
+        "ENOMEM": 2,
+    }
+    assert set(engine.used) == {probe}
+
+
+def test_a_list_is_kept_to_under_load(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
+    """Racing CPUs may swap neighbours, but every value has its share to the unit."""
+    fault = f"{{function: {GETPID}, return: [-EPERM, -EIO], when: {{times: 1001}}}}"
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+    assert count_failures(engine, group, (500,) * 4) == 1001
+    seen = engine.errnos()
+    assert (seen.get(("getpid", "EPERM")), seen.get(("getpid", "EIO"))) == (501, 500)
+
+
 def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe) -> None:
     mine = Path("/proc/self/comm").read_text().strip()
     for pattern, expected in ((f"{mine[:2]}*", 50), ("nobody?*", 0), (f"?{mine[1:]}", 50)):
@@ -261,6 +290,7 @@ def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types
         (f"{{function: {GETPID}, return: -4096}}", "return a negative errno"),
         (f"{{function: {GETPID}, return: -BCH_ERR_nonsense}}", "BCH_ERR_nonsense is no enumerator"),
         ("{function: bch2_dynamic_fault, return: -EIO}", "return true"),
+        (f"{{function: {GETPID}, return: [-EIO, true]}}", "test.yaml:1:54: __x64_sys_getpid is tagged ERRNO"),
         ("{function: __genradix_ptr_alloc, return: -ENOMEM}", "return NULL"),
         (
             "{function: __filemap_add_folio, return: -ENOMEM, when: {args: {indx: 1}}}",

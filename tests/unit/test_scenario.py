@@ -122,7 +122,14 @@ def test_return_values() -> None:
         -2160,
         0xFFFFFFFFFFFFFFF4,
         -(2**63),
+        ("-EIO",),
+        ("-EIO", "-ENOMEM", "-EIO", 0, "NULL", "-BCH_ERR_erofs_trans_commit"),
+        ("-ENOSPC", "-EDQUOT"),
     ]
+    several = scenario.faults[-2]
+    assert several.returns == "-EIO, -ENOMEM, -EIO, 0, NULL, -BCH_ERR_erofs_trans_commit in turn"
+    assert [place.column for place in several.value_places] == [28, 34, 43, 49, 52, 58]
+    assert scenario.faults[0].returns == "-ENOMEM" and scenario.faults[0].value_places[0].column == 27
 
 
 def test_predicates() -> None:
