@@ -17,10 +17,14 @@ LIMIT = 900
 """Seconds after which a whole call counts as hung."""
 
 
-def vm_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+LIBRARY_LIMIT = 3600
+"""The same for the whole library: about six minutes on a quiet machine, and it must hold on a busy one."""
+
+
+def vm_run(*arguments: str, limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
     """`inject vm run` as a user types it."""
     command = [sys.executable, "-m", "inject", "vm", "run", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +112,18 @@ def test_every_event_follows_the_contract(broken: Mapping[str, Any]) -> None:
 
 
 def test_the_shipped_scenarios_pass(tmp_path: Path) -> None:
-    """All of scenarios/ in one guest: exit 0, and a line for every injection."""
+    """All of scenarios/: exit 0, and a line for every injection. Only a known finding may have none."""
     report = tmp_path / "out.jsonl"
-    done = vm_run("scenarios/", "--json", str(report))
+    done = vm_run("scenarios/", "--json", str(report), limit=LIBRARY_LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr
     events = [json.loads(line) for line in report.read_text().splitlines()]
     verdicts = [event for event in events if event["type"] == "verdict"]
     assert {verdict["status"] for verdict in verdicts} == {"pass"}
     for verdict in verdicts:
         own = [e for e in events if e["type"] == "injection" and e["scenario"] == verdict["scenario"]]
-        assert len(own) == sum(count["injected"] - count["lost"] for count in verdict["counts"]) > 0
+        injected = sum(count["injected"] for count in verdict["counts"])
+        assert injected or verdict["finding"], verdict["scenario"]
+        assert len(own) == injected - sum(count["lost"] for count in verdict["counts"])
         assert all(event["stack"] for event in own)
 
 
