@@ -43,6 +43,19 @@ def compile_glob(pattern: str) -> bytes:
     return struct.pack("<256QQQ", *takes, stays, 1 << count)
 
 
+def to_regex(pattern: str) -> str:
+    """``pattern`` as a regular expression for one word among many: nothing in it takes white space."""
+    words = {"*": r"\S*", "?": r"\S"}
+    return "".join(
+        words.get(token) or (_bracket(token) if len(token) > 1 else re.escape(token)) for token in _tokens(pattern)
+    )
+
+
+def _bracket(token: str) -> str:
+    """fnmatch's own idea of a bracket, without the group and the end that it puts around."""
+    return r"(?!\s)" + fnmatch.translate(token)[len("(?s:") : -len(r")\Z")]
+
+
 def is_glob(text: str) -> bool:
     """Whether ``text`` holds a wildcard."""
     return any(character in text for character in "*?[")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import CannotRun
+from inject.glob import is_glob, to_regex
 from inject.model import ErrorType, FaultPoint
 
 DEBUGFS = "sys/kernel/debug"
@@ -142,10 +143,24 @@ class Kernel:
         found = (self._line(at + 1) for at in self._find(b"%016x " % address))
         return tuple(sorted({symbol.name for symbol in found if symbol is not None}))
 
+    def functions(self, name: str) -> list[Symbol]:
+        """Text symbols called ``name``, or matching it if it is a glob, and the compiler's clones of them."""
+        if not is_glob(name):
+            return self.symbol(name) + self._lines_with(b" %s." % name.encode())
+        return self.symbols(to_regex(name))
+
+    def _lines_with(self, needle: bytes) -> list[Symbol]:
+        found = (self._line(at) for at in self._find(needle))
+        return [symbol for symbol in found if symbol is not None]
+
+    def module_symbols(self, module: str) -> list[Symbol]:
+        """Text symbols of a loaded ``module``."""
+        return self._lines_with(b"\t[%s]" % module.encode())
+
     @cached_property
-    def text_symbols(self) -> list[Symbol]:
-        """Every text symbol, by address."""
-        return sorted(self.symbols(r"\S+"), key=lambda symbol: symbol.address)
+    def text_addresses(self) -> list[int]:
+        """Where text symbols begin, sorted."""
+        return sorted({int(word, 16) for word in re.findall(rb"^([0-9a-f]+) [tTwW] ", self._kallsyms, re.MULTILINE)})
 
     @cached_property
     def kprobe_blacklist(self) -> frozenset[str]:

@@ -7,7 +7,6 @@ override.bpf.c.
 from __future__ import annotations
 
 import bisect
-import fnmatch
 import hashlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -408,19 +407,17 @@ class Planner:
         return tuple(ranges), forbidden
 
     def _functions(self, entry: str) -> list[tuple[int, int]]:
-        symbols = self.kernel.text_symbols
         module = entry[len("module:") :] if entry.startswith("module:") else None
         if module is not None:
-            chosen = [symbol for symbol in symbols if symbol.module == module] or builtin_symbols(symbols, module)
+            chosen = self.kernel.module_symbols(module) or builtin_symbols(self.kernel, module)
         else:
-            chosen = [symbol for symbol in symbols if fnmatch.fnmatchcase(symbol.name, entry)]
-            chosen += [symbol for symbol in symbols if symbol.name.startswith(f"{entry}.")]
+            chosen = self.kernel.functions(entry)
         if not chosen:
             raise InjectError(
                 f"nothing in this kernel is called {entry}",
                 "it may be inlined into its callers: name one of those instead",
             )
-        addresses = [symbol.address for symbol in symbols]
+        addresses = self.kernel.text_addresses
         return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
 
 
@@ -431,7 +428,7 @@ def _placed(error: InjectError, place: Optional[Place]) -> InjectError:
     return ScenarioError(error.message, file=place.file, line=place.line, column=place.column, hint=error.hint)
 
 
-def builtin_symbols(symbols: Sequence[Symbol], module: str) -> list[Symbol]:
+def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:
     """Functions of a module that is built in, told by its prefix; [] where that is unknown.
 
     kallsyms does not say which object a built-in function came from, so the naming
@@ -444,7 +441,7 @@ def builtin_symbols(symbols: Sequence[Symbol], module: str) -> list[Symbol]:
         "ext4": ("ext4_", "__ext4_"),
     }
     wanted = prefixes.get(module, (f"{module}_", f"__{module}_"))
-    return [symbol for symbol in symbols if symbol.name.startswith(wanted)]
+    return [symbol for prefix in wanted for symbol in kernel.functions(f"{prefix}*")]
 
 
 def rule_seed(seed: int, index: int) -> int:

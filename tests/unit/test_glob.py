@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import struct
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inject.errors import InjectError
-from inject.glob import MOST_TOKENS, SIZE, compile_glob, is_glob
+from inject.glob import MOST_TOKENS, SIZE, compile_glob, is_glob, to_regex
 
 LETTERS = st.sampled_from("abAB019-_.!]^[\\:/ \n\xe9\xff")
 ANY_CHARACTER = st.one_of(LETTERS, st.characters(min_codepoint=1, max_codepoint=255))
@@ -113,3 +114,15 @@ def test_nul_is_never_taken() -> None:
 def test_is_glob(text: str, wild: bool) -> None:
     """A wildcard is *, ? or an opening bracket."""
     assert is_glob(text) is wild
+
+
+@settings(max_examples=300)
+@given(pattern=PATTERNS, words=st.lists(st.text(LETTERS, min_size=1, max_size=6), min_size=1, max_size=6))
+@example("[!a]b", ["ab", "bb"])
+@example("[b-a]*", ["a", "b"])
+@example("*", ["bch2_x", "__y.cold"])
+def test_as_a_regular_expression_it_takes_the_same_words(pattern: str, words: list[str]) -> None:
+    """Among lines of words, as kallsyms holds them."""
+    words = ["".join(word.split()) or "x" for word in words]
+    found = re.findall(f"^({to_regex(pattern)})$", "\n".join(words), re.MULTILINE)
+    assert found == [word for word in words if fnmatch.fnmatchcase(word, pattern)]
