@@ -340,6 +340,8 @@ class Verdict:
     """Why this kernel must not run another trial (blocked tasks, an oops); "" if it may."""
     exit: Optional[int] = None
     """The workload's exit code as a shell gives it (128 plus the signal); None if it never ran."""
+    notes: tuple[str, ...] = ()
+    """What changes no status, but what a reader of a pass, too, must know: a bound that was reached, a repetition."""
 
     def to_json(self) -> dict[str, Any]:
         """The ``verdict`` object of the JSON-lines report."""
@@ -357,6 +359,7 @@ class Verdict:
             "log": list(self.log),
             "unusable": self.unusable,
             "exit": self.exit,
+            "notes": list(self.notes),
         }
 
     @staticmethod
@@ -375,4 +378,5 @@ class Verdict:
             log=tuple(data.get("log", ())),
             unusable=data.get("unusable", ""),
             exit=data.get("exit"),
+            notes=tuple(data.get("notes", ())),
         )

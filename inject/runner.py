@@ -110,6 +110,7 @@ class Trial:
         self.unusable = ""
         self._log = LogWriter(scenario.name, number)
         self._ours: list[str] = []
+        self._notes: list[str] = []
 
     def run(self) -> Verdict:
         """The verdict; never raises for what a scenario or a kernel does, only for our own report's troubles."""
@@ -124,6 +125,7 @@ class Trial:
         except OSError as error:  # a full disk, for one
             verdict = self._verdict(Status.ERROR, None, f"{error.filename or 'this machine'}: {error.strerror}")
         verdict = replace(verdict, seconds=time.monotonic() - started, unusable=self.unusable)
+        verdict = replace(verdict, notes=tuple(dict.fromkeys(self._notes)))
         return settle(self.scenario, verdict)
 
     def _verdict(self, status: Status, reason: Optional[Reason], detail: str, log: Sequence[str] = ()) -> Verdict:
@@ -187,6 +189,7 @@ class Trial:
             return self._with_fixture(fixture, group, work)
 
     def _close_fixture(self, fixture: Fixture) -> None:
+        self._notes += fixture.notes
         if self.unusable:
             return  # a task that hangs in the kernel keeps it busy: the janitor tries when we end
         fixture.close()
@@ -218,6 +221,7 @@ class Trial:
             self._note_unkillable(outcome.unkillable)
             complaints = [] if self.unusable else self._recover(group, work, env)
             complaints += self._after(oracles, context)
+            self._notes += [note for oracle in oracles for note in oracle.notes]
         return self._judged(outcome, counts, errnos, complaints)
 
     def _judged(
@@ -227,6 +231,7 @@ class Trial:
         errnos: Mapping[tuple[str, str], int],
         complaints: Sequence[Complaint],
     ) -> Verdict:
+        self._notes += lost_events(self.scenario, counts)
         status, reason, detail, log = judge(self.scenario, _facts(outcome, counts, errnos, complaints))
         if status is Status.PASS and self._ours:
             status, detail = Status.ERROR, "; ".join(self._ours)
@@ -319,6 +324,16 @@ class Trial:
         if tasks and not self.unusable:
             names = ", ".join(f"{task.comm}/{task.tid}" for task in tasks[:3])
             self.unusable = f"{names} cannot be killed"
+
+
+def lost_events(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
+    """A note for each fault whose injections were counted but not all told one by one."""
+    return [
+        f"{fault.function}: {tally.lost} of {tally.injected} injections are counted but have no line of their own,"
+        " because the event buffer was full"
+        for fault, tally in zip(scenario.faults, counts)
+        if tally.lost
+    ]
 
 
 def _facts(

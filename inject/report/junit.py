@@ -44,6 +44,10 @@ def _case(verdict: Verdict) -> junitparser.TestCase:
     title = f"{name} #{verdict.trial}" if verdict.trial else name
     case = junitparser.TestCase(clean(title), clean(folder.replace("/", ".") or "scenarios"), round(verdict.seconds, 3))
     detail = clean(verdict.detail)
+    said = [f"known finding: {verdict.finding}"] * bool(verdict.finding)
+    said += [f"note: {note}" for note in verdict.notes]
+    if said:
+        case.system_out = clean("\n".join(said))
     if verdict.status is Status.SKIP:
         case.result = [junitparser.Skipped(detail)]
         return case
@@ -55,8 +59,6 @@ def _case(verdict: Verdict) -> junitparser.TestCase:
     elif verdict.status is Status.ERROR:
         result = junitparser.Error(detail, "error")
     else:
-        if verdict.finding:
-            case.system_out = clean(f"known finding: {verdict.finding}")
         return case
     result.text = clean(body)
     case.result = [result]

@@ -1,4 +1,4 @@
-"""The table at the end of a run, and under it what a reader needs of every verdict that is not a pass."""
+"""The table at the end of a run, and under it what a reader needs of every verdict that is more than a plain pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def render(verdicts: Sequence[Verdict], *, width: int, colour: bool) -> str:
     """All of it as text, no line of ours wider than ``width`` (evidence and commands are never cut)."""
     width = max(width, _LEAST_WIDTH)
     parts = [_table(verdicts, width, colour)]
-    parts += [_explain(v, width, colour) for v in verdicts if v.status is not Status.PASS or v.finding]
+    parts += [_explain(v, width, colour) for v in verdicts if v.status is not Status.PASS or v.finding or v.notes]
     parts.append(summary(verdicts))
     return "\n\n".join(parts) + "\n"
 
@@ -95,6 +95,8 @@ def _explain(verdict: Verdict, width: int, colour: bool) -> str:
         lines += _wrapped(verdict.finding, width)
     if verdict.detail:
         lines += _wrapped(verdict.detail, width)
+    for note in verdict.notes:
+        lines += _wrapped(f"note: {note}", width)
     shown = verdict.log[:LOG_LINES]
     lines += [paint("  | " + printable(line), "dim", colour) for line in shown]
     if len(verdict.log) > len(shown):

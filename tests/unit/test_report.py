@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_what_a_fail_needs_is_under_the_table():
     assert "10 more lines" in text
     assert "reproduce: inject run scenarios/x.yaml --seed 7" in text
     assert text.rstrip().endswith("5 scenarios: 1 passed, 1 known finding, 1 failed, 1 skipped, 1 error")
+
+
+def test_a_note_is_shown_with_a_pass_too(tmp_path):
+    noted = replace(PASS, notes=("remount: the tree was listed to 10 files \x1b[31m", "another"))
+    text = table.render([noted], width=80, colour=False)
+    assert "pass smoke/mkdir\n  note: remount: the tree was listed to 10 files \\x1b[31m\n  note: another\n" in text
+    assert "note: another" in table.render([replace(FAIL, notes=("another",))], width=80, colour=False)
+    assert Verdict.from_json(json.loads(json.dumps(noted.to_json()))) == noted
+    junit.write(tmp_path / "x.xml", [noted])
+    assert "note: another" in ET.parse(tmp_path / "x.xml").getroot().find(".//system-out").text
 
 
 def test_a_pass_is_one_row_and_no_more():
