@@ -6,7 +6,6 @@ lets state i stay. Bit i of the program's state says that i tokens are matched.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import struct
 
@@ -19,6 +18,28 @@ SIZE = 256 * 8 + 16
 
 def _tokens(pattern: str) -> list[str]:
     return re.findall(r"\[(?:!|(?!!)).[^\]]*\]|.", pattern, re.DOTALL)
+
+
+def _bracket(token: str) -> tuple[bool, list[tuple[str, str]]]:
+    """``[!a-cx]`` as (whether it is negated, its ranges with both ends); a range that runs backwards holds nothing."""
+    negated = token[1] == "!"
+    inside = token[1 + negated : -1]
+    ranges = []
+    at = 0
+    while at < len(inside):
+        last = at + 2 if inside[at + 1 : at + 2] == "-" and at + 2 < len(inside) else at
+        ranges.append((inside[at], inside[last]))
+        at = last + 1
+    return negated, [(first, last) for first, last in ranges if first <= last]
+
+
+def _takes(token: str, character: str) -> bool:
+    if token == "?":
+        return True
+    if len(token) == 1:
+        return token == character
+    negated, ranges = _bracket(token)
+    return negated != any(first <= character <= last for first, last in ranges)
 
 
 def compile_glob(pattern: str) -> bytes:
@@ -35,9 +56,8 @@ def compile_glob(pattern: str) -> bytes:
             continue
         if count == MOST_TOKENS:
             raise InjectError(f"the pattern {pattern!r} is too long", f"at most {MOST_TOKENS} characters beside *")
-        takes_one = re.compile(fnmatch.translate(token) if len(token) > 1 or token == "?" else re.escape(token))
         for code in range(1, 256):
-            if takes_one.fullmatch(chr(code)):
+            if _takes(token, chr(code)):
                 takes[code] |= 1 << count
         count += 1
     return struct.pack("<256QQQ", *takes, stays, 1 << count)
@@ -47,13 +67,17 @@ def to_regex(pattern: str) -> str:
     """``pattern`` as a regular expression for one word among many: nothing in it takes white space."""
     words = {"*": r"\S*", "?": r"\S"}
     return "".join(
-        words.get(token) or (_bracket(token) if len(token) > 1 else re.escape(token)) for token in _tokens(pattern)
+        words.get(token) or (_class(token) if len(token) > 1 else re.escape(token)) for token in _tokens(pattern)
     )
 
 
-def _bracket(token: str) -> str:
-    """fnmatch's own idea of a bracket, without the group and the end that it puts around."""
-    return r"(?!\s)" + fnmatch.translate(token)[len("(?s:") : -len(r")\Z")]
+def _class(token: str) -> str:
+    """A bracket as a regular expression; one that holds nothing matches nothing, or negated everything."""
+    negated, ranges = _bracket(token)
+    inside = "".join(f"{re.escape(first)}-{re.escape(last)}" for first, last in ranges)
+    if not inside:
+        return r"\S" if negated else "(?!)"
+    return rf"(?!\s)[{'^' * negated}{inside}]"
 
 
 def is_glob(text: str) -> bool:

@@ -56,10 +56,9 @@ def judge(scenario: Scenario, facts: Facts) -> tuple[Status, Optional[Reason], s
     order = list(Reason)
     found.sort(key=lambda complaint: order.index(complaint.reason))
     first = found[0]
-    others = [complaint for complaint in found[1:] if complaint.reason is not first.reason]
     detail = first.detail
-    if others:
-        detail += "; also: " + "; ".join(complaint.detail for complaint in others)
+    if found[1:]:
+        detail += "; also: " + "; ".join(complaint.detail for complaint in found[1:])
     return Status.FAIL, first.reason, detail, first.log
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -17,6 +17,7 @@ from inject import scenario as scenarios
 from inject.btf import Btf, Prototype
 from inject.contracts import contracts_of
 from inject.errors import CannotRun, ExitStatus, InjectError
+from inject.glob import to_regex
 from inject.kernel import Kernel
 from inject.model import FaultPoint
 from inject.plan import LEGAL_WORDS, Planner, Types
@@ -57,7 +58,7 @@ def list_(pattern: str, explain: Optional[str]) -> None:
 def _asked(point: FaultPoint, pattern: str) -> bool:
     if pattern == "*" and point.function.startswith(SYSTEM_CALLS):
         return False
-    return fnmatch.fnmatchcase(point.function, pattern)
+    return re.fullmatch(to_regex(pattern), point.function) is not None
 
 
 def _prototype(types: Types, point: FaultPoint) -> Optional[Prototype]:

@@ -59,6 +59,8 @@ def _table(verdicts: Sequence[Verdict], width: int, colour: bool) -> str:
     room = max(16, width - sum(fixed) - 2 * len(fixed))
     for row in rows:
         row[0] = _shorten(row[0], room)
+    if not rows:
+        return tabulate([], headers=_HEADERS, tablefmt="simple")  # 0.9 would look for the columns to align
     align = ("left", "left", "left", "right", "right")
     return tabulate(rows, headers=_HEADERS, tablefmt="simple", colalign=align, disable_numparse=True)
 

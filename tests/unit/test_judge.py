@@ -1,0 +1,271 @@
+"""Every reason, which of several is told, and what the whole run's exit code is."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from inject.judge import OUTPUT_LINES, Complaint, Facts, exit_status, judge, settle, tail
+from inject.model import Bound, Counts, Expectation, Fault, Finding, Reason, Scenario, Status, Verdict
+
+FAULTS = (Fault("first", "-EIO"), Fault("second", "-ENOMEM"))
+SCENARIO = Scenario("s", "s.yaml", FAULTS, "true", timeout=7.5)
+FIRED = Counts(seen=40, matched=8, injected=1)
+GOOD = Facts(counts=(FIRED, FIRED), how="exited with 0", code=0)
+
+WRONG: dict[Reason, dict[str, Any]] = {
+    Reason.HANG: {"timed_out": True, "code": 137, "how": "was still running at the timeout"},
+    Reason.NOT_INJECTED: {"counts": (FIRED, Counts(seen=3))},
+    Reason.EXIT: {"code": 3, "how": "exited with 3"},
+    Reason.ERRNO: {},
+}
+"""What makes GOOD fail for each reason that the facts themselves give; ERRNO comes from what is expected."""
+
+
+def wants(**expected: Any) -> Scenario:
+    """SCENARIO with another ``expect``."""
+    return replace(SCENARIO, expect=Expectation(**expected))
+
+
+def test_nothing_wrong_is_a_pass() -> None:
+    assert judge(SCENARIO, GOOD) == (Status.PASS, None, "", ())
+
+
+# ---------------------------------------------------------------- each reason
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (Counts(), "second was never failed, expected >=1: the workload never called it"),
+        (Counts(seen=3), "second was never failed, expected >=1: of 3 calls none met the conditions"),
+        (
+            Counts(seen=3, spared=2),
+            "second was never failed, expected >=1: of 3 calls none met the conditions, 2 spared by its known contract",
+        ),
+        (Counts(seen=9, matched=4), "second was never failed, expected >=1: 9 calls seen, 4 met the conditions"),
+    ],
+)
+def test_a_fault_that_never_fired(counts: Counts, said: str) -> None:
+    facts = replace(GOOD, counts=(FIRED, counts), output="the end\n")
+    assert judge(SCENARIO, facts) == (Status.FAIL, Reason.NOT_INJECTED, said, ("the end",))
+
+
+@pytest.mark.parametrize(
+    ("bound", "injected", "said"),
+    [
+        (Bound(2), 1, "first was failed once, expected >=2 (40 calls seen, 8 met the conditions)"),
+        (Bound(2, 3), 4, "first was failed 4 times, expected 2..3 (40 calls seen, 8 met the conditions)"),
+        (Bound(0, 0), 2, "first was failed 2 times, expected 0 (40 calls seen, 8 met the conditions)"),
+        (Bound(0, 1), 2, "first was failed 2 times, expected <=1 (40 calls seen, 8 met the conditions)"),
+        (Bound(2, 2), 1, "first was failed once, expected 2 (40 calls seen, 8 met the conditions)"),
+    ],
+)
+def test_a_fault_that_fired_too_often_or_too_seldom(bound: Bound, injected: int, said: str) -> None:
+    facts = replace(GOOD, counts=(Counts(40, 8, injected), FIRED))
+    own = replace(SCENARIO, faults=(replace(FAULTS[0], injected=bound), FAULTS[1]))
+    for scenario in (own, replace(own, expect=Expectation(injected=Bound(1)))):
+        assert judge(scenario, facts)[1:3] == (Reason.NOT_INJECTED, said)
+
+
+def test_the_bound_of_all_faults_is_for_those_without_their_own() -> None:
+    allowed = replace(wants(injected=Bound(0)), faults=(replace(FAULTS[0], injected=Bound(1)), FAULTS[1]))
+    assert judge(allowed, replace(GOOD, counts=(FIRED, Counts())))[0] is Status.PASS
+    assert judge(allowed, replace(GOOD, counts=(Counts(), FIRED)))[1] is Reason.NOT_INJECTED
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "fine"),
+    [
+        ((0,), 0, True),
+        ((0,), 1, False),
+        ((0, 5), 5, True),
+        ((0, 5), 4, False),
+        ((137,), 137, True),
+        (None, 1, True),
+        (None, 139, True),
+        (None, 0, False),
+        (None, None, False),
+        ((0,), None, False),
+    ],
+)
+def test_exit_codes(wanted: Any, code: Any, fine: bool) -> None:
+    facts = replace(GOOD, code=code, how=f"exited with {code}")
+    status, reason, detail, _ = judge(wants(exit=wanted), facts)
+    assert (status, reason) == ((Status.PASS, None) if fine else (Status.FAIL, Reason.EXIT))
+    words = "a nonzero exit code" if wanted is None else "exit code " + " or ".join(map(str, wanted))
+    assert detail == ("" if fine else f"the workload exited with {code}, expected {words}")
+
+
+def test_the_output_has_to_match() -> None:
+    scenario = wants(output="No space (left|on)")
+    assert judge(scenario, replace(GOOD, output="dd: No space left\n"))[0] is Status.PASS
+    status, reason, detail, log = judge(scenario, replace(GOOD, output="a\nb\n"))
+    assert (status, reason) == (Status.FAIL, Reason.EXIT)
+    assert detail == "nothing in the workload's output matches 'No space (left|on)'"
+    assert log == ("a", "b")
+
+
+def test_the_wrong_exit_code_is_told_before_the_output() -> None:
+    assert judge(wants(output="x"), replace(GOOD, code=3, how="exited with 3"))[2].endswith("expected exit code 0")
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({}, "write(2) did not return ENOSPC: it never failed"),
+        ({("read", "ENOSPC"): 1}, "write(2) did not return ENOSPC: it never failed"),
+        ({("write", "EIO"): 1}, "write(2) did not return ENOSPC: it failed with EIO 1 time"),
+        (
+            {("write", "EROFS"): 1, ("write", "EIO"): 2, ("read", "EINTR"): 1},
+            "write(2) did not return ENOSPC: it failed with EIO 2 times, EROFS 1 time",
+        ),
+    ],
+)
+def test_the_errno_of_a_system_call(seen: dict[tuple[str, str], int], said: str) -> None:
+    scenario = wants(errno={"write": "ENOSPC"})
+    assert judge(scenario, replace(GOOD, errnos=seen))[:3] == (Status.FAIL, Reason.ERRNO, said)
+    assert judge(scenario, replace(GOOD, errnos={**seen, ("write", "ENOSPC"): 1}))[0] is Status.PASS
+
+
+def test_a_hang_shows_the_blocked_stacks_and_says_nothing_of_the_exit_code() -> None:
+    hung = replace(GOOD, **WRONG[Reason.HANG], output="last words\n")
+    said = "the workload was still running after 7.5 s"
+    assert judge(SCENARIO, replace(hung, blocked=("dd/1 state D",))) == (
+        Status.FAIL,
+        Reason.HANG,
+        said,
+        ("dd/1 state D",),
+    )
+    assert judge(SCENARIO, hung)[3] == ("last words",)
+
+
+@pytest.mark.parametrize("reason", [Reason.DMESG, Reason.CHECK, Reason.RECOVER])
+def test_what_an_oracle_or_recover_complains_of(reason: Reason) -> None:
+    complaint = Complaint(reason, "fsck: 3 errors", ("line",))
+    assert judge(SCENARIO, replace(GOOD, complaints=(complaint,))) == (
+        Status.FAIL,
+        reason,
+        "fsck: 3 errors",
+        ("line",),
+    )
+
+
+# ---------------------------------------------------------------- several at once
+
+PRECEDENCE = ("crash", "hang", "dmesg", "not-injected", "exit", "errno", "check", "recover", "limit")
+
+
+def test_the_order_is_the_contracts() -> None:
+    assert tuple(reason.value for reason in Reason) == PRECEDENCE
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pair
+        for pair in itertools.combinations([reason for reason in Reason if reason is not Reason.LIMIT], 2)
+        if pair != (Reason.HANG, Reason.EXIT)
+    ],
+    ids=lambda reason: reason.value,
+)
+def test_the_earlier_reason_is_told_first_and_the_other_after_it(one: Reason, other: Reason) -> None:
+    facts = GOOD
+    scenario = wants(errno={"write": "ENOSPC"}) if Reason.ERRNO in (one, other) else SCENARIO
+    complaints = []
+    for reason in (other, one):
+        if reason in WRONG:
+            facts = replace(facts, **WRONG[reason])
+        else:
+            complaints.append(Complaint(reason, f"it is {reason.value}", (reason.value,)))
+    status, reason, detail, log = judge(scenario, replace(facts, complaints=tuple(complaints)))
+    assert (status, reason) == (Status.FAIL, one)
+    assert detail.count("; also: ") == 1
+    if one not in WRONG:
+        assert detail.startswith(f"it is {one.value}; also: ")
+        assert log == (one.value,)
+    if other not in WRONG:
+        assert detail.endswith(f"; also: it is {other.value}")
+
+
+def test_all_complaints_of_one_reason_are_told_in_their_order() -> None:
+    complaints = (Complaint(Reason.CHECK, "fsck: a", ("x",)), Complaint(Reason.CHECK, "remount: b", ("y",)))
+    facts = replace(GOOD, complaints=complaints)
+    assert judge(SCENARIO, facts) == (Status.FAIL, Reason.CHECK, "fsck: a; also: remount: b", ("x",))
+
+
+def test_the_tail_of_long_output() -> None:
+    text = "".join(f"{number}\n" for number in range(OUTPUT_LINES + 5))
+    assert tail(text) == ("[... 5 lines before ...]", *map(str, range(5, OUTPUT_LINES + 5)))
+    assert tail("a\n" * OUTPUT_LINES) == ("a",) * OUTPUT_LINES
+    assert tail("") == ()
+
+
+# ---------------------------------------------------------------- known findings
+
+KNOWN = replace(SCENARIO, finding=Finding(Reason.CHECK, "fsck finds what was never there"))
+
+
+def test_a_finding_that_shows_is_a_pass_with_its_text() -> None:
+    failed = Verdict("s", Status.FAIL, Reason.CHECK, "fsck: 3 errors", log=("line",))
+    assert settle(KNOWN, failed) == replace(
+        failed, status=Status.PASS, reason=None, finding="fsck finds what was never there"
+    )
+    assert settle(SCENARIO, failed) == failed
+
+
+def test_a_finding_that_no_longer_shows_fails_and_says_so() -> None:
+    settled = settle(KNOWN, Verdict("s", Status.PASS))
+    assert (settled.status, settled.reason, settled.finding) == (Status.FAIL, Reason.CHECK, "")
+    assert settled.detail == "the known finding (check) no longer shows: remove `finding` if it is mended"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(Status.FAIL, Reason.DMESG), (Status.FAIL, Reason.HANG), (Status.SKIP, None), (Status.ERROR, None)],
+)
+def test_any_other_end_stays_what_it_is(status: Status, reason: Reason) -> None:
+    verdict = Verdict("s", status, reason, "why")
+    assert settle(KNOWN, verdict) == verdict
+
+
+def test_settling_twice_changes_nothing() -> None:
+    """The guest settles, and so may the batch on the host."""
+    once = settle(KNOWN, Verdict("s", Status.FAIL, Reason.CHECK))
+    assert settle(KNOWN, once) == once
+
+
+# ---------------------------------------------------------------- exit codes
+
+P, F, S, E = (
+    Verdict("s", Status.PASS),
+    Verdict("s", Status.FAIL, Reason.EXIT),
+    Verdict("s", Status.SKIP),
+    Verdict("s", Status.ERROR),
+)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code", "strict"),
+    [
+        ([], 3, 3),
+        ([P], 0, 0),
+        ([P, P], 0, 0),
+        ([P, S], 0, 3),
+        ([S], 3, 3),
+        ([S, S], 3, 3),
+        ([P, F], 1, 1),
+        ([P, E], 4, 4),
+        ([E, F], 1, 1),
+        ([S, E], 4, 4),
+        ([S, F], 1, 1),
+        ([P, F, S, E], 1, 1),
+    ],
+)
+def test_the_exit_code_of_a_run(verdicts: list[Verdict], code: int, strict: int) -> None:
+    for order in itertools.permutations(verdicts):
+        assert exit_status(order) == code
+        assert exit_status(order, no_skip=True) == strict
