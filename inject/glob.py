@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable
 
 from inject.errors import InjectError
 
@@ -33,13 +34,15 @@ def _bracket(token: str) -> tuple[bool, list[tuple[str, str]]]:
     return negated, [(first, last) for first, last in ranges if first <= last]
 
 
-def _takes(token: str, character: str) -> bool:
+def _codes(token: str) -> Iterable[int]:
+    """The bytes that ``token`` takes; never that of NUL, which ends a text."""
     if token == "?":
-        return True
+        return range(1, 256)
     if len(token) == 1:
-        return token == character
+        return (ord(token),) if 0 < ord(token) < 256 else ()
     negated, ranges = _bracket(token)
-    return negated != any(first <= character <= last for first, last in ranges)
+    held = {code for first, last in ranges for code in range(ord(first), min(ord(last), 255) + 1)}
+    return {code for code in range(1, 256) if (code in held) != negated}
 
 
 def compile_glob(pattern: str) -> bytes:
@@ -56,9 +59,8 @@ def compile_glob(pattern: str) -> bytes:
             continue
         if count == MOST_TOKENS:
             raise InjectError(f"the pattern {pattern!r} is too long", f"at most {MOST_TOKENS} characters beside *")
-        for code in range(1, 256):
-            if _takes(token, chr(code)):
-                takes[code] |= 1 << count
+        for code in _codes(token):
+            takes[code] |= 1 << count
         count += 1
     return struct.pack("<256QQQ", *takes, stays, 1 << count)
 

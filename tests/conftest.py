@@ -12,8 +12,20 @@ import pytest
 
 def pytest_configure() -> None:
     """A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that."""
+    _never_by_the_clock()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _never_by_the_clock() -> None:
+    """A loaded machine is no finding: no example of hypothesis has a deadline."""
+    try:
+        import hypothesis
+    except ImportError:
+        return
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("inject", deadline=None, database=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("inject")
 
 
 @pytest.hookimpl(hookwrapper=True)
