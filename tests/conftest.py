@@ -1,10 +1,12 @@
-"""What all tests share: in CI a skipped test is an error, and Ctrl-C is heard."""
+"""What all tests share: in CI a skipped test is an error, Ctrl-C is heard, and root's rights can be given up."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,20 @@ def _never_by_the_clock() -> None:
     slow = [hypothesis.HealthCheck.too_slow]
     hypothesis.settings.register_profile("inject", deadline=None, database=None, suppress_health_check=slow)
     hypothesis.settings.load_profile("inject")
+
+
+@pytest.fixture
+def powerless() -> Iterator[Path]:
+    """A folder, and for the test's duration nobody's rights: root may read everything."""
+    uid = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        if uid == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(uid)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,20 +106,6 @@ def test_things_that_are_no_files(tmp_path: Path) -> None:
         listener.bind(str(tmp_path / "s.yaml"))
         assert "a socket" in complaint(tmp_path / "s.yaml")
     assert "/dev/zero:1:1: a device, not a file" in complaint(Path("/dev/zero"))
-
-
-@pytest.fixture
-def powerless() -> Iterator[Path]:
-    """A folder, and for the test's duration nobody's rights: root may read everything."""
-    uid = os.geteuid()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        if uid == 0:
-            os.seteuid(65534)
-        try:
-            yield Path(folder)
-        finally:
-            os.seteuid(uid)
 
 
 def test_unreadable(powerless: Path) -> None:

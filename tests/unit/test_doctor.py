@@ -1,0 +1,142 @@
+"""Each thing that can be missing has its own line, with the fix for it."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.machinery
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from fake_kernel import CONFIG, RELEASE, build
+
+from inject import doctor
+from inject.doctor import OPTIONAL, Check, can_boot_guests, can_inject, examine
+from inject.kernel import Kernel
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A user, programs and libraries with which nothing is missing; a folder for PATH."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("qemu-system-x86_64", "mmdebstrap"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    library = tmp_path / "python"
+    library.mkdir()
+    (library / "bcc.py").touch()
+    monkeypatch.syspath_prepend(library)
+    return programs
+
+
+def missing(kernel: Kernel) -> dict[str, Check]:
+    """Every item that is not there, by its name."""
+    return {check.name: check for check in examine(kernel) if check.ok is not True}
+
+
+def test_nothing_is_missing(ready: Path, tmp_path: Path) -> None:
+    checks = examine(build(tmp_path / "root"))
+    assert [check.name for check in checks if check.ok is not True] == []
+    assert can_inject(checks) and can_boot_guests(checks)
+    assert len({check.name for check in checks}) == len(checks) >= 20
+
+
+ITEMS: list[tuple[str, dict[str, Any], Optional[bool], str, str]] = [
+    ("debugfs", {"list": None, "blacklist": None}, False, "not mounted", "mount -t debugfs none /sys/kernel/debug"),
+    ("tagged functions", {"list": None}, False, "this kernel has no list", "CONFIG_FUNCTION_ERROR_INJECTION=y"),
+    (
+        "lockdown",
+        {"lockdown": "none [integrity] confidentiality"},
+        False,
+        "integrity: probes",
+        "boot with lockdown=none",
+    ),
+    ("cgroup v2", {"cgroup": None}, False, "not mounted", "mount -t cgroup2 none /sys/fs/cgroup"),
+    ("kernel headers", {"headers": None}, False, f"none for {RELEASE}", f"apt-get install linux-headers-{RELEASE}"),
+    ("BTF", {"btf": None}, None, "absent: arguments", "CONFIG_DEBUG_INFO_BTF=y"),
+    ("kernel log", {"kmsg": None}, False, "/dev/kmsg cannot be read and written", "run with sudo"),
+    ("KVM", {"kvm": None}, None, "some ten times slower", "add yourself to group kvm"),
+    ("configuration", {"config": None}, None, "does not show how it was built", "CONFIG_IKCONFIG_PROC=y"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "ok", "detail", "fix"), ITEMS, ids=[item[0] for item in ITEMS])
+def test_a_missing_item(
+    ready: Path, tmp_path: Path, name: str, changes: dict[str, Any], ok: Optional[bool], detail: str, fix: str
+) -> None:
+    found = missing(build(tmp_path / "root", **changes))
+    assert found[name].ok is ok
+    assert detail in found[name].detail
+    assert fix in found[name].fix
+    assert set(found) - {name} <= ({"tagged functions"} if name == "debugfs" else set())
+    checks = list(found.values())
+    assert can_inject(checks) is (ok is None)
+    assert can_boot_guests(checks)
+
+
+@pytest.mark.parametrize("option", [name for name, _ in doctor.CONFIG])
+def test_a_missing_option(ready: Path, tmp_path: Path, option: str) -> None:
+    without = gzip.compress(CONFIG.replace(f"{option}=y", f"# {option} is not set").encode())
+    found = missing(build(tmp_path / "root", config=without))
+    assert list(found) == [option]
+    assert found[option].ok is (None if option in OPTIONAL else False)
+    assert found[option].detail.startswith("not set: ")
+    assert found[option].fix == f"build the kernel with {option}=y, or use `inject vm run`"
+    assert can_inject(list(found.values())) is (option in OPTIONAL)
+
+
+@pytest.mark.parametrize(
+    ("program", "package"), [("qemu-system-x86_64", "qemu-system-x86"), ("mmdebstrap", "mmdebstrap")]
+)
+def test_a_missing_program(ready: Path, tmp_path: Path, program: str, package: str) -> None:
+    (ready / program).unlink()
+    found = missing(build(tmp_path / "root"))
+    assert found == {program: Check(program, False, "not installed", f"apt-get install {package}", here=False)}
+    assert can_inject(list(found.values()))
+    assert not can_boot_guests(list(found.values()))
+
+
+def test_no_root(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found = missing(build(tmp_path / "root"))
+    assert found == {"root": Check("root", False, "not root", "run with sudo")}
+
+
+def test_no_bcc(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+
+    def hidden(name: str, package: Optional[str] = None) -> Optional[importlib.machinery.ModuleSpec]:
+        return None if name == "bcc" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    found = missing(build(tmp_path / "root"))
+    assert found == {"bcc": Check("bcc", False, "not installed for this Python", "apt-get install python3-bpfcc")}
+
+
+def test_headers_inside_the_kernel_are_enough(ready: Path, tmp_path: Path) -> None:
+    kernel = build(tmp_path / "root", headers=None)
+    (tmp_path / "root/sys/kernel/kheaders.tar.xz").touch()
+    assert missing(kernel) == {}
+
+
+def test_a_closed_debugfs_asks_for_root(powerless: Path) -> None:
+    kernel = build(powerless)
+    where = powerless / "sys/kernel/debug"
+    where.chmod(0)
+    try:
+        found = missing(kernel)
+    finally:
+        where.chmod(0o755)
+    assert found["debugfs"] == Check("debugfs", False, "readable by root only", "run with sudo")
+    assert found["tagged functions"].fix == "run with sudo"
+    assert found["root"].fix == "run with sudo"
+
+
+def test_a_bare_machine_has_many_lines_and_no_traceback(ready: Path, tmp_path: Path) -> None:
+    found = missing(Kernel(tmp_path / "nowhere"))
+    assert {"configuration", "debugfs", "tagged functions", "cgroup v2", "kernel headers", "BTF"} <= set(found)
+    assert all(check.detail and check.fix and "\n" not in check.detail + check.fix for check in found.values())

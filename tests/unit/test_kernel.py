@@ -1,0 +1,272 @@
+"""What is read of a kernel, from files that look like its /proc and /sys."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from fake_kernel import CONFIG, RELEASE, build
+
+from inject import kernel as kernel_module
+from inject.errors import CannotRun
+from inject.kernel import Kernel, Symbol
+from inject.model import ErrorType, FaultPoint
+
+
+def refusal(kernel: Kernel, function: str) -> tuple[str, str]:
+    """Why ``function`` cannot be failed, and the hint."""
+    with pytest.raises(CannotRun) as caught:
+        kernel.fault_point(function)
+    assert "\n" not in str(caught.value)
+    return caught.value.message, caught.value.hint
+
+
+# ---------------------------------------------------------------- identity and configuration
+
+
+def test_who_it_is(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert kernel.release == RELEASE
+    assert kernel.build_id == "deadbeef"
+    assert list(kernel.loaded_modules()) == ["xfs", "libcrc32c"]
+
+
+@pytest.mark.parametrize("notes", [None, b"", b"GNU\0", b"no notes here", b"\x06\0\0\0\x04\0\0\0\0\1\0\0Linux\0\0\0"])
+def test_no_build_id(tmp_path: Path, notes: bytes | None) -> None:
+    assert build(tmp_path, notes=notes).build_id == ""
+
+
+def test_an_empty_root_is_no_traceback(tmp_path: Path) -> None:
+    kernel = Kernel(tmp_path)
+    assert (kernel.release, kernel.build_id, kernel.config, kernel.lockdown) == ("", "", {}, "")
+    assert kernel.symbol("x") == kernel.functions("x*") == kernel.module_symbols("xfs") == kernel.text_addresses == []
+    assert (kernel.names_at(4096), kernel.kprobe_blacklist, kernel.traceable) == ((), frozenset(), frozenset())
+    assert not kernel.oopsed() and not kernel.is_guest() and list(kernel.loaded_modules()) == []
+
+
+def test_configuration(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert kernel.has_config("CONFIG_XFS_FS") and kernel.has_config("CONFIG_XFS_FS=m")
+    assert not kernel.has_config("CONFIG_XFS_FS=y")
+    assert kernel.has_config("CONFIG_DEFAULT_HOSTNAME=(none)")
+    assert not kernel.has_config("CONFIG_KASAN") and not kernel.has_config("CONFIG_XFS")
+
+
+@pytest.mark.parametrize("where", [f"boot/config-{RELEASE}", f"lib/modules/{RELEASE}/build/.config"])
+@pytest.mark.parametrize("packed", [None, b"", b"not gzip", gzip.compress(CONFIG.encode())[:40]])
+def test_configuration_from_elsewhere(tmp_path: Path, where: str, packed: bytes | None) -> None:
+    kernel = build(tmp_path, config=packed)
+    (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / where).write_text("CONFIG_OTHER=y\n")
+    assert kernel.config == {"CONFIG_OTHER": "y"}
+
+
+# ---------------------------------------------------------------- symbols
+
+
+def test_symbols_of_a_name(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert kernel.symbol("open_ctree") == [Symbol("open_ctree", 0xFFFFFFFF81001000, "T")]
+    assert kernel.symbol("weak_one")[0].kind == "W"
+    assert [symbol.address for symbol in kernel.symbol("twin")] == [0xFFFFFFFF81003000, 0xFFFFFFFF81003100]
+    assert kernel.symbol("xfs_mount") == [Symbol("xfs_mount", 0xFFFFFFFFC0001000, "t", "xfs")]
+    assert kernel.symbol("open") == kernel.symbol("ctree") == kernel.symbol("some_data") == []
+
+
+def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
+    kernel = build(tmp_path, kallsyms="ffffffff81000000 T first\nffffffff81000010 T last")
+    assert kernel.symbol("last") == [Symbol("last", 0xFFFFFFFF81000010, "T")]
+    assert kernel.symbol("first") == [Symbol("first", 0xFFFFFFFF81000000, "T")]
+    assert kernel.text_addresses == [0xFFFFFFFF81000000, 0xFFFFFFFF81000010]
+
+
+def test_functions_by_glob_and_with_their_clones(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert [symbol.name for symbol in kernel.functions("bch2_*")] == ["bch2_alloc", "bch2_free"]
+    assert [symbol.name for symbol in kernel.functions("xfs_*mount")] == ["xfs_mount", "xfs_umount"]
+    assert [symbol.name for symbol in kernel.functions("should_failslab")] == ["should_failslab.constprop.0"]
+    assert kernel.functions("bch2") == kernel.functions("bch2_counter") == []
+    assert kernel.functions("nothing_*") == []
+
+
+def test_symbols_of_a_module(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert [symbol.name for symbol in kernel.module_symbols("xfs")] == ["xfs_mount", "xfs_umount"]
+    assert kernel.module_symbols("xf") == kernel.module_symbols("") == []
+
+
+def test_folded_names(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert kernel.names_at(0xFFFFFFFF81002000) == ("__do_sys_getpid", "__x64_sys_getpid")
+    assert kernel.names_at(0xFFFFFFFF81002001) == kernel.names_at(0) == ()
+
+
+def test_text_addresses_are_of_text(tmp_path: Path) -> None:
+    addresses = build(tmp_path).text_addresses
+    assert addresses == sorted(set(addresses))
+    assert 0xFFFFFFFFC0001100 in addresses and 0xFFFFFFFF81007000 not in addresses
+
+
+def test_kallsyms_is_read_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_module, "SYMBOL_LIMIT", 60)
+    assert build(tmp_path).symbol("bch2_alloc") == []
+
+
+def test_blacklist_and_traceable(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert kernel.kprobe_blacklist == {"do_int3"}
+    assert kernel.traceable == {"open_ctree", "xfs_mount"}
+
+
+def test_traceable_through_debugfs(tmp_path: Path) -> None:
+    kernel = build(tmp_path, traceable=None)
+    where = tmp_path / "sys/kernel/debug/tracing/available_filter_functions"
+    where.parent.mkdir(parents=True)
+    where.write_text("only_here\n")
+    assert kernel.traceable == {"only_here"}
+
+
+# ---------------------------------------------------------------- fault points
+
+
+def test_the_list(tmp_path: Path) -> None:
+    points = build(tmp_path).fault_points
+    assert [(point.function, point.module, point.error_type.name) for point in points] == [
+        ("__bch2_disk_reservation_add", "", "ERRNO"),
+        ("__x64_sys_getpid", "", "ERRNO"),
+        ("bch2_alloc", "", "ERRNO_NULL"),
+        ("bch2_free", "", "NULL"),
+        ("open_ctree", "", "ERRNO"),
+        ("twin", "", "ERRNO"),
+        ("weak_one", "", "TRUE"),
+        ("xfs_mount", "xfs", "ERRNO"),
+    ]
+
+
+def test_a_point_has_its_address_and_all_its_names(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert kernel.fault_point("open_ctree") == FaultPoint(
+        "open_ctree", ErrorType.ERRNO, "", 0xFFFFFFFF81001000, ("open_ctree",)
+    )
+    assert kernel.fault_point("xfs_mount").module == "xfs"
+
+
+def test_a_folded_name_is_the_tagged_function(tmp_path: Path) -> None:
+    point = build(tmp_path).fault_point("__do_sys_getpid")
+    assert (point.function, point.error_type) == ("__do_sys_getpid", ErrorType.ERRNO)
+    assert point.names == ("__do_sys_getpid", "__x64_sys_getpid")
+
+
+def test_hidden_addresses(tmp_path: Path) -> None:
+    """As kptr_restrict shows them: all zero. The name still is on the list."""
+    hidden = "".join(f"0000000000000000 T {name}\n" for name in ("open_ctree", "other", "twin", "twin"))
+    kernel = build(tmp_path, kallsyms=hidden)
+    assert kernel.fault_point("open_ctree") == FaultPoint("open_ctree", ErrorType.ERRNO, "", 0, ("open_ctree",))
+    assert refusal(kernel, "other")[0] == "other is not in this kernel"
+
+
+def test_without_kallsyms_the_list_is_enough(tmp_path: Path) -> None:
+    assert build(tmp_path, kallsyms=None).fault_point("open_ctree").names == ("open_ctree",)
+
+
+@pytest.mark.parametrize(
+    ("function", "said", "hint"),
+    [
+        (
+            "untagged_one",
+            "untagged_one is not tagged for error injection",
+            "ALLOW_ERROR_INJECTION(untagged_one, ERRNO)",
+        ),
+        ("twin", "2 functions are called twin", "tag a uniquely named function"),
+        ("should_failslab", "should_failslab is not in this kernel", "only the clone should_failslab.constprop.0"),
+        ("split_only", "split_only is not in this kernel", "it may be inlined"),
+        ("open_ctre", "open_ctre is not in this kernel", "did you mean open_ctree?"),
+        ("bch2_allo", "bch2_allo is not in this kernel", "did you mean bch2_alloc?"),
+        ("nothing_like_it", "nothing_like_it is not in this kernel", "see `inject list`"),
+        ("bch2_counter", "bch2_counter is not in this kernel", "it may be inlined"),
+    ],
+)
+def test_why_there_is_no_such_point(tmp_path: Path, function: str, said: str, hint: str) -> None:
+    message, advice = refusal(build(tmp_path), function)
+    assert message == said
+    assert hint in advice
+
+
+def test_no_list_since_it_was_not_built(tmp_path: Path) -> None:
+    plain = CONFIG.replace("CONFIG_FUNCTION_ERROR_INJECTION=y", "# CONFIG_FUNCTION_ERROR_INJECTION is not set")
+    message, hint = refusal(build(tmp_path, config=gzip.compress(plain.encode()), list=None), "open_ctree")
+    assert message == "this kernel was built without CONFIG_FUNCTION_ERROR_INJECTION"
+    assert "CONFIG_BPF_KPROBE_OVERRIDE=y" in hint and "inject vm run" in hint
+
+
+def test_no_list_since_debugfs_is_not_mounted(tmp_path: Path) -> None:
+    kernel = build(tmp_path, list=None, blacklist=None)
+    (tmp_path / "sys/kernel/debug").mkdir(parents=True, exist_ok=True)
+    message, hint = refusal(kernel, "open_ctree")
+    assert "debugfs" in message
+    assert "mount -t debugfs none /sys/kernel/debug" in hint
+
+
+def test_no_list_though_debugfs_is_mounted(tmp_path: Path) -> None:
+    assert refusal(build(tmp_path, list=None, config=None), "open_ctree")[1].endswith(
+        "CONFIG_FUNCTION_ERROR_INJECTION=y"
+    )
+
+
+def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
+    kernel = build(tmp_path, list=None)
+    (tmp_path / "sys/kernel/debug/error_injection/list").mkdir(parents=True)
+    message, hint = refusal(kernel, "open_ctree")
+    assert message.startswith("cannot read ") and message.endswith(": Is a directory")
+    assert hint == "mount -t debugfs none /sys/kernel/debug"
+
+
+@pytest.mark.parametrize("closed", ["", "error_injection"], ids=["debugfs", "folder"])
+def test_not_being_root_is_said(powerless: Path, closed: str) -> None:
+    """debugfs is mode 0700: without root not even the folder of the list can be looked into."""
+    kernel = build(powerless)
+    directory = powerless / "sys/kernel/debug" / closed
+    directory.chmod(0)
+    try:
+        assert refusal(kernel, "open_ctree") == (
+            "the list of injectable functions is readable by root only",
+            "run with sudo",
+        )
+    finally:
+        directory.chmod(0o755)
+
+
+# ---------------------------------------------------------------- state
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("[none] integrity confidentiality\n", "none"),
+        ("none [integrity] confidentiality\n", "integrity"),
+        (None, ""),
+    ],
+)
+def test_lockdown(tmp_path: Path, text: str | None, mode: str) -> None:
+    assert build(tmp_path, lockdown=text).lockdown == mode
+
+
+@pytest.mark.parametrize(("text", "oopsed"), [("0\n", False), ("128\n", True), ("640\n", True), ("512\n", False)])
+def test_oopsed(tmp_path: Path, text: str, oopsed: bool) -> None:
+    assert build(tmp_path, tainted=text).oopsed() is oopsed
+
+
+def test_oopsed_is_asked_anew(tmp_path: Path) -> None:
+    """All else is one moment of one kernel, but this changes between trials."""
+    kernel = build(tmp_path)
+    assert not kernel.oopsed()
+    build(tmp_path, tainted="128\n")
+    assert kernel.oopsed()
+
+
+@pytest.mark.parametrize(
+    ("flags", "guest"), [("fpu hypervisor sse", True), ("fpu sse", False), ("nohypervisor", False)]
+)
+def test_is_guest(tmp_path: Path, flags: str, guest: bool) -> None:
+    assert build(tmp_path, cpuinfo=f"flags\t\t: {flags}\nbugs\t\t: hypervisor\n").is_guest() is guest
