@@ -77,6 +77,20 @@ class Prototype:
 
 
 @dataclass(frozen=True)
+class Result:
+    """What a function returns: ``kind`` is void, int, unsigned, bool, pointer, enum or other.
+
+    ``size`` in bytes; ``name`` that of the outermost typedef (``vm_fault_t``) or the
+    type itself. A small struct that begins with a pointer counts as one: it comes
+    back in the same register.
+    """
+
+    kind: str
+    size: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Access:
     """How to get at a value: parameter ``argument``, then one load per offset.
 
@@ -214,6 +228,34 @@ class Btf:
         pairs = [_Pair.from_address(entries + 8 * i) for i in range(proto.entries)]
         parameters = tuple(Parameter(self._name(p.first), p.second, self.spelling(p.second)) for p in pairs)
         return Prototype(function, parameters, self.spelling(proto.size))
+
+    def result(self, function: str) -> Optional[Result]:
+        """What ``function`` returns, None where BTF does not have it."""
+        found = self._find(function, FUNC)
+        if not found:
+            return None
+        func, _ = self._type(found)
+        proto, _ = self._type(func.size)
+        if proto.size == 0:
+            return Result("void")
+        _, plain, entries = self._plain(proto.size)
+        outer, _ = self._type(proto.size)
+        return Result(*self._register(plain, entries), self._name(outer.name))
+
+    def _register(self, plain: _Type, entries: int) -> tuple[str, int]:
+        """Kind and size of what stands in the return register."""
+        if plain.kind == INT:
+            encoding = ctypes.c_uint32.from_address(entries).value >> 24  # BTF_INT_SIGNED 1, BTF_INT_BOOL 4
+            return ("bool" if encoding & 4 else "int" if encoding & 1 else "unsigned"), plain.size
+        if plain.kind == PTR:
+            return "pointer", POINTER_SIZE
+        if plain.kind in (ENUM, ENUM64):
+            return "enum", plain.size
+        if plain.kind == STRUCT and plain.entries and plain.size <= 2 * POINTER_SIZE:
+            _, first, _ = self._plain(_Triple.from_address(entries).second)
+            if first.kind == PTR:
+                return "pointer", POINTER_SIZE
+        return "other", POINTER_SIZE
 
     # ------------------------------------------------------------ enumerators
 

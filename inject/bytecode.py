@@ -25,6 +25,8 @@ LOAD_64 = 0x18
 PSEUDO_MAP_FD = 1
 SLOT_MARK = 0x510751075107
 """Stands for the rule's number in override.bpf.c."""
+FOLLOW_MARK = 0x7ACE7ACE7ACE
+"""Stands for whether errors are followed on their way up."""
 LARGEST = 4 << 20
 """Bytes of a kept file that are read at most."""
 
@@ -36,7 +38,7 @@ class Bytecode:
     programs: Mapping[str, bytes]
     maps: tuple[str, ...]
 
-    def bind(self, program: str, descriptors: Mapping[str, int], slot: int) -> bytes:
+    def bind(self, program: str, descriptors: Mapping[str, int], slot: int, follow: bool = False) -> bytes:
         """Instructions of ``program`` for the maps at ``descriptors`` and rule ``slot``.
 
         Raises ValueError when a load names a map that is not there.
@@ -49,6 +51,8 @@ class Bytecode:
                 _put(code, at, descriptors[self.maps[value]])
             elif value == SLOT_MARK:
                 _put(code, at, slot)
+            elif value == FOLLOW_MARK:
+                _put(code, at, int(follow))
         return bytes(code)
 
 

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from inject.model import Counts, Reason, Scenario, Status, Verdict
+from inject.model import Counts, ErrorPath, Reason, Scenario, Status, Verdict
+from inject.scenario.problems import either
+from inject.trace import describe, grouped, lines
+
+MOST_PATHS = 5
+"""Different ways of errors that a failure shows."""
 
 OUTPUT_LINES = 30
 """Lines of a workload's output that a failure shows."""
@@ -38,6 +43,8 @@ class Facts:
     errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
     complaints: tuple[Complaint, ...] = ()
     """Of the oracles and of ``recover``."""
+    errors: tuple[ErrorPath, ...] = ()
+    """Where injected errors went, one for each injection that could be followed."""
 
 
 def judge(scenario: Scenario, facts: Facts) -> tuple[Status, Optional[Reason], str, tuple[str, ...]]:
@@ -48,6 +55,7 @@ def judge(scenario: Scenario, facts: Facts) -> tuple[Status, Optional[Reason], s
         _injected(scenario, facts),
         _exit(scenario, facts),
         _errno(scenario, facts),
+        _errors(scenario, facts),
     ):
         if complaint is not None:
             found.append(complaint)
@@ -127,6 +135,26 @@ def _errno(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
         )
         instead = f"it failed with {other}" if other else "it never failed"
         return Complaint(Reason.ERRNO, f"{call}(2) did not return {wanted}: {instead}", tail(facts.output))
+    return None
+
+
+def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
+    """An error that went where the scenario does not allow it, or faults of which none could be followed."""
+    for index, fault in enumerate(scenario.faults):
+        wanted = scenario.expected_fates(index)
+        if wanted is None or not facts.counts[index].injected:
+            continue
+        words = either([fate.value for fate in wanted])
+        own = [path for path in facts.errors if path.fault == index]
+        if not own:
+            return Complaint(Reason.ERRNO, f"no error of {fault.function} could be followed, expected {words}")
+        astray = grouped([path for path in own if path.fate not in wanted], MOST_PATHS)
+        if astray:
+            count = sum(path.count for path in astray)
+            detail = (
+                f"{count} of {len(own)} errors of {fault.function} went elsewhere than {words}: {describe(astray[0])}"
+            )
+            return Complaint(Reason.ERRNO, detail, tuple(line for path in astray for line in lines(path)))
     return None
 
 

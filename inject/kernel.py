@@ -6,6 +6,8 @@ import contextlib
 import gzip
 import os
 import re
+import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -120,6 +122,16 @@ class Kernel:
         found = (self._line(at) for at in self._find(b" %s" % name.encode()))
         return [symbol for symbol in found if symbol is not None and symbol.name == name]
 
+    def addresses(self, name: str) -> list[int]:
+        """Of every symbol called exactly ``name``, data included."""
+        found = []
+        for at in self._find(b" %s" % name.encode()):
+            start = self._kallsyms.rfind(b"\n", 0, at) + 1
+            words = self._kallsyms[start : self._kallsyms.find(b"\n", at)].decode().split()
+            if len(words) >= 3 and words[2] == name:
+                found.append(int(words[0], 16))
+        return found
+
     def _find(self, needle: bytes) -> Iterator[int]:
         """Where ``needle`` occurs in kallsyms: a plain search costs a hundredth of a regular expression."""
         at = self._kallsyms.find(needle)
@@ -175,6 +187,39 @@ class Kernel:
             if lines:
                 return frozenset(line.split(None, 1)[0] for line in lines.splitlines())
         return frozenset()
+
+    def traceable_at(self, pattern: str) -> dict[int, str]:
+        """Functions built with ftrace whose whole name matches the regular expression, by address.
+
+        From tracefs' available_filter_functions_addrs (Linux 6.5), else from the
+        names alone, leaving out those that several functions share. {} where neither
+        can be read.
+        """
+        line = re.compile(r"^([0-9a-f]+) (" + pattern + r")(?: \[\S+\])?$", re.MULTILINE)
+        for tracefs in ("sys/kernel/tracing", f"{DEBUGFS}/tracing"):
+            found = line.findall(self._text(f"{tracefs}/available_filter_functions_addrs"))
+            if found:
+                return {int(address, 16): name for address, name, *_ in found}
+        named = [symbol for symbol in self.symbols(pattern) if symbol.name in self.traceable]
+        often = Counter(symbol.name for symbol in named)
+        return {symbol.address: symbol.name for symbol in named if often[symbol.name] == 1 and symbol.address}
+
+    def memory(self, address: int, size: int) -> bytes:
+        """``size`` bytes of kernel memory at ``address``, from /proc/kcore; b"" where they cannot be read."""
+        try:
+            with self.path("proc/kcore").open("rb") as file:
+                head = file.read(64)
+                offset, entry, count = *struct.unpack_from("<32xQ14xH", head), struct.unpack_from("<56xH", head)[0]
+                file.seek(offset)
+                table = file.read(entry * count)
+                for at in range(0, len(table) - entry + 1, entry):  # Elf64_Phdr: PT_LOAD is 1
+                    kind, where, start, length = struct.unpack_from("<I4xQQ8xQ", table, at)
+                    if kind == 1 and start <= address and address + size <= start + length:
+                        file.seek(where + address - start)
+                        return file.read(size)
+        except (OSError, struct.error):
+            return b""
+        return b""
 
     # ------------------------------------------------------------ fault points
 
@@ -284,6 +329,10 @@ class Kernel:
         """Whether it has died once (TAINT_DIE, bit 7, include/linux/panic.h) and cannot be trusted with more."""
         taint = self._text("proc/sys/kernel/tainted")
         return taint.isdigit() and bool(int(taint) >> 7 & 1)
+
+    def is_emulated(self) -> bool:
+        """Whether the processor is QEMU's own emulation (TCG) and no hardware."""
+        return "QEMU TCG" in self._text("proc/cpuinfo")
 
     def is_guest(self) -> bool:
         """Whether this is a virtual machine: the processor says that a hypervisor is there (CPUID 1, ECX bit 31)."""

@@ -55,6 +55,21 @@ class Probe(enum.Enum):
     FMOD_RET = "fmod_ret"
 
 
+class Fate(enum.Enum):
+    """What became of an injected error on its way up to user space."""
+
+    PROPAGATED = "propagated"
+    """The system call failed with the same errno."""
+    TRANSLATED = "translated"
+    """It failed with another."""
+    SWALLOWED = "swallowed"
+    """It succeeded, in part or whole."""
+    BLOCKED = "blocked"
+    """It had not come back when the fault was disarmed."""
+    UNSEEN = "unseen"
+    """There was no system call above, and nobody seen to turn the error into success."""
+
+
 class Op(enum.Enum):
     """How an argument is compared."""
 
@@ -133,6 +148,8 @@ class Fault:
     contract: Contract = Contract.KEEP
     when: When = When()
     injected: Optional[Bound] = None
+    error: Optional[tuple[Fate, ...]] = None
+    """What may become of the errors of this fault's injections; None: whatever the scenario says of all."""
     place: Optional[Place] = field(default=None, compare=False)
     value_places: tuple[Place, ...] = field(default=(), compare=False)
     """Where each of the values is written; () where there is no file."""
@@ -177,6 +194,8 @@ class Expectation:
     """System call name without prefix (``write``) to errno name (``ENOSPC``)."""
     injected: Bound = Bound()
     output: Optional[str] = None
+    error: Optional[tuple[Fate, ...]] = None
+    """What may become of the injections' errors; None: anything."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +252,16 @@ class Scenario:
         """The bound that fault number ``index`` has to meet."""
         own = self.faults[index].injected
         return own if own is not None else self.expect.injected
+
+    def expected_fates(self, index: int) -> Optional[tuple[Fate, ...]]:
+        """What may become of the errors of fault number ``index``; None: anything."""
+        own = self.faults[index].error
+        return own if own is not None else self.expect.error
+
+    @property
+    def follows_errors(self) -> bool:
+        """Whether the scenario says where errors have to go."""
+        return any(self.expected_fates(index) for index in range(len(self.faults)))
 
 
 # ---------------------------------------------------------------- kernel
@@ -321,6 +350,65 @@ class Injection:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A function on the way up and what it returned: a number, an error's name, ``void``, ``?`` if not seen."""
+
+    function: str
+    returned: str
+
+
+@dataclass(frozen=True)
+class ErrorPath:
+    """Where the error of one injection went, or of ``count`` injections that went the same way."""
+
+    fault: int
+    function: str
+    returned: str
+    fate: Fate
+    errno: str = ""
+    """What the system call failed with."""
+    where: str = ""
+    """The function that swallowed it, or that was last seen to carry it."""
+    call: str = ""
+    """The system call, ``write``; "" where none ended."""
+    result: Optional[int] = None
+    frames: tuple[Frame, ...] = ()
+    """The callers, innermost first."""
+    count: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """As the JSON-lines report has it."""
+        return {
+            "fault": self.fault,
+            "function": self.function,
+            "return": self.returned,
+            "fate": self.fate.value,
+            "errno": self.errno,
+            "where": self.where,
+            "call": self.call,
+            "result": self.result,
+            "path": [{"function": frame.function, "returned": frame.returned} for frame in self.frames],
+            "count": self.count,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ErrorPath:
+        """The inverse of :meth:`to_json`; raises KeyError, TypeError or ValueError on foreign data."""
+        return ErrorPath(
+            fault=data["fault"],
+            function=data["function"],
+            returned=data["return"],
+            fate=Fate(data["fate"]),
+            errno=data["errno"],
+            where=data["where"],
+            call=data["call"],
+            result=data["result"],
+            frames=tuple(Frame(frame["function"], frame["returned"]) for frame in data["path"]),
+            count=data["count"],
+        )
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a trial showed. ``reason`` is set exactly when ``status`` is FAIL."""
 
@@ -342,6 +430,8 @@ class Verdict:
     """The workload's exit code as a shell gives it (128 plus the signal); None if it never ran."""
     notes: tuple[str, ...] = ()
     """What changes no status, but what a reader of a pass, too, must know: a bound that was reached, a repetition."""
+    errors: tuple[ErrorPath, ...] = ()
+    """Where the injected errors went, each way once; () where nobody asked."""
 
     def to_json(self) -> dict[str, Any]:
         """The ``verdict`` object of the JSON-lines report."""
@@ -360,6 +450,7 @@ class Verdict:
             "unusable": self.unusable,
             "exit": self.exit,
             "notes": list(self.notes),
+            "errors": [path.to_json() for path in self.errors],
         }
 
     @staticmethod
@@ -379,4 +470,5 @@ class Verdict:
             unusable=data.get("unusable", ""),
             exit=data.get("exit"),
             notes=tuple(data.get("notes", ())),
+            errors=tuple(ErrorPath.from_json(path) for path in data.get("errors", ())),
         )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from inject.btf import REGISTERS, Access, Btf, Prototype
+from inject.btf import REGISTERS, Access, Btf, Prototype, Result
 from inject.contracts import contracts_of
 from inject.errors import CannotRun, InjectError, ScenarioError
 from inject.glob import compile_glob
@@ -153,6 +154,7 @@ class Types:
         self._open = open_btf
         self._opened: dict[str, Btf] = {}
         self._known: dict[str, int] = {}
+        self._results: dict[tuple[str, str], Optional[Result]] = {}
 
     def of(self, module: str = "") -> Btf:
         """The BTF of ``module``, "" for vmlinux."""
@@ -160,6 +162,17 @@ class Types:
             base = self.of("") if module else None
             self._opened[module] = self._open(self._kernel.root, module, base)
         return self._opened[module]
+
+    def result(self, function: str, module: str = "") -> Optional[Result]:
+        """What ``function``, of vmlinux or of ``module``, returns; None where BTF does not say."""
+        key = (function, module)
+        if key not in self._results:
+            plain = re.sub(r"\.(isra|constprop|part|cold)\b.*", "", function)
+            try:
+                self._results[key] = self.of(module).result(plain)
+            except CannotRun:
+                self._results[key] = None
+        return self._results[key]
 
     def enumerator(self, name: str, module: str = "") -> int:
         """The value of enumerator ``name``; raises InjectError when nobody has it."""

@@ -18,11 +18,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from inject import bytecode
+from inject import bpf, bytecode
 from inject.errors import CannotRun, InjectError
 from inject.kernel import Kernel
 from inject.model import Counts, Injection, Probe
 from inject.plan import Image, Plan, Rule, control, render
+from inject.still import others_still
+from inject.trails import BEGIN, Trail, Trails, shortened
 
 SOURCE = Path(__file__).with_name("override.bpf.c")
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
@@ -41,9 +43,17 @@ MAPS: dict[str, tuple[int, int, int, int, int]] = {
     "devices": (HASH, 4, 4, 64, 0),
     "results": (HASH, 8, 8, 4096, 0),
     "events": (RINGBUF, 0, 0, RING_BYTES, 0),
+    "live": (HASH, 4, 8, 4096, NO_PREALLOC),
+    "trails": (HASH, 8, BEGIN.size, 4096, NO_PREALLOC),
+    "blank": (ARRAY, 4, BEGIN.size, 1, 0),
+    "unfollowed": (ARRAY, 4, 8, 1024, 0),
+    "steps": (RINGBUF, 0, 0, RING_BYTES // 2, 0),
 }
 """Type, key, value, entries, flags: as override.bpf.c declares them."""
 PROGRAMS = {"on_kprobe": KPROBE, "on_trampoline": TRACING, "on_sys_exit": RAW_TRACEPOINT}
+FOLLOWERS = {"on_return": KPROBE, "on_leave": RAW_TRACEPOINT}
+"""Loaded only where errors are followed."""
+ALL_PROGRAMS = {**PROGRAMS, **FOLLOWERS}
 TALLY = struct.Struct("<6Q")
 EVENT = struct.Struct("<QQQIIIi16sQ")
 FRAMES = 32
@@ -105,6 +115,11 @@ class Engine:
         self._links: list[tuple[int, int]] = []
         self.used: tuple[Probe, ...] = ()
         self._tracepoint: tuple[int, int] = (-1, -1)
+        self._following = False
+        self._trails = Trails()
+        self._ripe: list[Trail] = []
+        self._watching: tuple[int, ...] = ()
+        self._watched: tuple[int, ...] = ()
         self._ring: Any = None
         self._plan: Plan = Plan(())
         self._fired: list[Injection] = []
@@ -132,7 +147,7 @@ class Engine:
         key = bytecode.cache_key(source, str(self._bcc.__version__), self._kernel.build_id, self._kernel.release)
         if cache is not None and self._kernel.build_id:
             kept = bytecode.load(cache, key)
-            if kept is not None and set(kept.programs) == set(PROGRAMS) and set(kept.maps) == set(MAPS):
+            if kept is not None and set(kept.programs) == set(ALL_PROGRAMS) and set(kept.maps) == set(MAPS):
                 return kept
         fresh = self._compile(source)
         self.compiled = True
@@ -145,7 +160,7 @@ class Engine:
             try:
                 program = self._bcc.BPF(text=source.encode())
                 try:
-                    code = {name: bytes(program.dump_func(name.encode())) for name in PROGRAMS}
+                    code = {name: bytes(program.dump_func(name.encode())) for name in ALL_PROGRAMS}
                     maps = {name: int(self._lib.bpf_table_fd(program.module, name.encode())) for name in MAPS}
                     return bytecode.unbind(code, maps)
                 finally:
@@ -168,11 +183,11 @@ class Engine:
             self._maps[name] = descriptor
 
     def _load(self, program: str, slot: int, name: str = "") -> int:
-        code = self._code.bind(program, self._maps, slot)
+        code = self._code.bind(program, self._maps, slot, self._following)
         buffer = ctypes.create_string_buffer(code, len(code))
         with captured_stderr() as noise:
             descriptor = self._lib.bcc_prog_load(
-                PROGRAMS[program], (name or program).encode(), buffer, len(code), b"GPL", 0, 0, None, 0
+                ALL_PROGRAMS[program], (name or program).encode(), buffer, len(code), b"GPL", 0, 0, None, 0
             )
             number = ctypes.get_errno()
             said = [line for line in noise().splitlines() if line.strip() and not line.startswith("processed ")]
@@ -186,13 +201,15 @@ class Engine:
 
     # ------------------------------------------------------------ attaching
 
-    def attach(self, plan: Plan, probe: Probe = Probe.AUTO) -> None:
+    def attach(self, plan: Plan, probe: Probe = Probe.AUTO, watch: Sequence[int] = ()) -> None:
         """Put ``plan``'s rules into the maps and its probes into the kernel, disarmed.
 
-        ``used`` says afterwards which kind of probe each rule got. Raises CannotRun
-        when the kernel refuses one.
+        ``used`` says afterwards which kind of probe each rule got. ``watch`` are the
+        addresses of functions whose return values errors are followed by. Raises
+        CannotRun when the kernel refuses one.
         """
         self.detach()
+        self._following = bool(watch)
         image = render(plan)
         self.poll(0)  # what is left in the buffer belongs to the plan before
         self._write_image(image)
@@ -200,6 +217,7 @@ class Engine:
         try:
             self.used = tuple(self._attach(slot, rule, probe) for slot, rule in enumerate(plan.rules))
             self._attach_sys_exit()
+            self._watch(tuple(watch))
         except BaseException:
             self.detach()
             raise
@@ -282,8 +300,33 @@ class Engine:
             raise _failed("cannot trace system calls")
         self._tracepoint = (descriptor, program)
 
+    def _watch(self, addresses: tuple[int, ...]) -> None:
+        """See the returns of the functions at ``addresses``; what is watched already stays, which saves seconds."""
+        if not addresses:
+            self._unwatch()
+            return
+        if addresses != self._watched:
+            self._unwatch()
+            code = self._code.bind("on_return", self._maps, 0)
+            with others_still(self._kernel.is_emulated()):
+                self._watching = bpf.probe_returns(code, addresses, "on_return")
+            self._watched = addresses
+        program = self._load("on_leave", 0)
+        descriptor = self._lib.bpf_attach_raw_tracepoint(program, b"sys_exit")
+        if descriptor < 0:
+            os.close(program)
+            raise _failed("cannot trace system calls")
+        self._links.append((descriptor, program))
+
+    def _unwatch(self) -> None:
+        if self._watching:
+            with others_still(self._kernel.is_emulated()):
+                for descriptor in self._watching:
+                    os.close(descriptor)
+        self._watching, self._watched = (), ()
+
     def detach(self) -> None:
-        """Disarm and take every probe away."""
+        """Disarm and take every probe away, but those on returns, which fire only while armed."""
         if "control_map" in self._maps:
             self.disarm()
         for descriptor, name, program in self._probes:
@@ -304,6 +347,7 @@ class Engine:
     def close(self) -> None:
         """Leave nothing in the kernel."""
         self.detach()
+        self._unwatch()
         if self._ring:
             self._lib.bpf_free_ringbuf(self._ring)
             self._ring = None
@@ -323,9 +367,13 @@ class Engine:
         self._dropped = 0
         for slot in range(len(self._plan.rules)):
             self._update("tallies", struct.pack("<I", slot), bytes(TALLY.size))
+            self._update("unfollowed", struct.pack("<I", slot), bytes(8))
         self._update("spent", bytes(4), bytes(8))
-        for key in self._keys("results"):
-            self._delete("results", key)
+        for name in ("results", "live", "trails"):
+            for key in self._keys(name):
+                self._delete(name, key)
+        self._trails = Trails()
+        self._ripe.clear()
         self._set_control(cgroup, level, seconds, budget, True)
 
     def _set_control(self, cgroup: int, level: int, seconds: float, budget: int, armed: bool) -> None:
@@ -349,18 +397,16 @@ class Engine:
 
     def errnos(self) -> dict[tuple[str, str], int]:
         """How often the workload's system calls failed: (``write``, ``ENOSPC``) to count."""
-        names = importlib.import_module("bcc.syscall").syscall_name
         found: dict[tuple[str, str], int] = {}
         for key in self._keys("results"):
             call, error = struct.unpack("<II", key)
             (count,) = struct.unpack("<Q", self._lookup("results", key))
-            name = names(call)
-            name = name.decode() if isinstance(name, bytes) else str(name)
-            found[name, errno_names.errorcode.get(error, str(error))] = count
+            found[self.system_call(call), errno_names.errorcode.get(error, str(error))] = count
         return found
 
     def poll(self, milliseconds: int) -> list[Injection]:
         """Injections reported since the last call, waiting ``milliseconds`` at most for one."""
+        self._ripe += self._trails.done()
         if self._ring:
             self._lib.bpf_poll_ringbuf(self._ring, milliseconds)
         fired = self._fired
@@ -377,6 +423,44 @@ class Engine:
         self._ring = self._lib.bpf_new_ringbuf(self._maps["events"], self._callback, None)
         if not self._ring:
             raise _failed("cannot open the event buffer")
+        self._step_callback = self._bcc.libbcc._RINGBUF_CB_TYPE(self._take_step)
+        if self._lib.bpf_add_ringbuf(self._ring, self._maps["steps"], self._step_callback, None):
+            raise _failed("cannot open the buffer of return values")
+
+    def _take_step(self, _context: Any, data: int, size: int) -> int:
+        self._trails.take(ctypes.string_at(data, size))
+        return 0
+
+    # ------------------------------------------------------------ errors on their way up
+
+    def trails(self, *, rest: bool = False) -> list[Trail]:
+        """Those whose system call has ended since the last call; with ``rest`` all others as well, once and for all.
+
+        The injection of each was among those that poll() has returned.
+        """
+        ripe, self._ripe = self._ripe, []
+        return ripe + (self._trails.done() + self._trails.rest() if rest else [])
+
+    def system_call(self, number: int) -> str:
+        """Its name, ``write``."""
+        name = importlib.import_module("bcc.syscall").syscall_name(number)
+        return bytes(name).decode() if isinstance(name, (bytes, bytearray)) else str(name)
+
+    def written(self, fault: int, value: int) -> str:
+        """What the scenario calls ``value``, 64 bits that fault number ``fault`` returned."""
+        rule = self._plan.rules[fault]
+        return str(rule.returned[rule.values.index(value)])
+
+    def unfollowed(self) -> int:
+        """Injections whose way up was not watched, for want of room."""
+        slots = range(len(self._plan.rules))
+        lost = (struct.unpack("<Q", self._lookup("unfollowed", struct.pack("<I", slot)))[0] for slot in slots)
+        return int(sum(lost)) + self._trails.dropped
+
+    def path(self, trail: Trail) -> list[tuple[str, Optional[int]]]:
+        """The call path as (``symbol+0xoff``, the 64 bits that came back to it if seen), the failed function first."""
+        path = shortened(trail.frames, self._own(trail.fault, trail.frames), trail.caller)
+        return [(self._symbol(address), trail.values.get(index)) for address, index in path]
 
     def _take(self, _context: Any, data: int, size: int) -> int:
         if len(self._fired) >= MOST_EVENTS:
@@ -390,7 +474,7 @@ class Engine:
             Injection(
                 fault=slot,
                 function=rule.point.function,
-                returned=rule.returned[rule.values.index(value)],
+                returned=self.written(slot, value),
                 value=value - (1 << 64) if value >> 63 else value,
                 ordinal=ordinal,
                 pid=pid,
@@ -407,16 +491,16 @@ class Engine:
 
         ``caller`` is where the function returns to, which not every unwinder sees from its entry.
         """
-        found = [frame for frame in frames if frame]
-        own = 0
-        if self.used[slot] is Probe.FMOD_RET:
-            names = self._plan.rules[slot].point.names
-            inside = (i for i, frame in enumerate(found[:4]) if self._symbol(frame).partition("+")[0] in names)
-            own = next(inside, 0)
-        path = found[own:]
-        if path and caller and caller not in path[1:2]:
-            path.insert(1, caller)
-        return tuple(self._symbol(frame) for frame in path)
+        path = shortened(frames, self._own(slot, frames), caller)
+        return tuple(self._symbol(address) for address, _ in path)
+
+    def _own(self, slot: int, frames: Sequence[int]) -> int:
+        """Where the failed function is in ``frames``: a trampoline has frames of its own before it."""
+        if self.used[slot] is not Probe.FMOD_RET:
+            return 0
+        names = self._plan.rules[slot].point.names
+        inside = (i for i, frame in enumerate(frames[:4]) if self._symbol(frame).partition("+")[0] in names)
+        return next(inside, 0)
 
     def _symbol(self, address: int) -> str:
         known = self._symbols.get(address)

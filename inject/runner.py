@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from inject import callers, trace
 from inject.blocked import BlockedTask
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
@@ -21,17 +22,21 @@ from inject.janitor import Janitor
 from inject.judge import Complaint, Facts, judge, settle, tail
 from inject.kernel import Kernel
 from inject.kmsg import LogReader, LogWriter
-from inject.model import Counts, Injection, Probe, Reason, Scenario, Scope, Status, Verdict
+from inject.model import Counts, ErrorPath, FaultPoint, Injection, Probe, Reason, Scenario, Scope, Status, Verdict
 from inject.oracles import Complaint as OracleComplaint
 from inject.oracles import Context, Oracle, choose, unsupported
-from inject.plan import Planner, Types
+from inject.plan import Plan, Planner, Types
 from inject.probe import Engine
 from inject.report import console, jsonl
 from inject.scenario.files import shared_folder
+from inject.trails import Trail
 from inject.workload import Outcome, Workload, run_workload
 
 POLL = 50
 """Milliseconds that one wait for an injection event takes at most."""
+
+MOST_PATHS = 100
+"""Different ways of errors that a verdict keeps; the JSON lines have every one."""
 
 ARMED_SLACK = 5.0
 """Seconds past a workload's timeout until the kernel disarms by itself."""
@@ -50,6 +55,8 @@ class Options:
     any_allowed: bool = False
     budget: int = 0
     probe: Probe = Probe.AUTO
+    trace: bool = False
+    """Follow the injected errors even where the scenario does not ask."""
     reproduce: str = "sudo inject run"
 
 
@@ -67,14 +74,20 @@ class Tools:
     on_text: Optional[Callable[[str], None]] = None
     """Sees the armed workload's output as it comes."""
 
+    @cached_property
+    def reader(self) -> trace.Reader:
+        """Reads return values by this kernel's types."""
+        return trace.Reader(self.kernel, self.types)
+
 
 class Watcher(threading.Thread):
     """Passes injections on while the workload runs: to the kernel log, the report and the terminal."""
 
-    def __init__(self, engine: Engine, take: Callable[[Injection], None]) -> None:
+    def __init__(self, engine: Engine, take: Callable[[Injection], None], take_trail: Callable[[Trail], None]) -> None:
         super().__init__(name="inject-events", daemon=True)
         self._engine = engine
         self._take = take
+        self._take_trail = take_trail
         self._stop_asked = threading.Event()
         self._error: Optional[BaseException] = None
 
@@ -89,6 +102,8 @@ class Watcher(threading.Thread):
     def _pass_on(self, milliseconds: int) -> None:
         for injection in self._engine.poll(milliseconds):
             self._take(injection)
+        for trail in self._engine.trails():
+            self._take_trail(trail)
 
     def stop(self) -> None:
         """End the thread and pass on what is left; raises what went wrong in it."""
@@ -97,6 +112,8 @@ class Watcher(threading.Thread):
         if self._error is not None:
             raise self._error
         self._pass_on(0)
+        for trail in self._engine.trails(rest=True):
+            self._take_trail(trail)
 
 
 class Trial:
@@ -111,6 +128,8 @@ class Trial:
         self._log = LogWriter(scenario.name, number)
         self._ours: list[str] = []
         self._notes: list[str] = []
+        self._errors: list[ErrorPath] = []
+        self._points: tuple[FaultPoint, ...] = ()
 
     def run(self) -> Verdict:
         """The verdict; never raises for what a scenario or a kernel does, only for our own report's troubles."""
@@ -211,7 +230,7 @@ class Trial:
             context = Context(self.scenario, fixture, log, group.child("oracles"))
             oracles = choose(context)
             try:
-                engine.attach(plan, self.options.probe)
+                engine.attach(plan, self.options.probe, self._watched(plan))
                 for oracle in oracles:
                     oracle.before(context)
                 outcome, errnos = self._armed(engine, group, work, env)
@@ -232,10 +251,12 @@ class Trial:
         complaints: Sequence[Complaint],
     ) -> Verdict:
         self._notes += lost_events(self.scenario, counts)
-        status, reason, detail, log = judge(self.scenario, _facts(outcome, counts, errnos, complaints))
+        facts = _facts(outcome, counts, errnos, complaints, self._errors)
+        status, reason, detail, log = judge(self.scenario, facts)
         if status is Status.PASS and self._ours:
             status, detail = Status.ERROR, "; ".join(self._ours)
-        return replace(self._verdict(status, reason, detail, log), counts=counts, exit=_code(outcome))
+        errors = trace.grouped(self._errors, MOST_PATHS)
+        return replace(self._verdict(status, reason, detail, log), counts=counts, exit=_code(outcome), errors=errors)
 
     def _armed(
         self, engine: Engine, group: Cgroup, work: Path, env: Mapping[str, str]
@@ -243,7 +264,7 @@ class Trial:
         scenario = self.scenario
         inner = group.child("workload")
         workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_text=self.tools.on_text)
-        watcher = Watcher(engine, self._take)
+        watcher = Watcher(engine, self._take, partial(self._take_trail, engine))
         self._log.begin(self.options.seed)
         with workload:
             event = jsonl.armed_event(scenario.name, self.number, scenario.faults)
@@ -257,7 +278,37 @@ class Trial:
                 engine.disarm()
                 watcher.stop()
                 self._log.end()
+        lost = engine.unfollowed()
+        if lost:
+            self._notes.append(f"the errors of {lost} more injections could not be followed: there was no room")
         return outcome, engine.errnos()
+
+    def _watched(self, plan: Plan) -> list[int]:
+        """Addresses of the functions whose returns are watched; [] where nobody asks where errors go."""
+        self._points = tuple(rule.point for rule in plan.rules)
+        if not (self.options.trace or self.scenario.follows_errors):
+            return []
+        filesystem = self.scenario.filesystem.type if self.scenario.filesystem else None
+        chosen = callers.families(filesystem, [point.function for point in self._points])
+        found = self.tools.kernel.traceable_at(callers.pattern(chosen))
+        watched = callers.watched(found, [point.address for point in self._points])
+        if not watched:
+            raise CannotRun(
+                "this kernel does not say which functions can be watched, so errors cannot be followed",
+                "it needs CONFIG_DYNAMIC_FTRACE=y and tracefs: mount -t tracefs none /sys/kernel/tracing",
+            )
+        return watched
+
+    def _take_trail(self, engine: Engine, trail: Trail) -> None:
+        point = self._points[trail.fault]
+        call = engine.system_call(trail.call) if trail.call is not None else ""
+        written = engine.written(trail.fault, trail.injected)
+        path = self.tools.reader.error_path(
+            point, trail.fault, written, trail.injected, engine.path(trail), call, trail.result or 0
+        )
+        self._errors.append(path)
+        self.tools.emit(jsonl.error_event(self.scenario.name, self.number, trail.ordinal, trail.tid, path))
+        self.tools.say(console.error_line(path, trail.ordinal))
 
     def _take(self, injection: Injection) -> None:
         self._log.injection(injection)
@@ -341,6 +392,7 @@ def _facts(
     counts: Sequence[Any],
     errnos: Mapping[tuple[str, str], int],
     complaints: Sequence[Complaint],
+    errors: Sequence[ErrorPath],
 ) -> Facts:
     return Facts(
         counts=tuple(counts),
@@ -351,6 +403,7 @@ def _facts(
         blocked=_blocked(outcome.blocked),
         errnos=errnos,
         complaints=tuple(complaints),
+        errors=tuple(errors),
     )
 
 

@@ -20,10 +20,12 @@ class Display:
     """Lines on standard error while a run lasts, the table on standard output at its end.
 
     ``verbosity``: -1 only what did not pass, 0 a line per scenario, 1 one per injection too.
+    ``errors``: the table says where errors went without being more verbose.
     """
 
-    def __init__(self, total: int, verbosity: int, report: Optional[jsonl.JsonLines]) -> None:
+    def __init__(self, total: int, verbosity: int, report: Optional[jsonl.JsonLines], *, errors: bool = False) -> None:
         self.total = total
+        self.errors = errors or verbosity >= 1
         self.verbosity = verbosity
         self._report = report
 
@@ -56,7 +58,8 @@ class Display:
         if self.verbosity < 0:
             click.echo(table.summary(verdicts))
         else:
-            click.echo(table.render(verdicts, width=width, colour=wanted(sys.stdout)), nl=False)
+            shown = table.render(verdicts, width=width, colour=wanted(sys.stdout), errors=self.errors)
+            click.echo(shown, nl=False)
 
     def _line(self, line: str) -> None:
         click.echo(line, err=True)

@@ -27,7 +27,7 @@ from inject.kernel import Kernel
 from inject.model import Contract, Expectation, Probe, Reason, Scenario, Scope, Status, Verdict
 from inject.plan import Types
 from inject.probe import Engine
-from inject.report import console, jsonl
+from inject.report import console, jsonl, table
 from inject.runner import Options, Tools, Trial, run_all
 from inject.vm.cache import cache_root
 
@@ -46,6 +46,7 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions."),
             click.option("--no-skip", is_flag=True, help="A scenario that cannot run here makes the exit code 3."),
             click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach."),
+            click.option("--trace", is_flag=True, help="Follow every injected error up to its system call (slower)."),
             click.option("-v", "--verbose", is_flag=True, help="A line for every injection."),
             click.option("-q", "--quiet", is_flag=True, help="Nothing but the summary line."),
         )
@@ -113,6 +114,7 @@ def run(
     seed: Optional[int],
     no_skip: bool,
     probe: str,
+    trace: bool,
     verbose: bool,
     quiet: bool,
     allow_any: bool,
@@ -130,9 +132,9 @@ def run(
     kernel = Kernel()
     preflight(kernel)
     seed = secrets.randbits(32) if seed is None else seed
-    options = Options(seed, allow_any or kernel.is_guest(), probe=Probe(probe), reproduce=reproduce)
+    options = Options(seed, allow_any or kernel.is_guest(), probe=Probe(probe), trace=trace, reproduce=reproduce)
     with report_file(json_path) as report, Janitor() as janitor, engine_maker(kernel) as engine:
-        display = Display(len(found), -1 if quiet else int(verbose), report)
+        display = Display(len(found), -1 if quiet else int(verbose), report, errors=trace)
         display.emit(
             jsonl.run_event(
                 version=__version__,
@@ -169,6 +171,7 @@ def run(
 @click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions.")
 @click.option("--allow-any", is_flag=True, help="Let `--scope any` fail other tasks of this machine.")
 @click.option("--json", "json_path", metavar="FILE", help="Events as JSON lines, as they happen.")
+@click.option("--trace", is_flag=True, help="Follow every injected error up to its system call (slower).")
 @click.option("-v", "--verbose", is_flag=True, help="A line for every injection.")
 @click.option("-q", "--quiet", is_flag=True, help="Nothing beside CMD's own output.")
 def fail(
@@ -181,6 +184,7 @@ def fail(
     allow_any: bool,
     json_path: Optional[str],
     probe: str,
+    trace: bool,
     verbose: bool,
     quiet: bool,
     **what: Any,
@@ -200,7 +204,8 @@ def fail(
     preflight(kernel)
     kernel.fault_point(function)
     seed = secrets.randbits(32) if seed is None else seed
-    options = Options(seed, allow_any or kernel.is_guest(), probe=Probe(probe), reproduce="sudo inject fail")
+    any_allowed = allow_any or kernel.is_guest()
+    options = Options(seed, any_allowed, probe=Probe(probe), trace=trace, reproduce="sudo inject fail")
     with report_file(json_path) as report, Janitor() as janitor, engine_maker(kernel) as engine:
         display = Display(1, -1 if quiet else int(verbose), report)
         tools = Tools(kernel, Types(kernel), engine, janitor, display.emit, display.say, _stream)
@@ -209,6 +214,8 @@ def fail(
         display.emit(jsonl.end_event([verdict]))
     if not quiet:
         _conclude(verdict, function, str(what["value"]))
+        for line in table.error_lines(verdict):
+            click.echo(f"inject: {line}", err=True)
     return _fail_status(verdict)
 
 

@@ -14,7 +14,7 @@ import click
 from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.run import chosen, report_options
 from inject.judge import exit_status
-from inject.model import Injection, Scenario, Verdict
+from inject.model import ErrorPath, Injection, Scenario, Verdict
 from inject.report import console
 from inject.vm import artifacts, batch, cache, guest, terminal
 
@@ -164,6 +164,7 @@ def run_(
     seed: Optional[int],
     no_skip: bool,
     probe: str,
+    trace: bool,
     verbose: bool,
     quiet: bool,
     **guest_choice: Any,
@@ -180,10 +181,10 @@ def run_(
     seed = secrets.randbits(32) if seed is None else seed
     with report_file(json_path) as report:
         artefacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
-        display = Display(len(found), -1 if quiet else int(verbose), report)
+        display = Display(len(found), -1 if quiet else int(verbose), report, errors=trace)
         follower = Follower(found, display)
         verdicts = batch.run_batch(
-            batch.Request(files, tuple(found), seed, ("--probe", probe)),
+            batch.Request(files, tuple(found), seed, ("--probe", probe, *["--trace"] * trace)),
             artefacts,
             guest.Options(**guest_choice),
             cache=cache.cache_root(),
@@ -215,6 +216,8 @@ class Follower:
             self._display.begin(self._begun, self._scenarios[event["scenario"]])
         elif kind == "injection":
             self._display.say(console.injection_line(injection_from(event)))
+        elif kind == "error":
+            self._display.say(console.error_line(ErrorPath.from_json({**event, "count": 1}), event["ordinal"]))
         elif kind == "verdict":
             self._display.end(Verdict.from_json(event))
 

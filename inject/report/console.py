@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from inject.model import Injection, Status, Verdict
+from inject.model import ErrorPath, Injection, Status, Verdict
 from inject.report.paint import paint, paint_status, printable, status_word
+from inject.trace import describe
 
 
 def begin_line(scenario: str, number: int, total: int, colour: bool = False) -> str:
@@ -20,6 +21,11 @@ def injection_line(injection: Injection) -> str:
     """``  write/123: bch2_x returns -ENOMEM (match 3)``."""
     who = printable(f"{injection.comm}/{injection.tid}")
     return f"  {who}: {injection.function} returns {injection.returned} (match {injection.ordinal})"
+
+
+def error_line(path: ErrorPath, ordinal: int) -> str:
+    """``  match 3 of bch2_x: propagated: write(2) failed with ENOSPC``."""
+    return f"  match {ordinal} of {path.function}: {describe(path)}"
 
 
 def verdict_line(verdict: Verdict, colour: bool = False) -> str:

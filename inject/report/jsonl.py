@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from inject.errors import InjectError
-from inject.model import Fault, Injection, Scope, Status, Verdict
+from inject.model import ErrorPath, Fault, Injection, Scope, Status, Verdict
 
 Event = Mapping[str, Any]
 
@@ -61,6 +61,12 @@ def injection_event(scenario: str, trial: int, injection: Injection) -> dict[str
         "time_ns": injection.time_ns,
         "stack": list(injection.stack),
     }
+
+
+def error_event(scenario: str, trial: int, ordinal: int, tid: int, path: ErrorPath) -> dict[str, Any]:
+    """Where the error of the injection with this fault and ordinal went."""
+    found = {key: value for key, value in path.to_json().items() if key != "count"}
+    return {"type": "error", "scenario": scenario, "trial": trial, **found, "ordinal": ordinal, "tid": tid}
 
 
 def verdict_event(verdict: Verdict) -> dict[str, Any]:

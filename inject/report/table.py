@@ -8,21 +8,30 @@ from itertools import zip_longest
 
 from tabulate import MIN_PADDING, tabulate
 
+from inject import trace
 from inject.model import Counts, Status, Verdict
 from inject.report.paint import paint, paint_status, printable, status_word
 
 LOG_LINES = 40
 """Lines of evidence shown for one verdict; the JSON lines have them all."""
 
+ERROR_PATHS = 10
+"""Different ways of errors shown for one verdict; the JSON lines have them all."""
+
 _LEAST_WIDTH = 72
 _HEADERS = ("scenario", "status", "reason", "inj/match/seen", "s")
 
 
-def render(verdicts: Sequence[Verdict], *, width: int, colour: bool) -> str:
-    """All of it as text, no line of ours wider than ``width`` (evidence and commands are never cut)."""
+def render(verdicts: Sequence[Verdict], *, width: int, colour: bool, errors: bool = False) -> str:
+    """All of it as text, no line of ours wider than ``width`` (evidence and commands are never cut).
+
+    With ``errors`` it also says of every verdict where the injected errors went.
+    """
     width = max(width, _LEAST_WIDTH)
     parts = [_table(verdicts, width, colour)]
     parts += [_explain(v, width, colour) for v in verdicts if v.status is not Status.PASS or v.finding or v.notes]
+    if errors:
+        parts += [_errors(v, colour) for v in verdicts if v.errors]
     parts.append(summary(verdicts))
     return "\n\n".join(parts) + "\n"
 
@@ -108,6 +117,20 @@ def _explain(verdict: Verdict, width: int, colour: bool) -> str:
     if verdict.reproduce and verdict.status in (Status.FAIL, Status.ERROR):
         lines.append(f"  reproduce: {verdict.reproduce}")
     return "\n".join(lines)
+
+
+def error_lines(verdict: Verdict) -> list[str]:
+    """Each way that errors went, function by function; [] where none was followed."""
+    shown = verdict.errors[:ERROR_PATHS]
+    text = [printable(line) for path in shown for line in trace.lines(path)]
+    if len(verdict.errors) > len(shown):
+        text.append(f"[... {len(verdict.errors) - len(shown)} more ways; --json has them all ...]")
+    return text
+
+
+def _errors(verdict: Verdict, colour: bool) -> str:
+    heading = "where the errors went: " + paint(_title(verdict), "bold", colour)
+    return "\n".join([heading, *(f"  {line}" for line in error_lines(verdict))])
 
 
 def _wrapped(text: str, width: int) -> list[str]:

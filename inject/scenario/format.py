@@ -29,7 +29,7 @@ from inject.scenario.names import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENAR
 from inject.scenario.numbers import Decimal, Size, Whole
 from inject.scenario.problems import Problems, Wrong, either, shown
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
-from inject.scenario.values import ExitCode, Injections, ReturnValues
+from inject.scenario.values import ExitCode, Fates, Injections, ReturnValues
 
 CHECKS = ("dmesg", "fsck", "remount", "leaks", "reservations", "coherence", "recovery")
 """The oracles that `checks` may name."""
@@ -132,7 +132,7 @@ WHEN = Record(
             {"not": {"required": pair}} for pair in (["nth", "every"], ["nth", "probability"], ["every", "probability"])
         ]
     },
-    elsewhere={"scope": "faults", "follow": "faults", "contract": "faults", "injected": "faults", "return": "faults"},
+    elsewhere={name: "faults" for name in ("scope", "follow", "contract", "injected", "return", "error")},
 )
 
 
@@ -160,6 +160,7 @@ def _build_fault(fields: Fields) -> Fault:
         contract=Contract(fields.get("contract", Contract.KEEP.value)),
         when=fields.get("when", When()),
         injected=fields.get("injected"),
+        error=fields.get("error"),
         place=fields.place,
         value_places=tuple(node.place for node in getattr(fields.nodes["return"], "items", (fields.nodes["return"],))),
     )
@@ -190,6 +191,7 @@ FAULT = Record(
         Key("contract", _choice(Contract), "keep (default): spare callers known not to fail (NOFAIL); or ignore."),
         Key("when", WHEN, "Which calls fail; every key must hold. Absent: every call in scope."),
         Key("injected", Injections(), 'How often this fault must fire: 3, ">=1", "<=2" or "1..5".'),
+        Key("error", Fates(), "What becomes of its errors: propagated, translated, swallowed or blocked; or a list."),
     ),
     build=_build_fault,
     check=_check_fault,
@@ -233,6 +235,12 @@ EXPECT = Record(
         Key("errno", Errnos(), "The errno that user space must see, by system call, as in {write: ENOSPC}."),
         Key("injected", Injections(), 'How often each fault must fire: 3, ">=1" (default), "<=2" or "1..5".'),
         Key("output", Pattern(), "Regular expression that stdout and stderr must match somewhere."),
+        Key(
+            "error",
+            Fates(),
+            "What becomes of every injected error: propagated (the system call fails with the same errno), "
+            "translated (with another), swallowed (it succeeds) or blocked (not back in time); or a list.",
+        ),
     ),
     build=lambda fields: Expectation(**fields.values),
 )

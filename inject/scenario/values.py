@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from inject.model import Bound, Symbolic
+from inject.model import Bound, Fate, Symbolic
 from inject.scenario.kinds import read_any, scalar_text
 from inject.scenario.names import ERRNOS, IDENTIFIER, KERNEL_ERRNOS
 from inject.scenario.numbers import Whole, is_missing, number_text, refuse, whole_number
-from inject.scenario.problems import Problems, Wrong, closest, shown
+from inject.scenario.problems import Problems, Wrong, closest, either, shown
 from inject.scenario.tree import ListNode, Node, ScalarNode
 
 _LOW, _HIGH = -(2**63), 2**64 - 1
@@ -181,6 +181,42 @@ class ExitCode:
         code = self.code.schema()
         many = {"type": "array", "items": code, "minItems": 1, "uniqueItems": True}
         return {"anyOf": [code, {"const": "nonzero"}, many]}
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What may become of an injected error: one word or a list of them."""
+
+    words = tuple(fate.value for fate in Fate if fate is not Fate.UNSEEN)
+
+    def read(self, node: Node, label: str) -> tuple[Fate, ...]:
+        """The fates that are expected; raises Wrong."""
+        if not isinstance(node, ListNode):
+            return (self._one(node, label),)
+        if not node.items:
+            raise Wrong(node.place, f"`{label}` allows no fate at all", f"write {either(self.words)}, or a list")
+        fates = tuple(self._one(item, label) for item in node.items)
+        for index, fate in enumerate(fates):
+            if fate in fates[:index]:
+                raise Wrong(node.items[index].place, f"`{fate.value}` is twice in `{label}`", "remove one")
+        return fates
+
+    def _one(self, node: Node, label: str) -> Fate:
+        text = scalar_text(node, label, either(self.words))
+        if text in self.words:
+            return Fate(text)
+        bare = text.lstrip("-").upper()
+        if bare in _ALL_ERRNOS:
+            what = f"`{label}` says what becomes of the error, and {shown(text)} is an errno"
+            raise Wrong(node.place, what, f"write {either(self.words)}; the errno goes to `errno`, {{write: {bare}}}")
+        near = closest(text.lower(), self.words)
+        step = f"did you mean `{near}`?" if near else f"write {either(self.words)}"
+        raise Wrong(node.place, f"{shown(text)} is not what can become of an error", step)
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        word = {"enum": list(self.words)}
+        return {"anyOf": [word, {"type": "array", "items": word, "minItems": 1, "uniqueItems": True}]}
 
 
 @dataclass(frozen=True)

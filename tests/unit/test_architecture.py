@@ -15,11 +15,12 @@ PACKAGE = ROOT / "inject"
 
 LAYERS = (
     {"errors"},
-    {"model", "output", "glob"},
+    {"model", "output", "glob", "bpf", "callers", "still", "trails"},
     {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked"},
     {"contracts", "schema"},
-    {"plan", "janitor", "judge", "doctor"},
-    {"cgroup", "probe", "report"},
+    {"plan", "janitor", "doctor"},
+    {"trace"},
+    {"cgroup", "probe", "report", "judge"},
     {"tool"},
     {"workload"},
     {"fixture"},

@@ -1,0 +1,95 @@
+"""bpf(2) for the one way of attaching that the libraries we use do not know: many functions, one link."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Sequence
+
+from inject.errors import CannotRun
+
+NUMBERS = {"x86_64": 321, "aarch64": 280}
+"""The system call's number (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
+PROG_LOAD, LINK_CREATE = 5, 28
+KPROBE = 2
+"""BPF_PROG_TYPE_KPROBE"""
+KPROBE_MULTI, KPROBE_SESSION = 42, 56
+"""enum bpf_attach_type: at entry or return; at both, where the entry says whether the return matters."""
+RETURNS = 1
+"""BPF_F_KPROBE_MULTI_RETURN"""
+MOST = 1 << 20
+"""MAX_KPROBE_MULTI_CNT, kernel/trace/bpf_trace.c"""
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    """The new descriptor; raises OSError."""
+    number = NUMBERS.get(platform.machine())
+    if number is None:
+        raise OSError(38, f"bpf(2) is unknown on {platform.machine()}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    descriptor = int(libc.syscall(number, command, buffer, len(attributes)))
+    if descriptor < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    os.set_inheritable(descriptor, False)
+    return descriptor
+
+
+def _load(code: bytes, attach_type: int, name: str) -> int:
+    instructions = ctypes.create_string_buffer(code, len(code))
+    licence = ctypes.create_string_buffer(b"GPL")
+    # union bpf_attr of BPF_PROG_LOAD up to expected_attach_type
+    attributes = struct.pack(
+        "<IIQQIIQII16sII",
+        KPROBE,
+        len(code) // 8,
+        ctypes.addressof(instructions),
+        ctypes.addressof(licence),
+        0,
+        0,
+        0,
+        0,
+        0,
+        name.encode()[:15],
+        0,
+        attach_type,
+    )
+    return _bpf(PROG_LOAD, attributes)
+
+
+def _link(program: int, attach_type: int, flags: int, addresses: Sequence[int]) -> int:
+    array = (ctypes.c_uint64 * len(addresses))(*addresses)
+    # union bpf_attr of BPF_LINK_CREATE with kprobe_multi
+    attributes = struct.pack(
+        "<IIIIIIQQQ", program, 0, attach_type, 0, flags, len(addresses), 0, ctypes.addressof(array), 0
+    )
+    return _bpf(LINK_CREATE, attributes)
+
+
+def probe_returns(code: bytes, addresses: Sequence[int], name: str, session: bool = True) -> tuple[int, int]:
+    """Attach the kprobe program ``code`` to the entry and return of all functions at ``addresses``.
+
+    Link and program, as descriptors to close. Without ``session``, or on a kernel
+    older than 6.10 that has none, to the return alone. Raises CannotRun with what
+    the kernel needs.
+    """
+    kinds = [(KPROBE_SESSION, 0)] * session + [(KPROBE_MULTI, RETURNS)]
+    said = ""
+    for attach_type, flags in kinds:
+        try:
+            with contextlib.ExitStack() as stack:
+                program = _load(code, attach_type, name)
+                stack.callback(os.close, program)
+                link = _link(program, attach_type, flags, addresses[:MOST])
+                stack.pop_all()
+                return link, program
+        except OSError as error:
+            said = error.strerror or str(error)
+    raise CannotRun(
+        f"this kernel cannot follow errors by return probes ({said})",
+        "it needs CONFIG_FPROBE=y (Linux 5.18 or newer); without --trace and `error` nothing needs them",
+    )

@@ -1,0 +1,81 @@
+"""Which functions may lie between an injection and its system call: those whose returns are watched. Pure.
+
+A return probe works only if it was there when its function was entered, so the
+choice is made before anybody knows which call will be failed. It goes by name: the
+filesystem under test, and the layers that lead to any filesystem. A system call's
+own function is left out, because its value is the call's result; so is what is known
+by its name to return nothing, or to be no part of any way up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Optional
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "bcachefs": ("bch2_*", "__bch2_*", "journal_*", "__journal_*", "btree_*", "__btree_*", "do_bch2_*", "*_bch2_*"),
+    "xfs": ("xfs_*", "__xfs_*", "xlog_*"),
+    "ext4": ("ext4_*", "__ext4_*", "jbd2_*", "__jbd2_*", "do_get_write_access"),
+    "btrfs": ("btrfs_*", "__btrfs_*", "cow_file_range*", "open_ctree", "init_tree_roots", "push_leaf*", "split_*"),
+}
+"""By filesystem: how its functions are called."""
+
+LAYERS = (
+    # reading and writing
+    "vfs_*", "ksys_*", "__vfs_*", "new_sync_*", "do_iter_*", "do_readv*", "do_writev*", "do_sendfile", "do_splice*",
+    "splice_*", "iter_file_*", "generic_*", "__generic_*", "iomap_*", "__iomap_*", "blkdev_*", "dio_*", "__kernel_*",
+    "kernel_read*", "kernel_write*", "io_read", "io_write", "io_issue_sqe", "aio_*", "__blockdev_direct_IO",
+    # names, attributes, mounts
+    "do_*at", "do_*at2", "do_open*", "do_filp_open", "do_sys_open*", "path_*", "filename_*", "lookup_*", "__lookup_*",
+    "walk_component", "open_last_lookups", "do_truncate", "notify_change", "iterate_dir", "setxattr*", "do_setxattr",
+    "getxattr*", "listxattr", "removexattr*", "ioctl_*", "path_mount", "do_new_mount*", "get_tree_*", "legacy_*",
+    "mount_*", "fc_mount", "reconfigure_super", "iget*", "alloc_inode", "new_inode*", "d_alloc*", "__d_alloc",
+    # write-back and the page cache
+    "sync_*", "__sync_*", "do_fsync", "do_writepages", "write_cache_pages", "writeback_*", "__writeback_*",
+    "write_inode_now", "filemap_*", "__filemap_*", "file_*", "__file_*", "mpage_*", "block_*", "__block_*",
+    "page_cache_*", "read_cache_*", "do_read_cache_*", "pagecache_*", "truncate_*", "invalidate_*", "__bread*",
+    # page faults and memory
+    "handle_mm_fault", "__handle_mm_fault", "do_*_fault", "__do_fault", "do_anonymous_page", "do_wp_page", "wp_*",
+    "do_page_mkwrite", "alloc_pages*", "__alloc_pages*", "kmalloc*", "__kmalloc*", "kmem_cache_alloc*", "kvmalloc*",
+    "__kvmalloc*", "kmemdup*", "kstrdup*", "krealloc*", "vmalloc*", "__vmalloc*", "xas_nomem", "xas_alloc",
+    "xas_create*", "xas_store", "mempool_alloc*", "bio_alloc*", "allocate_slab", "new_slab", "___slab_alloc",
+    # the block layer
+    "submit_bio*", "__submit_bio*", "blk_mq_submit_bio", "bio_*",
+)  # fmt: skip
+"""Functions of the layers above and below filesystems, as 6.12 calls them."""
+
+IDLE = re.compile(
+    r".*_(to_text|exit|free|put|done|endio|show|store|fn|work|worker|init_early|unlock|wakeup|wake|validate|sort|swab"
+    r"|cmp|is_\w+|lru_\w+|stats?|count|pr_\w+|msg|report|dump|print\w*|seq_\w+)|.*_to_text_\w+"
+)
+"""What is never of interest: cleaning up, printing, comparing."""
+
+
+def families(filesystem: Optional[str], functions: Iterable[str]) -> tuple[str, ...]:
+    """The filesystems whose functions are watched: the scenario's own, or those of the failed functions, else all."""
+    if filesystem in FAMILIES:
+        return (filesystem,)
+    functions = tuple(functions)
+    found = [family for family, globs in FAMILIES.items() if any(map(re.compile(_words(globs)).fullmatch, functions))]
+    return tuple(found) or tuple(FAMILIES)
+
+
+def pattern(chosen: Sequence[str]) -> str:
+    """A regular expression for the names of the functions to be watched, as far as names tell; see ``idle``."""
+    return _words([*LAYERS, *(glob for family in chosen for glob in FAMILIES[family])])
+
+
+def watched(found: dict[int, str], failed: Iterable[int]) -> list[int]:
+    """Of the functions ``found``, by address, those to be watched, in order.
+
+    Those that are ``failed`` themselves are left out: what they return is known, and a
+    return probe would hide their caller from the program that fails them.
+    """
+    unwanted = set(failed)
+    return sorted(address for address, name in found.items() if address not in unwanted and not IDLE.fullmatch(name))
+
+
+def _words(globs: Iterable[str]) -> str:
+    words = "|".join(re.escape(glob).replace(r"\*", r"[\w.]*") for glob in dict.fromkeys(globs))
+    return rf"(?:{words})(?:\.(?:isra|constprop|part)\.[\w.]+)?"

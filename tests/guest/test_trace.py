@@ -1,0 +1,268 @@
+"""Errors followed on their way up in the real kernel, checked against its source by hand."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from inject import bpf, callers, trace
+from inject import scenario as scenarios
+from inject.cgroup import Cgroup
+from inject.errors import InjectError
+from inject.fixture import Fixture, remove_directory, trial_directory
+from inject.janitor import Janitor
+from inject.kernel import Kernel
+from inject.model import ErrorPath, Fate, Filesystem, Injection, Probe
+from inject.plan import Planner, Types
+from inject.probe import Engine
+from inject.vm.cache import cache_root
+
+GETPID, MKDIR = 39, 83
+"""Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""
+
+
+class Bench:
+    """A bcachefs, an engine, and children that fail in it."""
+
+    def __init__(self, kernel: Kernel, engine: Engine, group: Cgroup, mountpoint: Path) -> None:
+        self.kernel = kernel
+        self.types = Types(kernel)
+        self.reader = trace.Reader(kernel, self.types)
+        self.engine = engine
+        self.group = group
+        self.mountpoint = mountpoint
+        self.watch = callers.watched(kernel.traceable_at(callers.pattern(["bcachefs"])), ())
+
+    def follow(
+        self,
+        fault: str,
+        call: Callable[[], Optional[int]],
+        probe: Probe = Probe.AUTO,
+        *,
+        calls: int = 1,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> tuple[list[ErrorPath], list[Injection], list[int]]:
+        """Let a child make ``call`` so often with ``fault`` armed: ways of errors, injections, what the calls gave."""
+        (scenario,) = scenarios.parse(f"faults: [{fault}]\nrun: 'true'\n", "test.yaml", "test")
+        plan = Planner(self.kernel, self.types, 1).plan(scenario)
+        failed = {rule.point.address for rule in plan.rules}
+        self.engine.attach(plan, probe, [address for address in self.watch if address not in failed])
+        results = self.child(call, calls, meanwhile)
+        fired = self.engine.poll(0) + self.engine.poll(0)
+        trails = self.engine.trails(rest=True)
+        assert self.engine.unfollowed() == 0
+        self.engine.detach()
+        ways = [
+            self.reader.error_path(
+                plan.rules[trail.fault].point,
+                trail.fault,
+                self.engine.written(trail.fault, trail.injected),
+                trail.injected,
+                self.engine.path(trail),
+                "" if trail.call is None else self.engine.system_call(trail.call),
+                trail.result or 0,
+            )
+            for trail in trails
+        ]
+        return ways, fired, results
+
+    def child(self, call: Callable[[], Optional[int]], calls: int, meanwhile: Callable[[], None]) -> list[int]:
+        """The errno, or 0, of every call of a child in the workload's group."""
+        go_read, go = os.pipe()
+        answer, answer_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.read(go_read, 1)
+            found = []
+            for _ in range(calls):
+                try:
+                    call()
+                    found.append(0)
+                except OSError as error:
+                    found.append(error.errno or -1)
+            os.write(answer_write, " ".join(map(str, found)).encode())
+            os._exit(0)
+        self.group.add(pid)
+        self.engine.arm(self.group.id, self.group.level, 120.0)
+        os.write(go, b"x")
+        meanwhile()
+        os.waitpid(pid, 0)
+        self.engine.disarm()
+        results = [int(word) for word in os.read(answer, 1 << 16).split()]
+        for descriptor in (go_read, go, answer, answer_write):
+            os.close(descriptor)
+        return results
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    kernel = Kernel()
+    with Janitor() as janitor, Engine(kernel, cache_root() / "bytecode") as engine:
+        group = Cgroup.create(janitor)
+        directory = trial_directory(janitor)
+        fixture = Fixture(
+            Filesystem("bcachefs", size=256 << 20), directory=directory, janitor=janitor, cgroup=group.child("tools")
+        )
+        fixture.open()
+        yield Bench(kernel, engine, group.child("workload"), fixture.mountpoint)
+        fixture.close()
+        remove_directory(directory, janitor)
+        group.close(janitor)
+
+
+def shown(path: ErrorPath) -> list[tuple[str, str]]:
+    """Function and value of every caller."""
+    return [(frame.function, frame.returned) for frame in path.frames]
+
+
+def system_call(number: int, *arguments: object) -> Callable[[], None]:
+    """A raw system call that raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call() -> None:
+        if libc.syscall(number, *arguments) < 0:
+            raise OSError(ctypes.get_errno(), "failed")
+
+    return call
+
+
+PROBES = pytest.mark.parametrize("probe", [Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
+
+
+@PROBES
+def test_a_system_call_failed_itself(bench: Bench, probe: Probe) -> None:
+    """Nothing lies between the function and user space."""
+    call = system_call(MKDIR, b"/tmp/never", 0o700)
+    fault = "{function: __x64_sys_mkdir, return: -EDQUOT}"
+    (path,), (injection,), results = bench.follow(fault, call, probe)
+    assert results == [errno.EDQUOT]
+    assert (path.fate, path.call, path.errno, path.frames) == (Fate.PROPAGATED, "mkdir", "EDQUOT", ())
+    assert injection.stack[0].startswith(("__x64_sys_mkdir", "__do_sys_mkdir"))
+
+
+@PROBES
+def test_a_buffered_write_without_space(bench: Bench, probe: Probe) -> None:
+    """__bch2_buffered_write() hands the reservation's error up; bch2_write_iter() makes it an errno.
+
+    fs/bcachefs/fs-io-buffered.c; both are inlined into bch2_write_iter(). Then new_sync_write()
+    (inlined) and vfs_write() in fs/read_write.c return what they are given.
+    """
+    file = os.open(bench.mountpoint / f"full-{probe.value}", os.O_CREAT | os.O_WRONLY)
+    fault = (
+        "{function: bch2_folio_reservation_get_partial, return: -BCH_ERR_ENOSPC_disk_reservation,"
+        " when: {stack: [bch2_write_iter, ksys_write]}}"
+    )
+    ways, fired, results = bench.follow(fault, lambda: os.write(file, b"x" * 8192), probe)
+    os.close(file)
+    assert results == [errno.ENOSPC]
+    path = ways[0]
+    assert (path.fate, path.call, path.errno) == (Fate.PROPAGATED, "write", "ENOSPC")
+    assert path.returned == "-BCH_ERR_ENOSPC_disk_reservation"
+    assert shown(path) == [("bch2_write_iter", "-ENOSPC"), ("vfs_write", "-ENOSPC"), ("ksys_write", "-ENOSPC")]
+    names = [frame.partition("+")[0] for frame in fired[0].stack]
+    assert names[:4] == ["bch2_folio_reservation_get_partial", "bch2_write_iter", "vfs_write", "ksys_write"]
+    assert not [name for name in names if "rethook" in name or name.startswith("0x")]
+
+
+def test_a_write_that_fails_halfway_is_short(bench: Bench) -> None:
+    """What was written before counts: the error is lost in the function that returns the number."""
+    file = os.open(bench.mountpoint / "short", os.O_CREAT | os.O_WRONLY)
+    fault = "{function: bch2_folio_reservation_get_partial, return: -ENOSPC, when: {after: 1}}"
+    size = 8 << 20
+    ways, fired, results = bench.follow(fault, lambda: os.write(file, b"x" * size))
+    os.close(file)
+    path = ways[0]
+    assert results == [0] and fired
+    assert (path.fate, path.where, path.call) == (Fate.SWALLOWED, "bch2_write_iter", "write")
+    assert path.result is not None and 0 < path.result < size
+    assert "a part of the work" in trace.describe(path)
+
+
+def test_readahead_that_finds_no_page_is_forgiven(bench: Bench) -> None:
+    """page_cache_ra_order() in mm/readahead.c returns nothing: what it cannot add, do_page_cache_ra() tries again."""
+    name = bench.mountpoint / "ahead"
+    name.write_bytes(b"x" * 65536)
+    descriptor = os.open(name, os.O_RDWR)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    fault = "{function: __filemap_add_folio, return: -ENOMEM, when: {stack: [page_cache_sync_ra, vfs_read], times: 1}}"
+    ways, _, results = bench.follow(fault, lambda: os.pread(descriptor, 65536, 0) and None)
+    os.close(descriptor)
+    assert results == [0]
+    (path,) = ways
+    assert (path.fate, path.call, path.where) == (Fate.SWALLOWED, "pread64", "page_cache_ra_order")
+    assert shown(path)[:2] == [("filemap_add_folio", "-ENOMEM"), ("page_cache_ra_order", "void")]
+
+
+def test_every_injection_of_one_system_call_has_its_end(bench: Bench) -> None:
+    """More of them than are watched at a time: the result of the call is that of all."""
+    call = system_call(GETPID)
+    ways, fired, results = bench.follow(
+        "{function: __x64_sys_getpid, return: -EPERM, when: {every: 2}}", call, Probe.KPROBE, calls=40
+    )
+    assert results == [0, errno.EPERM] * 20
+    assert [path.fate for path in ways] == [Fate.PROPAGATED] * 20 and len(fired) == 20
+
+
+def test_a_task_that_waits_is_blocked(bench: Bench) -> None:
+    """A pipe is written from a mapped file: the page fault's readahead fails, then the pipe is full."""
+    name = bench.mountpoint / "mapped"
+    name.write_bytes(b"x" * (256 << 10))
+    descriptor = os.open(name, os.O_RDWR)
+    os.fsync(descriptor)
+    pages = mmap.mmap(descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    read_end, write_end = os.pipe()
+    capacity = fcntl.fcntl(write_end, 1032)  # F_GETPIPE_SZ
+
+    def until_full() -> None:
+        deadline = time.monotonic() + 120
+        filled = array.array("i", [0])
+        while filled[0] < capacity and time.monotonic() < deadline:
+            time.sleep(0.05)
+            fcntl.ioctl(read_end, termios.FIONREAD, filled)
+        bench.engine.disarm()
+        left = len(pages)
+        while left:
+            left -= len(os.read(read_end, left))
+
+    fault = "{function: __filemap_add_folio, return: -ENOMEM, when: {stack: [filemap_fault], times: 1}}"
+    ways, fired, results = bench.follow(fault, lambda: os.write(write_end, pages), meanwhile=until_full)
+    for each in (read_end, write_end):
+        os.close(each)
+    pages.close()
+    os.close(descriptor)
+    assert results == [0] and len(fired) == 1
+    assert [path.fate for path in ways] == [Fate.BLOCKED]
+
+
+def test_nothing_is_watched_where_nobody_asks(bench: Bench) -> None:
+    """The programs are loaded for that alone."""
+    (scenario,) = scenarios.parse("faults: [{function: __x64_sys_getpid, return: -EPERM}]\nrun: x\n", "t.yaml", "t")
+    bench.engine.attach(Planner(bench.kernel, bench.types, 1).plan(scenario), Probe.AUTO)
+    assert not watched_by(Path("/sys/kernel/tracing/enabled_functions").read_text().splitlines())
+    assert bench.child(system_call(GETPID), 3, lambda: None) == [errno.EPERM] * 3
+    bench.engine.poll(0)
+    assert bench.engine.trails(rest=True) == []
+    bench.engine.detach()
+
+
+def watched_by(lines: Sequence[str]) -> list[str]:
+    """bcachefs functions that something is attached to."""
+    return [line for line in lines if line.startswith("bch2_write_iter")]
+
+
+def test_functions_that_cannot_be_watched_are_said_so() -> None:
+    with pytest.raises(InjectError, match="cannot follow errors by return probes"):
+        bpf.probe_returns(b"\x95" + bytes(7), [1], "test")
