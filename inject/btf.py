@@ -21,8 +21,9 @@ INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, F
 FLOAT, TYPE_TAG, ENUM64 = 16, 18, 19
 MODIFIERS = (TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG)
 POINTER_SIZE = 8
+REGISTER_BITS = 64
 REGISTERS = 6
-"""Arguments that are passed in registers, which are those that can be tested."""
+"""Registers in which arguments come; only what is in them can be tested."""
 NESTING = 32
 """Modifiers or anonymous members followed at most, so that damaged BTF cannot hang us."""
 
@@ -92,10 +93,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Access:
-    """How to get at a value: parameter ``argument``, then one load per offset.
+    """How to get at a value: argument register ``argument``, then one load per offset.
 
-    All loads but the last read a pointer; the last reads ``size`` bytes, of which
-    ``bits`` from bit ``shift`` on are the value. ``text`` says that the value is the
+    All loads but the last read a pointer; the last reads ``size`` bytes, of which (or
+    of the register) ``bits`` from bit ``shift`` on are the value. ``text`` says that the value is the
     address of a NUL-terminated string.
     """
 
@@ -304,21 +305,59 @@ class Btf:
         if first not in names:
             raise InjectError(f"{function} has no parameter {first}", _candidates(first, names))
         argument = names.index(first)
-        if argument >= REGISTERS:
+        register = self._first_register(prototype, argument)
+        if register is None:
             raise InjectError(
-                f"{first} is parameter {argument + 1}", "only the first six, passed in registers, can be tested"
+                f"{first} is parameter {argument + 1} of {function} and comes on the stack",
+                f"only what comes in the {REGISTERS} registers can be tested",
             )
-        return self._walk(argument, prototype.parameters[argument].type_id, steps, path)
+        return self._walk(register, prototype.parameters[argument].type_id, steps, path)
 
-    def _walk(self, argument: int, type_id: int, steps: list[str], path: str) -> Access:
+    def _first_register(self, prototype: Prototype, argument: int) -> Optional[int]:
+        """Which register ``argument`` begins in, counted from 0; None for the stack.
+
+        As the x86-64 psABI passes parameters (3.2.3): what has up to 16 bytes takes one
+        register or two, if so many are left; larger or packed structures take none.
+        """
+        used = 0
+        first: Optional[int] = None
+        for parameter in prototype.parameters[: argument + 1]:
+            plain, found, _ = self._plain(parameter.type_id)
+            size = POINTER_SIZE if found.kind == PTR else max(int(found.size), 1)
+            needed = -(-size // POINTER_SIZE)
+            first = None
+            if needed <= 2 and used + needed <= REGISTERS and self._aligned(plain, 0):
+                first, used = used, used + needed
+        return first
+
+    def _aligned(self, type_id: int, depth: int) -> bool:
+        """Whether every member stands where its size wants it: a packed structure may say no."""
+        plain, found, entries = self._plain(type_id)
+        if found.kind not in (STRUCT, UNION) or depth >= NESTING:
+            return True
+        for i in range(found.entries):
+            member = _Triple.from_address(entries + 12 * i)
+            if found.flag and member.third >> 24:
+                continue  # a bit field
+            inner, inner_type, _ = self._plain(member.second)
+            scalar = inner_type.kind in (INT, PTR, ENUM, ENUM64)
+            if scalar and (member.third & 0xFFFFFF) % (self._size(inner) * 8):
+                return False
+            if not self._aligned(inner, depth + 1):
+                return False
+        return True
+
+    def _walk(self, register: int, type_id: int, steps: list[str], path: str) -> Access:
         offsets: list[int] = []
         bit, width = 0, 0
-        inside = False  # whether bit is an offset within an object in memory
+        inside = False  # whether bit counts from an object in memory, or from the register
         for step in steps:
             plain, found, _ = self._plain(type_id)
             if found.kind == PTR:
                 if inside:
                     offsets.append(bit // 8)
+                else:
+                    register += bit // REGISTER_BITS
                 bit, inside = 0, True
                 plain, found, _ = self._plain(found.size)
             if found.kind not in (STRUCT, UNION):
@@ -329,31 +368,32 @@ class Btf:
                     f"{self.spelling(plain)} has no member {step}", _candidates(step, self.members(plain))
                 )
             type_id, bit, width = member[0], bit + member[1], member[2]
-        return self._value(argument, type_id, offsets, bit if inside else None, width, path)
+        size, bits, signed, text, enum_id = self._value(type_id, width, inside, path)
+        if not inside:
+            return Access(register + bit // REGISTER_BITS, (), size, bit % REGISTER_BITS, bits, signed, text, enum_id)
+        start, size = _window(bit, bits, size, path)
+        return Access(register, (*offsets, start), size, bit - start * 8, bits, signed, text, enum_id)
 
-    def _value(
-        self, argument: int, type_id: int, offsets: list[int], bit: Optional[int], width: int, path: str
-    ) -> Access:
+    def _value(self, type_id: int, width: int, inside: bool, path: str) -> tuple[int, int, bool, bool, int]:
+        """Of what a path ends at: bytes, bits, whether it is signed, a string, and of which enum."""
         plain, found, entries = self._plain(type_id)
         if found.kind == ARRAY:  # a char array in memory: its address is the string
             array = _Triple.from_address(entries)
-            if bit is None or self._size(array.first) != 1:
+            if not inside or self._size(array.first) != 1:
                 raise InjectError(f"{path} is an array", "name one of its members")
             raise InjectError(f"{path} is an embedded string", "only strings behind a pointer can be tested")
         if found.kind not in (INT, PTR, ENUM, ENUM64):
             raise InjectError(
                 f"{path} is a {self.spelling(type_id)}, not a value", _candidates("", self.members(plain))
             )
-        size = POINTER_SIZE if found.kind == PTR else found.size
+        size = POINTER_SIZE if found.kind == PTR else int(found.size)
+        if size > POINTER_SIZE:
+            raise InjectError(f"{path} has {size} bytes", f"values of up to {POINTER_SIZE} bytes can be tested")
         encoding = ctypes.c_uint32.from_address(entries).value if found.kind == INT else 0
         signed = bool((encoding >> 24) & 1) if found.kind == INT else found.flag and found.kind != PTR
         text = found.kind == PTR and self._size(found.size) == 1
         enum_id = plain if found.kind in (ENUM, ENUM64) else 0
-        if bit is None:
-            return Access(argument, (), size, 0, size * 8, signed, text, enum_id)
-        bits = width or size * 8
-        start = bit // 8 // size * size
-        return Access(argument, (*offsets, start), size, bit - start * 8, bits, signed, text, enum_id)
+        return size, width or size * 8, signed, text, enum_id
 
     def _size(self, type_id: int) -> int:
         plain, found, _ = self._plain(type_id)
@@ -403,6 +443,19 @@ class Btf:
             elif depth < NESTING:
                 names.extend(self.members(member.second, depth + 1))
         return names
+
+
+def _window(bit: int, bits: int, size: int, path: str) -> tuple[int, int]:
+    """Byte offset and size of the load that holds ``bits`` bits from ``bit`` on.
+
+    A plain member is loaded as it stands, aligned or packed. A bit field is loaded
+    through its storage unit, or where it crosses one, from its first byte on.
+    """
+    unit, first = bit // 8 // size * size, bit // 8
+    for start, length in ((unit, size), (first, size), (first, POINTER_SIZE)):
+        if bit - start * 8 + bits <= length * 8:
+            return start, length
+    raise InjectError(f"{path} is a bit field across nine bytes", "choose another member")
 
 
 def _candidates(wrong: str, names: list[str]) -> str:
