@@ -13,6 +13,7 @@ import importlib
 import os
 import struct
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,6 +125,11 @@ class Engine:
         self._plan: Plan = Plan(())
         self._fired: list[Injection] = []
         self._dropped = 0
+        self._lease = threading.Lock()
+        self._armed: Optional[tuple[int, int, int]] = None
+        self._deadline = 0
+        self.lapsed = False
+        """Whether the kernel stopped by itself because extend() came too late."""
         self._symbols: dict[int, str] = {}
         self.compiled = False
         self._code = self._bytecode(cache)
@@ -360,7 +366,8 @@ class Engine:
     def arm(self, cgroup: int, level: int, seconds: float, budget: int = 0) -> None:
         """Start failing calls of tasks below ``cgroup`` (its id and depth).
 
-        The kernel stops by itself after ``seconds``, or ``budget`` injections if not 0.
+        The kernel stops by itself after ``seconds`` unless extend() is called before,
+        and after ``budget`` injections if that is not 0.
         """
         self.poll(0)
         self._fired.clear()
@@ -374,16 +381,40 @@ class Engine:
                 self._delete(name, key)
         self._trails = Trails()
         self._ripe.clear()
-        self._set_control(cgroup, level, seconds, budget, True)
+        with self._lease:
+            self._armed = (cgroup, level, budget)
+            self.lapsed = False
+            self._write_control(_now() + int(seconds * 1e9))
 
-    def _set_control(self, cgroup: int, level: int, seconds: float, budget: int, armed: bool) -> None:
-        deadline = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(seconds * 1e9)
-        value = control(cgroup, level, deadline, budget, os.getpid(), self._plan.others, armed)
+    def extend(self, seconds: float) -> None:
+        """Put the kernel's deadline off to ``seconds`` from now; may be called by any thread.
+
+        Does nothing when disarmed. When the deadline has passed already, calls were let
+        through that should have failed: then it stays so, and ``lapsed`` says it.
+        """
+        with self._lease:
+            now = _now()
+            if self._armed is None or self.lapsed:
+                return
+            if now >= self._deadline:
+                self.lapsed = True
+                return
+            self._write_control(now + int(seconds * 1e9))
+
+    def _write_control(self, deadline: int) -> None:
+        assert self._armed is not None
+        cgroup, level, budget = self._armed
+        self._deadline = deadline
+        value = control(cgroup, level, deadline, budget, os.getpid(), self._plan.others, True)
         self._update("control_map", bytes(4), value)
 
     def disarm(self) -> None:
         """Stop failing calls, by one map write."""
-        self._update("control_map", bytes(4), control(0, 0, 0, 0, 0, False, False))
+        with self._lease:
+            if self._armed is not None and _now() >= self._deadline:
+                self.lapsed = True
+            self._armed = None
+            self._update("control_map", bytes(4), control(0, 0, 0, 0, 0, False, False))
 
     # ------------------------------------------------------------ results
 
@@ -394,6 +425,11 @@ class Engine:
             seen, spared, matched, _, injected, lost = TALLY.unpack(self._lookup("tallies", struct.pack("<I", slot)))
             found.append(Counts(seen, matched, injected, spared, lost))
         return tuple(found)
+
+    def refused(self, budget: int) -> int:
+        """Injections since it was armed that only ``budget`` kept from happening."""
+        (used,) = struct.unpack("<Q", self._lookup("spent", bytes(4)))
+        return max(0, used - budget) if budget else 0
 
     def errnos(self) -> dict[tuple[str, str], int]:
         """How often the workload's system calls failed: (``write``, ``ENOSPC``) to count."""
@@ -539,6 +575,11 @@ class Engine:
                 break
             key = following
         return keys
+
+
+def _now() -> int:
+    """CLOCK_MONOTONIC in nanoseconds, which is what bpf_ktime_get_ns() reads."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 def _buffer(data: bytes) -> Any:

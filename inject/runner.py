@@ -38,8 +38,11 @@ POLL = 50
 MOST_PATHS = 100
 """Different ways of errors that a verdict keeps; the JSON lines have every one."""
 
-ARMED_SLACK = 5.0
-"""Seconds past a workload's timeout until the kernel disarms by itself."""
+LEASE = 10.0
+"""Seconds until the kernel stops failing calls by itself, unless we put that off."""
+
+RENEWAL = 1.0
+"""Seconds after which we put it off again."""
 
 SCRIPT_TIMEOUT = 120.0
 """Seconds for ``setup`` and ``recover``, or the scenario's timeout if that is longer."""
@@ -54,6 +57,7 @@ class Options:
     seed: int
     any_allowed: bool = False
     budget: int = 0
+    """Injections that the whole run may make; 0: no bound."""
     probe: Probe = Probe.AUTO
     trace: bool = False
     """Follow the injected errors even where the scenario does not ask."""
@@ -116,6 +120,25 @@ class Watcher(threading.Thread):
             self._take_trail(trail)
 
 
+class Lease(threading.Thread):
+    """Puts the kernel's deadline off while we live: a stopped or stuck tool ends its own faults."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(name="inject-lease", daemon=True)
+        self._engine = engine
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Renew until stop() is called."""
+        while not self._stop_asked.wait(RENEWAL):
+            self._engine.extend(LEASE)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop_asked.set()
+        self.join(60)
+
+
 class Trial:
     """One scenario, once."""
 
@@ -130,6 +153,7 @@ class Trial:
         self._notes: list[str] = []
         self._errors: list[ErrorPath] = []
         self._points: tuple[FaultPoint, ...] = ()
+        self._bounded = ""
 
     def run(self) -> Verdict:
         """The verdict; never raises for what a scenario or a kernel does, only for our own report's troubles."""
@@ -253,6 +277,8 @@ class Trial:
         self._notes += lost_events(self.scenario, counts)
         facts = _facts(outcome, counts, errnos, complaints, self._errors)
         status, reason, detail, log = judge(self.scenario, facts)
+        if self._bounded and reason in (None, Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO):
+            status, reason, detail = Status.ERROR, None, self._bounded
         if status is Status.PASS and self._ours:
             status, detail = Status.ERROR, "; ".join(self._ours)
         errors = trace.grouped(self._errors, MOST_PATHS)
@@ -265,23 +291,37 @@ class Trial:
         inner = group.child("workload")
         workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_text=self.tools.on_text)
         watcher = Watcher(engine, self._take, partial(self._take_trail, engine))
+        lease = Lease(engine)
         self._log.begin(self.options.seed)
         with workload:
             event = jsonl.armed_event(scenario.name, self.number, scenario.faults)
             self.tools.emit({**event, "probes": [probe.value for probe in engine.used]})
-            engine.arm(inner.id, inner.level, scenario.timeout + ARMED_SLACK, self.options.budget)
+            engine.arm(inner.id, inner.level, LEASE, self.options.budget)
+            lease.start()
             watcher.start()
             try:
                 workload.release()
                 outcome = workload.wait(scenario.timeout, on_end=engine.disarm)
             finally:
                 engine.disarm()
+                lease.stop()
                 watcher.stop()
                 self._log.end()
         lost = engine.unfollowed()
         if lost:
             self._notes.append(f"the errors of {lost} more injections could not be followed: there was no room")
+        self._bounded = self._bound_reached(engine)
         return outcome, engine.errnos()
+
+    def _bound_reached(self, engine: Engine) -> str:
+        """Why fewer calls failed than the scenario asked for, when that was our doing; "" if it was not."""
+        if engine.lapsed:
+            return f"this process stood still for {LEASE:.0f} s while armed, so the kernel stopped failing calls"
+        more = engine.refused(self.options.budget)
+        if more:
+            left = self.options.budget
+            return f"the run's budget was used up: {left} injections were left for this scenario, {more} more were due"
+        return ""
 
     def _watched(self, plan: Plan) -> list[int]:
         """Addresses of the functions whose returns are watched; [] where nobody asks where errors go."""
@@ -464,12 +504,17 @@ def run_all(
     """Every scenario once, in order. With ``stop_when_unusable`` an unfit kernel ends the run early."""
     verdicts: list[Verdict] = []
     unusable = ""
+    left = options.budget
     for number, scenario in enumerate(scenarios, 1):
         begin(number, scenario)
         if unusable:
             verdict = Verdict(scenario.name, Status.ERROR, None, f"this kernel is unfit for more trials: {unusable}")
+        elif options.budget and left <= 0:
+            what = f"the run's budget of {options.budget} injections was used up before this scenario"
+            verdict = Verdict(scenario.name, Status.ERROR, None, what)
         else:
-            verdict = Trial(scenario, tools, options).run()
+            verdict = Trial(scenario, tools, replace(options, budget=left)).run()
+            left -= sum(counts.injected for counts in verdict.counts)
         tools.emit(jsonl.verdict_event(verdict))
         end(verdict)
         verdicts.append(verdict)

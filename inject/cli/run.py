@@ -104,6 +104,7 @@ def config_hash(kernel: Kernel) -> str:
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...")
 @report_options
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
+@click.option("--budget", type=click.IntRange(1), help="At most so many injections in the whole run.")
 @click.option("--stop-when-unusable", is_flag=True, hidden=True)
 @click.option("--reproduce", default="sudo inject run", hidden=True)
 def run(
@@ -118,6 +119,7 @@ def run(
     verbose: bool,
     quiet: bool,
     allow_any: bool,
+    budget: Optional[int],
     stop_when_unusable: bool,
     reproduce: str,
 ) -> int:
@@ -132,7 +134,7 @@ def run(
     kernel = Kernel()
     preflight(kernel)
     seed = secrets.randbits(32) if seed is None else seed
-    options = Options(seed, allow_any or kernel.is_guest(), probe=Probe(probe), trace=trace, reproduce=reproduce)
+    options = Options(seed, allow_any or kernel.is_guest(), budget or 0, Probe(probe), trace, reproduce)
     with report_file(json_path) as report, Janitor() as janitor, engine_maker(kernel) as engine:
         display = Display(len(found), -1 if quiet else int(verbose), report, errors=trace)
         display.emit(

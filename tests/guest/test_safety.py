@@ -1,0 +1,215 @@
+"""A tool that is stuck, killed or greedy does no more harm than it was allowed to."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from inject import scenario as scenarios
+from inject.cgroup import Cgroup
+from inject.janitor import Janitor
+from inject.kernel import Kernel
+from inject.model import Probe
+from inject.plan import Planner, Types
+from inject.probe import Engine
+from inject.runner import LEASE
+from inject.vm.cache import cache_root
+
+ROOT = Path(__file__).resolve().parents[2]
+BOUND = 180.0
+"""Seconds after which a wait of these tests has failed."""
+
+BOTH = pytest.mark.parametrize("probe", [Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
+
+VICTIM = """
+import ctypes, os, sys, time
+open("/proc/self/comm", "w").write("victim")
+libc = ctypes.CDLL(None, use_errno=True)
+out = os.open(sys.argv[1], os.O_WRONLY)
+while True:
+    os.pwrite(out, b"failed" if libc.syscall(39) < 0 else b"worked", 0)
+    time.sleep(0.02)
+"""
+"""Calls getpid(2) all the time and leaves in a file how the last call went."""
+
+SCENARIO = """\
+faults:
+  - function: __x64_sys_getpid
+    return: -EPERM
+    scope: any
+    when: {comm: victim}
+run: sleep 1000
+timeout: 900
+"""
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """A process of nobody's workload; calling the fixture says how its calls go now."""
+    seen = tmp_path / "seen"
+    seen.write_text("......")
+    process = subprocess.Popen([sys.executable, "-c", VICTIM, str(seen)])
+
+    def now() -> str:
+        seen.write_text("......")  # whatever stands here afterwards is of a later call
+        wait_for(lambda: seen.read_text() != "......", "the victim calls")
+        return seen.read_text()
+
+    try:
+        yield now
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Poll until ``condition`` holds; fails the test after BOUND seconds."""
+    deadline = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {BOUND:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+def start(tmp_path: Path, probe: Probe, text: str = SCENARIO, *options: str) -> subprocess.Popen[bytes]:
+    """`inject run` as its user starts it, reporting to report.jsonl."""
+    (tmp_path / "own.yaml").write_text(text)
+    report = str(tmp_path / "report.jsonl")
+    argv = [sys.executable, "-m", "inject", "run", "--probe", probe.value, "--json", report, *options]
+    return subprocess.Popen([*argv, str(tmp_path / "own.yaml")], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def verdicts(tmp_path: Path) -> list[dict[str, Any]]:
+    lines = (tmp_path / "report.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["type"] == "verdict"]
+
+
+def test_stopped_while_armed(tmp_path: Path, victim: Callable[[], str]) -> None:
+    """SIGSTOP: the kernel goes on failing calls until the deadline and not after, and the tool claims nothing.
+
+    Before that the deadline is put off again and again: it is still armed after more than one of them.
+    """
+    go = tmp_path / "go"
+    tool = start(tmp_path, Probe.AUTO, SCENARIO.replace("sleep 1000", f"until test -e {go}; do sleep 0.2; done"))
+    try:
+        wait_for(lambda: victim() == "failed", "armed")
+        armed = time.monotonic()
+        while time.monotonic() < armed + LEASE * 1.2:
+            assert victim() == "failed"
+            time.sleep(0.5)
+        tool.send_signal(signal.SIGSTOP)
+        assert victim() == "failed"
+        wait_for(lambda: victim() == "worked", "the kernel's own deadline")
+        tool.send_signal(signal.SIGCONT)
+        time.sleep(2)
+        assert victim() == "worked", "armed again behind everybody's back"
+        go.touch()
+        assert tool.wait(BOUND) == 4
+    finally:
+        tool.send_signal(signal.SIGCONT)
+        tool.kill()
+        tool.wait(BOUND)
+    (verdict,) = verdicts(tmp_path)
+    assert verdict["status"] == "error"
+    assert "stood still for 10 s while armed" in verdict["detail"]
+
+
+@BOTH
+def test_killed_while_armed(tmp_path: Path, victim: Callable[[], str], probe: Probe) -> None:
+    """SIGKILL: the first call after the tool's end works."""
+    tool = start(tmp_path, probe)
+    wait_for(lambda: victim() == "failed", "armed")
+    tool.kill()
+    tool.wait(BOUND)
+    assert victim() == "worked"
+
+
+ORPHAN = "import os, time\nif os.fork() == 0:\n time.sleep(0.5)\nos._exit(0)\n"
+FAILED_WAIT = "import os\nif os.fork() == 0:\n os._exit(0)\nos.wait4(-1, 0)\n"
+
+BUDGETED = """\
+name: {name}
+faults: [{{function: __x64_sys_getpid, return: -EPERM, when: {{times: {times}}}}}]
+run: python3 -c 'import ctypes; l = ctypes.CDLL(None); [l.syscall(39) for _ in range(50)]'
+"""
+
+
+def test_a_budget_is_the_whole_runs(tmp_path: Path) -> None:
+    """7 + 5 of 15 are spent, 3 are left of the 10 that the third wants, and the fourth gets none."""
+    text = "---\n".join(BUDGETED.format(name=f"n{times}", times=times) for times in (7, 5, 10, 4))
+    tool = start(tmp_path, Probe.AUTO, text, "--budget", "15")
+    assert tool.wait(BOUND) == 4
+    found = verdicts(tmp_path)
+    assert [verdict["status"] for verdict in found] == ["pass", "pass", "error", "error"]
+    assert [sum(count["injected"] for count in verdict["counts"]) for verdict in found] == [7, 5, 3, 0]
+    assert "3 injections were left for this scenario, 7 more were due" in found[2]["detail"]
+    assert "budget of 15 injections was used up before this scenario" in found[3]["detail"]
+
+
+# ---------------------------------------------------------------- never the tool, never PID 1
+
+
+@BOTH
+def test_the_tool_is_never_failed(probe: Probe) -> None:
+    """With every task of the machine in scope: this process is the tool, and so are its threads."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    results: list[int] = []
+    with Janitor() as janitor, Engine(Kernel(), cache_root() / "bytecode") as engine:
+        engine.attach(_plan("{function: __x64_sys_getpid, return: -EPERM, scope: any}"), probe)
+        group = Cgroup.create(janitor)
+        engine.arm(group.id, group.level, 60.0)
+        thread = threading.Thread(target=lambda: results.append(libc.syscall(39)))
+        thread.start()
+        thread.join()
+        results.append(libc.syscall(39))
+        child = subprocess.run(
+            [sys.executable, "-c", "import ctypes; print(ctypes.CDLL(None).syscall(39))"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        engine.disarm()
+        group.close(janitor)
+    assert results == [os.getpid()] * 2
+    assert child.stdout.strip() == "-1", "the fault did not fire at all"
+
+
+@BOTH
+def test_init_is_never_failed(probe: Probe) -> None:
+    """PID 1 reaps an orphan while wait4(2) fails for all others: an init that cannot wait is a dead machine."""
+    with Janitor() as janitor, Engine(Kernel(), cache_root() / "bytecode") as engine:
+        engine.attach(_plan("{function: __x64_sys_wait4, return: -EINVAL, scope: any}"), probe)
+        group = Cgroup.create(janitor)
+        before = _of_init()
+        engine.arm(group.id, group.level, 60.0)
+        subprocess.run([sys.executable, "-c", ORPHAN], check=True)
+        other = subprocess.run([sys.executable, "-c", FAILED_WAIT], capture_output=True, text=True, check=False)
+        wait_for(lambda: _of_init() > before, "init wakes up for its orphan")
+        engine.disarm()
+        (counts,) = engine.counts()
+        waited = [injection.pid for injection in engine.poll(0)]
+        group.close(janitor)
+    assert "Invalid argument" in other.stderr, "the fault did not fire at all"
+    assert counts.injected and 1 not in waited
+
+
+def _of_init() -> int:
+    """How often PID 1 went to sleep of its own will."""
+    text = Path("/proc/1/status").read_text()
+    return int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+def _plan(fault: str) -> Any:
+    (made,) = scenarios.parse(f"faults: [{fault}]\nrun: 'true'\n", "test.yaml", "test")
+    kernel = Kernel()
+    return Planner(kernel, Types(kernel), 1).plan(made)
