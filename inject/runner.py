@@ -24,7 +24,7 @@ from inject.kernel import Kernel
 from inject.kmsg import LogReader, LogWriter
 from inject.model import Counts, ErrorPath, FaultPoint, Injection, Probe, Reason, Scenario, Scope, Status, Verdict
 from inject.oracles import Complaint as OracleComplaint
-from inject.oracles import Context, Oracle, choose, unsupported
+from inject.oracles import Context, Oracle, allocated, choose, unsupported
 from inject.plan import Plan, Planner, Types
 from inject.probe import Engine
 from inject.report import console, jsonl
@@ -219,7 +219,9 @@ class Trial:
             group = Cgroup.create(janitor)
             stack.callback(self._undo, lambda: _close_group(group, janitor))
             fixture: Optional[Fixture] = None
+            quiet: Mapping[str, tuple[int, int]] = {}
             if self.scenario.filesystem is not None:
+                quiet = allocated(self.scenario.filesystem.type)
                 self.tools.say(f"{self.scenario.filesystem.type} on a scratch device")
                 fixture = Fixture(
                     self.scenario.filesystem, directory=directory, janitor=janitor, cgroup=group.child("tools")
@@ -229,7 +231,7 @@ class Trial:
                 fixture.open()
             work = directory / "cwd"
             work.mkdir()
-            return self._with_fixture(fixture, group, work)
+            return self._with_fixture(fixture, quiet, group, work)
 
     def _close_fixture(self, fixture: Fixture) -> None:
         self._notes += fixture.notes
@@ -244,14 +246,16 @@ class Trial:
         except InjectError as error:
             self.unusable = self.unusable or str(error)
 
-    def _with_fixture(self, fixture: Optional[Fixture], group: Cgroup, work: Path) -> Verdict:
+    def _with_fixture(
+        self, fixture: Optional[Fixture], quiet: Mapping[str, tuple[int, int]], group: Cgroup, work: Path
+    ) -> Verdict:
         env = {**os.environ, "LC_ALL": "C", **_shared(self.scenario), **(fixture.env if fixture else {})}
         self._script("setup", self.scenario.setup, group, work, env, needed=True)
         engine = self.tools.engine()
         planner = Planner(self.tools.kernel, self.tools.types, self.options.seed, _devices(fixture))
         plan = planner.plan(self.scenario)
         with LogReader() as log:
-            context = Context(self.scenario, fixture, log, group.child("oracles"))
+            context = Context(self.scenario, fixture, log, group.child("oracles"), quiet)
             oracles = choose(context)
             try:
                 engine.attach(plan, self.options.probe, self._watched(plan))

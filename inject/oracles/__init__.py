@@ -1,7 +1,8 @@
 """The judges of a trial. :func:`choose` says which ones sit, in the order in which they have to look.
 
-That order matters: fsck sees the devices as the unmount left them, remount lets
-the kernel recover them, and dmesg comes last because all of that may splat, too.
+That order matters: coherence reads what the scenario left before others write to it;
+fsck sees the devices as the unmount left them, remount lets the kernel recover them,
+and dmesg comes last because all of that may splat, too.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inject.oracles.base import Complaint, Context, Oracle
+from inject.oracles.coherence import Coherence, Recovery
 from inject.oracles.dmesg import Dmesg
 from inject.oracles.fsck import Fsck
+from inject.oracles.leaks import Leaks, allocated
 from inject.oracles.remount import Remount
+from inject.oracles.reservations import Reservations
 
-__all__ = ["DEFAULTS", "Complaint", "Context", "Oracle", "choose", "unsupported"]
+__all__ = ["DEFAULTS", "Complaint", "Context", "Oracle", "allocated", "choose", "unsupported"]
 
-_ORDER: tuple[type[Oracle], ...] = (Fsck, Remount, Dmesg)
+_ORDER: tuple[type[Oracle], ...] = (Coherence, Recovery, Reservations, Fsck, Leaks, Remount, Dmesg)
 
 DEFAULTS = tuple(sorted(oracle.name for oracle in _ORDER))
 """Used where a scenario has no ``checks``."""

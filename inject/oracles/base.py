@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Optional
 
 from inject.cgroup import Cgroup
@@ -22,6 +23,8 @@ class Context:
     """Opened before the trial's first marker."""
     cgroup: Cgroup
     """Where tools run; never the workload's."""
+    allocated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Memory of the filesystem's call sites (bytes, calls) before it was made: leaks.allocated()."""
 
 
 @dataclass(frozen=True)

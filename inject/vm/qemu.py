@@ -67,10 +67,13 @@ def command_line(append: str = "") -> str:
     and worse reach the console until init raises the level. An oops ends the
     guest through ``panic=-1`` and QEMU's ``-no-reboot``. An NMI, which the host
     sends to a guest that fell silent, panics too and so shows where it hung.
+    Allocations are counted by call site from the start, for the leak oracle: the
+    kernel cannot begin later (lib/alloc_tag.c, need_page_alloc_tagging()).
     """
     words = [
         f"console={CONSOLE}",
         "loglevel=6",
+        "sysctl.vm.mem_profiling=1",
         "root=/dev/vda",
         "rootfstype=ext4",
         "rootflags=noinit_itable",

@@ -1,17 +1,26 @@
 """Each oracle bites when its damage is planted, and keeps quiet where there is none."""
 
+import contextlib
 import os
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
-from bench import TYPES, bench, guest_only, sh
+from bench import TYPES, bench, eventually, guest_only, sh
 
 from inject.fixture import Fixture
 from inject.kmsg import LogReader, LogWriter
 from inject.model import Reason
-from inject.oracles import DEFAULTS, choose, unsupported
+from inject.oracles import DEFAULTS, allocated, choose, unsupported, viewer
+from inject.oracles.coherence import Coherence, Recovery
 from inject.oracles.dmesg import Dmesg
 from inject.oracles.fsck import Fsck
+from inject.oracles.leaks import Leaks
 from inject.oracles.remount import Remount
+from inject.oracles.reservations import Reservations, online_reserved
 
 pytestmark = guest_only
 
@@ -41,11 +50,15 @@ def fill(fixture: Fixture):
 
 
 def test_defaults_and_what_is_not_there_yet(place):
-    assert DEFAULTS == ("dmesg", "fsck", "remount")
-    assert unsupported(["dmesg", "leaks", "fsck", "reservations"]) == ["leaks", "reservations"]
+    assert DEFAULTS == ("coherence", "dmesg", "fsck", "leaks", "recovery", "remount", "reservations")
+    assert unsupported(["dmesg", "leaks", "sorcery"]) == ["sorcery"]
     assert [oracle.name for oracle in choose(place.context())] == ["dmesg"]
-    with place.fixture("ext4") as fixture:
-        assert [oracle.name for oracle in choose(place.context(fixture))] == ["fsck", "remount", "dmesg"]
+    with place.fixture("bcachefs", size=128 << 20) as fixture:
+        names = ["coherence", "recovery", "reservations", "fsck", "leaks", "remount", "dmesg"]
+        assert [oracle.name for oracle in choose(place.context(fixture))] == names
+    with place.fixture("ext4") as fixture:  # the guest's root is ext4, so its leaks cannot be told apart
+        names = ["coherence", "recovery", "fsck", "remount", "dmesg"]
+        assert [oracle.name for oracle in choose(place.context(fixture))] == names
         chosen = choose(place.context(fixture, checks=("dmesg", "fsck")))
         assert [oracle.name for oracle in chosen] == ["fsck", "dmesg"]
         assert choose(place.context(fixture, checks=())) == []
@@ -333,3 +346,146 @@ def test_remount_reports_what_it_did_not_look_at(place, monkeypatch):
         oracle = Remount()
         oracle.before(context)
         assert oracle.notes == ["remount: before the fault only the first 10 names were looked at"]
+
+
+# ---------------------------------------------------------------- coherence, recovery
+
+
+def looked(place, fixture, oracle):
+    """The complaint of an oracle that looks while the filesystem is mounted."""
+    context = place.context(fixture)
+    oracle.before(context)
+    oracle.settled(context)
+    return oracle.after(context)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_coherence_and_recovery_are_quiet_when_all_is_well(place, kind):
+    with place.fixture(kind, size=SMALL[kind]) as fixture:
+        fill(fixture)
+        mnt = fixture.mountpoint
+        sh(f"cd {mnt}; truncate -s 1M holes; head -c 15000 /dev/urandom | dd of=holes bs=5000 seek=7 conv=notrunc")
+        assert looked(place, fixture, Coherence()) is None
+        assert looked(place, fixture, Recovery()) is None
+        assert not list(mnt.glob(".inject-*"))
+
+
+@pytest.mark.parametrize("kind", ("ext4", "xfs", "bcachefs"))
+def test_coherence_bites_on_a_stale_page(place, kind):
+    """The disk is changed behind the filesystem's back; the page cache still holds what was there."""
+    mkfs = ("--data_checksum=none",) if kind == "bcachefs" else ()
+    with place.fixture(kind, size=SMALL[kind], mkfs=mkfs) as fixture:
+        fill(fixture)
+        sh(f"cat {fixture.mountpoint}/kept >/dev/null")
+        keep = (fixture.mountpoint / "kept").open("rb")  # change_byte() drops clean pages: a mapping keeps them
+        with keep, contextlib.closing(viewer.mmap.mmap(keep.fileno(), 0, prot=viewer.mmap.PROT_READ)) as held:
+            assert held[:1] == fixture.content[:1] and len(held[:]) == 1 << 16
+            change_byte(fixture)
+            complaint = looked(place, fixture, Coherence())
+        assert complaint.reason is Reason.CHECK
+        assert complaint.detail.startswith("kept: the page cache and the disk disagree: byte 100 is ")
+
+
+def test_coherence_bites_on_blocks_that_are_not_the_extents(place):
+    """ext4 counts the block of a large extent tree in st_blocks; bcachefs has nothing to count but extents."""
+    with place.fixture("ext4", size=64 << 20) as fixture:
+        sh(f"for i in $(seq 0 2 400); do echo pwrite -q $((i*4096)) 4096; done | xfs_io -f {fixture.mountpoint}/many")
+        sh(f"sync -f {fixture.mountpoint}")
+        rows = list(viewer.views(str(fixture.mountpoint), 100, 1 << 30, True))
+        assert rows[0][:2] == ("differs", "many")
+        assert rows[0][2].startswith("stat says ") and rows[0][2].endswith(f"its extents are {201 * 4096}")
+        assert list(viewer.views(str(fixture.mountpoint), 100, 1 << 30, False)) == [("end", "", "")]
+
+
+def test_recovery_bites_on_a_filesystem_that_refuses(place):
+    with place.fixture("ext4", size=64 << 20) as fixture:
+        sh(f"chattr +i {fixture.mountpoint}")
+        complaint = looked(place, fixture, Recovery())
+        assert complaint.log == ("mkdir: Operation not permitted",)
+        sh(f"chattr -i {fixture.mountpoint}")
+
+
+# ---------------------------------------------------------------- reservations
+
+WRITER = """
+import os, sys
+handle = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+data = bytes(1 << 16)
+for at in range(0, 400 << 20, 1 << 17):
+    os.pwrite(handle, data, at)
+    if at and at % (100 << 20) == 0:
+        os.ftruncate(handle, 0)
+"""
+
+
+def test_reservations_are_quiet_when_all_is_well(place):
+    with place.fixture("bcachefs", size=128 << 20) as fixture:
+        fill(fixture)
+        sh(f"dd if=/dev/zero of={fixture.mountpoint}/dirty bs=1M count=8 status=none")
+        assert online_reserved(fixture) > 0, "data that is not written yet holds a reservation"
+        assert looked(place, fixture, Reservations()) is None
+        assert eventually(lambda: online_reserved(fixture) == 0)
+
+
+def test_reservations_bite_when_some_are_not_given_back(place, monkeypatch):
+    """Writers that go on dirtying pages: at no time is everything given back."""
+    monkeypatch.setattr("inject.oracles.reservations.QUIET", 3.0)
+    with place.fixture("bcachefs", size=2 << 30) as fixture, contextlib.ExitStack() as stack:
+        context = place.context(fixture)
+        oracle = Reservations()
+        oracle.before(context)
+        for number in range(3):
+            loop = "while :; do " + f"{sys.executable} -c '{WRITER}' {fixture.mountpoint}/w{number}; done"
+            writer = stack.enter_context(subprocess.Popen(["bash", "-c", loop], start_new_session=True))
+            stack.callback(os.killpg, writer.pid, signal.SIGKILL)
+        sh(f"while [ ! -s {fixture.mountpoint}/w2 ]; do sleep 0.1; done")
+        oracle.settled(context)
+        complaint = oracle.after(context)
+        stack.close()
+        assert "sectors are still reserved" in complaint.detail and complaint.reason is Reason.CHECK
+
+
+def test_reservations_bite_on_free_space_that_cannot_be_had(place):
+    """The claim runs into a limit on the size of files, as it would into an early ENOSPC."""
+    with place.fixture("bcachefs", size=128 << 20) as fixture:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10 << 20, limits[1]))
+        try:
+            complaint = looked(place, fixture, Reservations())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert "bytes are available, but " in complaint.detail
+
+
+# ---------------------------------------------------------------- leaks
+
+
+@pytest.mark.parametrize("kind", ("bcachefs", "xfs", "btrfs"))
+def test_leaks_are_none_when_all_is_well(place, kind):
+    quiet = allocated(kind)
+    with place.fixture(kind, size=SMALL[kind]) as fixture:
+        oracle, context = Leaks(), replace(place.context(fixture), allocated=quiet)
+        assert oracle.applies(context)
+        fill(fixture)
+        oracle.before(context)
+        fixture.umount()
+        complaint = oracle.after(context)
+        assert complaint is None, complaint
+
+
+@pytest.mark.parametrize("kind", ("bcachefs", "xfs"))
+def test_leaks_bite_on_memory_that_stays(place, kind, monkeypatch):
+    """A lazy unmount with a file open: the mount is gone, the filesystem's memory is not."""
+    monkeypatch.setattr("inject.oracles.leaks.QUIET", 1.0)
+    quiet = allocated(kind)
+    with place.fixture(kind, size=SMALL[kind]) as fixture:
+        context = replace(place.context(fixture), allocated=quiet)
+        oracle = Leaks()
+        oracle.before(context)
+        with (fixture.mountpoint / "open").open("w"):
+            sh(f"umount -l {fixture.mountpoint}")
+            complaint = oracle.after(context)
+        assert f"call sites of {kind} have not freed their memory" in complaint.detail
+        assert all(line.startswith(f"fs/{kind}/") for line in complaint.log)
+        monkeypatch.setattr("inject.oracles.leaks.QUIET", 20.0)
+        assert oracle.after(context) is None

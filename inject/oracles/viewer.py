@@ -1,0 +1,175 @@
+"""Reads files in every way there is, and uses the filesystem a little: the script behind coherence and recovery.
+
+A process of its own for the reasons given in walker.py; prints one literal a line:
+("differs", path, words) for each disagreement, ("broken", operation, words) for an
+operation that fails, at the end ("end", what was left out).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import stat
+import struct
+import sys
+
+TYPE_CHECKING = False  # as typing has it, without importing it
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIECE = 1 << 20
+_FIEMAP = 0xC020660B  # FS_IOC_FIEMAP, include/uapi/linux/fiemap.h
+_SYNC, _LAST, _INLINE = 1, 1, 0x200
+_EXTENTS = 512
+
+
+def files(root: str, max_names: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files below ``root``, on its filesystem, at most ``max_names`` names looked at."""
+    device = os.lstat(root).st_dev
+    pending = [root]
+    names = 0
+    while pending:
+        folder = pending.pop()
+        try:
+            children = sorted(os.listdir(folder))  # noqa: PTH208
+        except OSError:
+            continue  # that the tree can be read is for the remount oracle to say
+        for child in children:
+            names += 1
+            if names > max_names:
+                return
+            path = os.path.join(folder, child)  # noqa: PTH118
+            try:
+                info = os.lstat(path)
+            except OSError:
+                continue
+            if stat.S_ISREG(info.st_mode):
+                yield path, info
+            elif stat.S_ISDIR(info.st_mode) and info.st_dev == device:
+                pending.append(path)
+
+
+def compare(path: str, size: int, buffer: mmap.mmap) -> str:
+    """On what the ways of reading ``path`` disagree, or "". Every piece is read once in each way."""
+    cached = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+    direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME | os.O_DIRECT)
+    try:
+        for start in range(0, size, PIECE):
+            length = min(PIECE, size - start)
+            before = os.pread(cached, length, start)
+            with mmap.mmap(cached, length, prot=mmap.PROT_READ, offset=start) as mapped:
+                if mapped[:] != before:
+                    return _where(start, before, mapped[:], "read(2) and a mapping disagree")
+            stored = buffer[: os.preadv(direct, [buffer], start)][:length]
+            if stored != before:
+                return _where(start, before, stored, "the page cache and the disk disagree")
+            os.posix_fadvise(cached, start, length, os.POSIX_FADV_DONTNEED)
+            again = os.pread(cached, length, start)
+            if again != before:
+                return _where(start, before, again, "it reads differently once the page cache is dropped")
+    finally:
+        os.close(cached)
+        os.close(direct)
+    return ""
+
+
+def _where(start: int, one: bytes, other: bytes, words: str) -> str:
+    """The first byte that differs."""
+    if len(one) != len(other):
+        return f"{words}: {len(one)} and {len(other)} bytes at {start}"
+    low = next(i for i in range(len(one)) if one[i] != other[i])
+    return f"{words}: byte {start + low} is {one[low]:#04x} and {other[low]:#04x}"
+
+
+def extents(path: str) -> int:
+    """Bytes that FIEMAP maps for the file, or -1 where that says nothing about its blocks.
+
+    bcachefs has an entry for each replica, at the same place (bch2_fill_extent(), fs/bcachefs/fs.c).
+    """
+    total: int = 0
+    start: int = 0
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+    try:
+        while True:
+            head = struct.pack("=QQIIII", start, (1 << 64) - 1 - start, _SYNC, 0, _EXTENTS, 0)
+            answer = bytearray(head + bytes(56 * _EXTENTS))
+            fcntl.ioctl(handle, _FIEMAP, answer)
+            mapped: int = struct.unpack_from("=I", answer, 20)[0]
+            for number in range(mapped):
+                logical, _, length, _, _, flags = struct.unpack_from("=QQQQQI", answer, 32 + 56 * number)
+                if flags & _INLINE:
+                    return -1
+                total += max(0, logical + length - max(logical, start))
+                start = max(start, logical + length)
+                if flags & _LAST:
+                    return total
+            if not mapped:
+                return total
+    finally:
+        os.close(handle)
+
+
+def views(root: str, max_names: int, max_bytes: int, blocks: bool) -> Iterator[tuple[str, str, str]]:
+    """Every disagreement; ``blocks`` also holds stat's blocks against the extents."""
+    buffer = mmap.mmap(-1, PIECE)
+    left = max_bytes
+    unread = 0
+    for path, info in files(root, max_names):
+        if info.st_size > left:
+            unread += 1
+            continue
+        left -= info.st_size
+        name = os.path.relpath(path, root)
+        try:
+            words = compare(path, info.st_size, buffer)
+            mapped = extents(path) if blocks else -1
+        except OSError as error:
+            words, mapped = f"cannot be read in every way: {error.strerror}", -1
+        now = os.lstat(path).st_blocks * 512
+        if mapped not in (-1, now) and not words:
+            words = f"stat says {now} bytes of blocks, its extents are {mapped}"
+        if words:
+            yield "differs", name, words
+    yield "end", f"{unread} files beyond {max_bytes} bytes in all were not compared" if unread else "", ""
+
+
+def use(root: str) -> Iterator[tuple[str, str, str]]:
+    """What a filesystem that has recovered must do: make, write, sync, read, rename and remove."""
+    folder = os.path.join(root, f".inject-{os.getpid()}")  # noqa: PTH118
+    data = bytes(range(256)) * 512
+    step = "mkdir"
+    try:
+        os.mkdir(folder)  # noqa: PTH102
+        one, other = os.path.join(folder, "a"), os.path.join(folder, "b")  # noqa: PTH118
+        step = "create"
+        handle = os.open(one, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        step = "write"
+        written = os.pwrite(handle, data, 100)
+        step = "fsync"
+        os.fsync(handle)
+        step = "read"
+        if written != len(data) or os.pread(handle, len(data) + 200, 100) != data:
+            yield "broken", step, "other data than was written"
+        os.close(handle)
+        step = "rename"
+        os.rename(one, other)  # noqa: PTH104
+        step = "truncate"
+        os.truncate(other, 1000)
+        step = "unlink"
+        os.unlink(other)  # noqa: PTH108
+        step = "rmdir"
+        os.rmdir(folder)  # noqa: PTH106
+    except OSError as error:
+        yield "broken", step, error.strerror or str(error)
+    yield "end", "", ""
+
+
+def _main(what: str, root: str, max_names: str, max_bytes: str, blocks: str) -> None:
+    rows = use(root) if what == "use" else views(root, int(max_names), int(max_bytes), blocks == "blocks")
+    for row in rows:
+        sys.stdout.write(ascii(row) + "\n")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
