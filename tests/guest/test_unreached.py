@@ -1,0 +1,82 @@
+"""Every shipped scenario fails with `not-injected` when its fault is one that its workload never reaches.
+
+What a scenario expects could hold without any fault; that it was injected must not be
+left to luck. Each scenario is rewritten to fail page_pool_alloc_pages(), which no
+filesystem calls, and nothing else is changed, except that oracles and `recover` are left
+out: `not-injected` comes before what they would say, and they take most of the time.
+
+A few scenarios are tried each day, other ones the next; INJECT_SAMPLE=all tries them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from bench import guest_only
+
+pytestmark = guest_only
+
+ROOT = Path(__file__).resolve().parents[2]
+UNREACHED = "page_pool_alloc_pages"
+DAILY = 4
+LIMIT = 3600
+"""Seconds after which a whole call counts as hung."""
+
+
+def documents() -> list[dict[str, Any]]:
+    """Every shipped scenario with its name, in the order of the files."""
+    found = []
+    shipped = ROOT / "scenarios"
+    for file in sorted(shipped.glob("*/*.yaml")):
+        for document in yaml.safe_load_all(file.read_text()):
+            default = file.relative_to(shipped).with_suffix("").as_posix()
+            found.append({"name": default, **document})
+    return found
+
+
+def swapped(scenario: dict[str, Any]) -> dict[str, Any]:
+    """The scenario with faults that nothing reaches, as often as before."""
+    keep = {key: value for key, value in scenario.items() if key not in ("recover", "finding", "allow", "sweep")}
+    faults = [{"function": UNREACHED, "return": "NULL", "scope": f.get("scope", "workload")} for f in keep["faults"]]
+    return {**keep, "faults": faults, "checks": []}
+
+
+def chosen() -> list[dict[str, Any]]:
+    """Today's, or all."""
+    every = documents()
+    if os.environ.get("INJECT_SAMPLE") == "all":
+        return every
+    first = int(time.time() // 86400) * DAILY
+    return [every[(first + step) % len(every)] for step in range(DAILY)]
+
+
+def test_nothing_passes_without_its_fault(tmp_path: Path) -> None:
+    if not Path("/sys/kernel/debug/error_injection/list").exists():
+        pytest.skip("no error injection in this kernel")
+    scenarios = chosen()
+    home = tmp_path / "scenarios"
+    shutil.copytree(ROOT / "scenarios/lib", home / "lib")
+    text = "---\n".join(yaml.safe_dump(swapped(scenario), sort_keys=False) for scenario in scenarios)
+    (home / "swapped.yaml").write_text(text)
+    report = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "inject", "run", str(home), "--allow-any", "--json", str(report)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    events = [json.loads(line) for line in report.read_text().splitlines()]
+    verdicts = {event["scenario"]: event for event in events if event["type"] == "verdict"}
+    assert set(verdicts) == {scenario["name"] for scenario in scenarios}, done.stdout + done.stderr
+    others = {
+        name: (verdict["status"], verdict["reason"], verdict["detail"])
+        for name, verdict in verdicts.items()
+        if (verdict["status"], verdict["reason"]) != ("fail", "not-injected")
+    }
+    assert not others
+    assert done.returncode == 1
