@@ -337,6 +337,12 @@ class Planner:
         return self.types.of(point.module).access(name, path), point.module
 
     def _test(self, test: ArgTest, point: FaultPoint) -> Test:
+        try:
+            return self._resolved(test, point)
+        except InjectError as error:
+            raise _placed(error, test.place) from None
+
+    def _resolved(self, test: ArgTest, point: FaultPoint) -> Test:
         access, module = self._access(point, test.path)
         if len(access.offsets) > MOST_LOADS:
             raise InjectError(f"{test.path} follows {len(access.offsets)} pointers", f"at most {MOST_LOADS}")
@@ -347,9 +353,11 @@ class Planner:
                 )
             return Test(access, Op.GLOB, pattern=str(test.value))
         mask = U64 if test.mask is None else self._number(test.mask, access, module) & U64
-        value = self._number(test.value, access, module)
-        if not access.signed:
-            value &= (1 << access.bits) - 1
+        value = _fitting(self._number(test.value, access, module), access, test)
+        if test.mask is not None and value & ~mask & U64:
+            raise InjectError(
+                f"{test.value} has bits outside the mask {test.mask}", "widen the mask or change the value"
+            )
         return Test(access, test.op, value & U64, mask)
 
     def _contract_tests(self, fault: Fault, point: FaultPoint) -> list[Test]:
@@ -432,6 +440,18 @@ class Planner:
             )
         addresses = self.kernel.text_addresses
         return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
+
+
+def _fitting(value: int, access: Access, test: ArgTest) -> int:
+    """``value`` as the argument can have it, -1 and all ones being the same; raises InjectError when it cannot."""
+    limit = 1 << access.bits
+    if not -limit // 2 <= value < limit:
+        raise InjectError(
+            f"{test.value} does not fit into {test.path}, which has {access.bits} bits",
+            "write a value that it can have",
+        )
+    value %= limit
+    return value - limit if access.signed and value >= limit // 2 else value
 
 
 def _placed(error: InjectError, place: Optional[Place]) -> InjectError:
