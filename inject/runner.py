@@ -518,7 +518,8 @@ def run_all(
             verdict = Verdict(scenario.name, Status.ERROR, None, what)
         else:
             verdict = Trial(scenario, tools, replace(options, budget=left)).run()
-            left -= sum(counts.injected for counts in verdict.counts)
+            if options.budget:  # 0 is no budget at all, and must stay 0
+                left -= sum(counts.injected for counts in verdict.counts)
         tools.emit(jsonl.verdict_event(verdict))
         end(verdict)
         verdicts.append(verdict)
