@@ -11,9 +11,13 @@ from typing import Any, Optional
 
 import click
 
-from inject.model import Scenario, Verdict
+from inject.errors import ExitStatus
+from inject.model import Scenario, Status, Verdict
 from inject.report import console, jsonl, junit, table
+from inject.report.evidence import Evidence
+from inject.report.ktap import Ktap
 from inject.report.paint import wanted
+from inject.shard import Shard
 
 
 class Display:
@@ -23,11 +27,21 @@ class Display:
     ``errors``: the table says where errors went without being more verbose.
     """
 
-    def __init__(self, total: int, verbosity: int, report: Optional[jsonl.JsonLines], *, errors: bool = False) -> None:
+    def __init__(
+        self,
+        total: int,
+        verbosity: int,
+        report: Optional[jsonl.JsonLines],
+        *,
+        errors: bool = False,
+        ktap: Optional[Ktap] = None,
+    ) -> None:
         self.total = total
         self.errors = errors or verbosity >= 1
         self.verbosity = verbosity
         self._report = report
+        self._ktap = ktap
+        self._evidence = Evidence()
 
     def begin(self, number: int, scenario: Scenario) -> None:
         """A scenario starts."""
@@ -43,17 +57,24 @@ class Display:
         """A scenario has its verdict."""
         if self.verbosity >= 0:
             self._line(console.verdict_line(verdict, wanted(sys.stderr)))
+        if self._ktap is not None:
+            click.echo(self._ktap.take(verdict, self._evidence.of(verdict.scenario, verdict.trial)), nl=False)
+        if verdict.status is Status.PASS:
+            self._evidence.forget([verdict.scenario])
 
     def emit(self, event: dict[str, Any]) -> None:
-        """One event for the JSON lines."""
+        """One event for the JSON lines, and for what the reports show of it."""
+        self._evidence.take(event)
         if self._report is not None:
             self._report.write(event)
 
     def finish(self, verdicts: Sequence[Verdict], junit_path: Optional[str]) -> None:
-        """The end of the JSON lines, JUnit, and the table."""
+        """The end of the JSON lines, JUnit, and the table unless standard output is KTAP's."""
         self.emit(jsonl.end_event(verdicts))
         if junit_path:
-            junit.write(junit_path, verdicts)
+            junit.write(junit_path, verdicts, evidence=self._evidence)
+        if self._ktap is not None:
+            return
         width = shutil.get_terminal_size((100, 24)).columns
         if self.verbosity < 0:
             click.echo(table.summary(verdicts))
@@ -61,8 +82,42 @@ class Display:
             shown = table.render(verdicts, width=width, colour=wanted(sys.stdout), errors=self.errors)
             click.echo(shown, nl=False)
 
+    def nothing(self, shard: Shard, junit_path: Optional[str]) -> int:
+        """There is no scenario in this part: complete reports of nothing, and success."""
+        self._line(f"inject: part {shard} holds no scenario")
+        self.finish([], junit_path)
+        return ExitStatus.OK
+
     def _line(self, line: str) -> None:
         click.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def reporting(
+    scenarios: Sequence[Scenario],
+    report: Optional[jsonl.JsonLines],
+    *,
+    verbose: bool,
+    quiet: bool,
+    errors: bool,
+    ktap: bool,
+) -> Iterator[Display]:
+    """The display of a run of ``scenarios``; with ``ktap`` what it held back is printed however the run ends.
+
+    Raises UsageError when KTAP and the JSON lines both want standard output.
+    """
+    if ktap and report is not None and report.to_stdout:
+        raise click.UsageError("--ktap and --json - both want standard output; give --json a file")
+    results = Ktap([scenario.name for scenario in scenarios]) if ktap else None
+    display = Display(len(scenarios), -1 if quiet else int(verbose), report, errors=errors, ktap=results)
+    if results is None:
+        yield display
+        return
+    click.echo(results.head(), nl=False)
+    try:
+        yield display
+    finally:
+        click.echo(results.rest(), nl=False)
 
 
 @contextlib.contextmanager

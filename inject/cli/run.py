@@ -19,7 +19,7 @@ import click
 
 from inject import __version__
 from inject import scenario as scenarios
-from inject.cli.display import Display, own_arguments, report_file
+from inject.cli.display import Display, own_arguments, report_file, reporting
 from inject.errors import CannotRun, ExitStatus
 from inject.janitor import Janitor
 from inject.judge import exit_status
@@ -29,6 +29,7 @@ from inject.plan import Types
 from inject.probe import Engine
 from inject.report import console, jsonl, table
 from inject.runner import Options, Tools, Trial, run_all
+from inject.shard import Shard
 from inject.vm.cache import cache_root
 
 ANY_EXIT = tuple(range(256))
@@ -43,6 +44,10 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--json", "json_path", metavar="FILE", help="Events as JSON lines, as they happen; - for stdout."
             ),
             click.option("--junit", "junit_path", metavar="FILE", help="Verdicts as JUnit XML."),
+            click.option("--ktap", is_flag=True, help="Verdicts as KTAP on standard output, in place of the table."),
+            click.option(
+                "--shard", metavar="I/N", callback=_shard, default="1/1", help="Only part I of N, for N machines."
+            ),
             click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions."),
             click.option("--no-skip", is_flag=True, help="A scenario that cannot run here makes the exit code 3."),
             click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach."),
@@ -55,16 +60,27 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen(files: Sequence[str], only: Sequence[str]) -> list[Scenario]:
-    """The scenarios of ``files``, or those named in ``only``; raises ScenarioErrors or InjectError."""
+def _shard(_ctx: click.Context, _param: click.Parameter, text: str) -> Shard:
+    """``I/N``, as a Shard."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def chosen(files: Sequence[str], only: Sequence[str], shard: Shard) -> list[Scenario]:
+    """The scenarios of ``files``, or those named in ``only``, as far as they are in ``shard``.
+
+    Raises ScenarioErrors, or UsageError for a name that none has.
+    """
     found = scenarios.load(files)
     if not only:
-        return found
+        return shard.part(found)
     names = {scenario.name for scenario in found}
     for name in only:
         if name not in names:
             raise click.UsageError(f"no scenario is called {name}; there are {', '.join(sorted(names)[:8])}")
-    return [scenario for scenario in found if scenario.name in only]
+    return shard.part([scenario for scenario in found if scenario.name in only])
 
 
 @contextlib.contextmanager
@@ -118,6 +134,8 @@ def run(
     trace: bool,
     verbose: bool,
     quiet: bool,
+    ktap: bool,
+    shard: Shard,
     allow_any: bool,
     budget: Optional[int],
     stop_when_unusable: bool,
@@ -130,13 +148,19 @@ def run(
       sudo inject run scenarios/disk-reservation/buffered-write.yaml
       sudo inject run scenarios/ --json out.jsonl --junit out.xml
     """
-    found = chosen(files, only)
+    found = chosen(files, only, shard)
     kernel = Kernel()
     preflight(kernel)
     seed = secrets.randbits(32) if seed is None else seed
     options = Options(seed, allow_any or kernel.is_guest(), budget or 0, Probe(probe), trace, reproduce)
-    with report_file(json_path) as report, Janitor() as janitor, engine_maker(kernel) as engine:
-        display = Display(len(found), -1 if quiet else int(verbose), report, errors=trace)
+    with (
+        report_file(json_path) as report,
+        reporting(found, report, verbose=verbose, quiet=quiet, errors=trace, ktap=ktap) as display,
+        Janitor() as janitor,
+        engine_maker(kernel) as engine,
+    ):
+        if not found:
+            return display.nothing(shard, junit_path)
         display.emit(
             jsonl.run_event(
                 version=__version__,

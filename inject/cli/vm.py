@@ -5,17 +5,18 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from inject.cli.display import Display, own_arguments, report_file
+from inject.cli.display import Display, own_arguments, report_file, reporting
 from inject.cli.run import chosen, report_options
 from inject.judge import exit_status
-from inject.model import ErrorPath, Injection, Scenario, Verdict
-from inject.report import console
+from inject.model import ErrorPath, Scenario, Verdict
+from inject.report import console, jsonl
+from inject.shard import Shard
 from inject.vm import artifacts, batch, cache, guest, terminal
 
 FLAVOURS = ("test", "debug")
@@ -167,6 +168,8 @@ def run_(
     trace: bool,
     verbose: bool,
     quiet: bool,
+    ktap: bool,
+    shard: Shard,
     **guest_choice: Any,
 ) -> int:
     """Replay scenarios in a guest; a guest that dies costs one scenario, not the run.
@@ -177,11 +180,15 @@ def run_(
       inject vm run scenarios/ --json out.jsonl --junit out.xml
       inject vm run my-scenario.yaml --kernel debug -v
     """
-    found = chosen(files, only)
+    found = chosen(files, only, shard)
     seed = secrets.randbits(32) if seed is None else seed
-    with report_file(json_path) as report:
+    with (
+        report_file(json_path) as report,
+        reporting(found, report, verbose=verbose, quiet=quiet, errors=trace, ktap=ktap) as display,
+    ):
+        if not found:
+            return display.nothing(shard, junit_path)
         artefacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
-        display = Display(len(found), -1 if quiet else int(verbose), report, errors=trace)
         follower = Follower(found, display)
         verdicts = batch.run_batch(
             batch.Request(files, tuple(found), seed, ("--probe", probe, *["--trace"] * trace)),
@@ -215,15 +222,8 @@ class Follower:
             self._begun += 1
             self._display.begin(self._begun, self._scenarios[event["scenario"]])
         elif kind == "injection":
-            self._display.say(console.injection_line(injection_from(event)))
+            self._display.say(console.injection_line(jsonl.injection_from(event)))
         elif kind == "error":
             self._display.say(console.error_line(ErrorPath.from_json({**event, "count": 1}), event["ordinal"]))
         elif kind == "verdict":
             self._display.end(Verdict.from_json(event))
-
-
-def injection_from(event: Mapping[str, Any]) -> Injection:
-    """The injection that an event of the JSON lines describes."""
-    renamed = {"return": "returned"}
-    keep = {renamed.get(key, key): value for key, value in event.items() if key not in ("type", "scenario", "trial")}
-    return Injection(**{**keep, "stack": tuple(keep["stack"])})

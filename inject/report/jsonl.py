@@ -69,6 +69,13 @@ def error_event(scenario: str, trial: int, ordinal: int, tid: int, path: ErrorPa
     return {"type": "error", "scenario": scenario, "trial": trial, **found, "ordinal": ordinal, "tid": tid}
 
 
+def injection_from(event: Event) -> Injection:
+    """The inverse of :func:`injection_event`; raises KeyError or TypeError on foreign data."""
+    known = {"return": "returned"}
+    keep = {known.get(key, key): value for key, value in event.items() if key not in ("type", "scenario", "trial")}
+    return Injection(**{**keep, "stack": tuple(keep["stack"])})
+
+
 def verdict_event(verdict: Verdict) -> dict[str, Any]:
     """A scenario or trial ended."""
     return verdict.to_json()
@@ -105,6 +112,11 @@ class JsonLines:
                 self._fd = sys.stdout.fileno()
         except (OSError, ValueError) as error:
             raise InjectError(f"cannot write {self._shown}: {_why(error)}") from error
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the lines go to standard output."""
+        return not self._own
 
     @property
     def _shown(self) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from inject.errors import CannotRun, InjectError
 from inject.model import Status, Verdict
+from inject.report.evidence import Evidence, Fired
 
 if TYPE_CHECKING:
     import junitparser
@@ -17,18 +18,26 @@ if TYPE_CHECKING:
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def write(path: Union[str, os.PathLike[str]], verdicts: Sequence[Verdict], suite: str = "inject") -> None:
+def write(
+    path: Union[str, os.PathLike[str]],
+    verdicts: Sequence[Verdict],
+    suite: str = "inject",
+    evidence: Optional[Evidence] = None,
+) -> None:
     """Write ``verdicts`` as one suite to ``path``.
 
-    A scenario is a test case; its folder is the class name. Raises CannotRun
-    without junitparser, InjectError when the file cannot be written.
+    A scenario is a test case; its folder is the class name. A failure carries what
+    fired with its call path (from ``evidence``) and the lines that explain it. Raises
+    CannotRun without junitparser, InjectError when the file cannot be written.
     """
     try:
         import junitparser as library
     except ImportError as error:
         raise CannotRun("junitparser is not installed", "apt install python3-junitparser") from error
     tests = library.TestSuite(suite)
-    tests.add_testcases([_case(verdict) for verdict in verdicts])
+    tests.add_testcases(
+        [_case(verdict, (evidence or Evidence()).of(verdict.scenario, verdict.trial)) for verdict in verdicts]
+    )
     document = library.JUnitXml()
     document.add_testsuite(tests)
     try:
@@ -37,7 +46,7 @@ def write(path: Union[str, os.PathLike[str]], verdicts: Sequence[Verdict], suite
         raise InjectError(f"cannot write {os.fspath(path)}: {error.strerror}") from error
 
 
-def _case(verdict: Verdict) -> junitparser.TestCase:
+def _case(verdict: Verdict, fired: Fired) -> junitparser.TestCase:
     import junitparser
 
     folder, _, name = verdict.scenario.rpartition("/")
@@ -51,7 +60,8 @@ def _case(verdict: Verdict) -> junitparser.TestCase:
     if verdict.status is Status.SKIP:
         case.result = [junitparser.Skipped(detail)]
         return case
-    body = "\n".join([verdict.detail, *verdict.log, *([f"reproduce: {verdict.reproduce}"] * bool(verdict.reproduce))])
+    parts = [verdict.detail, *_part("injected", fired.lines()), *_part("log", verdict.log)]
+    body = "\n".join(parts + [f"reproduce: {verdict.reproduce}"] * bool(verdict.reproduce))
     result: Union[junitparser.Failure, junitparser.Error]
     if verdict.status is Status.FAIL:
         assert verdict.reason is not None
@@ -63,6 +73,11 @@ def _case(verdict: Verdict) -> junitparser.TestCase:
     result.text = clean(body)
     case.result = [result]
     return case
+
+
+def _part(title: str, lines: Sequence[str]) -> list[str]:
+    """``lines`` indented under a title; nothing without lines."""
+    return [f"{title}:", *(f"  {line}" for line in lines)] if lines else []
 
 
 def clean(text: str) -> str:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "inject"
 LAYERS = (
     {"errors"},
     {"model", "output", "glob", "bpf", "callers", "still", "trails"},
-    {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked"},
+    {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked", "shard"},
     {"contracts", "schema"},
     {"plan", "janitor", "doctor"},
     {"trace"},

@@ -14,6 +14,7 @@ import pytest
 from inject.errors import InjectError
 from inject.model import Counts, Fault, Injection, Reason, Scope, Status, Verdict, When
 from inject.report import console, jsonl, junit, paint, table
+from inject.report.evidence import Evidence
 
 LONG = "disk-reservation/" + "very-" * 20 + "long-name"
 PASS = Verdict("smoke/mkdir", Status.PASS, counts=(Counts(40, 8, 1),), seconds=0.42)
@@ -190,6 +191,21 @@ def test_junit_counts_and_texts(tmp_path):
     assert "\\x1b[31m" in failure.text
     assert cases["b"].find("skipped").get("message") == "this kernel has no xfs"
     assert cases["c"].find("system-out").text == "known finding: it reports success"
+
+
+def test_junit_carries_call_path_and_log(tmp_path):
+    pytest.importorskip("junitparser")
+    evidence = Evidence()
+    injection = Injection(0, "bch2_x", "-ENOMEM", -12, 3, 1, 2, "dd", 0, ("bch2_x+0x0", "bch2_write+0x1f"))
+    evidence.take(jsonl.injection_event(FAIL.scenario, 0, injection))
+    file = tmp_path / "junit.xml"
+    junit.write(file, ALL, evidence=evidence)
+    text = ET.parse(file).getroot().find(".//failure").text
+    assert (
+        "injected:\n  dd/2: bch2_x returns -ENOMEM (match 3)\n    bch2_x+0x0\n    bch2_write+0x1f\nlog:\n  line 0"
+        in text
+    )
+    assert "  line 49" in text and text.rstrip().endswith("--seed 7")
 
 
 def test_no_character_can_break_the_file(tmp_path):

@@ -1,0 +1,62 @@
+"""What fired in a trial and from where, kept until its verdict: reports show it for everything but a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inject.model import Injection
+from inject.report.console import injection_line
+from inject.report.jsonl import injection_from
+from inject.report.paint import printable
+
+KEPT = 8
+"""Injections of one trial that are kept with their call paths; of the others only their number."""
+
+
+@dataclass(frozen=True)
+class Fired:
+    """The first injections of a trial, and how many there were in all."""
+
+    first: tuple[Injection, ...] = ()
+    total: int = 0
+
+    def lines(self) -> list[str]:
+        """One line for each injection, its call path below it, innermost first."""
+        shown: list[str] = []
+        for injection in self.first:
+            shown.append(injection_line(injection).strip())
+            shown += [f"  {printable(frame)}" for frame in injection.stack]
+        if self.total > len(self.first):
+            shown.append(f"[... {self.total - len(self.first)} more injections; --json has them all ...]")
+        return shown
+
+
+@dataclass
+class Evidence:
+    """Collects injections from the events of a run, by scenario and trial."""
+
+    _kept: dict[tuple[str, int], list[Injection]] = field(default_factory=dict)
+    _totals: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """An event of the JSON lines; all but injections are ignored."""
+        if event.get("type") != "injection":
+            return
+        key = (event["scenario"], event["trial"])
+        self._totals[key] = self._totals.get(key, 0) + 1
+        kept = self._kept.setdefault(key, [])
+        if len(kept) < KEPT:
+            kept.append(injection_from(event))
+
+    def of(self, scenario: str, trial: int = 0) -> Fired:
+        """What fired there."""
+        key = (scenario, trial)
+        return Fired(tuple(self._kept.get(key, ())), self._totals.get(key, 0))
+
+    def forget(self, scenarios: Sequence[str]) -> None:
+        """Drop what these showed: they passed."""
+        for key in [key for key in self._totals if key[0] in scenarios]:
+            del self._totals[key]
+            self._kept.pop(key, None)
