@@ -108,6 +108,8 @@ class Access:
     signed: bool
     text: bool
     enum_id: int = 0
+    user: bool = False
+    """Whether an address is one of user space."""
 
 
 def _library() -> Any:
@@ -303,7 +305,7 @@ class Btf:
         first, *steps = path.split(".")
         names = [parameter.name for parameter in prototype.parameters]
         if first not in names:
-            raise InjectError(f"{function} has no parameter {first}", _candidates(first, names))
+            raise InjectError(f"{function} has no parameter {first}", candidates(first, names))
         argument = names.index(first)
         register = self._first_register(prototype, argument)
         if register is None:
@@ -364,9 +366,7 @@ class Btf:
                 raise InjectError(f"{self.spelling(type_id)} has no members, so {path} cannot be followed at {step}")
             member = self._member(plain, step, 0)
             if member is None:
-                raise InjectError(
-                    f"{self.spelling(plain)} has no member {step}", _candidates(step, self.members(plain))
-                )
+                raise InjectError(f"{self.spelling(plain)} has no member {step}", candidates(step, self.members(plain)))
             type_id, bit, width = member[0], bit + member[1], member[2]
         size, bits, signed, text, enum_id = self._value(type_id, width, inside, path)
         if not inside:
@@ -383,9 +383,7 @@ class Btf:
                 raise InjectError(f"{path} is an array", "name one of its members")
             raise InjectError(f"{path} is an embedded string", "only strings behind a pointer can be tested")
         if found.kind not in (INT, PTR, ENUM, ENUM64):
-            raise InjectError(
-                f"{path} is a {self.spelling(type_id)}, not a value", _candidates("", self.members(plain))
-            )
+            raise InjectError(f"{path} is a {self.spelling(type_id)}, not a value", candidates("", self.members(plain)))
         size = POINTER_SIZE if found.kind == PTR else int(found.size)
         if size > POINTER_SIZE:
             raise InjectError(f"{path} has {size} bytes", f"values of up to {POINTER_SIZE} bytes can be tested")
@@ -427,6 +425,18 @@ class Btf:
             raise InjectError(f"this kernel's struct {struct} has no {name}")
         return member[1] // 8
 
+    def integer(self, name: str) -> tuple[int, bool]:
+        """Size in bytes and signedness of an integer type, a typedef of one or an enum; unknown: 8, unsigned."""
+        kind = ENUM if name.startswith("enum ") else 0
+        plain = name.partition(" ")[2] if kind else name
+        found = self._find(plain, kind) if kind else self._find(plain, INT) or self._find(plain, TYPEDEF)
+        _, type_, entries = self._plain(found)
+        if type_.kind not in (INT, ENUM, ENUM64):
+            return POINTER_SIZE, False
+        if type_.kind != INT:
+            return int(type_.size), type_.flag
+        return int(type_.size), bool(ctypes.c_uint32.from_address(entries).value >> 24 & 1)
+
     def members(self, type_id: int, depth: int = 0) -> list[str]:
         """Names that a path may go on with from a struct, union or pointer to one."""
         plain, found, entries = self._plain(type_id)
@@ -458,7 +468,8 @@ def _window(bit: int, bits: int, size: int, path: str) -> tuple[int, int]:
     raise InjectError(f"{path} is a bit field across nine bytes", "choose another member")
 
 
-def _candidates(wrong: str, names: list[str]) -> str:
+def candidates(wrong: str, names: list[str]) -> str:
+    """What to write instead of ``wrong``: the names that look like it, or the first dozen; "" if there are none."""
     close = get_close_matches(wrong, names, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(close)}?"

@@ -188,6 +188,14 @@ class Kernel:
                 return frozenset(line.split(None, 1)[0] for line in lines.splitlines())
         return frozenset()
 
+    def event_format(self, event: str) -> str:
+        """How tracefs describes ``event`` (``syscalls/sys_enter_openat``); "" where there is no such event."""
+        for tracefs in ("sys/kernel/tracing", f"{DEBUGFS}/tracing"):
+            text = self._text(f"{tracefs}/events/{event}/format")
+            if text:
+                return text
+        return ""
+
     def traceable_at(self, pattern: str) -> dict[int, str]:
         """Functions built with ftrace whose whole name matches the regular expression, by address.
 

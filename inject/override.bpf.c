@@ -22,7 +22,7 @@
 #define DEEP		64	/* call path that an error is followed along */
 #define LIVE		4	/* injections of one task that are followed at a time */
 
-enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB };
+enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB, OP_USER_GLOB };
 
 struct test {
 	u8 op;
@@ -222,8 +222,13 @@ static __always_inline u64 argument(void *ctx, int trampoline, u32 number)
 static __always_inline int text_holds(struct test *test, u64 address)
 {
 	char text[TEXT] = {};
+	long length;
 
-	if (bpf_probe_read_kernel_str(text, sizeof(text), (void *)address) < 0)
+	if (test->op == OP_USER_GLOB)
+		length = bpf_probe_read_user_str(text, sizeof(text), (void *)address);
+	else
+		length = bpf_probe_read_kernel_str(text, sizeof(text), (void *)address);
+	if (length < 0)
 		return 0;
 	return glob_takes(test->glob, text, sizeof(text));
 }
@@ -258,7 +263,7 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test)
 
 	if (!reach(ctx, trampoline, test, &value))
 		return 0;
-	if (test->op == OP_GLOB)
+	if (test->op >= OP_GLOB)
 		return text_holds(test, value);
 	value <<= test->left & 63;
 	if (test->is_signed)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from inject import syscalls
 from inject.btf import REGISTERS, Access, Btf, Prototype, Result
 from inject.contracts import contracts_of
 from inject.errors import CannotRun, InjectError, ScenarioError
@@ -37,6 +38,7 @@ TEST = struct.Struct("<8BI5IQQ")
 RULE = struct.Struct(f"<{MOST_VALUES}Q6I7Q")
 CONTROL = struct.Struct("<QQQIIII")
 RULE_SIZE = RULE.size + (MOST_TESTS + 1) * TEST.size
+USER_GLOB = 5
 OPS = {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}
 
 KNOWN_ENUMS = {"BCH_ERR_": "bch_errcode"}
@@ -332,11 +334,16 @@ class Planner:
 
     def _access(self, point: FaultPoint, path: str) -> tuple[Access, str]:
         """The access by whichever of the folded names BTF knows, and the module it was found in."""
+        btf = self.types.of(point.module)
+        call = syscalls.call_of(point)
+        if call and path.partition(".")[0] != "regs":
+            return syscalls.access(self.kernel, btf, point.function, call, path), point.module
         known = self._prototype(point)
         name = known.function if known else point.function
-        return self.types.of(point.module).access(name, path), point.module
+        return btf.access(name, path), point.module
 
     def _test(self, test: ArgTest, point: FaultPoint) -> Test:
+        """Raises InjectError, with the argument's place in the scenario, for what cannot be resolved."""
         try:
             return self._resolved(test, point)
         except InjectError as error:
@@ -567,7 +574,7 @@ def _test_bytes(test: Test, globs: Mapping[str, int]) -> bytes:
     access = test.access
     left = 64 - access.shift - access.bits
     return TEST.pack(
-        OPS[test.op],
+        USER_GLOB if access.user and test.op is Op.GLOB else OPS[test.op],
         access.argument,
         len(access.offsets),
         access.size,

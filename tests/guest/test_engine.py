@@ -278,6 +278,50 @@ def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types
         assert count_failures(engine, group, (50,)) == expected, pattern
 
 
+# ---------------------------------------------------------------- system calls
+
+
+CALLS = """\
+import os, sys
+def opened(path, flags):
+    try:
+        os.close(os.open(path, flags))
+        return "yes"
+    except PermissionError:
+        return "no"
+def made(path, mode):
+    try:
+        os.mkdir(path, mode)
+        return "yes"
+    except PermissionError:
+        return "no"
+print(opened("secret-file", os.O_RDONLY), opened("secret-file", os.O_RDWR), opened("./secret-file", os.O_RDONLY),
+      opened("other-file", os.O_RDONLY), made("a", 0o700), made("b", 0o755))
+"""
+
+
+def test_a_system_calls_arguments_have_its_own_names(tmp_path: Path, probe: Probe) -> None:
+    """Strings of user space by glob, integers of their true width; the wrapper itself has one argument, `regs`."""
+    (tmp_path / "calls.py").write_text(CALLS)
+    (tmp_path / "own.yaml").write_text(f"""\
+faults:
+  - function: __x64_sys_openat
+    return: -EACCES
+    injected: 1
+    when: {{args: {{filename: {{glob: "secret-*"}}, flags: {{mask: 3, is: 0}}, dfd: -100}}}}
+  - function: __x64_sys_mkdir
+    return: -EACCES
+    injected: 1
+    when: {{args: {{mode: 0x1c0, pathname: {{not: NULL}}}}}}
+run: |
+  touch secret-file other-file
+  python3 -ISB {tmp_path}/calls.py
+expect: {{output: "^no yes yes yes no yes$", errno: {{openat: EACCES, mkdir: EACCES}}}}
+""")
+    done = inject("run", "--probe", probe.value, str(tmp_path / "own.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -301,6 +345,15 @@ def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types
             "has no member bi_itr; did you mean bi_iter",
         ),
         ("{function: should_fail_bio, return: -EIO, when: {args: {bio.bi_iter: 1}}}", "not a value"),
+        (
+            "{function: __x64_sys_openat, return: -EIO, when: {args: {filname: 1}}}",
+            "has no argument filname; did you mean filename",
+        ),
+        (
+            "{function: __x64_sys_openat2, return: -EIO, when: {args: {how.flags: 1}}}",
+            "how is an address of user space",
+        ),
+        ("{function: __x64_sys_openat, return: -EIO, when: {args: {flags: {glob: x}}}}", "flags is not a string"),
         (
             "{function: __filemap_add_folio, return: -ENOMEM, when: {stack: [no_such_function]}}",
             "called no_such_function",

@@ -17,7 +17,7 @@ LAYERS = (
     {"errors"},
     {"model", "output", "glob", "bpf", "callers", "still", "trails"},
     {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked", "shard"},
-    {"contracts", "schema"},
+    {"contracts", "schema", "syscalls"},
     {"plan", "janitor", "doctor"},
     {"trace"},
     {"cgroup", "probe", "report", "judge"},
