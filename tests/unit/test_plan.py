@@ -105,7 +105,8 @@ def test_the_layouts_are_the_programs() -> None:
     assert module.CONTROL.size == ctypes.sizeof(CONTROL)
     assert ctypes.sizeof(RULE) == module.RULE_SIZE
     assert module.OPS == {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}
-    assert "enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB };" in SOURCE
+    assert "enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB, OP_USER_GLOB };" in SOURCE
+    assert module.USER_GLOB == 5
 
 
 @pytest.mark.parametrize(
