@@ -20,8 +20,9 @@ CONFIG = (
     ("CONFIG_CGROUPS", "keeps faults to the workload's own tasks"),
     ("CONFIG_DEBUG_INFO_BTF", "gives names to arguments and to errors such as BCH_ERR_*"),
     ("CONFIG_STACKTRACE", "shows where a blocked task waits"),
+    ("CONFIG_FPROBE", "follows errors up to their system call (--trace)"),
 )
-OPTIONAL = frozenset({"CONFIG_DEBUG_INFO_BTF", "CONFIG_STACKTRACE"})
+OPTIONAL = frozenset({"CONFIG_DEBUG_INFO_BTF", "CONFIG_STACKTRACE", "CONFIG_FPROBE"})
 
 
 @dataclass(frozen=True)

@@ -348,7 +348,7 @@ class Trial:
         call = engine.system_call(trail.call) if trail.call is not None else ""
         written = engine.written(trail.fault, trail.injected)
         path = self.tools.reader.error_path(
-            point, trail.fault, written, trail.injected, engine.path(trail), call, trail.result or 0
+            point, trail.fault, written, trail.injected, engine.path(trail), call, trail.result
         )
         self._errors.append(path)
         self.tools.emit(jsonl.error_event(self.scenario.name, self.number, trail.ordinal, trail.tid, path))

@@ -58,9 +58,9 @@ FAULTS = {0x1: ("OOM", "ENOMEM"), 0x2: ("SIGBUS", "EFAULT"), 0x10: ("HWPOISON", 
 """VM_FAULT_* that are errors, and their errno (include/linux/mm.h, vm_fault_to_errno)."""
 
 INTERRUPTS = re.compile(r"asm_(sysvec_\w+|common_interrupt|exc_nmi)|common_interrupt_return")
+WRAPPER = re.compile(r"__(?:x64|ia32|arm64|do|se)_(?:compat_)?sys_(\w+)")
 SYSTEM_CALL = re.compile(
-    r"__(?:x64|ia32|arm64|do|se)_(?:compat_)?sys_\w+"
-    r"|do_syscall_64|entry_SYSCALL_\w+|x64_sys_call|do_int80_\w+|do_fast_syscall_32|el0_svc\w*"
+    rf"{WRAPPER.pattern}|do_syscall_64|entry_SYSCALL_\w+|x64_sys_call|do_int80_\w+|do_fast_syscall_32|el0_svc\w*"
 )
 """The call itself, whose value is its result, and what leads to it."""
 ON_THE_WAY_OUT = re.compile(r"syscall_exit_to_user_mode\w*|exit_to_user_mode\w*|task_work_run|do_exit|do_group_exit")
@@ -220,8 +220,9 @@ class Climb:
     frames: tuple[tuple[str, Reading], ...]
     above: Above
     call: str = ""
-    """The system call that ended afterwards; "" where none did while armed."""
-    result: int = 0
+    """The system call that the path leads to; "" where there is none."""
+    result: Optional[int] = None
+    """What it returned; None where it did not while armed."""
 
 
 def follow(climb: Climb) -> ErrorPath:
@@ -235,7 +236,7 @@ def follow(climb: Climb) -> ErrorPath:
         errno=errno,
         where=where,
         call=climb.call,
-        result=climb.result if climb.call else None,
+        result=climb.result,
         frames=tuple(Frame(name, reading.text) for name, reading in climb.frames),
     )
 
@@ -250,12 +251,12 @@ class Reader:
 
     def error_path(
         self, point: FaultPoint, fault: int, written: str, value: int, path: Sequence[tuple[str, Optional[int]]],
-        call: str, result: int,
+        call: str, result: Optional[int],
     ) -> ErrorPath:  # fmt: skip
         """Where the error ``written`` (``value``, 64 bits) of fault number ``fault`` at ``point`` went.
 
         ``path`` are ``symbol+0xoff`` with what came back there, ``point``'s own
-        function first; ``call`` the system call that ended with ``result``, "" if none.
+        function first; ``call`` the system call that ended with ``result``, "" and None if none.
         """
         names = self._error_names(point.module)
         functions = [symbol.partition("+")[0] for symbol, _ in path[1:]]
@@ -266,7 +267,9 @@ class Reader:
         )
         error = injected(value - (1 << 64) if value >> 63 else value, written, names)
         if above is Above.NOBODY:
-            call, result = "", 0
+            call, result = "", None
+        elif not call:
+            call = next((found[1] for found in map(WRAPPER.fullmatch, [point.function, *functions]) if found), "?")
         return follow(Climb(fault, point.function, error, frames, above, call, result))
 
     def _result(self, function: str, module: str) -> Optional[Result]:
@@ -287,7 +290,7 @@ def _fate(climb: Climb) -> tuple[Fate, str, str]:
         if ended:
             return Fate.SWALLOWED, "", ended
         return Fate.UNSEEN, "", climb.frames[last][0] if carried else climb.function
-    if not climb.call:
+    if climb.result is None:
         return Fate.BLOCKED, "", ""
     if -MAX_ERRNO <= climb.result < 0:
         seen = _errno(-climb.result) or str(-climb.result)
@@ -309,9 +312,10 @@ def describe(path: ErrorPath) -> str:
     if path.fate is Fate.TRANSLATED:
         return f"translated: {call} failed with {path.errno}"
     if path.fate is Fate.BLOCKED:
-        return "blocked: the task had not come back from its system call when the fault was disarmed"
+        return f"blocked: still in {call} when the fault was disarmed"
     if path.fate is Fate.UNSEEN:
-        return f"unseen: last carried by {path.where}, with no system call above"
+        top = path.frames[-1].function if path.frames else path.function
+        return f"unseen: last carried by {path.where}; no system call is above {top}"
     returned = next((frame.returned for frame in path.frames if frame.function == path.where), "")
     by = f" in {path.where}, which returned {returned}" if returned not in ("", VOID) else f" in {path.where} (void)"
     part = ", a part of the work" if re.fullmatch(r"[1-9]\d*", returned) and path.result not in (None, 0) else ""
@@ -333,7 +337,8 @@ def lines(path: ErrorPath) -> list[str]:
     """The path for a reader: the failed function first, the system call last."""
     rows = [(path.function, f"{path.returned} (injected)"), *((f.function, f.returned) for f in path.frames)]
     if path.call:
-        rows.append((f"{path.call}(2)", f"-{path.errno}" if path.errno else str(path.result)))
+        result = NOT_SEEN if path.result is None else str(path.result)
+        rows.append((f"{path.call}(2)", f"-{path.errno}" if path.errno else result))
     width = max(len(name) for name, _ in rows)
     times = f" ({path.count} times)" if path.count > 1 else ""
     return [describe(path) + times, *(f"  {name:<{width}}  {value}" for name, value in rows)]

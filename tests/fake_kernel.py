@@ -18,6 +18,7 @@ CONFIG_KPROBE_EVENTS=y
 CONFIG_CGROUPS=y
 CONFIG_DEBUG_INFO_BTF=y
 CONFIG_STACKTRACE=y
+CONFIG_FPROBE=y
 CONFIG_XFS_FS=m
 CONFIG_DEFAULT_HOSTNAME="(none)"
 # CONFIG_KASAN is not set
@@ -77,6 +78,8 @@ PATHS = {
     "list": "sys/kernel/debug/error_injection/list",
     "blacklist": "sys/kernel/debug/kprobes/blacklist",
     "traceable": "sys/kernel/tracing/available_filter_functions",
+    "traceable_addrs": "sys/kernel/tracing/available_filter_functions_addrs",
+    "kcore": "proc/kcore",
     "notes": "sys/kernel/notes",
     "lockdown": "sys/kernel/security/lockdown",
     "btf": "sys/kernel/btf/vmlinux",

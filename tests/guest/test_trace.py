@@ -6,8 +6,12 @@ import array
 import ctypes
 import errno
 import fcntl
+import functools
+import json
 import mmap
 import os
+import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +34,10 @@ from inject.vm.cache import cache_root
 
 GETPID, MKDIR = 39, 83
 """Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""
+
+
+(GETPID_FAILS,) = scenarios.parse("faults: [{function: __x64_sys_getpid, return: -EPERM}]\nrun: x\n", "t.yaml", "t")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Bench:
@@ -71,7 +79,7 @@ class Bench:
                 trail.injected,
                 self.engine.path(trail),
                 "" if trail.call is None else self.engine.system_call(trail.call),
-                trail.result or 0,
+                trail.result,
             )
             for trail in trails
         ]
@@ -119,6 +127,63 @@ def bench() -> Iterator[Bench]:
         fixture.close()
         remove_directory(directory, janitor)
         group.close(janitor)
+
+
+# ---------------------------------------------------------------- as users see it, before the bench takes a device
+
+
+def inject(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it."""
+    command = [sys.executable, "-m", "inject", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def test_an_error_that_goes_elsewhere_fails_the_scenario(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "faults: [{function: __x64_sys_mkdir, return: -EDQUOT}]\nrun: mkdir x || true\nexpect: {error: swallowed}\n"
+    )
+    report = tmp_path / "out.jsonl"
+    done = inject("run", str(own), "--json", str(report))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 of 1 errors of __x64_sys_mkdir went elsewhere than swallowed" in done.stdout
+    events = [json.loads(line) for line in report.read_text().splitlines()]
+    kinds = [event["type"] for event in events]
+    assert kinds.index("error") == kinds.index("injection") + 1
+    injection, error = (next(event for event in events if event["type"] == kind) for kind in ("injection", "error"))
+    for key in ("scenario", "trial", "fault", "ordinal", "tid"):
+        assert injection[key] == error[key]
+    assert (error["fate"], error["call"], error["errno"], error["result"]) == ("propagated", "mkdir", "EDQUOT", -122)
+    verdict = next(event for event in events if event["type"] == "verdict")
+    assert verdict["reason"] == "errno" and verdict["errors"][0]["fate"] == "propagated"
+
+
+def test_an_ad_hoc_fault_followed() -> None:
+    done = inject("fail", "__x64_sys_mkdir", "--return", "-EDQUOT", "--trace", "--", "mkdir", "/tmp/never")
+    assert "inject: propagated: mkdir(2) failed with EDQUOT" in done.stderr
+
+
+def test_a_metadata_write_that_fails_has_no_system_call_above(tmp_path: Path) -> None:
+    """journal_write_endio() in fs/bcachefs/journal_io.c asks dynamic_fault() when the write completes.
+
+    It returns nothing, and is called by bio_endio(), which does not either: the error goes on in
+    memory (bch2_fatal_error()), and what fsync(2) says comes from there.
+    """
+    report = tmp_path / "out.jsonl"
+    scenario = str(ROOT / "scenarios/dynamic-fault/journal-write.yaml")
+    done = inject("run", scenario, "--trace", "--json", str(report))
+    assert done.returncode == 0, done.stdout + done.stderr
+    errors = [event for event in map(json.loads, report.read_text().splitlines()) if event["type"] == "error"]
+    assert errors and {error["fate"] for error in errors} == {"unseen"}
+    for error in errors:
+        assert error["path"][:2] == [
+            {"function": "journal_write_endio", "returned": "void"},
+            {"function": "bio_endio", "returned": "void"},
+        ]
+    assert "unseen: last carried by bch2_dynamic_fault" in done.stdout
+
+
+# ---------------------------------------------------------------- path by path
 
 
 def shown(path: ErrorPath) -> list[tuple[str, str]]:
@@ -237,20 +302,32 @@ def test_a_task_that_waits_is_blocked(bench: Bench) -> None:
         while left:
             left -= len(os.read(read_end, left))
 
-    fault = "{function: __filemap_add_folio, return: -ENOMEM, when: {stack: [filemap_fault], times: 1}}"
+    fault = "{function: __filemap_add_folio, return: -ENOMEM, when: {stack: [filemap_fault, pipe_write], times: 1}}"
     ways, fired, results = bench.follow(fault, lambda: os.write(write_end, pages), meanwhile=until_full)
     for each in (read_end, write_end):
         os.close(each)
     pages.close()
     os.close(descriptor)
     assert results == [0] and len(fired) == 1
-    assert [path.fate for path in ways] == [Fate.BLOCKED]
+    assert [(path.fate, path.call, path.result) for path in ways] == [(Fate.BLOCKED, "write", None)]
+
+
+def test_without_sessions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux before 6.10 probes every return, whoever makes it; what is seen is the same."""
+    monkeypatch.setattr(bpf, "probe_returns", functools.partial(bpf.probe_returns, session=False))
+    file = os.open(bench.mountpoint / "old", os.O_CREAT | os.O_WRONLY)
+    fault = "{function: bch2_folio_reservation_get_partial, return: -EIO, when: {stack: [ksys_write]}}"
+    ways, _, results = bench.follow(fault, lambda: os.write(file, b"x"))
+    os.close(file)
+    assert results == [errno.EIO]
+    assert shown(ways[0]) == [("bch2_write_iter", "-EIO"), ("vfs_write", "-EIO"), ("ksys_write", "-EIO")]
+    bench.engine.attach(Planner(bench.kernel, bench.types, 1).plan(GETPID_FAILS), Probe.AUTO)
+    bench.engine.detach()
 
 
 def test_nothing_is_watched_where_nobody_asks(bench: Bench) -> None:
     """The programs are loaded for that alone."""
-    (scenario,) = scenarios.parse("faults: [{function: __x64_sys_getpid, return: -EPERM}]\nrun: x\n", "t.yaml", "t")
-    bench.engine.attach(Planner(bench.kernel, bench.types, 1).plan(scenario), Probe.AUTO)
+    bench.engine.attach(Planner(bench.kernel, bench.types, 1).plan(GETPID_FAILS), Probe.AUTO)
     assert not watched_by(Path("/sys/kernel/tracing/enabled_functions").read_text().splitlines())
     assert bench.child(system_call(GETPID), 3, lambda: None) == [errno.EPERM] * 3
     bench.engine.poll(0)

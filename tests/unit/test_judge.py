@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 from inject.judge import OUTPUT_LINES, Complaint, Facts, exit_status, judge, settle, tail
-from inject.model import Bound, Counts, Expectation, Fault, Finding, Reason, Scenario, Status, Verdict
+from inject.model import (
+    Bound,
+    Counts,
+    ErrorPath,
+    Expectation,
+    Fate,
+    Fault,
+    Finding,
+    Frame,
+    Reason,
+    Scenario,
+    Status,
+    Verdict,
+)
 
 FAULTS = (Fault("first", "-EIO"), Fault("second", "-ENOMEM"))
 SCENARIO = Scenario("s", "s.yaml", FAULTS, "true", timeout=7.5)
@@ -269,3 +282,44 @@ def test_the_exit_code_of_a_run(verdicts: list[Verdict], code: int, strict: int)
     for order in itertools.permutations(verdicts):
         assert exit_status(order) == code
         assert exit_status(order, no_skip=True) == strict
+
+
+# ---------------------------------------------------------------- where the error went
+
+LOST = ErrorPath(0, "first", "-EIO", Fate.SWALLOWED, where="g", call="write", result=7, frames=(Frame("g", "void"),))
+SEEN = ErrorPath(0, "first", "-EIO", Fate.PROPAGATED, errno="EIO", call="write", result=-5)
+ANYWHERE = (Fate.PROPAGATED, Fate.SWALLOWED)
+
+
+def test_errors_that_go_where_they_may() -> None:
+    second = replace(SEEN, fault=1)
+    assert judge(wants(error=ANYWHERE), replace(GOOD, errors=(LOST, SEEN, second)))[0] is Status.PASS
+    assert judge(SCENARIO, replace(GOOD, errors=(LOST,)))[0] is Status.PASS, "nobody asked"
+
+
+def test_an_error_that_goes_elsewhere() -> None:
+    facts = replace(GOOD, errors=(LOST, SEEN, LOST))
+    status, reason, detail, log = judge(wants(error=(Fate.PROPAGATED,)), facts)
+    assert (status, reason) == (Status.FAIL, Reason.ERRNO)
+    assert detail == (
+        "2 of 3 errors of first went elsewhere than propagated: swallowed in g (void); write(2) returned 7"
+    )
+    assert log[0] == "swallowed in g (void); write(2) returned 7 (2 times)"
+    assert log[-1].split() == ["write(2)", "7"]
+
+
+def test_a_fault_says_it_for_itself() -> None:
+    faults = (replace(FAULTS[0], error=(Fate.SWALLOWED,)), FAULTS[1])
+    scenario = replace(wants(error=(Fate.PROPAGATED,)), faults=faults)
+    fine = replace(GOOD, errors=(LOST, replace(SEEN, fault=1)))
+    assert judge(scenario, fine)[0] is Status.PASS
+    swapped = replace(GOOD, errors=(SEEN, replace(LOST, fault=1)))
+    assert judge(scenario, swapped)[2].startswith("1 of 1 errors of first went elsewhere than swallowed")
+
+
+def test_errors_that_nobody_could_follow_are_no_success() -> None:
+    detail = judge(wants(error=ANYWHERE), GOOD)[2]
+    assert detail == "no error of first could be followed, expected propagated or swallowed"
+    never = replace(GOOD, counts=(Counts(), Counts()))
+    scenario = replace(SCENARIO, expect=Expectation(error=ANYWHERE, injected=Bound(0, 0)))
+    assert judge(scenario, never)[0] is Status.PASS, "nothing fired, and nothing had to"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,69 @@ def test_blacklist_and_traceable(tmp_path: Path) -> None:
     kernel = build(tmp_path)
     assert kernel.kprobe_blacklist == {"do_int3"}
     assert kernel.traceable == {"open_ctree", "xfs_mount"}
+
+
+ADDRESSES = """\
+ffffffff81001000 open_ctree
+ffffffff81003000 twin
+ffffffff81003100 twin
+ffffffff81004000 should_failslab.constprop.0
+ffffffffc0001000 xfs_mount [xfs]
+ffffffff81005000 bch2_alloc
+"""
+
+
+def test_traceable_by_address(tmp_path: Path) -> None:
+    kernel = build(tmp_path, traceable_addrs=ADDRESSES)
+    assert kernel.traceable_at(r"(?:open_ctree|twin)") == {
+        0xFFFFFFFF81001000: "open_ctree",
+        0xFFFFFFFF81003000: "twin",
+        0xFFFFFFFF81003100: "twin",
+    }
+    assert kernel.traceable_at(r"xfs_\w+") == {0xFFFFFFFFC0001000: "xfs_mount"}
+    assert kernel.traceable_at(r"open") == {}
+
+
+def test_traceable_by_address_from_the_names_alone(tmp_path: Path) -> None:
+    """Linux before 6.5: a name that two functions share says nothing of the address."""
+    kernel = build(tmp_path, traceable="open_ctree\ntwin\nxfs_mount [xfs]\n")
+    found = kernel.traceable_at(r"(?:open_ctree|twin|xfs_mount|bch2_alloc)")
+    assert found == {0xFFFFFFFF81001000: "open_ctree", 0xFFFFFFFFC0001000: "xfs_mount"}
+
+
+def core(address: int, data: bytes) -> bytes:
+    """A /proc/kcore with one segment (Elf64_Ehdr, Elf64_Phdr in include/uapi/linux/elf.h)."""
+    head = bytearray(64)
+    struct.pack_into("<Q", head, 32, 64)
+    struct.pack_into("<HH", head, 54, 56, 2)
+    note = struct.pack("<IIQQQQQQ", 4, 0, 0, 0, 0, 1 << 20, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 0, 200, address, 0, len(data), len(data), 0)
+    return (bytes(head) + note + load).ljust(200, b"\0") + data
+
+
+def test_memory(tmp_path: Path) -> None:
+    kernel = build(tmp_path, kcore=core(0xFFFFFFFF81000000, b"abcdefgh"))
+    assert kernel.memory(0xFFFFFFFF81000002, 3) == b"cde"
+    assert kernel.memory(0xFFFFFFFF81000006, 3) == b"", "past the segment"
+    assert kernel.memory(0x1000, 1) == b""
+
+
+@pytest.mark.parametrize("broken", [None, b"", b"ELF", core(0, b"")[:100]])
+def test_memory_that_cannot_be_read(tmp_path: Path, broken: bytes | None) -> None:
+    assert build(tmp_path, kcore=broken).memory(0xFFFFFFFF81000000, 4) == b""
+
+
+def test_addresses_of_data_too(tmp_path: Path) -> None:
+    kernel = build(tmp_path)
+    assert kernel.addresses("bch2_counter") == [0xFFFFFFFF81008000]
+    assert kernel.addresses("xfs_mount") == [0xFFFFFFFFC0001000]
+    assert kernel.addresses("twin") == [0xFFFFFFFF81003000, 0xFFFFFFFF81003100]
+    assert kernel.addresses("bch2_coun") == kernel.addresses("counter") == []
+
+
+def test_is_emulated(tmp_path: Path) -> None:
+    assert not build(tmp_path / "a").is_emulated()
+    assert build(tmp_path / "b", cpuinfo="model name\t: QEMU TCG CPU version 2.5+\n").is_emulated()
 
 
 def test_traceable_through_debugfs(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from inject.errors import InjectError
-from inject.model import Counts, Fault, Injection, Reason, Scope, Status, Verdict, When
+from inject.model import Counts, ErrorPath, Fate, Fault, Frame, Injection, Reason, Scope, Status, Verdict, When
 from inject.report import console, jsonl, junit, paint, table
 from inject.report.evidence import Evidence
 
@@ -90,6 +90,43 @@ def test_who_gets_colour():
     assert not paint.wanted(Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
     assert not paint.wanted(Terminal(), {"TERM": "dumb"})
     assert not paint.wanted(io.StringIO(), {"TERM": "xterm"})
+
+
+WAY = ErrorPath(0, "bch2_x", "-ENOMEM", Fate.TRANSLATED, "EIO", "", "write", -5, (Frame("g\x1b", "-EIO"),), 3)
+
+
+def test_where_errors_went_is_shown_to_those_who_ask():
+    followed = replace(PASS, errors=(WAY,) * 12)
+    assert table.render([followed], width=80, colour=False) == table.render([PASS], width=80, colour=False)
+    text = table.render([followed], width=80, colour=False, errors=True)
+    assert "where the errors went: smoke/mkdir\n  translated: write(2) failed with EIO (3 times)\n" in text
+    assert "    bch2_x    -ENOMEM (injected)\n" in text
+    assert "    write(2)  -EIO\n" in text
+    assert "2 more ways" in text and "\x1b" not in text
+    assert "where the errors went" not in table.render(ALL, width=80, colour=False, errors=True)
+
+
+def test_where_an_error_went_as_a_line_and_as_json():
+    assert console.error_line(WAY, 4) == "  match 4 of bch2_x: translated: write(2) failed with EIO"
+    event = jsonl.error_event("s", 1, 4, 77, WAY)
+    assert event == {
+        "type": "error",
+        "scenario": "s",
+        "trial": 1,
+        "fault": 0,
+        "function": "bch2_x",
+        "return": "-ENOMEM",
+        "fate": "translated",
+        "errno": "EIO",
+        "where": "",
+        "call": "write",
+        "result": -5,
+        "path": [{"function": "g\x1b", "returned": "-EIO"}],
+        "ordinal": 4,
+        "tid": 77,
+    }
+    verdict = replace(PASS, errors=(WAY,))
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
 
 
 # ---------------------------------------------------------------- console

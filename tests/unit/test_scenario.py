@@ -12,6 +12,7 @@ from inject.model import (
     Bound,
     Contract,
     Expectation,
+    Fate,
     Filesystem,
     Finding,
     Op,
@@ -228,3 +229,13 @@ def test_users_text_is_cut_and_escaped() -> None:
 def test_good_documents_do_not_hide_a_bad_one() -> None:
     good = f"name: good\n{FAULT}run: x\n"
     assert complaint(f"{good}---\n{good.replace('good', 'bad')}tags: [a\n").startswith("test.yaml:8:7:")
+
+
+def test_where_errors_go() -> None:
+    """For all faults, for one, a word or a list; whoever says nothing has nothing followed."""
+    faults = "faults: [{function: a, return: -EIO}, {function: b, return: -EIO, error: [swallowed, blocked]}]\n"
+    scenario = one(faults + "run: x\nexpect: {error: propagated}\n")
+    assert scenario.expected_fates(0) == (Fate.PROPAGATED,)
+    assert scenario.expected_fates(1) == (Fate.SWALLOWED, Fate.BLOCKED)
+    assert scenario.follows_errors and one(faults + "run: x\n").follows_errors
+    assert not one(FAULT + "run: x\n").follows_errors

@@ -40,7 +40,7 @@ def climb(
     injected: Reading = ENOMEM,
 ) -> ErrorPath:
     """An ENOMEM of f() that went up through ``frames`` to write(2), which did not end if ``result`` is None."""
-    return follow(Climb(0, "f", injected, frames, above, "" if result is None else "write", result or 0))
+    return follow(Climb(0, "f", injected, frames, above, "write" if above is Above.SYSTEM_CALL else "", result))
 
 
 # ---------------------------------------------------------------- one value
@@ -143,7 +143,10 @@ def test_what_was_not_seen_is_not_blamed() -> None:
 
 
 def test_a_task_that_did_not_come_back_is_blocked() -> None:
-    assert climb(("g", error("ENOMEM")), result=None).fate is Fate.BLOCKED
+    path = climb(("g", error("ENOMEM")), result=None)
+    assert path.fate is Fate.BLOCKED
+    assert describe(path) == "blocked: still in write(2) when the fault was disarmed"
+    assert trace.lines(path)[-1] == "  write(2)  ?"
 
 
 def test_true_becomes_the_first_error_that_is_seen() -> None:
@@ -156,6 +159,7 @@ def test_true_becomes_the_first_error_that_is_seen() -> None:
 def test_nobody_above_leaves_it_unseen_unless_somebody_said_success() -> None:
     path = climb(("g", error("ENOMEM")), ("work", VOID), above=Above.NOBODY, result=None)
     assert (path.fate, path.where) == (Fate.UNSEEN, "g")
+    assert describe(path) == "unseen: last carried by g; no system call is above work"
     path = climb(("g", error("ENOMEM")), ("h", OK), ("work", VOID), above=Above.NOBODY, result=None)
     assert (path.fate, path.where) == (Fate.SWALLOWED, "h")
 
