@@ -29,6 +29,15 @@ def hierarchy(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
     raise CannotRun("no cgroup v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
 
 
+def require_first_namespace() -> None:
+    """Raise CannotRun inside a cgroup namespace, where the depth that the kernel sees cannot be known."""
+    if Path("/proc/self/ns/cgroup").stat().st_ino != _INIT_NAMESPACE:
+        raise CannotRun(
+            "this process lives in a cgroup namespace of its own, so the kernel's depth of a cgroup is unknown",
+            "run on the host, or in a container with --cgroupns=host",
+        )
+
+
 class Cgroup:
     """A directory in the version 2 hierarchy.
 
@@ -48,11 +57,7 @@ class Cgroup:
         Raises CannotRun without cgroup v2, without root, or inside a cgroup
         namespace, where the true depth cannot be known.
         """
-        if Path("/proc/self/ns/cgroup").stat().st_ino != _INIT_NAMESPACE:
-            raise CannotRun(
-                "this process lives in a cgroup namespace of its own, so the kernel's depth of a cgroup is unknown",
-                "run on the host, or in a container with --cgroupns=host",
-            )
+        require_first_namespace()
         base = root or hierarchy()
         path = base / f"inject-{os.getpid()}-{next(_serial)}"
         janitor.register("cgroup", str(path))

@@ -115,6 +115,31 @@ def undo_cgroup(path: str) -> str:
     return ""
 
 
+def undo_evict(path: str) -> str:
+    """Move what lives in a cgroup back to the one above it, killing nothing, and remove it."""
+    group = Path(path)
+    deadline = time.monotonic() + _PATIENCE
+    while group.exists():
+        try:
+            for directory, _, _ in os.walk(path, topdown=False):
+                for pid in (Path(directory) / "cgroup.procs").read_text().split():
+                    _move(pid, group.parent)
+                Path(directory).rmdir()
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                return f"cgroup {path} stays: {error.strerror}"
+            time.sleep(0.02)
+    return ""
+
+
+def _move(pid: str, group: Path) -> None:
+    """Move a process; one that has ended meanwhile needs no moving."""
+    try:
+        (group / "cgroup.procs").write_text(pid)
+    except ProcessLookupError:
+        return
+
+
 def mount_points() -> list[str]:
     """Every mount point of this mount namespace, in mount order."""
     points = []
@@ -206,6 +231,7 @@ def undo_dir(path: str) -> str:
 
 UNDO: dict[str, Callable[..., str]] = {
     "cgroup": undo_cgroup,  # PATH
+    "evict": undo_evict,  # PATH
     "mount": undo_mount,  # PATH
     "loop": undo_loop,  # FILE
     "part": undo_part,  # DEVICE NUMBER

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from inject import callers, trace
+from inject.adopted import Adopted
 from inject.blocked import BlockedTask
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
@@ -77,6 +79,8 @@ class Tools:
     say: Callable[[str], None]
     on_text: Optional[Callable[[str], None]] = None
     """Sees the armed workload's output as it comes."""
+    adopt: Optional[Callable[[Janitor], Adopted]] = None
+    """Takes something that runs already, in the place of the scenario's ``run``."""
 
     @cached_property
     def reader(self) -> trace.Reader:
@@ -252,7 +256,7 @@ class Trial:
         env = {**os.environ, "LC_ALL": "C", **_shared(self.scenario), **(fixture.env if fixture else {})}
         self._script("setup", self.scenario.setup, group, work, env, needed=True)
         engine = self.tools.engine()
-        planner = Planner(self.tools.kernel, self.tools.types, self.options.seed, _devices(fixture))
+        planner = Planner(self.tools.kernel, self.tools.types, self.options.seed, _devices(fixture, self.scenario))
         plan = planner.plan(self.scenario)
         with LogReader() as log:
             context = Context(self.scenario, fixture, log, group.child("oracles"), quiet)
@@ -293,7 +297,12 @@ class Trial:
     ) -> tuple[Outcome, Mapping[tuple[str, str], int]]:
         scenario = self.scenario
         inner = group.child("workload")
-        workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_text=self.tools.on_text)
+        workload: Union[Workload, Adopted]
+        if self.tools.adopt is not None:
+            workload = self._adopted(self.tools.adopt, engine)
+            inner = workload.cgroup
+        else:
+            workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_text=self.tools.on_text)
         watcher = Watcher(engine, self._take, partial(self._take_trail, engine))
         lease = Lease(engine)
         self._log.begin(self.options.seed)
@@ -353,6 +362,18 @@ class Trial:
         self._errors.append(path)
         self.tools.emit(jsonl.error_event(self.scenario.name, self.number, trail.ordinal, trail.tid, path))
         self.tools.say(console.error_line(path, trail.ordinal))
+
+    def _adopted(self, adopt: Callable[[Janitor], Adopted], engine: Engine) -> Adopted:
+        """What runs already; the wait for it ends when no fault can fire any more."""
+        subject = adopt(self.tools.janitor)
+        limits = [fault.when.times for fault in self.scenario.faults]
+
+        def spent() -> bool:
+            return all(limit is not None and counts.injected >= limit for limit, counts in zip(limits, engine.counts()))
+
+        subject.enough = spent
+        self.tools.say(f"{subject.noun}: armed")
+        return subject
 
     def _take(self, injection: Injection) -> None:
         self._log.injection(injection)
@@ -479,16 +500,36 @@ def _close_group(group: Cgroup, janitor: Janitor) -> None:
         raise InjectError(f"processes in {group.path} cannot be killed")
 
 
-def _devices(fixture: Optional[Fixture]) -> dict[str, tuple[int, ...]]:
-    """``$DEV``...: the device's number, then that of the filesystem mounted from it (dev_t as the kernel keeps it)."""
+def _devices(fixture: Optional[Fixture], scenario: Scenario) -> dict[str, tuple[int, ...]]:
+    """``$DEV``... and /dev/NAME: the device's number, then that of the filesystem mounted from it.
+
+    Both as the kernel keeps a dev_t. Raises InjectError for a name in /dev that is no block device.
+    """
+    named = [fault.when.device for fault in scenario.faults if fault.when.device]
+    found: dict[str, tuple[int, ...]] = {name: _numbers(name) for name in named if name.startswith("/")}
     if fixture is None:
-        return {}
+        return found
     mounted = _kernel_dev(fixture.mountpoint.stat().st_dev)
-    found: dict[str, tuple[int, ...]] = {}
     for name, path in fixture.env.items():
         own = mounted if name == "MNT" else _kernel_dev(Path(path).stat().st_rdev)
         found[f"${name}"] = (own, mounted)
     return found
+
+
+def _numbers(device: str) -> tuple[int, ...]:
+    """The numbers of a block device of this machine and of the filesystem mounted from it, if there is one."""
+    try:
+        found = Path(device).stat()
+    except OSError as error:
+        raise InjectError(f"{device}: {error.strerror}", "`lsblk` shows the block devices") from None
+    if not stat.S_ISBLK(found.st_mode):
+        raise InjectError(f"{device} is no block device", "`lsblk` shows those that are")
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        fields, _, rest = line.partition(" - ")
+        if device in rest.split()[1].split(":"):
+            major, minor = fields.split()[2].split(":")
+            return _kernel_dev(found.st_rdev), int(major) << 20 | int(minor)
+    return (_kernel_dev(found.st_rdev),)
 
 
 def _kernel_dev(number: int) -> int:

@@ -10,9 +10,12 @@ from typing import NoReturn
 import click
 
 from inject import __version__
-from inject.cli import local, run, vm
+from inject.cli import fail, local, run, vm
 from inject.errors import ExitStatus, GuestLost, InjectError
 from inject.report.paint import printable
+
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click since 8.2 raises to show the help; before, it just shows it."""
 
 
 class Commands(click.Group):
@@ -41,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (local.list_, local.check, local.doctor, run.run, run.fail, vm.vm, local.schema):
+for command in (local.list_, local.check, local.doctor, run.run, fail.fail, vm.vm, local.schema):
     cli.add_command(command)
 
 
@@ -50,8 +53,14 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _as_interrupt)
     signal.signal(signal.SIGHUP, _as_interrupt)
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="inject", standalone_mode=False)
     except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.UsageError as error:
+        if isinstance(error, NO_ARGUMENTS):
+            error.show()
+        else:
+            click.echo(f"inject: {_usage(error)}", err=True)
         status = error.exit_code
     except click.ClickException as error:
         error.show()
@@ -79,6 +88,12 @@ def _complain(error: InjectError) -> int:
     for line in str(error).splitlines():
         click.echo(f"inject: {line}" if not _has_place(error) else line, err=True)
     return int(error.status)
+
+
+def _usage(error: click.UsageError) -> str:
+    """What is wrong with the command line, in one sentence, and where the right one is described."""
+    where = error.ctx.command_path if error.ctx is not None else "inject"
+    return f"{printable(error.format_message()).rstrip('.')}; see `{where} --help`"
 
 
 def _has_place(error: InjectError) -> bool:
