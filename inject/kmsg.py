@@ -80,6 +80,11 @@ class LogWriter:
                 f"[ordinal {injection.ordinal}, {injection.comm}/{injection.tid}]"
             )
 
+    def note(self, words: str) -> str:
+        """A line of the user's own; returns why it could not be written, or ""."""
+        self._write(f"{self._scenario}: {words}")
+        return self.trouble
+
     def end(self) -> None:
         """Mark the end of the trial, after a line with the number of injections that got none."""
         if self._injections > INJECTION_LINES:

@@ -11,8 +11,8 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
 from inject import syscalls
 from inject.btf import REGISTERS, Access, Btf, Prototype, Result
@@ -20,7 +20,20 @@ from inject.contracts import contracts_of
 from inject.errors import CannotRun, InjectError, ScenarioError
 from inject.glob import compile_glob
 from inject.kernel import Kernel, Symbol
-from inject.model import ArgTest, Contract, ErrorType, Fault, FaultPoint, Op, Place, Returned, Scenario, Scope, Symbolic
+from inject.model import (
+    ArgTest,
+    Contract,
+    ErrorType,
+    Fault,
+    FaultPoint,
+    Op,
+    Place,
+    Returned,
+    Scenario,
+    Scope,
+    Symbolic,
+    When,
+)
 from inject.scenario.names import ERRNOS, KERNEL_ERRNOS
 
 MOST_TESTS = 6
@@ -281,11 +294,7 @@ class Planner:
             any_task=fault.scope is Scope.ANY,
             tests=tuple(tests),
             comm=when.comm or "",
-            after=when.after,
-            nth=when.nth or 0,
-            every=when.every or 0,
-            times=when.times if when.times is not None else (1 if when.nth else 0),
-            chance=min(U64, int(when.probability * (1 << 64))) if when.probability else 0,
+            **_trigger(when),
             seed=rule_seed(self.seed, index),
             path=tuple(name for name in when.stack if not name.startswith("!")),
             ranges=ranges,
@@ -482,6 +491,22 @@ def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:
     }
     wanted = prefixes.get(module, (f"{module}_", f"__{module}_"))
     return [symbol for prefix in wanted for symbol in kernel.functions(f"{prefix}*")]
+
+
+def with_trigger(rule: Rule, when: When) -> Rule:
+    """``rule`` with the trigger of ``when``, whose conditions (args, stack, comm, device) are not looked at."""
+    return replace(rule, **_trigger(when))
+
+
+def _trigger(when: When) -> dict[str, Any]:
+    """The keys of a rule that say which of the matching calls fail."""
+    return {
+        "after": when.after,
+        "nth": when.nth or 0,
+        "every": when.every or 0,
+        "times": when.times if when.times is not None else (1 if when.nth else 0),
+        "chance": min(U64, int(when.probability * (1 << 64))) if when.probability else 0,
+    }
 
 
 def rule_seed(seed: int, index: int) -> int:

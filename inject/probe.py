@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -252,6 +253,17 @@ class Engine:
         for key in image.devices:
             self._update("devices", key, bytes(4))
 
+    def rewrite(self, slot: int, rule: Rule) -> None:
+        """Give the probe of ``slot`` another trigger while it stays attached; its counters go on.
+
+        ``rule`` must have the conditions of the one before: only its trigger may differ.
+        """
+        rules = list(self._plan.rules)
+        rules[slot] = rule
+        plan = replace(self._plan, rules=tuple(rules))
+        self._update("rules", struct.pack("<I", slot), render(plan).rules[slot])
+        self._plan = plan
+
     def _attach(self, slot: int, rule: Rule, probe: Probe) -> Probe:
         """fmod_ret costs half of a kprobe, and cannot return 0 nor find a function that BTF does not name."""
         if probe is not Probe.KPROBE and rule.trampoline:
@@ -411,6 +423,13 @@ class Engine:
                 return
             self._write_control(now + int(seconds * 1e9))
 
+    def revive(self, seconds: float) -> None:
+        """Go on for ``seconds`` although the deadline has passed; for a person who sees that it had."""
+        with self._lease:
+            if self._armed is not None:
+                self.lapsed = False
+                self._write_control(_now() + int(seconds * 1e9))
+
     def _write_control(self, deadline: int) -> None:
         assert self._armed is not None
         cgroup, level, budget = self._armed
@@ -440,6 +459,10 @@ class Engine:
         """Injections since it was armed that only ``budget`` kept from happening."""
         (used,) = struct.unpack("<Q", self._lookup("spent", bytes(4)))
         return max(0, used - budget) if budget else 0
+
+    def drawn(self, slot: int) -> int:
+        """How many times `times` of ``slot`` was asked for leave; what a new limit has to be counted from."""
+        return int(TALLY.unpack(self._lookup("tallies", struct.pack("<I", slot)))[3])
 
     def errnos(self) -> dict[tuple[str, str], int]:
         """How often the workload's system calls failed: (``write``, ``ENOSPC``) to count."""

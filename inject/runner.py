@@ -24,7 +24,19 @@ from inject.janitor import Janitor
 from inject.judge import Complaint, Facts, judge, settle, tail
 from inject.kernel import Kernel
 from inject.kmsg import LogReader, LogWriter
-from inject.model import Counts, ErrorPath, FaultPoint, Injection, Probe, Reason, Scenario, Scope, Status, Verdict
+from inject.model import (
+    Counts,
+    ErrorPath,
+    Fault,
+    FaultPoint,
+    Injection,
+    Probe,
+    Reason,
+    Scenario,
+    Scope,
+    Status,
+    Verdict,
+)
 from inject.oracles import Complaint as OracleComplaint
 from inject.oracles import Context, Oracle, allocated, choose, unsupported
 from inject.plan import Plan, Planner, Types
@@ -256,7 +268,9 @@ class Trial:
         env = {**os.environ, "LC_ALL": "C", **_shared(self.scenario), **(fixture.env if fixture else {})}
         self._script("setup", self.scenario.setup, group, work, env, needed=True)
         engine = self.tools.engine()
-        planner = Planner(self.tools.kernel, self.tools.types, self.options.seed, _devices(fixture, self.scenario))
+        planner = Planner(
+            self.tools.kernel, self.tools.types, self.options.seed, device_numbers(fixture, self.scenario.faults)
+        )
         plan = planner.plan(self.scenario)
         with LogReader() as log:
             context = Context(self.scenario, fixture, log, group.child("oracles"), quiet)
@@ -500,12 +514,12 @@ def _close_group(group: Cgroup, janitor: Janitor) -> None:
         raise InjectError(f"processes in {group.path} cannot be killed")
 
 
-def _devices(fixture: Optional[Fixture], scenario: Scenario) -> dict[str, tuple[int, ...]]:
+def device_numbers(fixture: Optional[Fixture], faults: Sequence[Fault]) -> dict[str, tuple[int, ...]]:
     """``$DEV``... and /dev/NAME: the device's number, then that of the filesystem mounted from it.
 
     Both as the kernel keeps a dev_t. Raises InjectError for a name in /dev that is no block device.
     """
-    named = [fault.when.device for fault in scenario.faults if fault.when.device]
+    named = [fault.when.device for fault in faults if fault.when.device]
     found: dict[str, tuple[int, ...]] = {name: _numbers(name) for name in named if name.startswith("/")}
     if fixture is None:
         return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Union
 
 import yaml
+
+from inject.model import ArgTest, Contract, Fault, Scope
 
 WIDTH = 110
 
@@ -56,3 +58,39 @@ _Dumper.add_representer(list, _list)
 def to_yaml(document: Mapping[str, Any]) -> str:
     """``document`` (keys of the format, in the order given) as a YAML file's text."""
     return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=WIDTH, allow_unicode=True)
+
+
+def fault_keys(fault: Fault) -> dict[str, Any]:
+    """A fault as a scenario's text has it; what the reader makes of it equals ``fault``."""
+    when = fault.when
+    keys: dict[str, Any] = {}
+    for test in when.args:
+        keys.setdefault("args", {}).setdefault(test.path, {}).update(_test_keys(test))
+    if when.stack:
+        keys["stack"] = list(when.stack)
+    for name in ("comm", "device"):
+        if getattr(when, name) is not None:
+            keys[name] = getattr(when, name)
+    for name in ("after", "nth", "every", "probability", "times"):
+        value = getattr(when, name)
+        if value not in (None, 0) and not (name == "times" and when.nth and value == 1):
+            keys[name] = Word(f"{value:.20f}".rstrip("0")) if name == "probability" else value
+    values = [_symbol(value) for value in fault.values]
+    return {
+        "function": fault.function,
+        "return": values if isinstance(fault.value, tuple) else values[0],
+        **({"scope": fault.scope.value} if fault.scope is not Scope.WORKLOAD else {}),
+        **({"follow": fault.follow.value} if fault.follow is not None else {}),
+        **({"contract": fault.contract.value} if fault.contract is not Contract.KEEP else {}),
+        **({"when": keys} if keys else {}),
+        **({"injected": str(fault.injected)} if fault.injected is not None else {}),
+    }
+
+
+def _test_keys(test: ArgTest) -> dict[str, Any]:
+    value = str(test.value) if test.op.value == "glob" else _symbol(test.value)
+    return {**({"mask": _symbol(test.mask)} if test.mask is not None else {}), test.op.value: value}
+
+
+def _symbol(value: Union[int, str]) -> Union[int, Word]:
+    return Word(value) if isinstance(value, str) else value

@@ -32,6 +32,7 @@ LAYERS = (
     {"fixture"},
     {"oracles"},
     {"runner"},
+    {"watch"},
     {"vm"},
     {"cli"},
     {"__main__"},
