@@ -74,7 +74,7 @@ class Screen:
         parts = []
         for number, line in enumerate(lines[: size[1]]):
             if number >= len(self._shown) or self._shown[number] != line:
-                parts.append(f"\033[{number + 1};1H{line}\033[K")
+                parts.append(f"\033[{number + 1};1H\033[K{line}")
         self._shown = list(lines)
         if parts:
             self._write("".join(parts))

@@ -437,7 +437,7 @@ class Live:
         elif key == "m":
             self._message = session.mark()
         elif key == "t":
-            self._ask("trigger (nth=3; after=5,every=10; probability=0.1,times=2; empty: every call)", "")
+            self._ask("trigger, such as nth=3 or every=10,times=2; empty: every call", "")
         elif key == "s":
             self._ask("save as", "watch.yaml")
         else:

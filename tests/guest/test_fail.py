@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from loop import Loop
 
 from inject import adopted
 from inject import scenario as scenarios
@@ -155,43 +156,6 @@ def test_what_is_saved_gives_the_same_verdict(tmp_path: Path, nth: str, expect: 
 
 
 # ---------------------------------------------------------------- what runs already
-
-
-class Loop:
-    """A process that makes folders until it is told to stop, with a child that does so too."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        script = (
-            "import os, sys, time, pathlib\n"
-            "who = 'child' if os.fork() == 0 else 'parent'\n"
-            "open(who + '-runs', 'w').close()\n"
-            "while True:\n"
-            "    try:\n"
-            "        os.mkdir('now'); os.rmdir('now')\n"
-            "    except FileExistsError: pass\n"
-            "    except FileNotFoundError: pass\n"
-            "    except OSError as error:\n"
-            "        with open(who, 'a') as file: file.write(f'{error.errno}\\n')\n"
-            "    time.sleep(0.02)\n"
-        )
-        self.process = subprocess.Popen([sys.executable, "-c", script], cwd=folder, start_new_session=True)
-        deadline = time.monotonic() + LIMIT
-        while not (folder / "child-runs").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def group(self) -> str:
-        return Path(f"/proc/{self.process.pid}/cgroup").read_text()
-
-    def errors(self, who: str) -> int:
-        """How often a mkdir failed for ``parent`` or ``child``."""
-        file = self.folder / who
-        return len(file.read_text().split()) if file.exists() else 0
-
-    def end(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(LIMIT)
 
 
 @pytest.fixture

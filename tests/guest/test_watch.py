@@ -1,0 +1,233 @@
+"""`inject watch` on a terminal and without one: keys that work at once, and nothing armed however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loop import LIMIT, Loop
+
+from inject import scenario as scenarios
+from inject.cgroup import hierarchy
+
+MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
+ROOT = Path(__file__).resolve().parents[2]
+KPROBES = Path("/sys/kernel/debug/kprobes/list")
+
+
+def watch(*words: str) -> list[str]:
+    return [sys.executable, "-m", "inject", "watch", *words]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "vt220", "NO_COLOR": "1"}
+
+
+class Terminal:
+    """`inject watch` on a terminal that is ours to play."""
+
+    def __init__(self, *words: str, cwd: Path, rows: int = 24, columns: int = 80) -> None:
+        self.seen = b""
+        self.fd, theirs = pty.openpty()
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.before = termios.tcgetattr(self.fd)
+        self.process = subprocess.Popen(
+            watch(*words),
+            cwd=cwd,
+            env=ENVIRONMENT,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    def type(self, keys: str) -> None:
+        os.write(self.fd, keys.encode())
+
+    def expect(self, pattern: str) -> None:
+        """Wait until ``pattern`` has been shown since the last time."""
+        deadline = time.monotonic() + LIMIT
+        while not (found := re.search(pattern.encode(), self.seen)):
+            assert time.monotonic() < deadline, self.seen
+            self._read()
+        self.seen = self.seen[found.end() :]
+
+    def _read(self) -> None:
+        if select.select([self.fd], [], [], 0.5)[0]:
+            try:
+                self.seen += os.read(self.fd, 65536)
+            except OSError:
+                assert self.process.poll() is not None, self.seen
+
+    def end(self) -> int:
+        """Its exit code, with everything shown meanwhile taken."""
+        deadline = time.monotonic() + LIMIT
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.seen
+            self._read()
+        return self.process.wait()
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    made = Loop(tmp_path)
+    yield made
+    made.end()
+
+
+def gone() -> None:
+    """Wait until nothing of ours is left in the kernel."""
+    deadline = time.monotonic() + LIMIT
+    while KPROBES.read_text() or list(hierarchy().rglob("inject-*")):
+        assert time.monotonic() < deadline, KPROBES.read_text()
+        time.sleep(0.05)
+
+
+def quiet(loop: Loop) -> None:
+    """Nobody is failed any more."""
+    before = loop.errors("parent") + loop.errors("child")
+    time.sleep(1)
+    assert loop.errors("parent") + loop.errors("child") == before
+    assert loop.process.poll() is None
+
+
+def test_keys(loop: Loop) -> None:
+    """Fire once, a trigger, arm, disarm, save, quit: the program sees exactly that many failures."""
+    terminal = Terminal(f"{MKDIR}=-EDQUOT", RMDIR, "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal.expect("everything is off")
+    terminal.expect(f"off   {MKDIR} +-EDQUOT every call +[1-9]")
+    assert loop.errors("parent") + loop.errors("child") == 0
+    terminal.type("f")
+    terminal.expect("spent")
+    time.sleep(1)
+    assert loop.errors("parent") + loop.errors("child") == 1
+    terminal.type("tevery=x\r")
+    terminal.expect("`every` wants a whole number")
+    terminal.type("tevery=2,times=4\r")
+    terminal.expect("every=2,times=4")
+    terminal.type("a")
+    terminal.expect("spent")
+    time.sleep(1)
+    assert loop.errors("parent") + loop.errors("child") == 5
+    terminal.type("m")
+    terminal.expect("kernel log: inject: watch: mark 1")
+    terminal.type("t\r")
+    terminal.expect("is armed|at once: every call")
+    terminal.type("a")
+    deadline = time.monotonic() + LIMIT
+    while loop.errors("parent") + loop.errors("child") < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    terminal.type("d")
+    terminal.expect("is off")
+    quiet(loop)
+    terminal.type("tnth=3\rs\x15kept.yaml\r")
+    terminal.expect("saved to kept.yaml")
+    terminal.type("q")
+    assert terminal.end() == 0, terminal.seen
+    assert b"nothing is armed" in terminal.seen
+    assert termios.tcgetattr(terminal.fd) == terminal.before
+    (saved,) = scenarios.load([loop.folder / "kept.yaml"])
+    assert [(f.function, f.value, f.when.nth) for f in saved.faults] == [
+        (MKDIR, "-EDQUOT", 3),
+        (RMDIR, "-ENOMEM", None),
+    ]
+    gone()
+    quiet(loop)
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "lost terminal", "SIGTERM", "SIGKILL"])
+def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
+    terminal = Terminal(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal.expect("armed")
+    deadline = time.monotonic() + LIMIT
+    while not loop.errors("parent"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if how == "ctrl-c":
+        terminal.type("\x03")
+    elif how == "lost terminal":
+        os.close(terminal.fd)
+    else:
+        terminal.process.send_signal(getattr(signal, how))
+    if how != "lost terminal":
+        assert terminal.end() == {"SIGKILL": -signal.SIGKILL}.get(how, 130), terminal.seen
+    terminal.process.wait(LIMIT)
+    gone()
+    quiet(loop)
+
+
+def test_a_stopped_tool_fails_nothing_for_long(loop: Loop) -> None:
+    """The kernel's own deadline ends it; when the tool goes on, so does the fault."""
+    terminal = Terminal(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal.expect("1 of 1 armed")
+    terminal.process.send_signal(signal.SIGSTOP)
+    time.sleep(8)
+    quiet(loop)
+    before = loop.errors("parent")
+    terminal.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + LIMIT
+    while loop.errors("parent") == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    terminal.type("q")
+    assert terminal.end() == 0
+    gone()
+
+
+def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
+    """The faults of a file, a command of ours, and its output between the lines; no control characters."""
+    file = tmp_path / "two.yaml"
+    file.write_text(
+        f"faults:\n  - {{function: {MKDIR}, return: -EDQUOT, when: {{nth: 2}}}}\n"
+        f"  - {{function: {RMDIR}, return: -EIO, when: {{comm: nobody}}}}\nrun: 'true'\n"
+    )
+    script = "mkdir a; mkdir b; mkdir c; rmdir a; rmdir c; echo done"
+    command = watch(str(file), "--arm", "--", "bash", "-c", script)
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    assert "\033" not in done.stdout + done.stderr and "\r" not in done.stdout
+    assert f": {MKDIR} returns -EDQUOT (match 2) < " in done.stdout
+    assert "\ndone\n" in done.stdout
+    assert f"{MKDIR} spent seen 3 matched 3 injected 1" in done.stdout
+    assert f"inject: {RMDIR}: 2 seen, 0 matched, 0 injected" in done.stderr
+    assert "exited with 0; nothing is armed" in done.stderr
+    gone()
+
+
+def test_a_serial_line_without_a_size(tmp_path: Path) -> None:
+    """No size, no colour, a row that would wrap: everything fits 80 columns."""
+    terminal = Terminal(f"{MKDIR}=-EDQUOT", "--", "sleep", "600", cwd=tmp_path, rows=0, columns=0)
+    terminal.expect("q\\)uit")
+    terminal.type("q")
+    assert terminal.end() == 0
+    shown = re.split(rb"\033\[\d+;1H\033\[K", terminal.seen)
+    assert all(len(line) <= 80 for line in shown[:-1])
+    gone()
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    def said(*words: str) -> tuple[int, str]:
+        done = subprocess.run(watch(*words), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert said(f"{MKDIR}=EDQUOT", "--any") == (
+        2,
+        "inject: the kernel returns errnos as negative names in capitals, not `EDQUOT`; write -EDQUOT\n",
+    )
+    code, text = said("no_such_function", "--any")
+    assert code == 4 or code == 3
+    assert "no_such_function is not in this kernel" in text
