@@ -7,7 +7,7 @@ VENV := .venv
 SCENARIO := scenarios/disk-reservation/buffered-write.yaml
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
-.PHONY: demo test unit guest-test unreached vm-test lint bench clean
+.PHONY: library demo test unit guest-test unreached vm-test lint bench clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/inject vm run -v $(SCENARIO)
@@ -20,6 +20,10 @@ unit: $(VENV)/ready
 guest-test: $(VENV)/ready
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/inject vm exec --timeout 1800 -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
+
+# Every shipped scenario as it is; vm-test does every fifth.
+library: $(VENV)/ready
+	$(VENV)/bin/inject vm run scenarios/
 
 # Every shipped scenario with its fault swapped for one that is never reached; guest-test does a few a day.
 unreached: $(VENV)/ready

@@ -16,13 +16,8 @@ PACKAGE = ROOT / "inject"
 LAYERS = (
     {"errors"},
     {"model", "output", "glob", "bpf", "callers", "still", "trails"},
-<<<<<<< HEAD
     {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked", "shard"},
-    {"contracts", "schema", "syscalls"},
-=======
-    {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked"},
-    {"contracts", "schema", "compact"},
->>>>>>> a4cf309 (fail: everything that a fault can say on one command line; what runs already; --save)
+    {"contracts", "schema", "syscalls", "compact"},
     {"plan", "janitor", "doctor"},
     {"trace"},
     {"cgroup", "probe", "report", "judge"},
