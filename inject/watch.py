@@ -116,7 +116,7 @@ class Session:
             self.disarm(index)
 
     def retrigger(self, index: int, when: When) -> None:
-        """Give it the trigger of ``when`` (its other keys are not looked at); at once if it is armed."""
+        """Give it the trigger of ``when`` (its other keys do not count); at once if armed, else it is off."""
         row = self.rows[index]
         new = replace(
             row.fault.when,
@@ -128,8 +128,10 @@ class Session:
         )
         row.fault = replace(row.fault, when=new)
         row.rule = with_trigger(row.rule, new)
-        if row.state is not State.OFF:
+        if row.state is State.ARMED:
             self.arm(index)
+        else:
+            self.disarm(index)
 
     def _fire(self, index: int, when: When) -> None:
         """Counters go on, so the trigger is moved to where they stand."""

@@ -466,7 +466,7 @@ class Live:
         row = self._session.rows[self._selected]
         when = parse_trigger(typed)
         self._session.retrigger(self._selected, when)
-        state = "at once" if row.state is not State.OFF else "when armed"
+        state = "at once" if row.state is State.ARMED else "when armed"
         return f"{row.fault.function} {state}: {board.trigger_text(row.fault.when)}"
 
     def _save(self, typed: str) -> str:
