@@ -19,7 +19,7 @@ unit: $(VENV)/ready
 
 guest-test: $(VENV)/ready
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/inject vm exec --timeout 1800 -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
+	$(VENV)/bin/inject vm exec --timeout 3000 -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
 
 # Every shipped scenario as it is; vm-test does every fifth.
 library: $(VENV)/ready
