@@ -74,7 +74,7 @@ def main() -> NoReturn:
         status = _complain(error)
     except InjectError as error:
         status = _complain(error)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # a reader that went away; click makes it an exit with 1, which is a finding
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = ExitStatus.ERROR
     except OSError as error:

@@ -16,10 +16,10 @@ from inject import doctor as diagnosis
 from inject import scenario as scenarios
 from inject.btf import Btf, Prototype
 from inject.contracts import contracts_of
-from inject.errors import CannotRun, ExitStatus, InjectError
+from inject.errors import CannotRun, ExitStatus, InjectError, ScenarioError
 from inject.glob import to_regex
 from inject.kernel import Kernel
-from inject.model import FaultPoint
+from inject.model import FaultPoint, Scenario
 from inject.plan import LEGAL_WORDS, Planner, Types
 from inject.report.paint import paint, wanted
 from inject.schema import json_schema
@@ -108,22 +108,34 @@ def check(files: tuple[str, ...], on_kernel: bool) -> int:
     found, errors = scenarios.load_all(files)
     lines = [str(error) for error in errors]
     if on_kernel:
-        planner = Planner(Kernel(), Types(Kernel()), 0)
+        kernel = Kernel()
+        if not kernel.fault_points:  # raises where the list cannot be read: that is no mistake of a scenario
+            raise CannotRun("this kernel has no tagged function", "see `inject doctor`")
+        types = Types(kernel)
         for scenario in found:
-            for index, fault in enumerate(scenario.faults):
-                try:
-                    if fault.when.device is None:
-                        planner.rule(fault, index)
-                except CannotRun:
-                    raise
-                except InjectError as error:
-                    lines.append(f"{fault.place or scenario.file}: {error}")
+            lines += _unresolved(scenario, kernel, types)
     for line in lines:
         click.echo(line)
     if lines:
         return ExitStatus.USAGE
     click.echo(f"{len(found)} scenario{'s' * (len(found) != 1)} valid")
     return ExitStatus.OK
+
+
+def _unresolved(scenario: Scenario, kernel: Kernel, types: Types) -> list[str]:
+    """What this kernel does not have of what the faults name; any number will do for devices that are not there yet."""
+    count = scenario.filesystem.devices if scenario.filesystem else 0
+    names = ("$DEV", "$MNT", *(f"$DEV{number}" for number in range(1, count + 1))) if count else ()
+    planner = Planner(kernel, types, 0, dict.fromkeys(names, (0,)))
+    lines = []
+    for index, fault in enumerate(scenario.faults):
+        try:
+            planner.rule(fault, index)
+        except ScenarioError as error:
+            lines.append(str(error))
+        except InjectError as error:
+            lines.append(f"{fault.place or scenario.file}: {error}")
+    return lines
 
 
 @click.command()

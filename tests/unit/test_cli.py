@@ -1,0 +1,472 @@
+"""The commands as a user meets them: help with examples, exit codes, one sentence for whatever is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn, Optional, Union
+
+import click
+import pytest
+from click.testing import CliRunner
+from fake_kernel import CONFIG, build
+from raw_btf import kernel_types
+
+from inject import __version__, cli
+from inject.kernel import Kernel
+
+ROOT = Path(__file__).parents[2]
+MALFORMED = ROOT / "tests/data/malformed"
+SMOKE = ROOT / "scenarios/smoke/mkdir.yaml"
+BOUND = 120
+"""Seconds after which a command counts as hanging."""
+
+
+class Done(NamedTuple):
+    """A command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+# The real command on another kernel's files. Rights are given up once all is imported, so that a
+# checkout in root's own folder does, too.
+ELSEWHERE = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from test_cli import become
+become(*sys.argv[1:])
+"""
+
+
+def become(root: str, rights: str, *words: str) -> NoReturn:
+    """Be the command, with the kernel under ``root``, as root, or as nobody ("none")."""
+    if root:
+        Kernel.__init__.__defaults__ = (Path(root),)  # type: ignore[misc]
+    if rights == "none" and os.geteuid() == 0:
+        os.setgroups([])
+        os.setresuid(65534, 65534, 65534)
+    if rights == "root" and os.geteuid():
+        os.geteuid = lambda: 0
+    sys.argv = ["inject", *words]
+    cli.main()
+
+
+def inject(*words: Union[str, Path], kernel: Optional[Path] = None, rights: str = "") -> Done:
+    """The command in a process of its own, forked to spare the imports; never a traceback, whatever it is asked."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        pid = os.fork()
+        if pid == 0:
+            code = 99
+            try:
+                code = _forked(out.fileno(), err.fileno(), str(kernel or ""), rights, *map(str, words))
+            finally:
+                os._exit(code)
+        code = _ended(pid)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    assert "Traceback" not in texts[1]
+    return Done(code, *texts)
+
+
+def _forked(out: int, err: int, *arguments: str) -> int:
+    signal.alarm(BOUND)
+    for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
+        os.dup2(fd, number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    try:
+        become(*arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _ended(pid: int) -> int:
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFEXITED(status), f"killed by signal {os.WTERMSIG(status)}"
+    return os.WEXITSTATUS(status)
+
+
+def spawned(*words: str, kernel: str = "", stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """The command in an interpreter of its own, where the end of the interpreter matters."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), kernel, "root", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        text=True,
+    )
+
+
+def sentence(done: Done, code: int) -> str:
+    """The one line with which it refused."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Path:
+    """The root of a kernel that lacks nothing."""
+    build(tmp_path / "root")
+    kernel_types().write(tmp_path / "root")
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that everybody may look into, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+# ---------------------------------------------------------------- help
+
+
+def commands(command: click.Command, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command that is not hidden, by the words that name it."""
+    yield names
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            if not inner.hidden:
+                yield from commands(inner, (*names, name))
+
+
+NAMES = list(commands(cli.cli))
+
+
+def test_the_commands_are_there() -> None:
+    wanted = ("list", "check", "doctor", "run", "fail", "schema", "vm", "vm build", "vm run", "vm exec", "vm shell")
+    assert {tuple(name.split()) for name in wanted} <= set(NAMES)
+
+
+@pytest.mark.parametrize("names", NAMES, ids=[" ".join(names) or "inject" for names in NAMES])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_has_an_example(names: tuple[str, ...], option: str) -> None:
+    done = CliRunner().invoke(cli.cli, [*names, option], prog_name="inject")
+    assert done.exit_code == 0
+    assert done.output.startswith(f"Usage: {' '.join(('inject', *names))} ")
+    examples = re.search(r"Examples?:\n((?: +\S.*\n)+)", done.output)
+    assert examples is not None
+    shown = [line.strip() for line in examples[1].splitlines()]
+    assert any(f"inject {' '.join(names)}".strip() in line for line in shown), shown
+    assert max(map(len, done.output.splitlines())) <= 100
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    for names in NAMES:
+        command: click.Command = cli.cli
+        for name in names:
+            assert isinstance(command, click.Group)
+            command = command.commands[name]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert parameter.help and parameter.help.endswith("."), (names, parameter.name)
+
+
+def test_the_real_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "inject", "--version"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"inject, version {__version__}\n", "")
+
+
+# ---------------------------------------------------------------- 2: usage
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chekc"], "No such command 'chekc'"),
+        (["run"], "Missing argument 'FILE|DIR...'"),
+        (["run", "--sed", "1", "x"], "No such option"),
+        (["run", "--seed", "-1", "x"], "Invalid value for '--seed'"),
+        (["run", "--probe", "uprobe", "x"], "Invalid value for '--probe'"),
+        (["fail", "f", "--", "true"], "nothing says what f returns; add --return VALUE"),
+        (["fail", "f", "--return", "-EIO"], "nothing to fail; give one of -- CMD..."),
+        (["vm", "exec", "--memory", "12X", "--", "true"], "such as 1G"),
+        (["vm", "exec", "--memory", "1M", "--", "true"], "between 256M and 64G"),
+    ],
+)
+def test_wrong_usage(words: list[str], said: str) -> None:
+    done = inject(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--only", "--json", "--junit", "--seed"])
+def test_a_value_that_is_missing(option: str) -> None:
+    assert inject("run", SMOKE, option).returncode == 2
+
+
+def test_a_name_that_no_scenario_has() -> None:
+    done = inject("run", SMOKE, "--only", "rmdir")
+    assert done.returncode == 2
+    assert "no scenario is called rmdir; there are smoke/mkdir" in done.stderr
+
+
+# ---------------------------------------------------------------- 2: invalid scenarios
+
+LINE = re.compile(r"[^\n]+\.yaml:\d+:\d+: [^\n]+")
+
+
+def test_check_answers_each_malformed_file() -> None:
+    files = sorted(MALFORMED.glob("*.yaml"))
+    assert len(files) >= 40
+    done = inject("check", MALFORMED)
+    assert (done.returncode, done.stderr) == (2, "")
+    lines = done.stdout.splitlines()
+    assert all(LINE.fullmatch(line) for line in lines)
+    assert {line.split(":")[0] for line in lines} == {str(path) for path in files}
+    assert [line.replace(f"{MALFORMED}/", "") for line in lines] == (
+        MALFORMED / "expected.txt"
+    ).read_text().splitlines()
+
+
+@pytest.mark.parametrize("rights", ["root", "none"])
+def test_run_answers_them_alike_whatever_it_may_do(kernel: Path, rights: str) -> None:
+    done = inject("run", MALFORMED, kernel=kernel, rights=rights)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = [line.replace(f"{MALFORMED}/", "") for line in done.stderr.splitlines()]
+    assert lines == (MALFORMED / "expected.txt").read_text().splitlines()
+
+
+def test_check_and_vm_run_take_the_same_files() -> None:
+    """Before anything is built or booted."""
+    done = inject("vm", "run", MALFORMED / "scope.yaml")
+    assert done.returncode == 2
+    assert LINE.fullmatch(done.stderr.rstrip("\n"))
+
+
+@pytest.mark.parametrize("command", [["check"], ["run"], ["vm", "run"]])
+def test_files_that_are_not_there(command: list[str], tmp_path: Path) -> None:
+    done = inject(*command, tmp_path / "none.yaml")
+    assert done.returncode == 2
+    assert (done.stdout + done.stderr).splitlines() == [
+        f"{tmp_path}/none.yaml:1:1: no such file or folder; check the path"
+    ]
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_an_unreadable_file(command: str, public: Path) -> None:
+    path = public / "closed.yaml"
+    path.write_text(SMOKE.read_text())
+    path.chmod(0)
+    done = inject(command, path, rights="none")
+    assert done.returncode == 2
+    assert (done.stdout + done.stderr).splitlines() == [f"{path}:1:1: permission denied; make it readable for you"]
+
+
+def test_check_of_good_files() -> None:
+    done = inject("check", ROOT / "scenarios/smoke", SMOKE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"\d+ scenarios? valid\n", done.stdout)
+
+
+FAULTS = """\
+name: {name}
+faults:
+  - function: {function}
+    return: {value}
+    when: {{args: {{{argument}: 1}}}}
+run: 'true'
+---
+"""
+
+
+def test_check_against_a_kernel(kernel: Path, tmp_path: Path) -> None:
+    wrong = [
+        ("open_ctree", "-ENOMEM", "flags"),
+        ("open_ctre", "-ENOMEM", "flags"),
+        ("open_ctree", "-BCH_ERR_what", "flags"),
+        ("open_ctree", "true", "flags"),
+        ("open_ctree", "-ENOMEM", "flag"),
+        ("untagged_one", "-ENOMEM", "flag"),
+        ("twin", "-ENOMEM", "a"),
+    ]
+    path = tmp_path / "s.yaml"
+    texts = [FAULTS.format(name=f"s{i}", function=f, value=v, argument=a) for i, (f, v, a) in enumerate(wrong)]
+    path.write_text("".join(texts).rstrip("-\n") + "\n")
+    done = inject("check", "--kernel", path, kernel=kernel)
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, len(lines)) == (2, "", len(wrong) - 1)
+    assert all(LINE.fullmatch(line) for line in lines)
+    for line, words in zip(
+        lines,
+        (
+            "did you mean open_ctree",
+            "BCH_ERR_what is no enumerator",
+            "must not return",
+            "did you mean flags",
+            "is not tagged",
+            "2 functions are called twin",
+        ),
+    ):
+        assert words in line
+
+
+# ---------------------------------------------------------------- 3: cannot run here
+
+
+def test_run_without_root(kernel: Path) -> None:
+    for words in (["run", str(SMOKE)], ["fail", "open_ctree", "--return", "-EIO", "--", "true"]):
+        line = sentence(inject(*words, kernel=kernel, rights="none"), 3)
+        assert line == "inject: injecting faults needs root; run with sudo, or use `inject vm run`"
+
+
+@pytest.mark.parametrize("option", ["CONFIG_FUNCTION_ERROR_INJECTION", "CONFIG_BPF_KPROBE_OVERRIDE"])
+def test_run_on_a_kernel_without_the_config(tmp_path: Path, option: str) -> None:
+    config = gzip.compress(CONFIG.replace(f"{option}=y", f"# {option} is not set").encode())
+    changes = {"list": None} if "FUNCTION" in option else {}
+    build(tmp_path, config=config, **changes)
+    line = sentence(inject("run", SMOKE, kernel=tmp_path, rights="root"), 3)
+    assert line.startswith(f"inject: this kernel was built without {option}; build it with ")
+
+
+def test_run_on_a_kernel_without_debugfs(tmp_path: Path) -> None:
+    build(tmp_path, list=None, blacklist=None)
+    line = sentence(inject("run", SMOKE, kernel=tmp_path, rights="root"), 3)
+    assert line == "inject: debugfs is not mounted; mount -t debugfs none /sys/kernel/debug"
+
+
+def test_run_on_a_kernel_with_nothing_tagged(tmp_path: Path) -> None:
+    build(tmp_path, list="")
+    line = sentence(inject("run", SMOKE, kernel=tmp_path, rights="root"), 3)
+    assert line.startswith("inject: this kernel has no tagged function; see `inject doctor`")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [("untagged_one", "is not tagged for error injection"), ("should_failslab", "kept only the clone")],
+)
+def test_fail_on_a_function_that_cannot_be_failed(kernel: Path, function: str, said: str) -> None:
+    done = inject("fail", function, "--return", "-EIO", "--", "true", kernel=kernel, rights="root")
+    assert said in sentence(done, 3)
+
+
+def test_run_on_an_untagged_function_is_a_skip_with_the_reason(kernel: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("faults: [{function: untagged_one, return: -EIO}]\nrun: 'true'\n")
+    report = tmp_path / "out.jsonl"
+    done = inject("run", path, "--json", report, kernel=kernel, rights="root")
+    assert done.returncode == 3
+    assert "skip s 0.0 s: untagged_one is not tagged for error injection; add ALLOW_ERROR_INJECTION" in done.stderr
+    events = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [event["type"] for event in events] == ["run", "verdict", "end"]
+    assert events[1]["status"] == "skip" and events[1]["reason"] is None
+    assert events[2]["skipped"] == 1
+
+
+def test_list_shows_what_can_be_failed(kernel: Path) -> None:
+    done = inject("list", kernel=kernel)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "int open_ctree(struct bio * bio, gfp_t flags" in rows["open_ctree"]
+    assert rows["xfs_mount"].split()[1:3] == ["ERRNO", "xfs"]
+    assert "__x64_sys_getpid" not in rows
+    assert "system call" in inject("list", "__x64_*", kernel=kernel).stdout
+    assert "no tagged function matches 'zzz*'" in sentence(inject("list", "zzz*", kernel=kernel), 3)
+
+
+def test_list_explains_one(kernel: Path) -> None:
+    done = inject("list", "--explain", "__bch2_disk_reservation_add", kernel=kernel)
+    assert done.returncode == 0
+    for words in ("tagged ERRNO, may return a negative errno", "spared unless", "built without ftrace"):
+        assert words in done.stdout
+    assert (
+        "other names at the same address: __do_sys_getpid"
+        in inject("list", "--explain", "__x64_sys_getpid", kernel=kernel).stdout
+    )
+
+
+def test_list_without_root(public: Path) -> None:
+    build(public)
+    where = public / "sys/kernel/debug"
+    where.chmod(0)
+    line = sentence(inject("list", kernel=public, rights="none"), 3)
+    where.chmod(0o755)
+    assert line == "inject: the list of injectable functions is readable by root only; run with sudo"
+
+
+def test_doctor_on_a_kernel_that_lacks_most(tmp_path: Path) -> None:
+    done = inject("doctor", kernel=tmp_path)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "Fix: mount -t debugfs none /sys/kernel/debug" in done.stdout
+    assert "This kernel cannot run scenarios" in done.stdout
+    assert "\033" not in done.stdout
+
+
+# ---------------------------------------------------------------- 4: an error of the machine's
+
+
+def test_a_full_disk_under_the_report(kernel: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("faults: [{function: untagged_one, return: -EIO}]\nrun: 'true'\n")
+    line = sentence(inject("run", path, "--json", "/dev/full", kernel=kernel, rights="root"), 4)
+    assert line == "inject: cannot write /dev/full: No space left on device"
+
+
+def test_a_report_that_cannot_be_opened_costs_no_run(kernel: Path, tmp_path: Path) -> None:
+    line = sentence(inject("run", SMOKE, "--json", tmp_path / "no/x", kernel=kernel, rights="root"), 4)
+    assert line == f"inject: cannot write {tmp_path}/no/x: No such file or directory"
+
+
+@pytest.mark.parametrize("words", [["schema"], ["check", str(SMOKE)], ["--help"]])
+def test_a_full_disk_under_standard_output(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = spawned(*words, stdout=full.fileno())
+    assert process.communicate(timeout=BOUND)[1] == "inject: No space left on device\n"
+    assert process.returncode == 4
+
+
+@pytest.mark.parametrize("words", [["schema"], ["check", str(MALFORMED)], ["--help"]])
+def test_a_reader_that_goes_away_is_no_finding(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = spawned(*words, stdout=writing)
+    os.close(writing)
+    assert process.communicate(timeout=BOUND)[1] == ""
+    assert process.returncode == 4
+
+
+# ---------------------------------------------------------------- 130: interrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted(tmp_path: Path, kernel: Path, number: signal.Signals) -> None:
+    """While it opens a pipe for its report, which nobody reads: it waits there for as long as one likes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = spawned("run", str(SMOKE), "--json", str(pipe), kernel=str(kernel))
+    try:
+        deadline = time.monotonic() + BOUND
+        while "wait_for_partner" not in Path(f"/proc/{process.pid}/wchan").read_text():  # fs/pipe.c, fifo_open()
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, error = process.communicate(timeout=BOUND)
+    finally:
+        process.kill()
+    assert (process.returncode, out, error.strip()) == (130, "", "inject: interrupted")
