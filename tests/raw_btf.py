@@ -150,6 +150,8 @@ def kernel_types() -> Blob:
     blob.function("bch2_alloc", blob.to(0), [("pos", blob.to(packed)), ("odd", blob.to(odd)), ("bits", blob.to(bits))])
     blob.function("bch2_free", 0, [("iter", inner), ("inum", sub), ("rest", u32), ("late", u64), ("more", u16)])
     blob.function("weak_one", s32, [("pos", packed), ("odd", odd), ("key", key), ("err", errors), ("level", signed)])
+    large = blob.structure("large", 24, [("first", u64, 0), ("second", u64, 64), ("third", u64, 128)])
+    blob.function("large_one", s32, [("large", large), ("after", u32)])
     many = [(name, u64) for name in "abcdefg"]
     blob.function("twin", s32, [*many, ("huge", huge)])
     blob.function("huge_one", s32, [("first", u64), ("huge", huge), ("wide", wide), ("later", u8)])
