@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Optional
 
 from inject.errors import InjectError
 from inject.fixture import Fixture
 from inject.oracles import viewer
 from inject.oracles.base import Complaint, Context, Oracle
-from inject.tool import run_tool
+from inject.tool import run_forked
 
 MAX_NAMES = 5_000
 MAX_BYTES = 64 << 20
@@ -25,7 +24,6 @@ _SHOWN = 10
 class _Viewer(Oracle):
     """An oracle that asks viewer.py while the filesystem is still mounted."""
 
-    what = ""
     needs = 0
     """Bytes that have to be available."""
 
@@ -42,10 +40,7 @@ class _Viewer(Oracle):
         if status.f_flag & os.ST_RDONLY or status.f_bavail * status.f_frsize < self.needs:
             self.notes.append(f"{self.name}: the filesystem is read-only or full, and was not asked")
             return
-        blocks = "blocks" if fixture.spec.type == "bcachefs" else "-"
-        argv = [sys.executable, "-I", "-S", str(Path(viewer.__file__)), self.what, str(fixture.mountpoint)]
-        argv += [str(MAX_NAMES), str(MAX_BYTES), blocks]
-        done = run_tool(argv, timeout=_TIMEOUT, cgroup=context.cgroup, output_limit=16 << 20)
+        done = run_forked(lambda: self.look(fixture), timeout=_TIMEOUT, cgroup=context.cgroup, output_limit=16 << 20)
         rows = []
         for line in done.output.splitlines():
             try:
@@ -59,6 +54,10 @@ class _Viewer(Oracle):
         lines = tuple(f"{place}: {words}" for _, place, words in rows[:-1])
         if lines:
             self._complaint = Complaint(self.name, self.words(lines), lines[:_SHOWN])
+
+    def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
+        """Rows of viewer.py; runs in a process of its own."""
+        raise NotImplementedError
 
     def words(self, lines: tuple[str, ...]) -> str:
         """The complaint in one sentence."""
@@ -78,7 +77,10 @@ class Coherence(_Viewer):
     """
 
     name = "coherence"
-    what = "views"
+
+    def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
+        """Every way of reading every file."""
+        return viewer.views(str(fixture.mountpoint), MAX_NAMES, MAX_BYTES, fixture.spec.type == "bcachefs")
 
     def words(self, lines: tuple[str, ...]) -> str:
         """The first disagreement."""
@@ -94,8 +96,11 @@ class Recovery(_Viewer):
     """
 
     name = "recovery"
-    what = "use"
     needs = 4 << 20
+
+    def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
+        """A few operations in a folder of our own."""
+        return viewer.use(str(fixture.mountpoint))
 
     def words(self, lines: tuple[str, ...]) -> str:
         """The operation that failed."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Optional
 
 from inject.errors import InjectError
@@ -11,7 +9,7 @@ from inject.fixture import Fixture
 from inject.oracles import manifest, walker
 from inject.oracles.base import Complaint, Context, Oracle, tail
 from inject.oracles.manifest import Entry, Manifest
-from inject.tool import run_tool
+from inject.tool import run_forked, run_tool
 
 MAX_NAMES = 20_000
 MAX_BYTES = 512 << 20
@@ -90,8 +88,12 @@ class Remount(Oracle):
     def _take(self, context: Context, max_bytes: int, when: str) -> Manifest:
         """The tree, read by a process that may hang without us; raises InjectError if it did not get through."""
         root = str(_fixture(context).mountpoint)
-        argv = [sys.executable, "-I", "-S", str(Path(walker.__file__)), root, str(MAX_NAMES), str(max_bytes)]
-        done = run_tool(argv, timeout=_TIMEOUT, cgroup=context.cgroup, output_limit=64 << 20)
+        done = run_forked(
+            lambda: walker.walk(root, MAX_NAMES, max_bytes),
+            timeout=_TIMEOUT,
+            cgroup=context.cgroup,
+            output_limit=64 << 20,
+        )
         try:
             found = manifest.parse(done.output)
         except ValueError as error:

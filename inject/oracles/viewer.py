@@ -1,6 +1,6 @@
-"""Reads files in every way there is, and uses the filesystem a little: the script behind coherence and recovery.
+"""Reads files in every way there is, and uses the filesystem a little: what coherence and recovery run.
 
-A process of its own for the reasons given in walker.py; prints one literal a line:
+In a fork of the tool, see run_forked(): it may hang in the kernel. The rows are
 ("differs", path, words) for each disagreement, ("broken", operation, words) for an
 operation that fails, at the end ("end", what was left out).
 """
@@ -12,11 +12,7 @@ import mmap
 import os
 import stat
 import struct
-import sys
-
-TYPE_CHECKING = False  # as typing has it, without importing it
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
 
 PIECE = 1 << 20
 _FIEMAP = 0xC020660B  # FS_IOC_FIEMAP, include/uapi/linux/fiemap.h
@@ -163,13 +159,3 @@ def use(root: str) -> Iterator[tuple[str, str, str]]:
     except OSError as error:
         yield "broken", step, error.strerror or str(error)
     yield "end", "", ""
-
-
-def _main(what: str, root: str, max_names: str, max_bytes: str, blocks: str) -> None:
-    rows = use(root) if what == "use" else views(root, int(max_names), int(max_bytes), blocks == "blocks")
-    for row in rows:
-        sys.stdout.write(ascii(row) + "\n")
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -1,31 +1,19 @@
-"""Reads a directory tree in a process of its own: the script behind manifest.py.
+"""Reads a directory tree: what the remount oracle runs in a fork of the tool, see run_forked().
 
-A process of its own, because a read of a damaged filesystem may hang in the kernel
-and must not take the tool with it. It runs three times in every trial, and importing
-hashlib, json and typing took longer than reading the tree (measured in a guest under
-TCG): hence only what is built in, and Python literals as output, one tuple a line.
+In a process of its own, because a read of a damaged filesystem may hang in the kernel
+and must not take the tool with it. Three times in every trial, so not in a new Python:
+starting one took longer than reading the tree (measured in a guest under TCG).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Optional, Union
 
-try:
-    from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]  # Python >= 3.12
-except ImportError:
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found,no-redef,unused-ignore]
-    except ImportError:
-        from hashlib import sha256  # type: ignore[assignment,unused-ignore]
-
-TYPE_CHECKING = False  # as typing has it, without importing it
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Optional, Union
-
-    Row = tuple[str, tuple[int, ...], str, str]
+Row = tuple[str, tuple[int, ...], str, str]
 
 _CHUNK = 1 << 20
 
@@ -98,12 +86,3 @@ def _digest(path: str, size: int) -> tuple[str, str]:
     except OSError as error:
         return "", f"cannot read: {error.strerror}"
     return digest.hexdigest(), ""
-
-
-def _main(root: str, max_names: str, max_bytes: str) -> None:
-    for row in walk(root, int(max_names), int(max_bytes)):
-        sys.stdout.write(ascii(row) + "\n")
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

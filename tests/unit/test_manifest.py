@@ -1,14 +1,15 @@
 """Taking a tree down, and comparing two of them."""
 
 import os
-import subprocess
-import sys
+import signal
+import time
 
 import pytest
 
 from inject.oracles import manifest, walker
 from inject.oracles.manifest import Entry
 from inject.oracles.remount import compare
+from inject.tool import run_forked
 
 
 @pytest.fixture
@@ -24,8 +25,18 @@ def tree(tmp_path):
 
 
 def take(root, names=1000, size=1 << 20):
-    argv = [sys.executable, "-I", "-S", walker.__file__, str(root), str(names), str(size)]
-    return manifest.parse(subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout)
+    done = run_forked(lambda: walker.walk(str(root), names, size), timeout=60)
+    assert done.code == 0
+    return manifest.parse(done.output)
+
+
+def test_a_reader_that_fails_or_hangs_does_not_take_us_with_it(tmp_path):
+    done = run_forked(lambda: walker.walk(str(tmp_path / "absent"), 1, 1), timeout=60)
+    assert done.code == 1 and "No such file" in done.output
+    with pytest.raises(ValueError):
+        manifest.parse(done.output)
+    hung = run_forked(lambda: iter(lambda: time.sleep(60), 0), timeout=0.5)
+    assert hung.timed_out and not hung.stuck and hung.code == -signal.SIGKILL
 
 
 def test_everything_is_listed_and_files_are_read(tree):
