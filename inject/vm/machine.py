@@ -211,7 +211,7 @@ class Machine:
         tool = qemu.find(qemu.IMAGE_TOOL)
         with signals_held() as before:
             self._folder = Path(tempfile.mkdtemp(prefix="inject-vm-", dir=_temporary()))
-            hardware = self._hardware(_make_disks(tool, self.parts, self._folder))
+            hardware = self._hardware(binary, _make_disks(tool, self.parts, self._folder))
             ours = os.getpid()
 
             def in_child() -> None:
@@ -233,7 +233,7 @@ class Machine:
         for stream in self._streams.values():
             stream.close_theirs()
 
-    def _hardware(self, disks: tuple[qemu.Disk, ...]) -> qemu.Hardware:
+    def _hardware(self, binary: str, disks: tuple[qemu.Disk, ...]) -> qemu.Hardware:
         theirs = {name: stream.theirs for name, stream in self._streams.items()}
         return qemu.Hardware(
             kernel=str(self.parts.kernel),
@@ -245,6 +245,7 @@ class Machine:
             monitor=theirs["monitor"],
             ports=(qemu.Port(AGENT_PORT, theirs["agent"]), qemu.Port(RESULTS_PORT, theirs["results"])),
             append=self.append,
+            turns=qemu.takes_turns(binary),
         )
 
     def _wait_for_monitor(self) -> None:

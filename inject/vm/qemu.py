@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +16,17 @@ BINARY = "qemu-system-x86_64"
 IMAGE_TOOL = "qemu-img"
 
 CONSOLE = "ttyS0"
+
+COHERENT = (8, 1)
+"""The first release whose emulated processors may run side by side while one of them patches code.
+
+In 7.2 a processor can go on with its translation of an instruction that another one
+has replaced: taking a probe off a function that runs ends in "Oops: int3" there, or
+in a jump to address 0.
+"""
+
+_ANSWER = 10.0
+"""Seconds for the binary to say its version."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,8 @@ class Hardware:
     seen as the end of the stream. ``console`` is the writing end of a pipe: the
     console is written byte by byte, some 270 bytes of that fill a socket, and then
     the guest's driver waits 10 ms and drops bytes. The first disk is the root.
-    ``append`` follows the kernel command line of every guest.
+    ``append`` follows the kernel command line of every guest. With ``turns`` the
+    emulated processors take turns on one thread (:func:`takes_turns`).
     """
 
     kernel: str
@@ -54,6 +69,7 @@ class Hardware:
     monitor: int
     ports: tuple[Port, ...]
     append: str = ""
+    turns: bool = False
 
     def fds(self) -> tuple[int, ...]:
         """The descriptors that QEMU has to inherit."""
@@ -89,7 +105,7 @@ def command_line(append: str = "") -> str:
 def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     """The command that runs ``hardware``. Everything in it can be saved by ``savevm``."""
     words = [binary, "-M", "q35", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]
-    words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated()
+    words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated(hardware.turns)
     words += ["-smp", str(hardware.cpus), "-m", f"{hardware.memory >> 20}M"]
     words += ["-kernel", hardware.kernel, "-append", command_line(hardware.append)]
     words += ["-chardev", f"socket,id=monitor,fd={hardware.monitor}", "-mon", "chardev=monitor,mode=control"]
@@ -104,8 +120,8 @@ def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     return [*words, "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
 
 
-def _emulated() -> list[str]:
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+def _emulated(turns: bool) -> list[str]:
+    return ["-accel", f"tcg,thread={'single' if turns else 'multi'}", "-cpu", "max"]
 
 
 def _disk(node: str, disk: Disk) -> list[str]:
@@ -138,3 +154,19 @@ def find(program: str) -> str:
         package = "qemu-utils" if program == IMAGE_TOOL else "qemu-system-x86"
         raise CannotRun(f"{program} is not installed", f"apt-get install {package}")
     return path
+
+
+@functools.cache
+def takes_turns(binary: str) -> bool:
+    """Whether emulated processors of ``binary`` have to take turns: older than :data:`COHERENT`, or unknown."""
+    try:
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, errors="replace", timeout=_ANSWER)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return is_incoherent(said.stdout)
+
+
+def is_incoherent(version: str) -> bool:
+    """Whether the release named in ``version``, as --version prints it, is older than :data:`COHERENT`."""
+    found = re.search(r"version (\d+)\.(\d+)", version)
+    return found is None or (int(found[1]), int(found[2])) < COHERENT

@@ -39,6 +39,7 @@ def test_no_network_no_defaults_no_reboot_no_display() -> None:
 
 def test_accelerators() -> None:
     assert ("-accel", "tcg,thread=multi") in pairs(argv(HARDWARE))
+    assert ("-accel", "tcg,thread=single") in pairs(argv(replace(HARDWARE, turns=True)))
     assert {("-accel", "kvm"), ("-cpu", "host")} <= set(pairs(argv(replace(HARDWARE, accel="kvm"))))
 
 
@@ -75,3 +76,21 @@ def test_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch, tmp_
     for program, package in ((qemu.BINARY, "qemu-system-x86"), (qemu.IMAGE_TOOL, "qemu-utils")):
         with pytest.raises(CannotRun, match=f"apt-get install {package}"):
             qemu.find(program)
+
+
+@pytest.mark.parametrize(
+    ("said", "turns"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", True),
+        ("QEMU emulator version 8.0.5", True),
+        ("QEMU emulator version 8.1.0", False),
+        ("QEMU emulator version 10.0.7 (Debian 1:10.0.7+ds-0+deb13u1)", False),
+        ("", True),
+    ],
+)
+def test_processors_take_turns_where_side_by_side_is_not_safe(said: str, turns: bool) -> None:
+    assert qemu.is_incoherent(said) is turns
+
+
+def test_a_binary_that_cannot_say_its_version_is_taken_for_an_old_one(tmp_path: Path) -> None:
+    assert qemu.takes_turns(str(tmp_path / "absent"))
