@@ -126,8 +126,14 @@ def build(flavour: str, kernel_image: Optional[Path]) -> None:
 @vm.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @guest_options
 @click.option("--timeout", type=click.FloatRange(0, 86400, min_open=True), help="Seconds for CMD.")
+@click.option(
+    "--icount",
+    type=click.IntRange(0, 10),
+    metavar="N",
+    help="Emulate, with a clock that counts instructions: 2^N ns each.",
+)
 @click.argument("command", nargs=-1, required=True, metavar="-- CMD...", type=click.UNPROCESSED)
-def exec_(command: tuple[str, ...], timeout: Optional[float], **chosen: Any) -> int:
+def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[int], **chosen: Any) -> int:
     """Run CMD as root in a new guest; its exit code becomes ours.
 
     \b
@@ -136,7 +142,7 @@ def exec_(command: tuple[str, ...], timeout: Optional[float], **chosen: Any) -> 
       inject vm exec -- inject fail open_ctree --return -ENOMEM -- mount /dev/vdd /mnt
     """
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
-    options = guest.Options(timeout=timeout, **chosen)
+    options = guest.Options(timeout=timeout, icount=icount, **chosen)
     return terminal.vm_exec(command, found, options, cache=cache.cache_root(), say=note)
 
 

@@ -100,6 +100,7 @@ class Options:
     ``boot_timeout`` and ``silence`` None: by flavour (:data:`BOOT`, :data:`SILENCE`).
     ``timeout`` bounds one command of ``vm exec``; None: as long as it takes.
     ``modules`` holds compiled modules of earlier guests (compiled.py); boot() sets it.
+    ``icount`` N makes the guest's clock count instructions, 2**N ns each, under TCG.
     """
 
     flavour: str = "test"
@@ -113,6 +114,7 @@ class Options:
     append: str = ""
     checkout: Path = field(default_factory=checkout.root)
     modules: Optional[Path] = None
+    icount: Optional[int] = None
 
     def boot_seconds(self) -> float:
         """How long a boot may take."""
@@ -215,6 +217,7 @@ class Guest:
             cpus=options.cpus,
             memory=options.memory,
             append=options.append,
+            icount=options.icount,
             on_agent=self._hear,
             on_result=self._collect,
         )
@@ -537,7 +540,7 @@ def boot(
     """
     options = replace(options, modules=compiled.folder(cache, artefacts.image_key))
     memory = accel.memory_file(cache, artefacts.kernel_key)
-    names = accel.candidates(options.accel, memory)
+    names = accel.candidates(options.accel, memory) if options.icount is None else [_counted(options)]
     with contextlib.ExitStack() as stack:
         if len(names) > 1:
             try:
@@ -551,6 +554,13 @@ def boot(
         else:
             guest = stack.enter_context(Guest(artefacts, options, accelerator=names[0], on_result=on_result, say=say))
         yield guest
+
+
+def _counted(options: Options) -> str:
+    """The accelerator that counts instructions; raises CannotRun when another one is forced."""
+    if options.accel == "kvm":
+        raise CannotRun("KVM does not count instructions", "leave --accel kvm out")
+    return "tcg"
 
 
 def _try_kvm(artefacts: Artefacts, options: Options, on_result: Optional[Callable[[bytes], None]]) -> Guest:

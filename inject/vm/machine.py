@@ -163,6 +163,7 @@ class Machine:
         cpus: int,
         memory: int,
         append: str = "",
+        icount: Optional[int] = None,
         on_agent: Callable[[bytes], None],
         on_result: Callable[[bytes], None],
     ) -> None:
@@ -171,6 +172,7 @@ class Machine:
         self.cpus = cpus
         self.memory = memory
         self.append = append
+        self.icount = icount
         self.console = Console()
         self.errors = Console(16 << 10)
         self.stopped = False
@@ -246,6 +248,7 @@ class Machine:
             ports=(qemu.Port(AGENT_PORT, theirs["agent"]), qemu.Port(RESULTS_PORT, theirs["results"])),
             append=self.append,
             turns=qemu.takes_turns(binary),
+            icount=self.icount,
         )
 
     def _wait_for_monitor(self) -> None:

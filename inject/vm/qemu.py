@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from inject.errors import CannotRun
 
@@ -57,7 +57,8 @@ class Hardware:
     console is written byte by byte, some 270 bytes of that fill a socket, and then
     the guest's driver waits 10 ms and drops bytes. The first disk is the root.
     ``append`` follows the kernel command line of every guest. With ``turns`` the
-    emulated processors take turns on one thread (:func:`takes_turns`).
+    emulated processors take turns on one thread (:func:`takes_turns`). ``icount`` N
+    makes the guest's clock count instructions, 2**N ns each; emulated only.
     """
 
     kernel: str
@@ -70,6 +71,7 @@ class Hardware:
     ports: tuple[Port, ...]
     append: str = ""
     turns: bool = False
+    icount: Optional[int] = None
 
     def fds(self) -> tuple[int, ...]:
         """The descriptors that QEMU has to inherit."""
@@ -105,7 +107,7 @@ def command_line(append: str = "") -> str:
 def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     """The command that runs ``hardware``. Everything in it can be saved by ``savevm``."""
     words = [binary, "-M", "q35", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]
-    words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated(hardware.turns)
+    words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated(hardware)
     words += ["-smp", str(hardware.cpus), "-m", f"{hardware.memory >> 20}M"]
     words += ["-kernel", hardware.kernel, "-append", command_line(hardware.append)]
     words += ["-chardev", f"socket,id=monitor,fd={hardware.monitor}", "-mon", "chardev=monitor,mode=control"]
@@ -120,8 +122,10 @@ def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     return [*words, "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
 
 
-def _emulated(turns: bool) -> list[str]:
-    return ["-accel", f"tcg,thread={'single' if turns else 'multi'}", "-cpu", "max"]
+def _emulated(hardware: Hardware) -> list[str]:
+    counted = hardware.icount is not None  # which QEMU refuses together with thread=multi
+    words = ["-accel", f"tcg,thread={'single' if hardware.turns or counted else 'multi'}", "-cpu", "max"]
+    return words + (["-icount", f"shift={hardware.icount}"] if counted else [])
 
 
 def _disk(node: str, disk: Disk) -> list[str]:

@@ -40,6 +40,9 @@ def test_no_network_no_defaults_no_reboot_no_display() -> None:
 def test_accelerators() -> None:
     assert ("-accel", "tcg,thread=multi") in pairs(argv(HARDWARE))
     assert ("-accel", "tcg,thread=single") in pairs(argv(replace(HARDWARE, turns=True)))
+    counted = pairs(argv(replace(HARDWARE, icount=0)))
+    assert {("-accel", "tcg,thread=single"), ("-icount", "shift=0")} <= set(counted)
+    assert "-icount" not in argv(HARDWARE)
     assert {("-accel", "kvm"), ("-cpu", "host")} <= set(pairs(argv(replace(HARDWARE, accel="kvm"))))
 
 
