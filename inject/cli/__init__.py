@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from inject import __version__
-from inject.cli import fail, local, run, vm, watch
+from inject.cli import fail, local, new, run, vm, watch
 from inject.errors import ExitStatus, GuestLost, InjectError
 from inject.report.paint import printable
 
@@ -44,8 +44,9 @@ def cli() -> None:
     """
 
 
-for command in (local.list_, local.check, local.doctor, run.run, fail.fail, watch.watch, vm.vm, local.schema):
+for command in (local.list_, new.new, local.check, local.doctor, run.run, fail.fail, watch.watch, vm.vm, local.schema):
     cli.add_command(command)
+vm.vm.add_command(new.new_of_guest)
 
 
 def main() -> NoReturn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 import shlex
 import sys
@@ -18,8 +16,9 @@ import click
 from inject import adopted, compact
 from inject import scenario as scenarios
 from inject.cli.display import Display, own_arguments, report_file
+from inject.cli.files import write_text
 from inject.cli.run import engine_maker, preflight
-from inject.errors import ExitStatus, InjectError
+from inject.errors import ExitStatus
 from inject.janitor import Janitor
 from inject.judge import exit_status
 from inject.kernel import Kernel
@@ -294,19 +293,7 @@ class Saved:
         seen = "" if self._expect or verdict is None else "# The exit code is the one that was seen then.\n"
         how = how.replace(" 0.0 s", "", 1) if verdict is not None else how
         text = f"# {said}\n# {printable(how)}\n{seen}{self.text(code)}"
-        staged = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
-            with staged.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(self._path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                staged.unlink()
-            raise InjectError(
-                f"cannot write {self._path}: {error.strerror}", "choose another file for --save"
-            ) from None
+        write_text(self._path, text, option="--save")
 
 
 class Summary:

@@ -418,6 +418,43 @@ def test_doctor_on_a_kernel_that_lacks_most(tmp_path: Path) -> None:
     assert "\033" not in done.stdout
 
 
+# ---------------------------------------------------------------- a first scenario
+
+
+def test_new_writes_a_scenario_that_check_takes(kernel: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    done = inject("new", "open_ctree", "-o", path, kernel=kernel)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"inject: {path} written; check it with: inject check {path}\n"
+    shown = inject("new", "open_ctree", kernel=kernel)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.replace("FILE.yaml", str(path)) == path.read_text()
+    assert inject("check", "--kernel", path, kernel=kernel).stdout == "1 scenario valid\n"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine.yaml", "root"]
+
+
+def test_new_overwrites_only_when_told_to(kernel: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("precious")
+    for words in (["new"], ["vm", "new"]):
+        line = sentence(inject(*words, "open_ctree", "-o", path, kernel=kernel), 2)
+        assert line == f"inject: {path} is there already; choose another file, or overwrite it with --force"
+    assert path.read_text() == "precious"
+    assert inject("new", "open_ctree", "-o", path, "--force", kernel=kernel).returncode == 0
+    assert "function: open_ctree" in path.read_text()
+
+
+def test_new_where_it_cannot_be(kernel: Path, tmp_path: Path) -> None:
+    line = sentence(inject("new", "open_ctre", "-o", tmp_path / "x.yaml", kernel=kernel), 3)
+    assert line == "inject: open_ctre is not in this kernel; did you mean open_ctree?"
+    line = sentence(inject("new", "open_ctree", "-o", tmp_path / "none/x.yaml", kernel=kernel), 4)
+    assert line.startswith(f"inject: cannot write {tmp_path}/none/x.yaml: No such file or directory; choose another")
+    build(tmp_path / "other", list=None, config=gzip.compress(b"CONFIG_BPF=y\n"))
+    line = sentence(inject("new", "open_ctree", kernel=tmp_path / "other"), 3)
+    assert line.endswith("CONFIG_FUNCTION_ERROR_INJECTION; `inject vm new open_ctree` asks the guest's kernel")
+    assert not (tmp_path / "x.yaml").exists()
+
+
 # ---------------------------------------------------------------- 4: an error of the machine's
 
 

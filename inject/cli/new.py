@@ -1,0 +1,115 @@
+"""`inject new`: a first scenario for a function of this kernel, or of the guest's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from inject import scenario as scenarios
+from inject.cli.files import FileThere, write_text
+from inject.cli.vm import guest_options, note, ready_artifacts
+from inject.draft import Drafter
+from inject.errors import CannotRun, InjectError
+from inject.kernel import Kernel
+from inject.plan import Types
+from inject.scenario.problems import ScenarioErrors
+from inject.vm import cache, guest
+
+LIMIT = 1 << 20
+"""Bytes of a first scenario; a real one has about 3 kB."""
+PATIENCE = 300.0
+"""Seconds for the command in the guest; measured 4 under emulation."""
+
+
+def output_options(command: Any) -> Any:
+    """Where the scenario goes."""
+    for option in (
+        click.option("--force", is_flag=True, help="Overwrite FILE."),
+        click.option(
+            "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Into FILE."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("function", metavar="FUNC")
+@output_options
+def new(function: str, output: Optional[Path], force: bool) -> None:
+    """Write a first scenario for FUNC, filled in from what this kernel says of it.
+
+    It has a workload to begin with, and everything else that a scenario can say as
+    comments. For a function of the guest's kernel: inject vm new FUNC.
+
+    \b
+    Examples:
+      sudo inject new __filemap_add_folio
+      sudo inject new open_ctree -o open_ctree.yaml
+    """
+    _refuse(output, force)
+    kernel = Kernel()
+    _readable(kernel, function)
+    _deliver(Drafter(kernel, Types(kernel)).draft(function, _name(output)), output, force)
+
+
+@click.command("new")
+@click.argument("function", metavar="FUNC")
+@output_options
+@guest_options
+def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: Any) -> int:
+    """Write a first scenario for FUNC of the guest's kernel, as `inject new` does for this one.
+
+    \b
+    Example:
+      inject vm new bch2_extent_fallocate -o fallocate.yaml
+    """
+    _refuse(output, force)
+    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
+    text, said = bytearray(), bytearray()
+    with guest.boot(found, guest.Options(**chosen), cache=cache.cache_root(), say=note) as booted:
+        command = booted.start(
+            ["inject", "new", "--", function],
+            on_stdout=lambda data: text.extend(data[: LIMIT - len(text)]),
+            on_stderr=lambda data: said.extend(data[: LIMIT - len(said)]),
+        )
+        status = booted.wait(command, PATIENCE)
+    if status:
+        click.echo(said.decode(errors="replace").rstrip(), err=True)
+        return status
+    _deliver(text.decode().replace("FILE.yaml", _name(output)), output, force)
+    return 0
+
+
+def _readable(kernel: Kernel, function: str) -> None:
+    """Raises CannotRun where this kernel shows no list of its functions, with the way to one that does."""
+    try:
+        kernel.fault_points  # noqa: B018 - read when it is looked at
+    except CannotRun as error:
+        guests = f"`inject vm new {function}` asks the guest's kernel"
+        built = not kernel.config or kernel.has_config("CONFIG_FUNCTION_ERROR_INJECTION")
+        raise CannotRun(error.message, f"{error.hint}, or {guests}" if built else guests) from None
+
+
+def _name(output: Optional[Path]) -> str:
+    return str(output) if output else "FILE.yaml"
+
+
+def _refuse(output: Optional[Path], force: bool) -> None:
+    """Before anything is asked or booted; what comes into being later is still not overwritten."""
+    if output is not None and not force and output.exists():
+        raise FileThere(f"{output} is there already", "choose another file, or overwrite it with --force")
+
+
+def _deliver(text: str, output: Optional[Path], force: bool) -> None:
+    try:
+        scenarios.parse(text, str(output or "FILE.yaml"), "draft")
+    except ScenarioErrors as error:  # a name that YAML or the reader takes for something else
+        raise InjectError(f"what was written for it is no scenario: {error}", "please report it") from None
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(output, text, option="-o", force=force)
+        click.echo(f"inject: {output} written; check it with: inject check {output}", err=True)
