@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -42,6 +43,11 @@ class Display:
         self._report = report
         self._ktap = ktap
         self._evidence = Evidence()
+        self._started = time.monotonic()
+
+    def start(self) -> None:
+        """Everything is there: what the run takes counts from here."""
+        self._started = time.monotonic()
 
     def begin(self, number: int, scenario: Scenario) -> None:
         """A scenario starts."""
@@ -75,11 +81,12 @@ class Display:
             junit.write(junit_path, verdicts, evidence=self._evidence)
         if self._ktap is not None:
             return
+        seconds = time.monotonic() - self._started
         width = shutil.get_terminal_size((100, 24)).columns
         if self.verbosity < 0:
-            click.echo(table.summary(verdicts))
+            click.echo(table.summary(verdicts, seconds))
         else:
-            shown = table.render(verdicts, width=width, colour=wanted(sys.stdout), errors=self.errors)
+            shown = table.render(verdicts, width=width, colour=wanted(sys.stdout), errors=self.errors, seconds=seconds)
             click.echo(shown, nl=False)
 
     def nothing(self, shard: Shard, junit_path: Optional[str]) -> int:

@@ -195,6 +195,7 @@ def run_(
         if not found:
             return display.nothing(shard, junit_path)
         artefacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
+        display.start()
         follower = Follower(found, display)
         verdicts = batch.run_batch(
             batch.Request(files, tuple(found), seed, ("--probe", probe, *["--trace"] * trace)),

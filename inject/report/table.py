@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Optional
 
 from tabulate import MIN_PADDING, tabulate
 
@@ -22,22 +23,25 @@ _LEAST_WIDTH = 72
 _HEADERS = ("scenario", "status", "reason", "inj/match/seen", "s")
 
 
-def render(verdicts: Sequence[Verdict], *, width: int, colour: bool, errors: bool = False) -> str:
+def render(
+    verdicts: Sequence[Verdict], *, width: int, colour: bool, errors: bool = False, seconds: Optional[float] = None
+) -> str:
     """All of it as text, no line of ours wider than ``width`` (evidence and commands are never cut).
 
-    With ``errors`` it also says of every verdict where the injected errors went.
+    With ``errors`` it also says of every verdict where the injected errors went; ``seconds``
+    is what all of it took.
     """
     width = max(width, _LEAST_WIDTH)
     parts = [_table(verdicts, width, colour)]
     parts += [_explain(v, width, colour) for v in verdicts if v.status is not Status.PASS or v.finding or v.notes]
     if errors:
         parts += [_errors(v, colour) for v in verdicts if v.errors]
-    parts.append(summary(verdicts))
+    parts.append(summary(verdicts, seconds))
     return "\n\n".join(parts) + "\n"
 
 
-def summary(verdicts: Sequence[Verdict]) -> str:
-    """One line: ``5 scenarios: 3 passed, 1 failed, 1 skipped``; what is zero is left out, passes never."""
+def summary(verdicts: Sequence[Verdict], seconds: Optional[float] = None) -> str:
+    """One line: ``5 scenarios: 3 passed, 1 failed, 1 skipped in 41 s``; what is zero is left out, passes never."""
     words = [status_word(verdict) for verdict in verdicts]
     counts = [
         (words.count("pass"), "passed"),
@@ -48,7 +52,16 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     ]
     shown = ", ".join(f"{n} {what}" for n, what in counts if n or what == "passed")
     noun = "scenario" if len({v.scenario for v in verdicts}) == len(verdicts) else "trial"
-    return f"{len(verdicts)} {noun}{'' if len(verdicts) == 1 else 's'}: {shown}"
+    took = "" if seconds is None else f" in {duration(seconds)}"
+    return f"{len(verdicts)} {noun}{'' if len(verdicts) == 1 else 's'}: {shown}{took}"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``41 s``, ``12 min 5 s``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _table(verdicts: Sequence[Verdict], width: int, colour: bool) -> str:

@@ -85,6 +85,14 @@ def test_no_verdicts_at_all():
     assert "0 scenarios: 0 passed" in table.render([], width=80, colour=False)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (725.2, "12 min 5 s")],
+)
+def test_what_all_of_it_took_is_the_last_word(seconds, words):
+    assert table.render(ALL, width=80, colour=False, seconds=seconds).endswith(f"1 error in {words}\n")
+
+
 def test_who_gets_colour():
     assert paint.wanted(Terminal(), {"TERM": "xterm"})
     assert not paint.wanted(Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
