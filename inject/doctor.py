@@ -10,19 +10,7 @@ from typing import Optional
 
 from inject.errors import CannotRun
 from inject.kernel import DEBUGFS, MOUNT_DEBUGFS, Kernel
-
-CONFIG = (
-    ("CONFIG_FUNCTION_ERROR_INJECTION", "keeps the list of tagged functions"),
-    ("CONFIG_BPF_KPROBE_OVERRIDE", "lets a BPF program return in a function's place"),
-    ("CONFIG_BPF_SYSCALL", "loads BPF programs"),
-    ("CONFIG_BPF_EVENTS", "attaches BPF programs to probes"),
-    ("CONFIG_KPROBE_EVENTS", "attaches kprobes as perf events, which end with their process"),
-    ("CONFIG_CGROUPS", "keeps faults to the workload's own tasks"),
-    ("CONFIG_DEBUG_INFO_BTF", "gives names to arguments and to errors such as BCH_ERR_*"),
-    ("CONFIG_STACKTRACE", "shows where a blocked task waits"),
-    ("CONFIG_FPROBE", "follows errors up to their system call (--trace)"),
-)
-OPTIONAL = frozenset({"CONFIG_DEBUG_INFO_BTF", "CONFIG_STACKTRACE", "CONFIG_FPROBE"})
+from inject.obstacles import CONFIG, OPTIONAL, Obstacle, of_lockdown, of_option
 
 
 @dataclass(frozen=True)
@@ -66,12 +54,15 @@ def _config(kernel: Kernel) -> list[Check]:
         return [Check("configuration", None, "this kernel does not show how it was built", "CONFIG_IKCONFIG_PROC=y")]
     checks = []
     for name, why in CONFIG:
-        if kernel.has_config(name):
-            checks.append(Check(name, True, why))
-        else:
-            ok = None if name in OPTIONAL else False
-            checks.append(Check(name, ok, f"not set: {why}", f"build the kernel with {name}=y, or use `inject vm run`"))
+        checks.append(_of(of_option(kernel, name), name, why, None if name in OPTIONAL else False))
     return checks
+
+
+def _of(obstacle: Optional[Obstacle], name: str, fine: str, missing: Optional[bool] = False) -> Check:
+    """``fine`` is what is said where there is no obstacle, ``missing`` how bad it is where there is one."""
+    if obstacle is None:
+        return Check(name, True, fine)
+    return Check(name, missing, obstacle.message, obstacle.fix)
 
 
 def _debugfs(kernel: Kernel) -> Check:
@@ -95,9 +86,7 @@ def _points(kernel: Kernel) -> Check:
 
 
 def _lockdown(kernel: Kernel) -> Check:
-    if kernel.lockdown in ("", "none"):
-        return Check("lockdown", True, kernel.lockdown or "not built in")
-    return Check("lockdown", False, f"{kernel.lockdown}: probes are forbidden", "boot with lockdown=none")
+    return _of(of_lockdown(kernel), "lockdown", kernel.lockdown or "not built in")
 
 
 def _cgroup(kernel: Kernel) -> Check:

@@ -16,6 +16,7 @@ from inject.errors import CannotRun, InjectError
 from inject.guess import Guess, guess
 from inject.kernel import Kernel
 from inject.model import FaultPoint
+from inject.obstacles import gaps, of_function
 from inject.plan import DEVICE_PATHS, LEGAL_WORDS, Types
 
 COLUMN = 40
@@ -92,10 +93,8 @@ class Drafter:
             yield from _remark(f"shares its address with {', '.join(others)}", "  ")
         for contract in contracts_of(point.function):
             yield from _remark(_contract(contract), "  ")
-        if self._kernel.traceable and point.function not in self._kernel.traceable:
-            yield from _remark("is built without ftrace: a probe needs CONFIG_KPROBE_EVENTS_ON_NOTRACE=y", "  ")
-        if point.function in self._kernel.kprobe_blacklist:
-            yield from _remark("is on the kprobe blacklist: it cannot be probed", "  ")
+        for sentence in (*gaps(self._kernel, point), *of_function(self._kernel, point)):
+            yield from _remark(str(sentence), "  ")
         yield "#"
         yield f"#   inject check {file}"
         yield f"#   inject vm run -v {file}        # in a guest; here: sudo inject run -v {file}"

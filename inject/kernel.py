@@ -18,11 +18,24 @@ from typing import Optional
 from inject.errors import CannotRun
 from inject.glob import is_glob, to_regex
 from inject.model import ErrorType, FaultPoint
+from inject.modules import file_of, module_with
 
 DEBUGFS = "sys/kernel/debug"
 MOUNT_DEBUGFS = "mount -t debugfs none /sys/kernel/debug"
 SYMBOL_LIMIT = 64 << 20
 """Bytes of /proc/kallsyms that are read at most; a big distribution kernel has about 15 MB."""
+ENDBR64 = b"\xf3\x0f\x1e\xfa"
+FTRACE_ENTRIES = (b"\x0f\x1f\x44\0\0", b"\xe8", b"\xe9")
+
+
+MOST_NAMED = 6
+"""Names that a sentence lists; of the others it gives the number."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b, c and 7 more``."""
+    shown = ", ".join(names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,47 @@ class Kernel:
         if not is_glob(name):
             return self.symbol(name) + self._lines_with(b" %s." % name.encode())
         return self.symbols(to_regex(name))
+
+    def clones(self, name: str) -> tuple[str, ...]:
+        """What the compiler made of ``name`` and lets callers use in its place: ``.isra.0`` and the like."""
+        wanted = re.compile(re.escape(name) + r"\.(?:constprop|isra|part)\b.*")
+        found = {symbol.name for symbol in self._lines_with(b" %s." % name.encode())}
+        return tuple(sorted(clone for clone in found if wanted.fullmatch(clone) and ".cold" not in clone))
+
+    def inlined_into(self, name: str) -> Optional[tuple[str, ...]]:
+        """Functions that the compiler inlined ``name`` into, sorted; None where the kernel's build did not say.
+
+        Only kernels that `inject vm` builds do, in a file beside their modules.
+        """
+        text = self._inlined
+        if not text:
+            return None
+        start = text.find(b"\n%s\t" % name.encode())
+        if start < 0:
+            return ()
+        end = text.find(b"\n", start + 1)
+        return tuple(sorted(text[start : end if end >= 0 else None].decode().split("\t", 1)[1].split()))
+
+    @cached_property
+    def _inlined(self) -> bytes:
+        """A line for each inlined function, ``callee<TAB>caller caller ...``, with a newline in front."""
+        try:
+            with self.path(f"lib/modules/{self.release}/inlined").open("rb") as file:
+                return b"\n" + file.read(SYMBOL_LIMIT)
+        except OSError:
+            return b""
+
+    def lacks_ftrace(self, point: FaultPoint) -> bool:
+        """Whether ``point`` surely does not begin with the call that ftrace puts probes on.
+
+        On x86 that is a five-byte no-op, or a call or jump while something is attached, perhaps after an
+        ENDBR64 (arch/x86/kernel/ftrace.c). Where memory cannot be read, tracefs' list decides.
+        """
+        start = self.memory(point.address, 16) if point.address and self.has_config("CONFIG_X86_64") else b""
+        if start:
+            body = start[len(ENDBR64) :] if start.startswith(ENDBR64) else start
+            return not body.startswith(FTRACE_ENTRIES)
+        return bool(self.traceable) and not self.traceable & {point.function, *point.names}
 
     def _lines_with(self, needle: bytes) -> list[Symbol]:
         found = (self._line(at) for at in self._find(needle))
@@ -309,17 +363,50 @@ class Kernel:
         return FaultPoint(function, point.error_type, point.module, address, names)
 
     def _suggestion(self, function: str) -> str:
-        clones = self.symbols(re.escape(function) + r"\.(?:constprop|isra|part|cold)\S*")
-        if [clone for clone in clones if ".cold" not in clone.name]:
+        """What became of a ``function`` that has no symbol, and what to do about it."""
+        clones = self.clones(function)
+        if clones:
             return (
-                f"the compiler kept only the clone {clones[0].name}, which callers use instead: "
+                f"the compiler kept only the clone {clones[0]}, which callers use instead: "
                 "mark the function noinline __noclone"
             )
+        callers = self.inlined_into(function)
+        if callers:
+            return f"the compiler inlined it into {listed(callers)}: mark it noinline"
+        unloaded = self.unloaded_module_with(function)
+        if unloaded:
+            return unloaded
         known = [point.function for point in self.fault_points]
         close = get_close_matches(function, known, n=3, cutoff=0.7)
         if close:
             return f"did you mean {' or '.join(close)}?"
-        return "it may be inlined, in a module that is not loaded, or misspelt; see `inject list`"
+        if callers is None:
+            return "it may be inlined, in a module that is not loaded, or misspelt; see `inject list`"
+        return "it may be in a module that is not loaded, or misspelt; see `inject list`"
+
+    def unloaded_module_with(self, function: str) -> str:
+        """In words, the module that has ``function`` and has to be loaded first; "" if none is found."""
+        folder = self.path(f"lib/modules/{self.release}")
+        module = module_with(folder, function, self.loaded_modules())
+        if not module:
+            return ""
+        return f"it is in the module {module}, which is not loaded: {self._load_command(module)}"
+
+    def _load_command(self, module: str) -> str:
+        """modprobe goes by an index, which a module that somebody built is often not in."""
+        folder = self.path(f"lib/modules/{self.release}")
+        path = file_of(folder, module)
+        with contextlib.suppress(OSError):
+            index = (folder / "modules.dep").read_text(errors="replace")
+            if path and f"{path.relative_to(folder)}:" in index:
+                return f"modprobe {module}"
+        return f"insmod {path}" if path else f"modprobe {module}"
+
+    def absent_module(self, module: str) -> str:
+        """Why ``module`` has no functions here, and what to do; for one that is not loaded."""
+        if file_of(self.path(f"lib/modules/{self.release}"), module):
+            return f"the module is not loaded: {self._load_command(module)}"
+        return "no module of that name is loaded or on disk; `inject list` names those of tagged functions"
 
     # ------------------------------------------------------------ state
 

@@ -18,8 +18,8 @@ from inject import syscalls
 from inject.btf import REGISTERS, Access, Btf, Prototype, Result
 from inject.contracts import contracts_of
 from inject.errors import CannotRun, InjectError, ScenarioError
-from inject.glob import compile_glob
-from inject.kernel import Kernel, Symbol
+from inject.glob import compile_glob, is_glob
+from inject.kernel import Kernel, Symbol, listed
 from inject.model import (
     ArgTest,
     Contract,
@@ -34,6 +34,7 @@ from inject.model import (
     Symbolic,
     When,
 )
+from inject.obstacles import gaps, hidden_frame, refuse
 from inject.scenario.names import ERRNOS, KERNEL_ERRNOS
 
 MOST_TESTS = 6
@@ -133,6 +134,8 @@ class Rule:
     """(first, past the last, class bit) of the functions on the call path."""
     forbidden: int = 0
     follow: Optional[Follower] = None
+    notes: tuple[str, ...] = ()
+    """Calls that the probe or the call path does not see, as sentences."""
     trampoline: str = ""
     """The name under which BTF knows the function, so that fmod_ret can be used; "" where it cannot."""
 
@@ -144,6 +147,11 @@ class Plan:
     rules: tuple[Rule, ...]
     devices: tuple[int, ...] = ()
     """Numbers (dev_t) of the trial's own devices and of the filesystem mounted from them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user has to know of calls that no probe or call path sees."""
+        return tuple(dict.fromkeys(note for rule in self.rules for note in rule.notes))
 
     @property
     def others(self) -> bool:
@@ -279,6 +287,7 @@ class Planner:
     def rule(self, fault: Fault, index: int) -> Rule:
         """One fault as a rule; raises InjectError with what is wrong and what would be right."""
         point = self.kernel.fault_point(fault.function)
+        refuse(self.kernel, point)
         values = self._values(fault, point)
         when = fault.when
         tests = self._contract_tests(fault, point) + [self._test(test, point) for test in when.args]
@@ -300,6 +309,7 @@ class Planner:
             ranges=ranges,
             forbidden=forbidden,
             follow=self._follower(point) if fault.follow else None,
+            notes=(*gaps(self.kernel, point), *self._hidden_frames(when.stack)),
             trampoline=self._trampoline(point) if all(values) else "",
         )
 
@@ -450,12 +460,36 @@ class Planner:
         else:
             chosen = self.kernel.functions(entry)
         if not chosen:
-            raise InjectError(
-                f"nothing in this kernel is called {entry}",
-                "it may be inlined into its callers: name one of those instead",
-            )
+            raise self._nowhere(entry, module)
         addresses = self.kernel.text_addresses
         return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
+
+    def _nowhere(self, entry: str, module: Optional[str]) -> InjectError:
+        """Why a call path cannot have ``entry`` on it."""
+        if module is not None:
+            return InjectError(f"no function of a module {module} is in this kernel", self.kernel.absent_module(module))
+        callers = None if is_glob(entry) else self.kernel.inlined_into(entry)
+        if callers:
+            return InjectError(
+                f"{entry} is inlined wherever it is called, so it is never on a call path",
+                f"name the function that contains it instead: {listed(callers)}",
+            )
+        unloaded = "" if is_glob(entry) else self.kernel.unloaded_module_with(entry)
+        return InjectError(
+            f"nothing in this kernel is called {entry}",
+            unloaded
+            or (
+                "it is misspelt, or in a module that is not loaded"
+                if callers == ()
+                else "it may be inlined into its callers: name one of those instead"
+            ),
+        )
+
+    def _hidden_frames(self, stack: Sequence[str]) -> list[str]:
+        """Of the named entries of a call path, the calls that do not show there."""
+        names = [entry.lstrip("!") for entry in stack]
+        plain = [name for name in names if not is_glob(name) and not name.startswith("module:")]
+        return [sentence for sentence in (hidden_frame(self.kernel, name) for name in plain) if sentence]
 
 
 def _fitting(value: int, access: Access, test: ArgTest) -> int:

@@ -23,7 +23,8 @@ from typing import Any, Callable, Optional
 from inject import bpf, bytecode
 from inject.errors import CannotRun, InjectError
 from inject.kernel import Kernel
-from inject.model import Counts, Injection, Probe
+from inject.model import Counts, FaultPoint, Injection, Probe
+from inject.obstacles import without_ftrace
 from inject.plan import Image, Plan, Rule, control, render
 from inject.still import others_still
 from inject.trails import BEGIN, Trail, Trails, shortened
@@ -300,24 +301,19 @@ class Engine:
             said = noise()
         if descriptor < 0:
             os.close(program)
-            raise self._refused(function, number, said)
+            raise self._refused(rule.point, number, said)
         self._probes.append((descriptor, name, program))
 
-    def _refused(self, function: str, number: int, said: str) -> InjectError:
-        if "notrace" in said or (self._kernel.traceable and function not in self._kernel.traceable):
-            return CannotRun(
-                f"{function} is built without ftrace, and this kernel refuses probes there",
-                "build it with CONFIG_KPROBE_EVENTS_ON_NOTRACE=y",
-            )
-        if function in self._kernel.kprobe_blacklist:
-            return CannotRun(f"{function} is on the kprobe blacklist", "choose one of its callers")
-        if self._kernel.config and not self._kernel.has_config("CONFIG_BPF_KPROBE_OVERRIDE"):
-            return CannotRun("this kernel has no bpf_override_return()", "build it with CONFIG_BPF_KPROBE_OVERRIDE=y")
-        if self._kernel.lockdown not in ("", "none"):
-            return CannotRun(f"kernel lockdown ({self._kernel.lockdown}) forbids probes", "boot with lockdown=none")
+    def _refused(self, point: FaultPoint, number: int, said: str) -> InjectError:
+        """The kernel's no, after the planner found nothing in the way."""
+        if "notrace" in said or (
+            self._kernel.traceable and not self._kernel.traceable & {point.function, *point.names}
+        ):
+            return without_ftrace(point)
         reason = os.strerror(number) if number else (said.strip().splitlines() or ["no reason given"])[-1]
         return CannotRun(
-            f"the kernel refuses a probe on {function} ({reason})", f"`inject list --explain {function}` may say why"
+            f"the kernel refuses a probe on {point.function} ({reason})",
+            f"`inject list --explain {point.function}` may say why",
         )
 
     def _attach_sys_exit(self) -> None:

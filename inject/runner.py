@@ -37,6 +37,7 @@ from inject.model import (
     Status,
     Verdict,
 )
+from inject.obstacles import refuse
 from inject.oracles import Complaint as OracleComplaint
 from inject.oracles import Context, Oracle, allocated, choose, unsupported
 from inject.plan import Plan, Planner, Types
@@ -201,7 +202,7 @@ class Trial:
         kernel = self.tools.kernel
         for function in (*wants.functions, *(fault.function for fault in self.scenario.faults)):
             try:
-                kernel.fault_point(function)
+                refuse(kernel, kernel.fault_point(function))
             except InjectError as error:
                 return str(error)
         for program in wants.programs:
@@ -272,6 +273,7 @@ class Trial:
             self.tools.kernel, self.tools.types, self.options.seed, device_numbers(fixture, self.scenario.faults)
         )
         plan = planner.plan(self.scenario)
+        self._notes += plan.notes
         with LogReader() as log:
             context = Context(self.scenario, fixture, log, group.child("oracles"), quiet)
             oracles = choose(context)

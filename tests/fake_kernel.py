@@ -83,6 +83,7 @@ PATHS = {
     "notes": "sys/kernel/notes",
     "lockdown": "sys/kernel/security/lockdown",
     "btf": "sys/kernel/btf/vmlinux",
+    "inlined": f"lib/modules/{RELEASE}/inlined",
     "headers": f"lib/modules/{RELEASE}/build/include/generated/autoconf.h",
     "cgroup": "sys/fs/cgroup/cgroup.controllers",
     "kmsg": "dev/kmsg",
@@ -97,7 +98,8 @@ FILES: Mapping[str, str | bytes] = {
     "cpuinfo": "processor\t: 0\nflags\t\t: fpu vme hypervisor lahf_lm\n\n",
     "list": LIST,
     "blacklist": "0xffffffff81009000-0xffffffff81009010\tdo_int3\n",
-    "traceable": "open_ctree\nxfs_mount [xfs]\n",
+    "traceable": "".join(f"{line.partition(chr(9))[0]}\n" for line in LIST.splitlines() if "notrace" not in line),
+    "traceable": "".join(f"{line.partition(chr(9))[0]}\n" for line in LIST.splitlines()),
     "notes": b"\x06\0\0\0\x04\0\0\0\0\1\0\0Linux\0\0\0\0\0\0\0"
     + b"\x04\0\0\0\x04\0\0\0\x03\0\0\0GNU\0\xde\xad\xbe\xef",
     "lockdown": "[none] integrity confidentiality\n",

@@ -20,6 +20,7 @@ from inject.errors import CannotRun, ExitStatus, InjectError, ScenarioError
 from inject.glob import to_regex
 from inject.kernel import Kernel
 from inject.model import FaultPoint, Scenario
+from inject.obstacles import gaps, of_function, of_kernel
 from inject.plan import LEGAL_WORDS, Planner, Types
 from inject.report.paint import paint, wanted
 from inject.schema import json_schema
@@ -88,10 +89,10 @@ def _explanation(kernel: Kernel, function: str) -> str:
     for contract in contracts_of(function):
         lines.append(f"  contract: calls with {contract.flag} in {contract.parameter} are spared unless")
         lines.append(f"    `contract: ignore`, because {contract.why} ({contract.source})")
-    if kernel.traceable and function not in kernel.traceable:
-        lines.append("  built without ftrace: a probe needs CONFIG_KPROBE_EVENTS_ON_NOTRACE=y")
-    if function in kernel.kprobe_blacklist:
-        lines.append("  on the kprobe blacklist: it cannot be probed")
+    lines += [f"  calls that are missed: {sentence}" for sentence in gaps(kernel, point)]
+    if kernel.inlined_into(function) is None:
+        lines.append("  calls that are missed: this kernel does not say where functions are inlined")
+    lines += [f"  cannot be failed here: {obstacle}" for obstacle in (*of_kernel(kernel), *of_function(kernel, point))]
     return "\n".join(lines)
 
 
@@ -107,14 +108,17 @@ def check(files: tuple[str, ...], on_kernel: bool) -> int:
     """
     found, errors = scenarios.load_all(files)
     lines = [str(error) for error in errors]
+    notes: list[str] = []
     if on_kernel:
         kernel = Kernel()
         if not kernel.fault_points:  # raises where the list cannot be read: that is no mistake of a scenario
             raise CannotRun("this kernel has no tagged function", "see `inject doctor`")
         types = Types(kernel)
         for scenario in found:
-            lines += _unresolved(scenario, kernel, types)
-    for line in lines:
+            wrong, missed = _resolved(scenario, kernel, types)
+            lines += wrong
+            notes += missed
+    for line in (*lines, *notes):
         click.echo(line)
     if lines:
         return ExitStatus.USAGE
@@ -122,20 +126,24 @@ def check(files: tuple[str, ...], on_kernel: bool) -> int:
     return ExitStatus.OK
 
 
-def _unresolved(scenario: Scenario, kernel: Kernel, types: Types) -> list[str]:
-    """What this kernel does not have of what the faults name; any number will do for devices that are not there yet."""
+def _resolved(scenario: Scenario, kernel: Kernel, types: Types) -> tuple[list[str], list[str]]:
+    """What this kernel does not have of what the faults name, and which calls it does not show to a probe.
+
+    Any number will do for devices that are not there yet.
+    """
     count = scenario.filesystem.devices if scenario.filesystem else 0
     names = ("$DEV", "$MNT", *(f"$DEV{number}" for number in range(1, count + 1))) if count else ()
     planner = Planner(kernel, types, 0, dict.fromkeys(names, (0,)))
-    lines = []
+    lines, notes = [], []
     for index, fault in enumerate(scenario.faults):
         try:
-            planner.rule(fault, index)
+            rule = planner.rule(fault, index)
+            notes += [f"{fault.place or scenario.file}: note: {note}" for note in rule.notes]
         except ScenarioError as error:
             lines.append(str(error))
         except InjectError as error:
             lines.append(f"{fault.place or scenario.file}: {error}")
-    return lines
+    return lines, notes
 
 
 @click.command()

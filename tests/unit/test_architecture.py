@@ -15,9 +15,9 @@ PACKAGE = ROOT / "inject"
 
 LAYERS = (
     {"errors"},
-    {"model", "output", "glob", "bpf", "callers", "still", "trails"},
+    {"model", "output", "glob", "bpf", "callers", "still", "trails", "modules"},
     {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked", "shard"},
-    {"contracts", "schema", "syscalls", "compact"},
+    {"contracts", "schema", "syscalls", "compact", "obstacles"},
     {"plan", "janitor", "doctor", "guess"},
     {"trace", "draft"},
     {"cgroup", "probe", "report", "judge"},

@@ -327,6 +327,18 @@ def test_check_against_a_kernel(kernel: Path, tmp_path: Path) -> None:
         assert words in line
 
 
+def test_check_says_which_calls_are_missed(kernel: Path, tmp_path: Path) -> None:
+    """That is no mistake of the scenario."""
+    build(kernel, inlined="bch2_free\topen_ctree\n")
+    path = tmp_path / "s.yaml"
+    path.write_text("faults: [{function: bch2_free, return: NULL}]\nrun: 'true'\n")
+    done = inject("check", "--kernel", path, kernel=kernel)
+    assert (done.returncode, done.stderr) == (0, "")
+    note, summary = done.stdout.splitlines()
+    assert note.startswith(f"{path}:1:10: note: bch2_free is inlined into open_ctree: what these do in its place")
+    assert summary == "1 scenario valid"
+
+
 # ---------------------------------------------------------------- 3: cannot run here
 
 
@@ -393,8 +405,11 @@ def test_list_shows_what_can_be_failed(kernel: Path) -> None:
 def test_list_explains_one(kernel: Path) -> None:
     done = inject("list", "--explain", "__bch2_disk_reservation_add", kernel=kernel)
     assert done.returncode == 0
-    for words in ("tagged ERRNO, may return a negative errno", "spared unless", "built without ftrace"):
+    for words in ("tagged ERRNO, may return a negative errno", "spared unless", "does not say where functions are inl"):
         assert words in done.stdout
+    build(kernel, traceable="bch2_alloc\n")
+    done = inject("list", "--explain", "open_ctree", kernel=kernel)
+    assert "cannot be failed here: open_ctree is built without ftrace" in done.stdout
     assert (
         "other names at the same address: __do_sys_getpid"
         in inject("list", "--explain", "__x64_sys_getpid", kernel=kernel).stdout

@@ -50,10 +50,10 @@ ITEMS: list[tuple[str, dict[str, Any], Optional[bool], str, str]] = [
     ("tagged functions", {"list": None}, False, "this kernel has no list", "CONFIG_FUNCTION_ERROR_INJECTION=y"),
     (
         "lockdown",
-        {"lockdown": "none [integrity] confidentiality"},
+        {"lockdown": "none integrity [confidentiality]"},
         False,
-        "integrity: probes",
-        "boot with lockdown=none",
+        "kernel lockdown (confidentiality) forbids probes",
+        "boot with lockdown=none or integrity",
     ),
     ("cgroup v2", {"cgroup": None}, False, "not mounted", "mount -t cgroup2 none /sys/fs/cgroup"),
     ("kernel headers", {"headers": None}, False, f"none for {RELEASE}", f"apt-get install linux-headers-{RELEASE}"),
@@ -84,7 +84,7 @@ def test_a_missing_option(ready: Path, tmp_path: Path, option: str) -> None:
     found = missing(build(tmp_path / "root", config=without))
     assert list(found) == [option]
     assert found[option].ok is (None if option in OPTIONAL else False)
-    assert found[option].detail.startswith("not set: ")
+    assert found[option].detail.startswith(f"this kernel was built without {option}, which ")
     assert found[option].fix == f"build the kernel with {option}=y, or use `inject vm run`"
     assert can_inject(list(found.values())) is (option in OPTIONAL)
 

@@ -99,13 +99,17 @@ def test_it_says_what_is_known(kernel: Kernel) -> None:
         "as -BCH_ERR_ENOSPC_disk_reservation",
         "return: -BCH_ERR_ENOSPC_disk_reservation",
         "#   flags: {mask: BCH_DISK_RESERVATION_NOFAIL, is: 0}  # unsigned int",
-        "is built without ftrace",
         "type: bcachefs",
     ):
         assert words in text, words
     assert "is in module xfs" in Drafter(kernel, Types(kernel)).draft("xfs_mount")
     assert "shares its address with __do_sys_getpid" in Drafter(kernel, Types(kernel)).draft("__x64_sys_getpid")
     assert "bio.name: {glob" in Drafter(kernel, Types(kernel)).draft("open_ctree")
+
+
+def test_it_says_what_is_in_the_way(tmp_path: Path) -> None:
+    kernel = build(tmp_path, traceable="bch2_alloc\n")
+    assert "is built without ftrace" in Drafter(kernel, Types(kernel)).draft("open_ctree")
 
 
 def test_what_nothing_is_known_to_reach_says_so(kernel: Kernel) -> None:

@@ -115,7 +115,7 @@ def test_kallsyms_is_read_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_blacklist_and_traceable(tmp_path: Path) -> None:
-    kernel = build(tmp_path)
+    kernel = build(tmp_path, traceable="open_ctree\nxfs_mount [xfs]\n")
     assert kernel.kprobe_blacklist == {"do_int3"}
     assert kernel.traceable == {"open_ctree", "xfs_mount"}
 
