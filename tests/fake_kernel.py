@@ -98,7 +98,6 @@ FILES: Mapping[str, str | bytes] = {
     "cpuinfo": "processor\t: 0\nflags\t\t: fpu vme hypervisor lahf_lm\n\n",
     "list": LIST,
     "blacklist": "0xffffffff81009000-0xffffffff81009010\tdo_int3\n",
-    "traceable": "".join(f"{line.partition(chr(9))[0]}\n" for line in LIST.splitlines() if "notrace" not in line),
     "traceable": "".join(f"{line.partition(chr(9))[0]}\n" for line in LIST.splitlines()),
     "notes": b"\x06\0\0\0\x04\0\0\0\0\1\0\0Linux\0\0\0\0\0\0\0"
     + b"\x04\0\0\0\x04\0\0\0\x03\0\0\0GNU\0\xde\xad\xbe\xef",
