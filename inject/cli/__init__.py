@@ -9,10 +9,11 @@ from typing import NoReturn
 
 import click
 
-from inject import __version__
 from inject.cli import fail, local, new, run, vm, watch
 from inject.errors import ExitStatus, GuestLost, InjectError
+from inject.kernel import Kernel
 from inject.report.paint import printable
+from inject.versions import versions
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click since 8.2 raises to show the help; before, it just shows it."""
@@ -26,8 +27,19 @@ class Commands(click.Group):
         return list(self.commands)
 
 
+VERSION_HELP = "Versions of all that matters, for a bug report."
+
+
+def _versions(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    """The block, and the end of the command."""
+    if wanted and not ctx.resilient_parsing:
+        for name, version in versions(Kernel()):
+            click.echo(f"{name} {version}")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="inject")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_versions, help=VERSION_HELP)
 def cli() -> None:
     """Make tagged kernel functions fail on purpose, and learn whether the kernel copes.
 

@@ -22,7 +22,7 @@ LAYERS = (
     {"trace", "draft"},
     {"cgroup", "probe", "report", "judge"},
     {"tool"},
-    {"workload"},
+    {"workload", "versions"},
     {"adopted"},
     {"fixture"},
     {"oracles"},

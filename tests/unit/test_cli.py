@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -186,10 +187,40 @@ def test_every_option_says_what_it_is_for() -> None:
 
 
 def test_the_real_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "inject", "--version"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"inject, version {__version__}\n", "")
+    done = subprocess.run([sys.executable, "-m", "inject", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert list(lines) == ["inject", "Python", "kernel", "bcc", "QEMU"]
+    assert lines["inject"] == __version__
+    assert lines["Python"].startswith(platform.python_version())
+    assert lines["kernel"] == f"{os.uname().release} ({os.uname().machine})"
+
+
+def test_versions_where_nothing_is_installed(tmp_path: Path) -> None:
+    """Without QEMU on the PATH and without the distribution's packages, among which bcc is."""
+    command = [sys.executable, "-I", "-S", "-c", VERSIONS, str(ROOT), str(tmp_path)]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["kernel unknown", "bcc not installed for this Python", "QEMU not installed"]
+    said = tmp_path / "qemu-system-x86_64"
+    said.write_text("#!/bin/sh\nexit 3\n")
+    said.chmod(0o755)
+    package = tmp_path / "bcc"
+    package.mkdir()
+    (package / "version.py").write_text("__version__ = '0.99.0'\n")
+    (package / "__init__.py").write_text("raise SystemExit('imported')\n")
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stdout.splitlines()[1:] == ["bcc 0.99.0", "QEMU qemu-system-x86_64 exited with 3"]
+
+
+VERSIONS = """
+import sys
+from pathlib import Path
+sys.path[:] = [*sys.path, sys.argv[1], sys.argv[2]]
+from inject.kernel import Kernel
+from inject.versions import versions
+for name, version in versions(Kernel(Path(sys.argv[2])))[2:]:
+    print(name, version.partition(" (x86")[0])
+"""
 
 
 # ---------------------------------------------------------------- 2: usage
