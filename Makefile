@@ -1,6 +1,6 @@
 # `make demo` and `make test` do everything on a fresh Debian or Ubuntu machine.
 
-PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring
+PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring zsh mandoc
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from inject.cli import fail, local, new, run, vm, watch
+from inject.cli import completion, fail, local, new, run, vm, watch
 from inject.errors import ExitStatus, GuestLost, InjectError
 from inject.kernel import Kernel
 from inject.report.paint import printable
@@ -56,7 +56,18 @@ def cli() -> None:
     """
 
 
-for command in (local.list_, new.new, local.check, local.doctor, run.run, fail.fail, watch.watch, vm.vm, local.schema):
+for command in (
+    local.list_,
+    new.new,
+    local.check,
+    local.doctor,
+    run.run,
+    fail.fail,
+    watch.watch,
+    vm.vm,
+    local.schema,
+    completion.completion,
+):
     cli.add_command(command)
 vm.vm.add_command(new.new_of_guest)
 
@@ -66,7 +77,10 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _as_interrupt)
     signal.signal(signal.SIGHUP, _as_interrupt)
     try:
-        status = cli.main(prog_name="inject", standalone_mode=False)
+        if completion.VARIABLE in os.environ:
+            status = completion.answer(cli)
+        else:
+            status = cli.main(prog_name=completion.NAME, standalone_mode=False)
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.UsageError as error:

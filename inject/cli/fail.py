@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import click
+from click.shell_completion import CompletionItem
 
 from inject import adopted, compact
 from inject import scenario as scenarios
+from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.files import write_text
 from inject.cli.run import engine_maker, preflight
@@ -69,7 +71,7 @@ def fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(add_help_option=False)
-@click.argument("function", required=False)
+@click.argument("function", required=False, shell_complete=completion.functions)
 @fault_options
 def _block(**_: Any) -> None:
     """One fault's part of the command line; only parsed, never called."""
@@ -92,7 +94,7 @@ class Blocks(click.Command):
             name, equals, value = word.partition("=")
             if name == "--fault":
                 blocks.append([value if equals else next(rest, "")])
-                if not blocks[-1][0]:
+                if not blocks[-1][0] and not ctx.resilient_parsing:
                     raise click.UsageError("--fault names no function: write --fault FUNC --return VALUE", ctx)
             elif name in takes_value:
                 blocks[0].append(word)
@@ -102,12 +104,21 @@ class Blocks(click.Command):
                 blocks[-1].append(word)
         remaining = super().parse_args(ctx, blocks[0])
         if command:
-            if ctx.params["command"]:
+            if ctx.params["command"] and not ctx.resilient_parsing:
                 extra = ctx.params["command"][0]
                 raise click.UsageError(f"{extra} is neither an option nor the command, which follows --", ctx)
             ctx.params["command"] = tuple(command[1:])
         ctx.params["more"] = [self._parse(ctx, block) for block in blocks[1:]]
         return remaining
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> completion.Items:
+        """As usual, but options of a fault are there again after each ``--fault``."""
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-") and ctx.params.get("more"):
+            known = {item.value for item in found}
+            again = [name for option in _block.params for name in option.opts if name.startswith("--")]
+            found += [CompletionItem(n) for n in again if n.startswith(incomplete) and n not in known]
+        return found
 
     def _common(self, ctx: click.Context) -> dict[str, bool]:
         """Spelling of each option that is no fault's, and whether a value follows it."""
@@ -122,17 +133,23 @@ class Blocks(click.Command):
     @staticmethod
     def _parse(ctx: click.Context, block: list[str]) -> dict[str, Any]:
         try:
-            return dict(_block.make_context("fail --fault", block, parent=ctx).params)
+            resilient = ctx.resilient_parsing
+            return dict(_block.make_context("fail --fault", block, parent=ctx, resilient_parsing=resilient).params)
         except click.UsageError as error:
             error.ctx = ctx
             raise
 
 
 @click.command(cls=Blocks, context_settings={"ignore_unknown_options": False})
-@click.argument("function", metavar="FUNC", required=False)
-@click.argument("command", nargs=-1, metavar="-- CMD...")
+@click.argument("function", metavar="FUNC", required=False, shell_complete=completion.functions)
+@click.argument("command", nargs=-1, metavar="-- CMD...", shell_complete=completion.files)
 @fault_options
-@click.option("--fault", metavar="FUNC", help="Begin another fault; the options after it are its own.")
+@click.option(
+    "--fault",
+    metavar="FUNC",
+    shell_complete=completion.functions,
+    help="Begin another fault; the options after it are its own.",
+)
 @click.option("-p", "--pid", type=click.IntRange(1), metavar="PID", help="A process that runs already, not CMD.")
 @click.option("--cgroup", type=click.Path(path_type=Path), metavar="PATH", help="A control group, not CMD.")
 @click.option("--expect", multiple=True, metavar="KEY=V", help="exit, errno, injected, output: our exit code judges.")
@@ -141,7 +158,9 @@ class Blocks(click.Command):
 @click.option("--timeout", type=click.FloatRange(0, LONGEST, min_open=True), help="Seconds for CMD; default 60.")
 @click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions.")
 @click.option("--allow-any", is_flag=True, help="Let `--scope any` fail other tasks of this machine.")
-@click.option("--json", "json_path", metavar="FILE", help="Events as JSON lines, as they happen.")
+@click.option(
+    "--json", "json_path", metavar="FILE", shell_complete=completion.files, help="Events as JSON lines, as they happen."
+)
 @click.option("--trace", is_flag=True, help="Follow every injected error up to its system call (slower).")
 @click.option("-v", "--verbose", is_flag=True, help="A line for every injection.")
 @click.option("-q", "--quiet", is_flag=True, help="Nothing beside CMD's own output.")

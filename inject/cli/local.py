@@ -15,6 +15,7 @@ from tabulate import tabulate
 from inject import doctor as diagnosis
 from inject import scenario as scenarios
 from inject.btf import Btf, Prototype
+from inject.cli import completion
 from inject.contracts import contracts_of
 from inject.errors import CannotRun, ExitStatus, InjectError, ScenarioError
 from inject.glob import to_regex
@@ -29,8 +30,13 @@ SYSTEM_CALLS = ("__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat
 
 
 @click.command("list")
-@click.argument("pattern", default="*")
-@click.option("--explain", metavar="FUNC", help="Everything that is known of one function.")
+@click.argument("pattern", default="*", shell_complete=completion.functions)
+@click.option(
+    "--explain",
+    metavar="FUNC",
+    shell_complete=completion.functions,
+    help="Everything that is known of one function.",
+)
 def list_(pattern: str, explain: Optional[str]) -> None:
     """Functions of this kernel that are tagged for error injection.
 
@@ -97,7 +103,7 @@ def _explanation(kernel: Kernel, function: str) -> str:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @click.option("--kernel", "on_kernel", is_flag=True, help="Also resolve every name against this kernel (as root).")
 def check(files: tuple[str, ...], on_kernel: bool) -> int:
     """Validate scenarios; every mistake is one line file:line:col.

@@ -8,6 +8,7 @@ from typing import Any, Optional
 import click
 
 from inject import scenario as scenarios
+from inject.cli import completion
 from inject.cli.files import FileThere, write_text
 from inject.cli.vm import guest_options, note, ready_artifacts
 from inject.draft import Drafter
@@ -36,7 +37,7 @@ def output_options(command: Any) -> Any:
 
 
 @click.command()
-@click.argument("function", metavar="FUNC")
+@click.argument("function", metavar="FUNC", shell_complete=completion.functions)
 @output_options
 def new(function: str, output: Optional[Path], force: bool) -> None:
     """Write a first scenario for FUNC, filled in from what this kernel says of it.
@@ -56,7 +57,7 @@ def new(function: str, output: Optional[Path], force: bool) -> None:
 
 
 @click.command("new")
-@click.argument("function", metavar="FUNC")
+@click.argument("function", metavar="FUNC", shell_complete=completion.functions)
 @output_options
 @guest_options
 def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: Any) -> int:

@@ -13,6 +13,7 @@ import click
 
 from inject import __version__
 from inject import scenario as scenarios
+from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
 from inject.errors import CannotRun
 from inject.janitor import Janitor
@@ -31,11 +32,23 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that every command running scenarios has."""
     for option in reversed(
         (
-            click.option("--only", multiple=True, metavar="NAME", help="Only the scenario of this name; repeatable."),
             click.option(
-                "--json", "json_path", metavar="FILE", help="Events as JSON lines, as they happen; - for stdout."
+                "--only",
+                multiple=True,
+                metavar="NAME",
+                shell_complete=completion.names,
+                help="Only the scenario of this name; repeatable.",
             ),
-            click.option("--junit", "junit_path", metavar="FILE", help="Verdicts as JUnit XML."),
+            click.option(
+                "--json",
+                "json_path",
+                metavar="FILE",
+                shell_complete=completion.files,
+                help="Events as JSON lines, as they happen; - for stdout.",
+            ),
+            click.option(
+                "--junit", "junit_path", metavar="FILE", shell_complete=completion.files, help="Verdicts as JUnit XML."
+            ),
             click.option("--ktap", is_flag=True, help="Verdicts as KTAP on standard output, in place of the table."),
             click.option(
                 "--shard", metavar="I/N", callback=_shard, default="1/1", help="Only part I of N, for N machines."
@@ -109,7 +122,7 @@ def config_hash(kernel: Kernel) -> str:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
 @click.option("--budget", type=click.IntRange(1), help="At most so many injections in the whole run.")

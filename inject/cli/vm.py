@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 import click
 
+from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file, reporting
 from inject.cli.run import chosen, report_options
 from inject.judge import exit_status
@@ -160,7 +161,7 @@ def shell(**chosen: Any) -> int:
 
 
 @vm.command("run")
-@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @guest_options
 def run_(

@@ -18,6 +18,7 @@ import click
 from inject import adopted, compact
 from inject import scenario as scenarios
 from inject.cgroup import Cgroup
+from inject.cli import completion
 from inject.cli.run import engine_maker, preflight
 from inject.cli.screen import Screen, usable
 from inject.errors import ExitStatus, InjectError
@@ -73,7 +74,9 @@ class AfterDashes(click.Command):
 
 
 @click.command(cls=AfterDashes)
-@click.argument("what", nargs=-1, metavar="FUNC[=VALUE]...|FILE [-- CMD...]")
+@click.argument(
+    "what", nargs=-1, metavar="FUNC[=VALUE]...|FILE [-- CMD...]", shell_complete=completion.functions_or_files
+)
 @click.option("-p", "--pid", type=click.IntRange(1), metavar="PID", help="A process that runs already, not CMD.")
 @click.option("--cgroup", type=click.Path(path_type=Path), metavar="PATH", help="A control group, not CMD.")
 @click.option("--any", "any_task", is_flag=True, help="Every task of this machine, not CMD.")
