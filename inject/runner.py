@@ -8,7 +8,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -554,7 +554,7 @@ def _kernel_dev(number: int) -> int:
 
 
 def run_all(
-    scenarios: Sequence[Scenario],
+    scenarios: Iterable[Scenario],
     tools: Tools,
     options: Options,
     *,
@@ -562,7 +562,10 @@ def run_all(
     end: Callable[[Verdict], None],
     stop_when_unusable: bool = False,
 ) -> list[Verdict]:
-    """Every scenario once, in order. With ``stop_when_unusable`` an unfit kernel ends the run early."""
+    """Every scenario once, in order. With ``stop_when_unusable`` an unfit kernel ends the run early.
+
+    The next of ``scenarios`` is only asked for when the one before has its verdict.
+    """
     verdicts: list[Verdict] = []
     unusable = ""
     left = options.budget

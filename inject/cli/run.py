@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 import click
@@ -121,12 +123,30 @@ def config_hash(kernel: Kernel) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
+def asked_for() -> Iterator[Scenario]:
+    """The scenarios that standard input asks for, a JSON line with file and name for each, until it ends.
+
+    Nothing that is started meanwhile gets to read it. Raises ScenarioErrors for a
+    file that was changed since it was asked for.
+    """
+    own = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    with os.fdopen(own, encoding="utf-8") as lines:
+        for line in iter(lines.readline, ""):
+            file, name = json.loads(line)
+            found = scenarios.parse(Path(file).read_text(encoding="utf-8"), file, name)
+            yield from (scenario for scenario in found if scenario.name == name)
+
+
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
+@click.argument("files", nargs=-1, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
 @click.option("--budget", type=click.IntRange(1), help="At most so many injections in the whole run.")
 @click.option("--stop-when-unusable", is_flag=True, hidden=True)
+@click.option("--ask", is_flag=True, hidden=True)
 @click.option("--reproduce", default="sudo inject run", hidden=True)
 def run(
     files: tuple[str, ...],
@@ -144,6 +164,7 @@ def run(
     allow_any: bool,
     budget: Optional[int],
     stop_when_unusable: bool,
+    ask: bool,
     reproduce: str,
 ) -> int:
     """Replay scenarios on this kernel.
@@ -153,7 +174,9 @@ def run(
       sudo inject run scenarios/disk-reservation/buffered-write.yaml
       sudo inject run scenarios/ --json out.jsonl --junit out.xml
     """
-    found = chosen(files, only, shard)
+    if not files and not ask:
+        raise click.UsageError("Missing argument 'FILE|DIR...'.", click.get_current_context())
+    found = [] if ask else chosen(files, only, shard)
     kernel = Kernel()
     preflight(kernel)
     seed = secrets.randbits(32) if seed is None else seed
@@ -164,7 +187,7 @@ def run(
         Janitor() as janitor,
         engine_maker(kernel) as engine,
     ):
-        if not found:
+        if not found and not ask:
             return display.nothing(shard, junit_path)
         display.emit(
             jsonl.run_event(
@@ -176,9 +199,10 @@ def run(
             )
         )
         tools = Tools(kernel, Types(kernel), engine, janitor, display.emit, display.say)
+        todo: Iterable[Scenario] = asked_for() if ask else found
         verdicts = run_all(
-            found, tools, options, begin=display.begin, end=display.end, stop_when_unusable=stop_when_unusable
+            todo, tools, options, begin=display.begin, end=display.end, stop_when_unusable=stop_when_unusable
         )
-        if len(verdicts) == len(found):
+        if ask or len(verdicts) == len(found):
             display.finish(verdicts, junit_path)
     return exit_status(verdicts, no_skip=no_skip)

@@ -18,9 +18,10 @@ from inject.judge import exit_status
 from inject.model import ErrorPath, Scenario, Verdict
 from inject.report import console, jsonl
 from inject.shard import Shard
-from inject.vm import artifacts, batch, cache, guest, terminal
+from inject.vm import artifacts, batch, cache, guest, lane, terminal
 
 FLAVOURS = ("test", "debug")
+MOST_JOBS = 64
 SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
@@ -164,6 +165,7 @@ def shell(**chosen: Any) -> int:
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @guest_options
+@click.option("--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Guests side by side.")
 def run_(
     files: tuple[str, ...],
     only: tuple[str, ...],
@@ -177,15 +179,20 @@ def run_(
     quiet: bool,
     ktap: bool,
     shard: Shard,
+    jobs: int,
     **guest_choice: Any,
 ) -> int:
     """Replay scenarios in a guest; a guest that dies costs one scenario, not the run.
+
+    With --jobs each guest has its own disks and takes the next scenario as it becomes
+    free. Emulated, a guest keeps one processor of this machine busy.
 
     \b
     Examples:
       inject vm run scenarios/
       inject vm run scenarios/ --json out.jsonl --junit out.xml
       inject vm run my-scenario.yaml --kernel debug -v
+      inject vm run scenarios/ --jobs 2
     """
     found = chosen(files, only, shard)
     seed = secrets.randbits(32) if seed is None else seed
@@ -197,23 +204,25 @@ def run_(
             return display.nothing(shard, junit_path)
         artefacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
         display.start()
-        follower = Follower(found, display)
+        follower = Follower(found, display, several=jobs > 1)
         verdicts = batch.run_batch(
-            batch.Request(files, tuple(found), seed, ("--probe", probe, *["--trace"] * trace)),
+            lane.Request(tuple(found), seed, ("--probe", probe, *["--trace"] * trace)),
             artefacts,
             guest.Options(**guest_choice),
             cache=cache.cache_root(),
             on_event=follower,
             say=note,
+            jobs=jobs,
         )
         display.finish(verdicts, junit_path)
     return exit_status(verdicts, no_skip=no_skip)
 
 
 class Follower:
-    """Shows a guest's events as `inject run` shows its own."""
+    """Shows a guest's events as `inject run` shows its own; with ``several`` guests each line names its scenario."""
 
-    def __init__(self, scenarios: Sequence[Scenario], display: Display) -> None:
+    def __init__(self, scenarios: Sequence[Scenario], display: Display, *, several: bool = False) -> None:
+        self._several = several
         self._scenarios = {scenario.name: scenario for scenario in scenarios}
         self._begun = 0
         self._display = display
@@ -230,8 +239,11 @@ class Follower:
             self._begun += 1
             self._display.begin(self._begun, self._scenarios[event["scenario"]])
         elif kind == "injection":
-            self._display.say(console.injection_line(jsonl.injection_from(event)))
+            self._say(event, console.injection_line(jsonl.injection_from(event)))
         elif kind == "error":
-            self._display.say(console.error_line(ErrorPath.from_json({**event, "count": 1}), event["ordinal"]))
+            self._say(event, console.error_line(ErrorPath.from_json({**event, "count": 1}), event["ordinal"]))
         elif kind == "verdict":
             self._display.end(Verdict.from_json(event))
+
+    def _say(self, event: dict[str, Any], line: str) -> None:
+        self._display.say(f"  {event['scenario']}: {line.strip()}" if self._several else line)

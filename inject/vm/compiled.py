@@ -83,13 +83,14 @@ def keep(archive: bytes, kept: Path, at: str) -> int:
                 continue
             opened = tar.extractfile(member)
             if opened is not None:
-                _replace(kept / member.name, opened.read())
+                replace_file(kept / member.name, opened.read())
                 count += 1
-    _replace(kept / _STATE, at.encode())
+    replace_file(kept / _STATE, at.encode())
     return count
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` at once, whoever else does the same; makes the folder. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:

@@ -188,6 +188,7 @@ class Guest:
         sign_of_life: Optional[float] = None,
         on_result: Optional[Callable[[bytes], None]] = None,
         say: Callable[[str], None] = lambda _: None,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.options = options
         self.on_result = on_result
@@ -207,6 +208,7 @@ class Guest:
         self._artefacts = artefacts
         self._accelerator = accelerator
         self._say = say
+        self._tick = tick
         self.machine = self._new_machine()
 
     def _new_machine(self) -> Machine:
@@ -220,6 +222,7 @@ class Guest:
             icount=options.icount,
             on_agent=self._hear,
             on_result=self._collect,
+            tick=self._tick,
         )
 
     def __enter__(self) -> Guest:
@@ -531,11 +534,13 @@ def boot(
     cache: Path,
     on_result: Optional[Callable[[bytes], None]] = None,
     say: Callable[[str], None] = lambda _: None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[Guest]:
     """A booted guest on the best accelerator that runs it; ends QEMU on leaving.
 
     With ``accel="auto"`` KVM is tried first; when the guest gives no sign of life
     there, that is said; when it then boots on TCG, it is remembered under ``cache``.
+    ``tick`` is called before every wait, in which it may raise what ends it all.
     Raises Lost when no accelerator boots it, CannotRun when QEMU is missing.
     """
     options = replace(options, modules=compiled.folder(cache, artefacts.image_key))
@@ -544,15 +549,16 @@ def boot(
     with contextlib.ExitStack() as stack:
         if len(names) > 1:
             try:
-                guest = _try_kvm(artefacts, options, on_result)
+                guest = _try_kvm(artefacts, options, on_result, tick)
             except Lost as lost:
                 say(f"KVM does not run this kernel here ({lost.why}); using TCG")
-                guest = stack.enter_context(Guest(artefacts, options, on_result=on_result, say=say))
+                guest = stack.enter_context(Guest(artefacts, options, on_result=on_result, say=say, tick=tick))
                 accel.remember_bad(memory, lost.why)
             else:
                 stack.push(guest)
         else:
-            guest = stack.enter_context(Guest(artefacts, options, accelerator=names[0], on_result=on_result, say=say))
+            one = Guest(artefacts, options, accelerator=names[0], on_result=on_result, say=say, tick=tick)
+            guest = stack.enter_context(one)
         yield guest
 
 
@@ -563,8 +569,13 @@ def _counted(options: Options) -> str:
     return "tcg"
 
 
-def _try_kvm(artefacts: Artefacts, options: Options, on_result: Optional[Callable[[bytes], None]]) -> Guest:
+def _try_kvm(
+    artefacts: Artefacts,
+    options: Options,
+    on_result: Optional[Callable[[bytes], None]],
+    tick: Callable[[], None],
+) -> Guest:
     """A guest that booted under KVM within seconds; raises Lost otherwise."""
     bound = Options(**{**vars(options), "boot_timeout": min(accel.FIRST_HEARTBEAT, options.boot_seconds())})
-    guest = Guest(artefacts, bound, accelerator="kvm", sign_of_life=accel.SIGN_OF_LIFE, on_result=on_result)
+    guest = Guest(artefacts, bound, accelerator="kvm", sign_of_life=accel.SIGN_OF_LIFE, on_result=on_result, tick=tick)
     return guest.__enter__()

@@ -1,9 +1,9 @@
 """A running QEMU: its disks, its streams, its monitor and its end.
 
-One thread pumps everything. Nothing of a machine has a name that outlives it:
+One thread pumps everything of a machine. Nothing of a machine has a name that outlives it:
 the streams are socket pairs, and its disks are unlinked as soon as QEMU has
 opened them, so that even SIGKILL of this process leaves no file. QEMU itself is
-killed by the kernel when this process ends (PR_SET_PDEATHSIG).
+killed by the kernel when the thread that started it ends (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ class Machine:
     """One QEMU process. Use as a context manager; leaving it ends QEMU at once.
 
     ``on_agent`` and ``on_result`` are called from :meth:`pump` with what the guest
-    writes to its two ports. ``stopped`` is True while QEMU, not the guest, holds
-    the guest still.
+    writes to its two ports, ``tick`` before each wait; it may raise to end the wait.
+    ``stopped`` is True while QEMU, not the guest, holds the guest still.
     """
 
     def __init__(
@@ -166,6 +166,7 @@ class Machine:
         icount: Optional[int] = None,
         on_agent: Callable[[bytes], None],
         on_result: Callable[[bytes], None],
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.parts = parts
         self.accel = accel
@@ -173,6 +174,7 @@ class Machine:
         self.memory = memory
         self.append = append
         self.icount = icount
+        self._tick = tick
         self.console = Console()
         self.errors = Console(16 << 10)
         self.stopped = False
@@ -217,7 +219,7 @@ class Machine:
             ours = os.getpid()
 
             def in_child() -> None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before - _ENDING)
                 _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 if os.getppid() != ours:
                     os._exit(1)
@@ -274,6 +276,7 @@ class Machine:
 
     def pump(self, timeout: float = SLICE) -> None:
         """Move whatever can be moved, waiting at most ``timeout`` seconds for the first of it."""
+        self._tick()
         poller = select.poll()
         streams = {stream.ours: stream for stream in self._streams.values()}
         for fd, stream in streams.items():

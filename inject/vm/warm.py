@@ -34,7 +34,8 @@ def push(guest: Guest, kept: Path) -> None:
     if not files or guest.exec(["sh", "-c", _PRIVATE], timeout=60) != 0:
         return
     for file in files:
-        guest.write_file(f"{IN_GUEST}/{file.name}", file.read_bytes(), mode=0o600)
+        with contextlib.suppress(FileNotFoundError):  # another run has just put a newer one in its place
+            guest.write_file(f"{IN_GUEST}/{file.name}", file.read_bytes(), mode=0o600)
 
 
 def pull(guest: Guest, kept: Path) -> None:
@@ -44,16 +45,13 @@ def pull(guest: Guest, kept: Path) -> None:
     with contextlib.suppress(InjectError, GuestLost, OSError):
         if guest.exec(["sh", "-c", _LIST], timeout=60, on_stdout=listed.extend) != 0:
             return
-        kept.mkdir(parents=True, exist_ok=True)
         for name in listed.decode().split()[:MOST_FILES]:
             if "/" in name or not name.endswith(".bpf") or (kept / name).exists():
                 continue
-            temporary = kept / f"{name}.new"
-            temporary.write_bytes(guest.read_file(f"{IN_GUEST}/{name}", limit=LARGEST))
-            temporary.replace(kept / name)
+            compiled.replace_file(kept / name, guest.read_file(f"{IN_GUEST}/{name}", limit=LARGEST))
             for other in kept.glob("*.bpf"):  # of an older program text
                 if other.name not in listed.decode():
-                    other.unlink()
+                    other.unlink(missing_ok=True)
 
 
 def _pull_modules(guest: Guest) -> None:

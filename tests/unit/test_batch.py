@@ -1,156 +1,144 @@
-"""What the host makes of a guest's journal: who is blamed, with which word, and what is left to run."""
+"""Several guests' events as one report, and workers that end however the batch does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inject.model import Fault, Finding, Reason, Scenario, Status, Verdict, VmWishes
-from inject.vm import batch
-from inject.vm.batch import Request
-from inject.vm.channel import encode
-from inject.vm.console import Console
+from inject.errors import InjectError
+from inject.model import Fault, Scenario, Status, Verdict, VmWishes
+from inject.vm import batch, lane
+from inject.vm.batch import Merged, run_batch
 from inject.vm.guest import Ending, Lost, Options
+from inject.vm.lane import Request, guest_argv
 
 Events = list[dict[str, Any]]
 
 
 def scenario(name: str, **rest: Any) -> Scenario:
-    return Scenario(name, f"scenarios/{name}.yaml", (Fault("__x64_sys_mkdir", "-ENOMEM"),), "mkdir x", **rest)
+    return Scenario(name, f"{name}.yaml", (Fault("f", "-ENOMEM"),), "true", **rest)
 
 
-def journal(events: Iterable[dict[str, Any]], *names: str) -> tuple[batch._Progress, Events]:
-    """Where the run stands after ``events``."""
+def verdict(name: str) -> dict[str, Any]:
+    return Verdict(name, Status.PASS).to_json()
+
+
+def test_one_run_comes_first_whatever_comes_first() -> None:
     seen: Events = []
-    progress = batch._Progress([scenario(name) for name in names], seen.append)
-    for event in events:
-        progress.take(encode(event)[:-1])
-    return progress, seen
+    merged = Merged(seen.append, 5)
+    merged.take(verdict("b"))
+    merged.take({"type": "run", "kernel": "one"})
+    merged.take({"type": "armed", "scenario": "a"})
+    merged.take({"type": "run", "kernel": "two"})
+    merged.take(verdict("a"))
+    found = merged.finish([scenario("a"), scenario("b")])
+    assert [(e["type"], e.get("scenario", e.get("kernel"))) for e in seen] == [
+        ("run", "one"),
+        ("verdict", "b"),
+        ("armed", "a"),
+        ("verdict", "a"),
+        ("end", None),
+    ]
+    assert [one.scenario for one in found] == ["a", "b"]
 
 
-def armed(name: str) -> dict[str, Any]:
-    return {"type": "armed", "scenario": name, "trial": 0, "faults": []}
-
-
-def passed(name: str, **rest: Any) -> dict[str, Any]:
-    return Verdict(name, Status.PASS, reproduce=f"sudo inject run {name}.yaml", **rest).to_json()
-
-
-def blamed(progress: batch._Progress, lost: Lost, **rest: Any) -> Verdict:
-    said: list[str] = []
-    batch._blame(Request(("scenarios",), tuple(progress.pending), **rest), progress, lost, True, said.append)
-    assert bool(said) == bool(progress.pending)
-    return progress.verdicts[-1]
-
-
-PANIC = Lost(Ending.PANICKED, "Fatal exception", console="one\ntwo")
-
-
-def test_the_armed_scenario_crashed() -> None:
-    progress, _ = journal([armed("a"), passed("a"), armed("b")], "a", "b", "c")
-    verdict = blamed(progress, PANIC, seed=7)
-    assert (verdict.scenario, verdict.status, verdict.reason) == ("b", Status.FAIL, Reason.CRASH)
-    assert verdict.detail == "with __x64_sys_mkdir = -ENOMEM armed, the guest panicked: Fatal exception"
-    assert verdict.log == ("one", "two")
-    assert verdict.reproduce == "inject vm run scenarios/b.yaml --only b --seed 7"
-    assert [s.name for s in progress.pending] == ["c"]
-
-
-def test_a_guest_that_fell_silent_is_a_hang() -> None:
-    progress, _ = journal([armed("a")], "a")
-    verdict = blamed(progress, Lost(Ending.HUNG, "no heartbeat for 30 s", console=""))
-    assert (verdict.status, verdict.reason) == (Status.FAIL, Reason.HANG)
-
-
-@pytest.mark.parametrize("events", [[], [{"type": "start", "scenario": "a"}]])
-def test_a_death_before_arming_is_no_finding(events: Events) -> None:
-    progress, _ = journal(events, "a", "b")
-    verdict = blamed(progress, PANIC)
-    assert (verdict.scenario, verdict.status, verdict.reason) == ("a", Status.ERROR, None)
-    assert "before the scenario was armed" in verdict.detail
-
-
-def test_what_this_machine_did_is_no_finding() -> None:
-    progress, _ = journal([armed("a")], "a")
-    verdict = blamed(progress, Lost(Ending.ENDED, "QEMU was ended by SIGKILL", console="", host_fault=True))
-    assert (verdict.status, verdict.reason) == (Status.ERROR, None)
-    assert "while the scenario was armed" in verdict.detail
-
-
-def test_a_death_after_the_last_verdict_blames_the_next() -> None:
-    progress, _ = journal([armed("a"), passed("a")], "a", "b")
-    assert blamed(progress, PANIC).scenario == "b"
-
-
-def test_a_known_bug_that_crashes_is_a_finding() -> None:
-    progress, _ = journal([armed("a")], "a")
-    progress.pending = [scenario("a", finding=Finding(Reason.CRASH, "known since 6.7"))]
-    assert blamed(progress, PANIC).finding == "known since 6.7"
-
-
-def test_events_pass_as_if_one_guest_had_run_it_all() -> None:
-    progress, seen = journal([{"type": "run"}, armed("a"), passed("a")], "a", "b")
-    progress.begin_guest()
-    for event in ({"type": "run"}, armed("b"), passed("b"), {"type": "end"}):
-        progress.take(encode(event)[:-1])
-    assert [event["type"] for event in seen] == ["run", "armed", "verdict", "armed", "verdict"]
-    assert (progress.pending, progress.ended) == ([], True)
-
-
-def test_reproduce_speaks_of_the_host() -> None:
-    _, seen = journal([passed("a")], "a")
-    assert seen[0]["reproduce"] == "inject vm run a.yaml"
-
-
-@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"type":"verdict"}', b'{"type":"verdict","status":"odd"}'])
-def test_nonsense_is_counted_and_settles_nothing(line: bytes) -> None:
-    progress, seen = journal([], "a")
-    progress.take(line)
-    assert (progress.bad_lines, len(progress.pending), seen) == (1, 1, [])
-
-
-def test_an_unusable_kernel_is_remembered() -> None:
-    progress, _ = journal([passed("a", unusable="tasks blocked")], "a", "b")
-    assert progress.unusable == "tasks blocked"
-    progress.begin_guest()
-    assert progress.unusable == ""
-
-
-def test_scenarios_with_the_same_wishes_share_a_guest() -> None:
-    one = VmWishes(cpus=1)
-    scenarios = [scenario("a"), scenario("b", vm=one), scenario("c"), scenario("d", vm=VmWishes(1, 4 << 30))]
-    groups = batch._groups(scenarios, Options(cpus=2, memory=1 << 30))
-    assert [[s.name for s in group.scenarios] for group in groups] == [["a", "c"], ["b"], ["d"]]
-    assert [(g.options.cpus, g.options.memory >> 30) for g in groups] == [(2, 1), (1, 1), (1, 4)]
+def test_a_report_without_any_guests_word_has_a_run_too() -> None:
+    seen: Events = []
+    merged = Merged(seen.append, 5)
+    merged.take(verdict("a"))
+    merged.finish([scenario("a")])
+    assert [event["type"] for event in seen] == ["run", "verdict", "end"]
+    assert seen[0]["seed"] == 5
 
 
 def test_command_in_the_guest() -> None:
-    request = Request(("my folder", "-odd"), (scenario("a"), scenario("b")), seed=3, arguments=("--no-skip",))
-    words = batch.guest_argv(request, request.scenarios[1:])
-    assert words[:4] == ["python3", "-m", "inject", "run"]
-    assert words[-5:] == ["--only", "b", "--", "my folder", "-odd"]
+    words = guest_argv(Request((scenario("a"),), seed=3, arguments=("--no-skip",)))
+    assert words[:5] == ["python3", "-m", "inject", "run", "--ask"]
     assert {"--stop-when-unusable", "--no-skip", "3"} <= set(words)
-
-
-def test_a_run_that_ends_without_verdicts_is_our_error() -> None:
-    progress, seen = journal([], "a", "b")
-    output = Console()
-    output.feed(b"Traceback (most recent call last):\nValueError: odd\n")
-    batch._settle_unreported(progress, 1, output)
-    assert [verdict.status for verdict in progress.verdicts] == [Status.ERROR, Status.ERROR]
-    assert progress.verdicts[0].detail.endswith("without a verdict: ValueError: odd")
-    assert (progress.pending, len(seen)) == ([], 2)
-
-
-def test_the_patience_for_one_event_covers_every_script() -> None:
-    progress, _ = journal([], "a")
-    progress.pending = [scenario("a", timeout=1000.0)]
-    assert progress.bound() > 3 * 1000.0
 
 
 def test_the_request_starts_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert Request((), ()).cwd == tmp_path
+    assert Request(()).cwd == tmp_path
+
+
+# ---------------------------------------------------------------- workers, with a guest that never boots
+
+
+class Nothing:
+    """Artefacts that nobody looks at."""
+
+    bzimage = rootfs = Path("/nonexistent")
+    headers = None
+    kernel_key = image_key = "none"
+
+
+def batch_of(cache: Path, count: int, jobs: int, seen: Events, **rest: Any) -> list[Verdict]:
+    """A batch of ``count`` scenarios, the first of them in a guest of its own kind."""
+    own = scenario("0", vm=VmWishes(cpus=1))
+    request = Request((own, *(scenario(str(number)) for number in range(1, count))), seed=1)
+    return run_batch(request, Nothing(), Options(), cache=cache, on_event=seen.append, jobs=jobs, **rest)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_when_no_guest_boots_that_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+    def dead(*_: Any, **__: Any) -> Any:
+        raise Lost(Ending.NEVER_BOOTED, "no reason", console="last words")
+
+    monkeypatch.setattr(lane, "boot", dead)
+    seen: Events = []
+    with pytest.raises(Lost, match="never booted: no reason"):
+        batch_of(tmp_path, 5, jobs, seen)
+    assert seen == []
+    assert not _workers()
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_error_of_one_worker_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+    """The others wait in their guests until the tick ends them."""
+    first = threading.Lock()
+
+    def one_fails(*_: Any, tick: Any, **__: Any) -> Any:
+        if first.acquire(blocking=False):
+            raise InjectError("no space")
+        while True:
+            tick()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(lane, "boot", one_fails)
+    with pytest.raises(InjectError, match="no space"):
+        batch_of(tmp_path, 9, jobs, [])
+    assert not _workers()
+
+
+def test_an_interrupt_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(*_: Any, tick: Any, say: Any, **__: Any) -> Any:
+        say("here")
+        while True:
+            tick()
+            time.sleep(0.01)
+
+    def interrupt(line: str) -> None:
+        assert line.startswith("guest ")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lane, "boot", waits)
+    with pytest.raises(KeyboardInterrupt):
+        batch_of(tmp_path, 9, 3, [], say=interrupt)
+    assert not _workers()
+
+
+def _workers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("inject-")]
+
+
+@pytest.fixture(autouse=True)
+def _bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A worker that does not end fails the test, not the suite's patience."""
+    monkeypatch.setattr(batch, "ENDING", 20.0)
+    yield

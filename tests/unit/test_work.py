@@ -1,0 +1,89 @@
+"""Which guest gets which scenario, and when one more guest pays."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import pytest
+
+from inject.model import Fault, Scenario, VmWishes
+from inject.vm.guest import Options
+from inject.vm.work import START, Work
+
+OPTIONS = Options(cpus=2, memory=1 << 30)
+
+
+def scenario(name: str, **rest: Any) -> Scenario:
+    return Scenario(name, f"{name}.yaml", (Fault("f", "-ENOMEM"),), "true", **rest)
+
+
+def names(work: Work, options: Optional[Options]) -> list[str]:
+    """Everything that a guest of this kind is given."""
+    assert options is not None
+    found = []
+    while True:
+        given = work.take(options)
+        if given is None:
+            return found
+        found.append(given.name)
+
+
+def test_one_worker_goes_in_the_order_given() -> None:
+    work = Work([scenario("a"), scenario("b"), scenario("c")], OPTIONS, {"c": 99.0}, longest_first=False)
+    options = work.join()
+    assert options == OPTIONS
+    assert (names(work, options), work.left()) == (["a", "b", "c"], 0)
+
+
+def test_the_longest_come_first_and_the_unknown_count_as_usual() -> None:
+    seconds = {"short": 1.0, "long": 9.0, "longest": 20.0}
+    work = Work([scenario(n) for n in ("short", "new", "long", "longest")], OPTIONS, seconds, longest_first=True)
+    assert names(work, work.join()) == ["longest", "new", "long", "short"]
+
+
+def test_scenarios_with_the_same_wishes_share_a_guest() -> None:
+    one = VmWishes(cpus=1)
+    members = [scenario("a"), scenario("b", vm=one), scenario("c"), scenario("d", vm=VmWishes(1, 4 << 30))]
+    work = Work(members, OPTIONS, dict.fromkeys("abcd", 1.0), longest_first=False)
+    kinds = []
+    for _ in range(3):
+        options = work.join()
+        assert options is not None
+        kinds.append((options.cpus, options.memory >> 30, names(work, options)))
+        work.leave(options)
+    assert sorted(kinds) == [(1, 1, ["b"]), (1, 4, ["d"]), (2, 1, ["a", "c"])]
+    assert work.join() is None
+
+
+def test_a_kind_without_a_guest_comes_before_help_for_another() -> None:
+    seconds = {"a": 500.0, "b": 500.0, "own": 1.0}
+    members = [scenario("a"), scenario("b"), scenario("own", vm=VmWishes(cpus=1))]
+    work = Work(members, OPTIONS, seconds, longest_first=True)
+    first, second, third = work.join(), work.join(), work.join()
+    assert first is not None and second is not None and third is not None
+    assert [first.cpus, second.cpus, third.cpus] == [2, 1, 2]
+
+
+@pytest.mark.parametrize(("each", "guests"), [(START / 4, 1), (START * 4, 3)])
+def test_one_more_guest_has_to_pay(each: float, guests: int) -> None:
+    work = Work([scenario("a"), scenario("b"), scenario("c")], OPTIONS, dict.fromkeys("abc", each), longest_first=True)
+    joined = [options for options in (work.join() for _ in range(3)) if options is not None]
+    assert len(joined) == guests
+
+
+def test_what_was_given_back_is_the_next() -> None:
+    work = Work([scenario("a"), scenario("b")], OPTIONS, {}, longest_first=False)
+    taken = work.take(OPTIONS)
+    assert taken is not None
+    work.give_back(OPTIONS, taken)
+    assert names(work, OPTIONS) == ["a", "b"]
+
+
+def test_what_nobody_will_run_is_given_up_by_the_last() -> None:
+    work = Work([scenario("a"), scenario("b")], OPTIONS, dict.fromkeys("ab", 2 * START), longest_first=False)
+    assert work.join() == work.join() == OPTIONS
+    assert work.give_up(OPTIONS) == []
+    work.leave(OPTIONS)
+    assert [one.name for one in work.give_up(OPTIONS)] == ["a", "b"]
+    work.leave(OPTIONS)
+    assert (work.left(), work.join()) == (0, None)
