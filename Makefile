@@ -7,7 +7,7 @@ VENV := .venv
 SCENARIO := scenarios/disk-reservation/buffered-write.yaml
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
-.PHONY: library demo test unit guest-test unreached vm-test lint bench clean
+.PHONY: library demo test unit guest-test unreached vm-test lint bench man clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/inject vm run -v $(SCENARIO)
@@ -38,6 +38,10 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The manual page, from the commands themselves.
+man: $(VENV)/ready
+	$(VENV)/bin/python -m inject.cli.man docs/inject.1
 
 # Installs what is missing, by name, then the project into its own environment. That
 # one sees the system's packages, because bcc comes from the distribution only.

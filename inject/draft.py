@@ -93,6 +93,8 @@ class Drafter:
             yield from _remark(f"shares its address with {', '.join(others)}", "  ")
         for contract in contracts_of(point.function):
             yield from _remark(_contract(contract), "  ")
+        if found.beware:
+            yield from _remark(f"beware: {found.beware}", "  ")
         for sentence in (*gaps(self._kernel, point), *of_function(self._kernel, point)):
             yield from _remark(str(sentence), "  ")
         yield "#"
@@ -248,7 +250,7 @@ def _filesystem(found: Guess) -> Iterator[str]:
     yield f"  size: {SIZE.get(found.filesystem, '128M')}"
     yield _with("  # devices: 2", "$DEV1 $DEV2 ...")
     yield "  # mkfs: [--block_size=4096]" if found.filesystem == "bcachefs" else "  # mkfs: []"
-    yield "  # mount: [noatime]"
+    yield f"  mount: [{found.mount}]" if found.mount else "  # mount: [noatime]"
 
 
 _WHEN = {

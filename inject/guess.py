@@ -65,7 +65,8 @@ CALLS = {
 class Guess:
     """A starting point for a function. ``filesystem`` "" where it needs none.
 
-    ``when`` are keys of ``when:`` as text; ``reaches`` says whether ``run`` is known to get there.
+    ``when`` are keys of ``when:`` as text; ``reaches`` says whether ``run`` is known to get there;
+    ``beware`` is what whoever widens it has to know.
     """
 
     filesystem: str = ""
@@ -73,11 +74,13 @@ class Guess:
     when: Mapping[str, str] = field(default_factory=lambda: {"nth": "1"})
     args: Mapping[str, str] = field(default_factory=dict)
     scope: str = "workload"
+    mount: str = ""
     setup: str = ""
     run: str = ""
     recover: str = ""
     programs: tuple[str, ...] = ()
     reaches: bool = True
+    beware: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,16 @@ FAMILIES = (
     Family(
         "bch2_dynamic_fault",
         _files("bcachefs", scope="any", when={"every": "10"}, args={"class": '{glob: "bcachefs:race"}'}),
+    ),
+    Family(
+        "bch2_alloc_sectors_start_trans",
+        _files(
+            "bcachefs",
+            mount="nocow",
+            when={"stack": "[bch2_extent_fallocate]", "nth": "1"},
+            beware="callers below __bch2_write() go on with the write point that the real function hands back even "
+            "when it fails (fs/bcachefs/io_write.c, bch2_write_queue()): failed there it is a crash that says nothing",
+        ),
     ),
     Family(r"\w*bch2\w*(reserv|fallocate)\w*", _files("bcachefs", returns="-BCH_ERR_ENOSPC_disk_reservation")),
     Family(r"\w*bch2\w*invalidate\w*", _files("bcachefs", returns="-EIO")),

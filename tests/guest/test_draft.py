@@ -1,0 +1,83 @@
+"""First scenarios for a real kernel's functions: each is valid, and those of known families reach theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bench import guest_only
+
+from inject import scenario as scenarios
+from inject.draft import Drafter
+from inject.errors import CannotRun
+from inject.guess import guess
+from inject.kernel import Kernel
+from inject.plan import Planner, Types
+from inject.syscalls import WRAPPER
+
+pytestmark = guest_only
+
+ROOT = Path(__file__).resolve().parents[2]
+DAILY = 2
+LIMIT = 1800
+"""Seconds after which a whole call counts as hung."""
+
+
+@pytest.fixture(scope="module")
+def drafts() -> dict[str, str]:
+    """By function: all that are tagged and can be failed, and a few system calls."""
+    kernel = Kernel()
+    drafter = Drafter(kernel, Types(kernel))
+    found = {}
+    calls = [f"{WRAPPER}{call}" for call in ("mkdir", "openat", "write", "getpid")]
+    for name in [*(p.function for p in kernel.fault_points if "_sys_" not in p.function), *calls]:
+        try:
+            found[name] = drafter.draft(name)
+        except CannotRun as error:
+            assert "functions are called" in str(error)
+    assert len(found) > 20
+    return found
+
+
+def test_each_is_valid_on_this_kernel(drafts: dict[str, str]) -> None:
+    kernel = Kernel()
+    planner = Planner(kernel, Types(kernel), 0, {"$DEV": (1,), "$MNT": (2,)})
+    for name, text in drafts.items():
+        (scenario,) = scenarios.parse(text, "draft.yaml", name)
+        for fault in scenario.faults:
+            planner.rule(fault, 0)
+
+
+def chosen(drafts: dict[str, str]) -> list[str]:
+    """Of those whose workload is known, today's; all with INJECT_SAMPLE=all."""
+    kernel = Kernel()
+    points = [kernel.fault_point(name) for name in drafts]
+    calls = {point.function: point.function[len(WRAPPER) :] * point.function.startswith(WRAPPER) for point in points}
+    known = [p.function for p in points if guess(p.function, p.error_type, calls[p.function]).reaches]
+    if os.environ.get("INJECT_SAMPLE") == "all":
+        return known
+    first = int(time.time() // 86400) * DAILY
+    return [known[(first + step) % len(known)] for step in range(DAILY)]
+
+
+def test_each_of_a_known_family_reaches_its_function(drafts: dict[str, str], tmp_path: Path) -> None:
+    names = chosen(drafts)
+    for name in names:
+        (tmp_path / f"{name}.yaml").write_text(drafts[name])
+    report = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "inject", "run", str(tmp_path), "--json", str(report)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    events = [json.loads(line) for line in report.read_text().splitlines()]
+    verdicts = {event["scenario"]: event for event in events if event["type"] == "verdict"}
+    assert set(verdicts) == set(names), done.stdout + done.stderr
+    others = {
+        name: (verdict["status"], verdict["reason"], verdict["detail"])
+        for name, verdict in verdicts.items()
+        if verdict["status"] not in ("pass", "fail") or verdict["reason"] == "not-injected"
+    }
+    assert not others, done.stdout

@@ -1,0 +1,99 @@
+"""The manual page is clean, and says everything that the commands say."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from inject.cli import cli, man
+
+DAY = datetime.date(2026, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def source() -> str:
+    """The page as roff has it."""
+    return man.page(DAY)
+
+
+def mandoc(*words: str, page: str) -> subprocess.CompletedProcess[str]:
+    """What mandoc(1) makes of a page."""
+    if shutil.which("mandoc") is None:
+        pytest.skip("mandoc is not installed")
+    return subprocess.run(["mandoc", *words], input=page, capture_output=True, text=True, timeout=60)
+
+
+def test_lint(source: str) -> None:
+    done = mandoc("-T", "lint", page=source)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_lint_sees_what_is_wrong(source: str) -> None:
+    assert mandoc("-T", "lint", page=source.replace(".Ed\n", "", 1)).returncode > 0
+
+
+def test_all_commands_and_options_are_there(source: str) -> None:
+    lines = mandoc("-T", "utf8", page=source).stdout.splitlines()
+    plain = "\n".join(strip_overstrikes(line) for line in lines)
+    seen = 0
+
+    def visit(command: click.Command, names: tuple[str, ...]) -> None:
+        nonlocal seen
+        assert f"inject {' '.join(names)}".strip() in plain
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                assert option.opts[-1] in plain, (names, option.opts)
+                seen += 1
+        for name, inner in getattr(command, "commands", {}).items():
+            visit(inner, (*names, name))
+
+    visit(cli, ())
+    assert seen > 50
+
+
+def strip_overstrikes(line: str) -> str:
+    """Bold and underlined text as text: ``N\\bN`` and ``_\\bN`` are ``N``."""
+    out: list[str] = []
+    at = 0
+    while at < len(line):
+        if line[at] == "\b" and out:
+            out.pop()
+        else:
+            out.append(line[at])
+        at += 1
+    return "".join(out)
+
+
+def test_examples_stand_as_they_are_typed(source: str) -> None:
+    lines = [strip_overstrikes(line) for line in mandoc("-T", "utf8", page=source).stdout.splitlines()]
+    assert any(line.endswith("sudo inject fail open_ctree --return -ENOMEM -- mount /dev/vdb /mnt") for line in lines)
+    assert max(map(len, lines)) <= 92  # click shows up to 100
+    assert not any("--reproduce" in line for line in lines)  # hidden
+
+
+def test_nothing_in_a_help_text_is_a_command_to_roff() -> None:
+    command = click.Command("x", help=".Sh not a section\n\n\b\n.Ed\n'br \\fB -x\n\nLast.")
+    assert list(man._help(command)) == [
+        "\\&.Sh not a section",
+        ".Bd -literal -offset indent",
+        "\\&.Ed",
+        "\\&'br \\efB \\-x",
+        ".Ed",
+        ".Pp",
+        "Last.",
+    ]
+
+
+def test_a_new_date_needs_a_new_text(tmp_path: Path) -> None:
+    path = tmp_path / "inject.1"
+    path.write_text(man.page(DAY))
+    man.main(path)
+    assert man.date_of(path.read_text()) == DAY
+    path.write_text(man.page(DAY).replace("Interrupted", "Broken off"))
+    man.main(path)
+    assert man.date_of(path.read_text()) not in (None, DAY)
