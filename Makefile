@@ -7,7 +7,7 @@ VENV := .venv
 SCENARIO := scenarios/disk-reservation/buffered-write.yaml
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
-.PHONY: library demo test unit guest-test unreached vm-test lint bench man clean
+.PHONY: library demo test unit guest-test unreached vm-test lint docs bench man clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/inject vm run -v $(SCENARIO)
@@ -42,6 +42,10 @@ lint: $(VENV)/ready
 # The manual page, from the commands themselves.
 man: $(VENV)/ready
 	$(VENV)/bin/python -m inject.cli.man docs/inject.1
+
+# What docs/ shows of the format and of the commands, made from them.
+docs: $(VENV)/ready man
+	$(VENV)/bin/python docs/generate.py
 
 # Installs what is missing, by name, then the project into its own environment. That
 # one sees the system's packages, because bcc comes from the distribution only.

@@ -18,7 +18,7 @@ SERIAL = "inject-checkout"
 HOME = "/run/inject"
 """Where the tar is unpacked in the guest."""
 
-PARTS = ("inject", "scenarios", "tests", "setup.cfg")
+PARTS = ("inject", "scenarios", "tests", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "setup.cfg")
 LIMIT = 64 << 20
 """Bytes; more than this in a checkout is a mistake (a build tree, a core dump)."""
 

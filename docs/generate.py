@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Writes the parts of docs/ that are made from the code: `make docs`.
+
+A page says where such a part belongs by two comments, ``<!-- keys of faults -->`` or
+``<!-- command fail -->`` above it and ``<!-- end -->`` below. tests/unit/test_docs.py fails
+when a committed page is not what this would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from inject.cli import cli  # noqa: E402
+from inject.scenario import format as table  # noqa: E402
+from inject.scenario.kinds import Choice, ListOf, Record  # noqa: E402
+from inject.scenario.maps import ARG_TEST, Errnos  # noqa: E402
+from inject.scenario.numbers import Decimal, Size, in_units  # noqa: E402
+from inject.scenario.values import ExitCode, Fates, ReturnValues  # noqa: E402
+
+PART = re.compile(r"^<!-- (keys of|command|commands)(?: ([\w -]+))? -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
+
+RECORDS: dict[str, Record] = {
+    "a scenario": table.SCENARIO_RECORD,
+    "requires": table.REQUIRES,
+    "filesystem": table.FILESYSTEM,
+    "faults": table.FAULT,
+    "when": table.WHEN,
+    "args": ARG_TEST,
+    "expect": table.EXPECT,
+    "finding": table.FINDING,
+    "vm": table.VM,
+    "sweep": table.SWEEP,
+}
+
+
+# ---------------------------------------------------------------- the format
+
+
+def keys_of(name: str) -> str:
+    """The keys of a record as a table."""
+    rows = ["| key | value | meaning |", "|---|---|---|"]
+    for key in RECORDS[name].keys:
+        must = " (required)" if key.required else ""
+        rows.append(f"| `{key.name}`{must} | {cell(value_of(key.name, key.kind))} | {cell(key.about)} |")
+    return "\n".join(rows)
+
+
+def value_of(name: str, kind: Any) -> str:
+    """What may stand behind a key, in a few words."""
+    if name == "args":
+        return "parameter or member path: a value, or [comparisons](#args)"
+    if isinstance(kind, Record):
+        return f"[keys](#{name})"
+    if isinstance(kind, ListOf):
+        return f"list of [keys](#{name})" if isinstance(kind.item, Record) else f"list: {value_of(name, kind.item)}"
+    if isinstance(kind, Choice):
+        return ", ".join(f"`{word}`" for word in kind.words)
+    if isinstance(kind, Decimal):
+        return f"{kind.unit} above 0, up to {kind.high}"
+    if isinstance(kind, Size):
+        return f"`{kind.example}`; {in_units(kind.low)} to {in_units(kind.high)}"
+    if isinstance(kind, Fates):
+        return ", ".join(f"`{word}`" for word in kind.words) + ", or a list"
+    if isinstance(kind, ExitCode):
+        return "0 to 255, a list, or `nonzero`"
+    if isinstance(kind, ReturnValues):
+        return f"a value, or a list of up to {kind.longest}"
+    if isinstance(kind, Errnos):
+        return "system call: errno"
+    return getattr(kind, "wants", "") or {"Script": "shell commands", "Pattern": "a regular expression"}.get(
+        type(kind).__name__, "text"
+    )
+
+
+def cell(text: str) -> str:
+    """Text that may stand between the bars of a table."""
+    return text.replace("|", "\\|")
+
+
+# ---------------------------------------------------------------- the commands
+
+
+def walk(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command with its words after `inject`, groups included, in the order of the help."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.commands:
+            yield from walk(command.commands[name], (*path, name))
+
+
+def all_commands() -> str:
+    """A section for each command."""
+    parts = []
+    for path, command in walk():
+        if not path or isinstance(command, click.Group):
+            continue
+        parts.append(f"## inject {' '.join(path)}\n\n{one_command(command, path)}")
+    return "\n\n".join(parts)
+
+
+def one_command(command: click.Command, path: tuple[str, ...]) -> str:
+    """Its usage, its help and its options."""
+    usage = " ".join(["inject", *path, "[OPTIONS]", *(_argument(p) for p in command.params if _is_argument(p))])
+    parts = [f"`{usage}`", _help(command)]
+    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    if options:
+        rows = [f"| {cell(_option(option))} | {cell(option.help or '')} |" for option in options]
+        parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _is_argument(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Argument)
+
+
+def _argument(parameter: click.Parameter) -> str:
+    return parameter.metavar or f"[{(parameter.name or '').upper()}]"
+
+
+def _option(option: click.Option) -> str:
+    """`-p`, `--pid` PID."""
+    value = "" if option.is_flag else f" {option.metavar or _metavar(option)}"
+    return ", ".join(f"`{name}`" for name in option.opts) + value
+
+
+def _metavar(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return ", ".join(f"`{word}`" for word in option.type.choices)
+    return {"float": "SECONDS", "float range": "SECONDS", "integer": "N", "integer range": "N"}.get(
+        option.type.name, option.type.name.upper()
+    )
+
+
+def _help(command: click.Command) -> str:
+    r"""The help as Markdown: what stands behind ``\b`` keeps its lines, as click prints it."""
+    parts: list[str] = []
+    lines: list[str] = []
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        if not paragraph.startswith("\b"):
+            parts.append(" ".join(paragraph.split()))
+            continue
+        lines = paragraph.splitlines()[1:]
+        if lines[0].startswith("Example"):
+            parts.append("```text\n" + "\n".join(line.removeprefix("  ") for line in lines[1:]) + "\n```")
+        else:
+            parts.append(" ".join(" ".join(lines).split()))
+    return "\n\n".join(parts)
+
+
+# ---------------------------------------------------------------- pages
+
+
+def part(kind: str, name: str) -> str:
+    """What belongs below the comment ``kind name``."""
+    return keys_of(name) if kind == "keys of" else all_commands()
+
+
+def renewed(text: str) -> str:
+    """A page's text with every part made anew."""
+
+    def made(match: re.Match[str]) -> str:
+        kind, name = match[1], match[2] or ""
+        return f"<!-- {kind}{' ' * bool(name)}{name} -->\n{part(kind, name)}\n<!-- end -->"
+
+    return PART.sub(made, text)
+
+
+def main() -> None:
+    """Rewrite the pages that changed."""
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        before = page.read_text()
+        after = renewed(before)
+        if after != before:
+            page.write_text(after)
+            print(f"wrote {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""README and docs/: what they show is run, what they name exists, what is made from the code is up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Optional
+
+import click
+import manual
+import pytest
+import yaml
+from manual import Command
+
+from inject import scenario as scenarios
+from inject.cli import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 120
+"""Seconds after which a command of a page counts as hung."""
+
+PLANNED = {"sweep"}
+"""Commands that the pages may name although they are not there: they say so."""
+
+LANGUAGES = {"console", "yaml", "json", "text", "c", "diff", "python"}
+NO_SCENARIO = ("stages:", "image:", "jobs:")
+"""How YAML begins that is no scenario: a CI system's."""
+
+PAGES = manual.pages()
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def on_host(page: Path) -> list[Command]:
+    return [command for command in manual.commands(page) if command.runner == manual.HOST]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if on_host(p)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_the_host(page: Path, tmp_path: Path) -> None:
+    """Each in turn, in a folder that looks like the checkout, with the output and the exit code that are shown."""
+    manual.furnish(tmp_path, page)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
+    for command in on_host(page):
+        wrong = manual.run(command, command.text, tmp_path, environment, LIMIT)
+        assert not wrong, wrong
+
+
+def test_every_command_is_run_by_somebody() -> None:
+    """One that a page shows is run on the host, in the guest, or stands in the table of those that are not."""
+    shown = [command for page in PAGES for command in manual.commands(page)]
+    assert {command.runner for command in shown} == {manual.HOST, manual.GUEST, manual.ELSEWHERE}
+    texts = {manual.bare(command.text) for command in shown}
+    assert not [text for text in manual.RUN_ELSEWHERE if text not in texts], "no page shows these any more"
+
+
+def test_make_runs_what_the_guest_runs_for_it() -> None:
+    """The guest cannot run make: what stands for a target there is what the target does."""
+    for target, stands_for in manual.MAKE.items():
+        done = subprocess.run(["make", "-n", *target.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert manual.bare(done.stdout.splitlines()[-1].strip()) == stands_for
+
+
+@by_page
+def test_blocks_say_what_they_are(page: Path) -> None:
+    for block in manual.blocks(page):
+        assert block.language in LANGUAGES, f"{block.place}: give the block a language, one of {sorted(LANGUAGES)}"
+        if block.language == "text":
+            hidden = re.search(r"^(\$|guest#) ", block.text, re.MULTILINE)
+            assert not hidden, f"{block.place}: a command is in a text block; make it a console block"
+
+
+@by_page
+def test_scenarios_are_valid(page: Path) -> None:
+    """Whole ones as they stand; a part of one together with what it lacks."""
+    for block in manual.blocks(page):
+        if block.language != "yaml" or block.text.startswith(NO_SCENARIO) or "wrong" in block.title:
+            continue
+        whole = _completed(block.text)
+        try:
+            scenarios.parse(whole, block.place, "page")
+        except scenarios.ScenarioErrors as errors:
+            pytest.fail(f"{block.place}: {errors}")
+
+
+def _completed(text: str) -> str:
+    keys = yaml.safe_load(text)
+    lacks = {
+        "filesystem": "filesystem: {type: bcachefs}\n",
+        "faults": "faults: [{function: open_ctree, return: -ENOMEM}]\n",
+        "run": "run: 'true'\n",
+    }
+    if "faults" in keys and "run" in keys:
+        return text
+    return text + "".join(line for key, line in lacks.items() if key not in keys)
+
+
+# ---------------------------------------------------------------- what is named
+
+
+def parameters() -> dict[str, set[str]]:
+    """Every command and the spellings of its options."""
+    found: dict[str, set[str]] = {}
+
+    def walk(command: click.Command, path: str, parent: Optional[click.Context] = None) -> None:
+        # With the command's own settings: click keeps the help option that it makes for the first context.
+        context = click.Context(command, parent=parent, **command.context_settings)
+        options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+        found[path] = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                walk(inner, f"{path} {name}".strip(), context)
+
+    walk(cli, "")
+    return found
+
+
+OPTIONS = parameters()
+
+
+def invocations(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Every `inject ...` in ``text``: the command, and the words after it up to a ``--``."""
+    for match in re.finditer(r"(?<![\w/.-])(?:\.venv/bin/)?inject(?![\w/.-])((?: +(?:'[^']*'|[^\s|;&()`]+))*)", text):
+        words = match[1].split()
+        path = ""
+        while words and (f"{path} {words[0]}".strip() in OPTIONS):
+            path = f"{path} {words.pop(0)}".strip()
+        yield path, words
+
+
+def spans(page: Path) -> Iterator[str]:
+    """What stands between backticks, and the lines of console blocks that are commands."""
+    yield from re.findall(r"`([^`\n]+)`", manual.prose(page))
+    yield from (command.text for command in manual.commands(page))
+
+
+@by_page
+def test_commands_and_options_exist(page: Path) -> None:
+    for text in spans(page):
+        for path, words in invocations(text):
+            first = words[0] if words else ""
+            is_group = path in ("", "vm")
+            if is_group and re.fullmatch(r"[a-z][a-z-]*", first):
+                assert first in PLANNED, f"{page.name}: there is no `inject {path} {first}`"
+            for word in words[: words.index("--")] if "--" in words else words:
+                option = word.partition("=")[0].rstrip(".,:")
+                if re.fullmatch(r"--[a-z][\w-]*|-[a-zA-Z]", option):
+                    assert option in OPTIONS[path], f"{page.name}: `inject {path}` has no {option} (`{text}`)"
+
+
+@by_page
+def test_options_that_stand_alone_exist(page: Path) -> None:
+    """`--shard 2/3` in the text is an option of some command of ours, or of another program that is named there."""
+    every = {name for names in OPTIONS.values() for name in names}
+    for text in re.findall(r"`(--[a-z][\w-]*)[^`\n]*`", manual.prose(page)):
+        assert text in every, f"{page.name}: no command has {text}"
+
+
+def test_every_command_is_in_the_pages() -> None:
+    """Beside the page that is made from the commands."""
+    written = [text for page in PAGES if page.name != "commands.md" for text in spans(page)]
+    named = {path for text in written for path, _ in invocations(text)}
+    assert not set(OPTIONS) - named - {"", "vm"}
+
+
+def test_a_missing_command_and_option_are_seen() -> None:
+    assert list(invocations("sudo inject fail f --retrun -EIO -- inject x")) == [
+        ("fail", ["f", "--retrun", "-EIO", "--", "inject", "x"])
+    ]
+    assert list(invocations("`.venv/bin/inject vm nothing`")) == [("vm", ["nothing"])]
+    assert list(invocations("inject/plan.py and scenario.inject")) == []
+
+
+@by_page
+def test_files_that_are_named_exist(page: Path) -> None:
+    """Paths of this tree between backticks."""
+    tops = {entry.name for entry in ROOT.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    for text in re.findall(r"`([\w.-]+(?:/[\w.*-]+)+/?)`", manual.prose(page)):
+        if text.split("/")[0] in tops:
+            assert list(ROOT.glob(text.rstrip("/"))), f"{page.name}: there is no {text}"
+
+
+@by_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", manual.prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file) if file else page
+        assert there.exists(), f"{page.name}: {target}"
+        if anchor and there.suffix == ".md":
+            assert anchor in anchors(there), f"{page.name}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Of every heading, as code hosts make them."""
+    headings = re.findall(r"^#+ +(.*)$", manual.prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# ---------------------------------------------------------------- what is made
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_made_parts_are_up_to_date(page: Path) -> None:
+    text = page.read_text()
+    assert _generator().renewed(text) == text, f"{page.name} is behind the code: run `make docs` and commit it"
+
+
+def test_a_stale_part_is_seen() -> None:
+    assert "open_ctree" not in _generator().renewed("<!-- keys of vm -->\nopen_ctree\n<!-- end -->\n")
+
+
+def test_the_first_verdict_is_on_the_first_screen() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (shown,) = [number for number, line in enumerate(lines, 1) if line.startswith("1 scenario: 1 passed")][:1]
+    assert shown <= 50
+    assert max(len(line) for line in lines[:shown]) <= 100
+
+
+# ---------------------------------------------------------------- the reader of the pages itself
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        (["a", "...", "c"], ["a", "b", "b", "c"], True),
+        (["a", "...", "c"], ["a", "b"], False),
+        (["match ... of f"], ["match 3 of f"], True),
+        (["match 3 of f"], ["match 4 of f"], False),
+        (["dd/138: f returns -EIO (match 4)"], ["dd/9: f returns -EIO (match 4)"], True),
+        (["pass x 10.7 s"], ["pass x 9.0 s"], True),
+        (["1/4/4  10.7"], ["1/4/5  10.7"], False),
+        (["a"], ["a", "b"], False),
+        (["", "a"], ["a", ""], True),
+    ],
+)
+def test_output_is_compared(shown: list[str], printed: list[str], same: bool) -> None:
+    assert manual.alike(shown, printed) is same
+
+
+def test_a_wrong_output_and_a_wrong_code_are_seen(tmp_path: Path) -> None:
+    right = Command(ROOT / "README.md", 1, "echo yes", ("yes",), 0, manual.HOST)
+    assert manual.run(right, "echo yes", tmp_path, os.environ, LIMIT) == ""
+    assert "printed\nno" in manual.run(right, "echo no", tmp_path, os.environ, LIMIT)
+    assert "ended with 3, not 0" in manual.run(right, "echo yes; exit 3", tmp_path, os.environ, LIMIT)
