@@ -1,38 +1,43 @@
 # `make demo` and `make test` do everything on a fresh Debian or Ubuntu machine.
 
-PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring zsh mandoc
+PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap zsh mandoc
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
 SCENARIO := scenarios/disk-reservation/buffered-write.yaml
+# A folder for what a CI keeps: reports and the guests' consoles.
+REPORTS :=
+RUN_REPORTS = $(if $(REPORTS), --json $(REPORTS)/$(1).jsonl --junit $(REPORTS)/$(1).xml$(CONSOLES))
+CONSOLES = $(if $(REPORTS), --consoles $(REPORTS)/consoles)
+JUNIT = $(if $(REPORTS), --junitxml=$(REPORTS)/$(1).xml)
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
 .PHONY: library demo test unit guest-test unreached vm-test lint docs bench man clean
 
-demo: $(VENV)/ready
-	$(VENV)/bin/inject vm run -v $(SCENARIO)
+demo: $(VENV)/ready $(REPORTS)
+	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
 
 test: unit guest-test vm-test
 
-unit: $(VENV)/ready
-	$(VENV)/bin/python -m pytest tests/unit
+unit: $(VENV)/ready $(REPORTS)
+	$(VENV)/bin/python -m pytest$(call JUNIT,unit) tests/unit
 
-guest-test: $(VENV)/ready
+guest-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/inject vm exec --timeout 3000 -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
+	$(VENV)/bin/inject vm exec --timeout 3000$(CONSOLES) -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
 
 # Every shipped scenario as it is; vm-test does every fifth.
-library: $(VENV)/ready
-	$(VENV)/bin/inject vm run scenarios/
+library: $(VENV)/ready $(REPORTS)
+	$(VENV)/bin/inject vm run$(call RUN_REPORTS,library) scenarios/
 
 # Every shipped scenario with its fault swapped for one that is never reached; guest-test does a few a day.
 unreached: $(VENV)/ready
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/inject vm exec --timeout 3600 -- env PYTHONPATH=/run/inject INJECT_SAMPLE=all $(GUEST_PYTEST) /run/inject/tests/guest/test_unreached.py
 
-vm-test: $(VENV)/ready
+vm-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m pytest tests/vm
+	$(VENV)/bin/python -m pytest$(call JUNIT,vm) tests/vm
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -46,6 +51,11 @@ man: $(VENV)/ready
 # What docs/ shows of the format and of the commands, made from them.
 docs: $(VENV)/ready man
 	$(VENV)/bin/python docs/generate.py
+
+ifneq ($(REPORTS),)
+$(REPORTS):
+	mkdir -p $@
+endif
 
 # Installs what is missing, by name, then the project into its own environment. That
 # one sees the system's packages, because bcc comes from the distribution only.

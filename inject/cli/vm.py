@@ -57,6 +57,12 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", help="How to run it."),
             click.option("--cpus", type=click.IntRange(1, 8), default=2, show_default=True, help="Processors."),
+            click.option(
+                "--consoles",
+                type=click.Path(path_type=Path, file_okay=False),
+                metavar="DIR",
+                help="Keep consoles there.",
+            ),
             click.option("--memory", default="2G", show_default=True, callback=_size, help="Memory, such as 1G."),
         )
     ):
@@ -107,7 +113,8 @@ def vm() -> None:
 @vm.command()
 @click.option("--kernel", "flavour", type=click.Choice(FLAVOURS), default="test", help="Which kernel.")
 @click.option("--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Take this bzImage instead.")
-def build(flavour: str, kernel_image: Optional[Path]) -> None:
+@click.option("--print-key", is_flag=True, help="Only print the keys of what is built, for a CI's cache.")
+def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:
     """Build or find the kernel and the guest image; a second call returns at once.
 
     \b
@@ -115,7 +122,12 @@ def build(flavour: str, kernel_image: Optional[Path]) -> None:
       inject vm build
       inject vm build --kernel debug
       inject vm build --kernel-image ~/linux/arch/x86/boot/bzImage
+      inject vm build --print-key >>"$GITHUB_OUTPUT"
     """
+    if print_key:
+        for kind, key in artifacts.keys(flavour, kernel_image).items():
+            click.echo(f"{kind}={key}")
+        return
     started = time.monotonic()
     existed = artifacts.find(flavour, kernel_image) is not None
     found = ready_artifacts(flavour, kernel_image)

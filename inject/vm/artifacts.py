@@ -70,6 +70,12 @@ def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional
     return _of_entries(built, root) if built and root else None
 
 
+def keys(flavour: str = "test", kernel_image: Optional[Path] = None) -> dict[str, str]:
+    """The names under which kernel and image are, or would be, in the cache; raises as find() does."""
+    own = UserKernel.at(kernel_image).key if kernel_image is not None else kernel.key(flavour)
+    return {kernel.KIND: own, image.KIND: image.key()}
+
+
 def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: Progress = _silent) -> Artifacts:
     """Build what is missing; returns at once when nothing is.
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Optional
+
+from inject.errors import InjectError
 
 KEPT = 256 << 10
 """Bytes of console output that are kept, the newest ones."""
+
+MOST_WRITTEN = 64 << 20
+"""Bytes of one guest's console that go into a file."""
+
+MOST_FILES = 10_000
 
 _PANIC = re.compile(r"Kernel panic - not syncing(?:: *(?P<why>[^\r\n]*))?")
 _CAUSE = re.compile(r"(?:BUG: |Oops: |kernel BUG at |Internal error: |general protection fault)[^\r\n]*")
@@ -14,19 +23,44 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|c)")
 
 
 class Console:
-    """A bounded memory of what the guest printed. ``seen`` counts all bytes ever printed."""
+    """A bounded memory of what the guest printed. ``seen`` counts all bytes ever printed.
 
-    def __init__(self, kept: int = KEPT) -> None:
+    With ``file`` (a descriptor, closed by ``close``) it is written there as well, as it comes.
+    """
+
+    def __init__(self, kept: int = KEPT, file: Optional[int] = None) -> None:
         self.kept = kept
+        self._file = file
         self.seen = 0
         self._data = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Take what the guest printed next."""
         self.seen += len(data)
+        if self._file is not None:
+            self._write(data)
         self._data += data
         if len(self._data) > 2 * self.kept:
             del self._data[: -self.kept]
+
+    def _write(self, data: bytes) -> None:
+        """To the file, as far as it may grow; a disk that is full costs the file, not the run."""
+        assert self._file is not None
+        if self.seen > MOST_WRITTEN:
+            data = b"\n[the console goes on; only its first 64 MiB are kept here]\n"
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError:
+            self.close()
+        if self.seen > MOST_WRITTEN:
+            self.close()
+
+    def close(self) -> None:
+        """Nothing more goes into the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def text(self) -> str:
         """All that is kept, without carriage returns and terminal control sequences."""
@@ -49,3 +83,22 @@ class Console:
         why = (found["why"] or "").strip()
         cause = _CAUSE.search(text) if why.startswith("Fatal exception") else None
         return f"{cause[0].strip()} ({why})" if cause else why
+
+
+def new_file(folder: Path) -> int:
+    """A descriptor of a new file ``console-N.log`` in ``folder``, which is made; N is the first free number.
+
+    Raises InjectError where it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(1, MOST_FILES):
+            try:
+                return os.open(
+                    folder / f"console-{number}.log", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+                )
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise InjectError(f"cannot keep consoles in {folder}: {error.strerror}", "choose another --consoles") from None
+    raise InjectError(f"{folder} holds {MOST_FILES} consoles", "empty it, or choose another --consoles")

@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional, Protocol
 from inject.errors import CannotRun, GuestLost, InjectError
 from inject.vm import accel, checkout, compiled
 from inject.vm.channel import CHUNK, WINDOW, Lines, decode, encode, pack, unpack
+from inject.vm.console import Console, new_file
 from inject.vm.machine import Machine, MonitorError, Parts
 
 BOOT = {"test": 120.0, "debug": 300.0}
@@ -100,6 +101,7 @@ class Options:
     ``boot_timeout`` and ``silence`` None: by flavour (:data:`BOOT`, :data:`SILENCE`).
     ``timeout`` bounds one command of ``vm exec``; None: as long as it takes.
     ``modules`` holds compiled modules of earlier guests (compiled.py); boot() sets it.
+    ``consoles`` is a folder where each guest's console becomes a file.
     ``icount`` N makes the guest's clock count instructions, 2**N ns each, under TCG.
     """
 
@@ -115,6 +117,7 @@ class Options:
     checkout: Path = field(default_factory=checkout.root)
     modules: Optional[Path] = None
     icount: Optional[int] = None
+    consoles: Optional[Path] = None
 
     def boot_seconds(self) -> float:
         """How long a boot may take."""
@@ -223,6 +226,7 @@ class Guest:
             on_agent=self._hear,
             on_result=self._collect,
             tick=self._tick,
+            console=Console(file=new_file(options.consoles)) if options.consoles is not None else None,
         )
 
     def __enter__(self) -> Guest:

@@ -167,6 +167,7 @@ class Machine:
         on_agent: Callable[[bytes], None],
         on_result: Callable[[bytes], None],
         tick: Callable[[], None] = lambda: None,
+        console: Optional[Console] = None,
     ) -> None:
         self.parts = parts
         self.accel = accel
@@ -175,7 +176,7 @@ class Machine:
         self.append = append
         self.icount = icount
         self._tick = tick
-        self.console = Console()
+        self.console = console or Console()
         self.errors = Console(16 << 10)
         self.stopped = False
         self.shutdown = ""
@@ -373,6 +374,7 @@ class Machine:
                 stream.close()
             self._streams.clear()
             self._watched.clear()
+            self.console.close()
         self._forget_folder()
 
 

@@ -242,3 +242,10 @@ def test_versions_of_a_build_need_a_release() -> None:
     assert facts["release"] == "6.12.1"
     with pytest.raises(InjectError, match="without telling its release"):
         kernel.read_versions("gcc=1\n")
+
+
+def test_keys_are_those_of_the_cache(cache: Cache) -> None:
+    assert artifacts.keys() == {"kernel": kernel.key("test"), "image": image.key()}
+    assert artifacts.keys("debug")["kernel"] != artifacts.keys()["kernel"]
+    with pytest.raises(InjectError, match="no kernel flavour 'fast'"):
+        artifacts.keys("fast")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from inject.vm.console import Console
+import os
+from pathlib import Path
+
+import pytest
+
+from inject.errors import InjectError
+from inject.vm.console import Console, new_file
 
 OOPS = b"""[    9.0] BUG: kernel NULL pointer dereference, address: 0000000000000000\r
 [    9.1] Oops: Oops: 0002 [#1] PREEMPT SMP\r
@@ -47,3 +53,40 @@ def test_memory_is_bounded_and_keeps_the_end() -> None:
     assert len(console.text()) <= 1000
     assert console.tail(1) == "line 9999"
     assert console.seen == sum(len(f"line {number}\n") for number in range(10_000))
+
+
+def test_a_file_gets_all_of_it(tmp_path: Path) -> None:
+    consoles = [Console(kept=10, file=new_file(tmp_path / "new/folder")) for _ in range(2)]
+    for console in consoles:
+        console.feed(b"one\r\n")
+        console.feed(b"\x1b[2Jtwo\n" * 10)
+        console.close()
+        console.feed(b"after the end\n")
+    (tmp_path / "new/folder/console-2.log").unlink()
+    os.close(new_file(tmp_path / "new/folder"))
+    first, second = sorted((tmp_path / "new/folder").iterdir())
+    assert (first.name, second.name) == ("console-1.log", "console-2.log")
+    assert first.read_bytes() == b"one\r\n" + b"\x1b[2Jtwo\n" * 10
+    assert second.read_bytes() == b""
+
+
+def test_a_file_has_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inject.vm.console.MOST_WRITTEN", 20)
+    console = Console(file=new_file(tmp_path))
+    for _ in range(5):
+        console.feed(b"123456789\n")
+    lines = (tmp_path / "console-1.log").read_text().splitlines()
+    assert lines == ["123456789", "123456789", "", "[the console goes on; only its first 64 MiB are kept here]"]
+
+
+def test_a_full_disk_costs_the_file_only() -> None:
+    console = Console(file=os.open("/dev/full", os.O_WRONLY))
+    console.feed(b"one\n")
+    console.feed(b"two\n")
+    assert console.text() == "one\ntwo\n"
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InjectError, match="cannot keep consoles in .*; choose another --consoles"):
+        new_file(tmp_path / "file/folder")

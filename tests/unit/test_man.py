@@ -97,3 +97,11 @@ def test_a_new_date_needs_a_new_text(tmp_path: Path) -> None:
     path.write_text(man.page(DAY).replace("Interrupted", "Broken off"))
     man.main(path)
     assert man.date_of(path.read_text()) not in (None, DAY)
+
+
+def test_the_page_in_the_tree_is_this_one() -> None:
+    path = Path(__file__).parents[2] / "docs/inject.1"
+    written = path.read_text()
+    date = man.date_of(written)
+    assert date is not None
+    assert written == man.page(date), "the commands have changed: run `make docs`"
