@@ -7,6 +7,7 @@ and an alias bomb is counted before it is expanded.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -183,9 +184,21 @@ def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Nod
 
 
 def _events(text: str, file: str) -> Iterator[Any]:
-    """The parser's events; raises Wrong where the text is not YAML."""
+    """The parser's events; raises Wrong where the text is not YAML.
+
+    libyaml since 0.2.6 gives up on text that is nested too deep before it has said what comes
+    before; PyYAML's own parser, which reads no further than it has to, then goes on.
+    """
+    given = 0
     try:
-        yield from yaml.parse(text, Loader=_LOADER)
+        try:
+            for event in yaml.parse(text, Loader=_LOADER):
+                yield event
+                given += 1
+        except yaml.MarkedYAMLError as error:
+            if "nesting depth" not in str(error.problem):
+                raise
+            yield from itertools.islice(yaml.parse(text, Loader=yaml.SafeLoader), given, None)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise syntax_problem(text, file, error) from None
 
