@@ -44,7 +44,7 @@ def test_it_is_valid(tmp_path: Path) -> None:
 def test_both_commands_of_the_readme(jobs: dict[str, Any]) -> None:
     run = [step.get("run", "") for step in jobs["guest"]["steps"]]
     for command in ("make demo", "make test"):
-        assert re.search(rf"^{command}\b", (ROOT / "README.md").read_text(), re.MULTILINE)
+        assert command in (ROOT / "README.md").read_text()
         assert any(line.startswith(command) for line in run)
 
 
