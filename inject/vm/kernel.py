@@ -86,7 +86,10 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
     Raises InjectError when the fragments contradict each other or cannot be read.
     """
     if not folder.is_dir():
-        raise CannotRun(f"there is no {folder}", "build kernels from a checkout of inject, or give --kernel-image")
+        raise CannotRun(
+            "this inject is installed without kernel-config/, which kernels are built from",
+            "run it from a checkout (make demo), or give --kernel-image",
+        )
     flavour(name)
     found: dict[str, Input] = {
         "recipe": RECIPE,
