@@ -7,6 +7,8 @@ from typing import Any
 from inject.scenario.format import SCENARIO_RECORD
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+IDENTITY = "urn:inject:scenario:1"
+"""A name, not an address: the schema is what `inject schema` of the installed version prints."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -18,6 +20,7 @@ def json_schema() -> dict[str, Any]:
     """
     return {
         "$schema": DIALECT,
+        "$id": IDENTITY,
         "title": "inject scenario",
         "description": "Make tagged kernel functions fail while a workload runs, and say what must hold.",
         **SCENARIO_RECORD.schema(),

@@ -291,7 +291,9 @@ class Record:
         """As JSON Schema."""
         schema: dict[str, Any] = {
             "type": "object",
-            "properties": {key.name: {"description": key.about, **key.kind.schema()} for key in self.keys},
+            "properties": {
+                key.name: {"title": key.name, "description": key.about, **key.kind.schema()} for key in self.keys
+            },
             "additionalProperties": False,
         }
         required = [key.name for key in self.keys if key.required]

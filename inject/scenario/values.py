@@ -18,6 +18,11 @@ _INTEGER = {"type": "integer", "minimum": _LOW, "maximum": _HIGH}
 _LOOKS_NUMERIC = re.compile(r"[-+]?\.?[0-9].*|[-+]?\.(?i:inf|nan)")
 _ERRNO_LIKE = re.compile(r"E[A-Z0-9]+")
 _ALL_ERRNOS = {**ERRNOS, **KERNEL_ERRNOS}
+COMMON = (
+    *("-ENOMEM", "-EIO", "-ENOSPC", "-EROFS", "-EDQUOT", "-EAGAIN", "-EINTR", "-EEXIST", "-ENOENT", "-EINVAL"),
+    *("-EFBIG", "-EMFILE", "-EUCLEAN", "-ETIMEDOUT", "-EBUSY", "-EPERM", "-EACCES", "-EOPNOTSUPP"),
+)
+"""What filesystems and their callers mostly fail with: an editor offers these, not all of errno(3)."""
 
 
 def _number(node: ScalarNode, label: str, wants: str) -> int:
@@ -79,10 +84,10 @@ class ReturnValue:
             raise Wrong(node.place, f"the kernel returns {shown(name)} as a negative number", f"write -{name}")
 
     def schema(self) -> dict[str, Any]:
-        """As JSON Schema; the errnos are listed so that editors complete them."""
-        known = [f"-{name}" for name in sorted(_ALL_ERRNOS)]
+        """As JSON Schema; the errnos of filesystems are listed so that editors complete them, all are valid."""
+        known = f"^-(?:{'|'.join(sorted(_ALL_ERRNOS))})$"
         other = r"^(?!-?E[A-Z0-9]+$)(?!-(?:NULL|true|false)$)(?!BCH_ERR_)-?[A-Za-z_][A-Za-z0-9_]*$"
-        words: dict[str, Any] = {"anyOf": [{"enum": known}, {"type": "string", "pattern": other}]}
+        words: dict[str, Any] = {"anyOf": [{"enum": list(COMMON)}, {"type": "string", "pattern": f"{known}|{other}"}]}
         return {"anyOf": [words, _INTEGER, {"type": "boolean"}, {"type": "null"}]}
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from inject.scenario.names import ERRNOS, KERNEL_ERRNOS
+from inject.scenario.values import COMMON, ReturnValue
 from inject.schema import json_schema
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -37,12 +39,29 @@ def test_it_is_a_schema() -> None:
     json.dumps(json_schema())
 
 
+def test_every_errno_is_valid_and_few_are_offered() -> None:
+    validator = jsonschema.Draft202012Validator(ReturnValue().schema())
+    assert all(validator.is_valid(f"-{name}") for name in [*ERRNOS, *KERNEL_ERRNOS])
+    assert all(validator.is_valid(name) and name[1:] in ERRNOS for name in COMMON)
+    assert not any(map(validator.is_valid, ("-ENOMEMM", "ENOMEM", "-EX")))
+    assert len(COMMON) < 25
+
+
+def test_it_reads_the_same_in_the_drafts_that_editors_know() -> None:
+    """yaml-language-server knows draft 07 best: nothing here may mean something else there."""
+    keywords = {key for schema in objects(json_schema()) for key in schema}
+    later = {"prefixItems", "dependentRequired", "dependentSchemas", "unevaluatedProperties", "$defs", "minContains"}
+    assert not keywords & later
+    assert json_schema()["$id"] == "urn:inject:scenario:1"
+
+
 def test_every_key_is_described() -> None:
     keys = [item for schema in objects(json_schema()) for item in schema.get("properties", {}).items()]
     assert len(keys) > 50
     for name, schema in keys:
         assert schema.get("description", "").endswith("."), name
         assert "\n" not in schema["description"]
+        assert schema["title"] == name  # what an editor shows above the description
 
 
 @pytest.mark.parametrize("path", sorted((DATA / "valid").glob("*.yaml")), ids=lambda path: path.name)
