@@ -57,7 +57,7 @@ def test_commands_of_the_host(page: Path, tmp_path: Path) -> None:
     manual.furnish(tmp_path, page)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
     for command in on_host(page):
-        wrong = manual.run(command, command.text, tmp_path, environment, LIMIT)
+        wrong = manual.run(command, manual.bare(command.text), tmp_path, environment, LIMIT)
         assert not wrong, wrong
 
 
@@ -144,9 +144,13 @@ def invocations(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def spans(page: Path) -> Iterator[str]:
-    """What stands between backticks, and the lines of console blocks that are commands."""
+    """What stands between backticks, the commands of console blocks, and the lines of a CI system's job."""
     yield from re.findall(r"`([^`\n]+)`", manual.prose(page))
     yield from (command.text for command in manual.commands(page))
+    for block in manual.blocks(page):
+        if block.language == "yaml" and block.text.startswith(NO_SCENARIO):
+            yaml.safe_load(block.text)
+            yield from block.text.splitlines()
 
 
 @by_page
