@@ -1,6 +1,8 @@
 # `make demo` and `make test` do everything on a fresh Debian or Ubuntu machine.
 
 PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap zsh mandoc
+# gdb-minimal would take the place of a full gdb.
+PACKAGES += $(if $(shell command -v gdb),,gdb-minimal)
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
@@ -37,7 +39,7 @@ unreached: $(VENV)/ready
 
 vm-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m pytest$(call JUNIT,vm) tests/vm
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile$(call JUNIT,vm) tests/vm
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -20,6 +20,7 @@ from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.files import write_text
 from inject.cli.run import engine_maker, preflight
+from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import ExitStatus
 from inject.janitor import Janitor
 from inject.judge import exit_status
@@ -161,6 +162,7 @@ class Blocks(click.Command):
 @click.option(
     "--json", "json_path", metavar="FILE", shell_complete=completion.files, help="Events as JSON lines, as they happen."
 )
+@STOP_OPTION
 @click.option("--trace", is_flag=True, help="Follow every injected error up to its system call (slower).")
 @click.option("-v", "--verbose", is_flag=True, help="A line for every injection.")
 @click.option("-q", "--quiet", is_flag=True, help="Nothing beside CMD's own output.")
@@ -175,6 +177,7 @@ def fail(
     seed: Optional[int],
     allow_any: bool,
     json_path: Optional[str],
+    stop_on_injection: bool,
     trace: bool,
     verbose: bool,
     quiet: bool,
@@ -211,16 +214,25 @@ def fail(
         kernel.fault_point(fault.function)
     seed = secrets.randbits(32) if seed is None else seed
     any_allowed = allow_any or kernel.is_guest()
-    options = Options(seed, any_allowed, probe=Probe(probe), trace=trace, reproduce="sudo inject run")
+    options = Options(
+        seed, any_allowed, probe=probe_for(probe, stop_on_injection), trace=trace, reproduce="sudo inject run"
+    )
     saved.write(None)
-    with report_file(json_path) as report, Janitor() as janitor, engine_maker(kernel) as engine, ended_by_signals():
+    with (
+        report_file(json_path) as report,
+        marking(stop_on_injection, json_path) as mark,
+        Janitor() as janitor,
+        engine_maker(kernel) as engine,
+        ended_by_signals(),
+    ):
         display = Display(1, -1 if quiet else int(verbose), report)
         summary = Summary(display)
-        tools = Tools(kernel, Types(kernel), engine, janitor, summary.take, display.say, _stream, subject)
+        emit = lambda event: summary.take(mark(event))  # noqa: E731
+        tools = Tools(kernel, Types(kernel), engine, janitor, emit, display.say, _stream, subject)
         if subject is not None and not quiet:
             click.echo("inject: armed until it ends or Ctrl-C", err=True)
         verdict = Trial(scenario, tools, options).run()
-        display.emit(jsonl.verdict_event(verdict))
+        display.emit(mark(jsonl.verdict_event(verdict)))
         display.emit(jsonl.end_event([verdict]))
     saved.write(verdict)
     if not quiet:

@@ -10,7 +10,8 @@ import click
 from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.files import FileThere, write_text
-from inject.cli.vm import guest_options, note, ready_artifacts
+from inject.cli.follower import note
+from inject.cli.vm import guest_options, ready_artifacts
 from inject.draft import Drafter
 from inject.errors import CannotRun, InjectError
 from inject.kernel import Kernel

@@ -17,6 +17,7 @@ from inject import __version__
 from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
+from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import CannotRun
 from inject.janitor import Janitor
 from inject.judge import exit_status
@@ -145,6 +146,7 @@ def asked_for() -> Iterator[Scenario]:
 @report_options
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
 @click.option("--budget", type=click.IntRange(1), help="At most so many injections in the whole run.")
+@STOP_OPTION
 @click.option("--stop-when-unusable", is_flag=True, hidden=True)
 @click.option("--ask", is_flag=True, hidden=True)
 @click.option("--reproduce", default="sudo inject run", hidden=True)
@@ -163,6 +165,7 @@ def run(
     shard: Shard,
     allow_any: bool,
     budget: Optional[int],
+    stop_on_injection: bool,
     stop_when_unusable: bool,
     ask: bool,
     reproduce: str,
@@ -180,10 +183,12 @@ def run(
     kernel = Kernel()
     preflight(kernel)
     seed = secrets.randbits(32) if seed is None else seed
-    options = Options(seed, allow_any or kernel.is_guest(), budget or 0, Probe(probe), trace, reproduce)
+    attach = probe_for(probe, stop_on_injection)
+    options = Options(seed, allow_any or kernel.is_guest(), budget or 0, attach, trace, reproduce)
     with (
         report_file(json_path) as report,
         reporting(found, report, verbose=verbose, quiet=quiet, errors=trace, ktap=ktap) as display,
+        marking(stop_on_injection, json_path) as mark,
         Janitor() as janitor,
         engine_maker(kernel) as engine,
     ):
@@ -198,7 +203,7 @@ def run(
                 argv=own_arguments(),
             )
         )
-        tools = Tools(kernel, Types(kernel), engine, janitor, display.emit, display.say)
+        tools = Tools(kernel, Types(kernel), engine, janitor, lambda event: display.emit(mark(event)), display.say)
         todo: Iterable[Scenario] = asked_for() if ask else found
         verdicts = run_all(
             todo, tools, options, begin=display.begin, end=display.end, stop_when_unusable=stop_when_unusable

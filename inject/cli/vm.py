@@ -2,49 +2,77 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
 from inject.cli import completion
-from inject.cli.display import Display, own_arguments, report_file, reporting
+from inject.cli.display import report_file, reporting
+from inject.cli.follower import Follower, note
 from inject.cli.run import chosen, report_options
+from inject.cli.stopping import STOP_OPTION
 from inject.judge import exit_status
-from inject.model import ErrorPath, Scenario, Verdict
-from inject.report import console, jsonl
+from inject.report.paint import printable
 from inject.shard import Shard
 from inject.vm import artifacts, batch, cache, guest, lane, terminal
 
 FLAVOURS = ("test", "debug")
 MOST_JOBS = 64
+ELAPSED = re.compile(r", \d[0-9hms]*$")
+"""How a line about long work ends."""
 SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 class Progress:
-    """Lines about long work: overwritten in place on a terminal, plain otherwise."""
+    """Lines ``SUBJECT: WHAT, ELAPSED`` about long work: overwritten in place on a terminal, plain otherwise."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._open = False
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._open = ""
 
     def __call__(self, line: str) -> None:
         """Show ``line``; the next of the same subject takes its place on a terminal."""
         if not self._terminal:
             click.echo(f"inject: {line}", err=True)
             return
-        click.echo(f"\r\033[K{line}", err=True, nl=False)
-        self._open = True
+        subject = line.partition(":")[0]
+        if self._open not in ("", subject):
+            self.end()
+        room = _columns() - 1
+        lasting = len(line) > room and not ELAPSED.search(line)  # a remark, which nothing may cut or replace
+        text = printable(line) if lasting else shortened(printable(line), room)
+        click.echo(f"\r\033[K{text}", err=True, nl=lasting)
+        self._open = "" if lasting else subject
 
     def end(self) -> None:
         """Leave the last line standing."""
         if self._open:
             click.echo(err=True)
-        self._open = False
+        self._open = ""
+
+
+def shortened(line: str, room: int) -> str:
+    """``line`` in ``room`` columns: of what is too long the middle goes, for how long it takes stands at the end."""
+    if len(line) <= room:
+        return line
+    found = ELAPSED.search(line)
+    tail = found[0] if found and len(found[0]) <= room // 2 else ""
+    return line[: max(0, room - 3 - len(tail))] + "..." + tail
+
+
+def _columns() -> int:
+    """Of the terminal that standard error is; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
 
 
 def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,6 +92,7 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Keep consoles there.",
             ),
             click.option("--memory", default="2G", show_default=True, callback=_size, help="Memory, such as 1G."),
+            click.option("--gdb", is_flag=True, help="Let gdb attach to the guest, and say how."),
         )
     ):
         command = option(command)
@@ -90,11 +119,6 @@ def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Art
         return artifacts.build(flavour, kernel_image, progress)
     finally:
         progress.end()
-
-
-def note(line: str) -> None:
-    """One line about the guest itself."""
-    click.echo(f"inject: {line}", err=True)
 
 
 @click.group()
@@ -160,14 +184,35 @@ def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[i
     return terminal.vm_exec(command, found, options, cache=cache.cache_root(), say=note)
 
 
+@vm.command("fail", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@guest_options
+@click.argument("rest", nargs=-1, required=True, metavar="FUNC --return V [...] -- CMD...", type=click.UNPROCESSED)
+def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
+    """Run CMD in a new guest with calls of FUNC made to fail: `inject fail` there, with all of its options.
+
+    With --stop-on-injection the guest is paused at the very call, and gdb can look at it.
+
+    \b
+    Examples:
+      inject vm fail open_ctree --return -ENOMEM -- mount /dev/vdd /mnt
+      inject vm fail __x64_sys_mkdir --return -EIO --stop-on-injection -- mkdir /tmp/new
+    """
+    own = rest[: rest.index("--")] if "--" in rest else rest
+    chosen["gdb"] = chosen["gdb"] or "--stop-on-injection" in own
+    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
+    words = ("inject", "fail", *rest)
+    return terminal.vm_exec(words, found, guest.Options(**chosen), cache=cache.cache_root(), say=note)
+
+
 @vm.command()
 @guest_options
 def shell(**chosen: Any) -> int:
     """An interactive shell in a new guest, with `inject` ready inside.
 
     \b
-    Example:
+    Examples:
       inject vm shell --kernel debug
+      inject vm shell --gdb
     """
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
     return terminal.vm_shell(found, guest.Options(**chosen), cache=cache.cache_root(), say=note)
@@ -177,6 +222,7 @@ def shell(**chosen: Any) -> int:
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @guest_options
+@STOP_OPTION
 @click.option("--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Guests side by side.")
 def run_(
     files: tuple[str, ...],
@@ -191,6 +237,7 @@ def run_(
     quiet: bool,
     ktap: bool,
     shard: Shard,
+    stop_on_injection: bool,
     jobs: int,
     **guest_choice: Any,
 ) -> int:
@@ -198,6 +245,7 @@ def run_(
 
     With --jobs each guest has its own disks and takes the next scenario as it becomes
     free. Emulated, a guest keeps one processor of this machine busy.
+    --stop-on-injection implies --gdb.
 
     \b
     Examples:
@@ -205,7 +253,11 @@ def run_(
       inject vm run scenarios/ --json out.jsonl --junit out.xml
       inject vm run my-scenario.yaml --kernel debug -v
       inject vm run scenarios/ --jobs 2
+      inject vm run my-scenario.yaml --stop-on-injection
     """
+    guest_choice["gdb"] = guest_choice["gdb"] or stop_on_injection
+    if guest_choice["gdb"] and jobs > 1:
+        raise click.UsageError("gdb attaches to one guest; leave --jobs out")
     found = chosen(files, only, shard)
     seed = secrets.randbits(32) if seed is None else seed
     with (
@@ -216,46 +268,17 @@ def run_(
             return display.nothing(shard, junit_path)
         artefacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
         display.start()
+        arguments = ("--probe", probe, *["--trace"] * trace, *["--stop-on-injection"] * stop_on_injection)
         follower = Follower(found, display, several=jobs > 1)
         verdicts = batch.run_batch(
-            lane.Request(tuple(found), seed, ("--probe", probe, *["--trace"] * trace)),
+            lane.Request(tuple(found), seed, arguments),
             artefacts,
             guest.Options(**guest_choice),
             cache=cache.cache_root(),
             on_event=follower,
-            say=note,
+            say=follower.note,
+            idle=follower.idle,
             jobs=jobs,
         )
         display.finish(verdicts, junit_path)
     return exit_status(verdicts, no_skip=no_skip)
-
-
-class Follower:
-    """Shows a guest's events as `inject run` shows its own; with ``several`` guests each line names its scenario."""
-
-    def __init__(self, scenarios: Sequence[Scenario], display: Display, *, several: bool = False) -> None:
-        self._several = several
-        self._scenarios = {scenario.name: scenario for scenario in scenarios}
-        self._begun = 0
-        self._display = display
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        """One event of the guest, or of the batch on its behalf."""
-        kind = event.get("type")
-        if kind == "end":
-            return  # the display writes it with the table
-        if kind == "run":
-            event = {**event, "argv": own_arguments()}
-        self._display.emit(event)
-        if kind == "armed":
-            self._begun += 1
-            self._display.begin(self._begun, self._scenarios[event["scenario"]])
-        elif kind == "injection":
-            self._say(event, console.injection_line(jsonl.injection_from(event)))
-        elif kind == "error":
-            self._say(event, console.error_line(ErrorPath.from_json({**event, "count": 1}), event["ordinal"]))
-        elif kind == "verdict":
-            self._display.end(Verdict.from_json(event))
-
-    def _say(self, event: dict[str, Any], line: str) -> None:
-        self._display.say(f"  {event['scenario']}: {line.strip()}" if self._several else line)

@@ -76,14 +76,16 @@ def run_batch(
     on_event: Callable[[Event], None],
     on_output: Callable[[bytes], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    idle: Callable[[], None] = lambda: None,
     jobs: int = 1,
 ) -> list[Verdict]:
     """A verdict for each scenario, in the order given; at most ``jobs`` guests run at a time.
 
     ``on_event`` gets the events of product.md as they happen, as if one guest had
     run it all: one ``run``, one ``end``. ``on_output`` gets what `inject run`
-    prints in the guests, ``say`` one line for each thing worth knowing. Raises Lost
-    when not even one guest boots, KeyboardInterrupt for SIGINT, SIGTERM, SIGHUP.
+    prints in the guests, ``say`` one line for each thing worth knowing; ``idle`` is
+    called several times a second. Raises Lost when not even one guest boots,
+    KeyboardInterrupt for SIGINT, SIGTERM, SIGHUP.
     """
     past = durations.file(cache, artefacts.kernel_key)
     work = Work(request.scenarios, options, durations.known(past), longest_first=jobs > 1)
@@ -109,6 +111,7 @@ def run_batch(
         while working or desk.serve():  # what the last of them left is still to do
             working = any(lane.is_alive() for lane in lanes)
             desk.serve()
+            idle()
             _raise_error(lanes)
         for lost, scenarios in unbooted:
             if not desk.booted.is_set():

@@ -38,6 +38,12 @@ AGENT_PORT = "inject.agent"
 RESULTS_PORT = "inject.results"
 """Names of the two virtio-serial ports; links of these names are in /dev/virtio-ports."""
 
+WATCHED = "inject.gdb"
+"""Word on the kernel's command line of a guest that a debugger watches."""
+
+WISH = "stop"
+"""Key of an ``armed`` event on the results port: stop the guest at each injection until the verdict."""
+
 CHUNK = 32 << 10
 """Bytes of a stream or file that travel in one message."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
 
 from inject.errors import CannotRun, GuestLost, InjectError
-from inject.vm import accel, checkout, compiled
+from inject.vm import accel, checkout, compiled, debugger
 from inject.vm.channel import CHUNK, WINDOW, Lines, decode, encode, pack, unpack
 from inject.vm.console import Console, new_file
 from inject.vm.machine import Machine, MonitorError, Parts
@@ -87,6 +87,8 @@ class Artefacts(Protocol):
     @property
     def rootfs(self) -> Path: ...
     @property
+    def vmlinux(self) -> Optional[Path]: ...
+    @property
     def headers(self) -> Optional[Path]: ...
     @property
     def kernel_key(self) -> str: ...
@@ -103,6 +105,7 @@ class Options:
     ``modules`` holds compiled modules of earlier guests (compiled.py); boot() sets it.
     ``consoles`` is a folder where each guest's console becomes a file.
     ``icount`` N makes the guest's clock count instructions, 2**N ns each, under TCG.
+    ``gdb``: a gdb may attach (debugger.py).
     """
 
     flavour: str = "test"
@@ -118,6 +121,7 @@ class Options:
     modules: Optional[Path] = None
     icount: Optional[int] = None
     consoles: Optional[Path] = None
+    gdb: bool = False
 
     def boot_seconds(self) -> float:
         """How long a boot may take."""
@@ -212,17 +216,20 @@ class Guest:
         self._accelerator = accelerator
         self._say = say
         self._tick = tick
+        self.debugger: Optional[debugger.Debugger] = None
         self.machine = self._new_machine()
 
     def _new_machine(self) -> Machine:
         found, options = self._artefacts, self.options
+        append = f"{options.append} {debugger.COMMAND_LINE}".strip() if options.gdb else options.append
         return Machine(
             Parts(found.bzimage, found.rootfs, found.headers, options.checkout, options.modules),
             accel=self._accelerator,
             cpus=options.cpus,
             memory=options.memory,
-            append=options.append,
+            append=append,
             icount=options.icount,
+            gdb=options.gdb,
             on_agent=self._hear,
             on_result=self._collect,
             tick=self._tick,
@@ -247,11 +254,14 @@ class Guest:
         try:
             self._phase("qemu")
             self._boot()
+            self._debug()
         except BaseException:
-            self.machine.close()
+            self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
+        if self.debugger is not None:
+            self.debugger.close()
         self.machine.close()
 
     # ------------------------------------------------------------ boot
@@ -275,6 +285,12 @@ class Guest:
         self._phase("agent")
         self.phases["init"] = float(self.hello.get("init", 0.0))
         self._alive()
+
+    def _debug(self) -> None:
+        if self.machine.stub is not None:
+            vmlinux = self._artefacts.vmlinux
+            self.debugger = debugger.Debugger(self.machine, self.machine.stub, vmlinux, self._say)
+            self.debugger.start()
 
     # ------------------------------------------------------------ hearing
 
@@ -313,6 +329,8 @@ class Guest:
     def _collect(self, data: bytes) -> None:
         self._alive()
         for line in self._results.feed(data):
+            if self.debugger is not None:
+                self.debugger.hear(line)
             if self.on_result is not None:
                 self.on_result(line)
 
@@ -327,11 +345,14 @@ class Guest:
         self._later.append(action)
 
     def step(self) -> None:
-        """Wait a moment for anything to happen; raises Lost when the guest is gone."""
-        self.machine.pump()
-        while self._later:
-            self._later.pop(0)()
-        self._check_alive()
+        """Wait a moment for anything to happen; raises Lost when the guest is gone.
+
+        While a debugger holds the guest still no time counts.
+        """
+        self._pump()
+        while self.held:
+            self._pump()
+            self._silence.reset()
         if self._silence.spent >= BEAT * (1 + self._asked):
             self._asked += 1
             self._send("ping", 0)
@@ -341,9 +362,20 @@ class Guest:
         if self._silence.spent > LAST_WORDS and self.machine.console.panic() is not None:
             raise self._lost(Ending.PANICKED, str(self.machine.console.panic()))
 
+    @property
+    def held(self) -> bool:
+        """Whether the guest stands still because somebody debugs it."""
+        return self.debugger is not None and self.debugger.holding
+
+    def _pump(self) -> None:
+        self.machine.pump()
+        while self._later:
+            self._later.pop(0)()
+        self._check_alive()
+
     def _check_alive(self) -> None:
         machine = self.machine
-        if machine.stopped:
+        if machine.stopped and not self.held:
             self._explain_stop()
         if machine.running():
             return
@@ -550,6 +582,8 @@ def boot(
     options = replace(options, modules=compiled.folder(cache, artefacts.image_key))
     memory = accel.memory_file(cache, artefacts.kernel_key)
     names = accel.candidates(options.accel, memory) if options.icount is None else [_counted(options)]
+    if options.gdb and options.accel == "auto":
+        names = ["tcg"]  # where the clock stands still with the guest, and breakpoints cost it nothing
     with contextlib.ExitStack() as stack:
         if len(names) > 1:
             try:

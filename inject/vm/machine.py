@@ -152,7 +152,8 @@ class Machine:
 
     ``on_agent`` and ``on_result`` are called from :meth:`pump` with what the guest
     writes to its two ports, ``tick`` before each wait; it may raise to end the wait.
-    ``stopped`` is True while QEMU, not the guest, holds the guest still.
+    ``stopped`` is True while QEMU, not the guest, holds the guest still. With ``gdb``
+    ``stub`` is our end of its gdb stub.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class Machine:
         memory: int,
         append: str = "",
         icount: Optional[int] = None,
+        gdb: bool = False,
         on_agent: Callable[[bytes], None],
         on_result: Callable[[bytes], None],
         tick: Callable[[], None] = lambda: None,
@@ -183,6 +185,10 @@ class Machine:
         """QEMU's word for why it ended (``guest-shutdown``, ``guest-reset``), "" while unknown."""
         self.out_of_space = False
         self.process: Optional[subprocess.Popen[bytes]] = None
+        self.stub: Optional[socket.socket] = None
+        self._stub: Optional[socket.socket] = None
+        if gdb:
+            self.stub, self._stub = socket.socketpair()
         self._folder: Optional[Path] = None
         self._replies: dict[int, dict[str, Any]] = {}
         self._asked = 0
@@ -237,6 +243,8 @@ class Machine:
             )
         for stream in self._streams.values():
             stream.close_theirs()
+        if self._stub is not None:
+            self._stub.close()
 
     def _hardware(self, binary: str, disks: tuple[qemu.Disk, ...]) -> qemu.Hardware:
         theirs = {name: stream.theirs for name, stream in self._streams.items()}
@@ -252,6 +260,7 @@ class Machine:
             append=self.append,
             turns=qemu.takes_turns(binary),
             icount=self.icount,
+            gdb=self._stub.fileno() if self._stub is not None else None,
         )
 
     def _wait_for_monitor(self) -> None:
@@ -295,7 +304,18 @@ class Machine:
         if events & select.POLLOUT:
             stream.flush()
         if events & ~select.POLLOUT and not stream.receive():
-            self._streams.pop(stream.name).close()
+            self._streams.pop(stream.name, None)
+            stream.close()
+
+    def catch_up(self, name: str) -> None:
+        """Take all that has come out of the stream called ``name`` by now."""
+        poller = select.poll()
+        while name in self._streams:
+            poller.register(self._streams[name].ours, select.POLLIN)
+            found = poller.poll(0)
+            if not found:
+                return
+            self._move(self._streams[name], found[0][1])
 
     def drain(self, timeout: float = 5.0) -> bool:
         """After QEMU's end: take what it had still written. False if that takes over ``timeout`` seconds."""
@@ -375,6 +395,9 @@ class Machine:
             self._streams.clear()
             self._watched.clear()
             self.console.close()
+            for end in (self.stub, self._stub):
+                if end is not None:
+                    end.close()
         self._forget_folder()
 
 

@@ -58,7 +58,8 @@ class Hardware:
     the guest's driver waits 10 ms and drops bytes. The first disk is the root.
     ``append`` follows the kernel command line of every guest. With ``turns`` the
     emulated processors take turns on one thread (:func:`takes_turns`). ``icount`` N
-    makes the guest's clock count instructions, 2**N ns each; emulated only.
+    makes the guest's clock count instructions, 2**N ns each; emulated only. ``gdb``
+    is a connected socket for QEMU's gdb stub, None for no stub.
     """
 
     kernel: str
@@ -72,10 +73,12 @@ class Hardware:
     append: str = ""
     turns: bool = False
     icount: Optional[int] = None
+    gdb: Optional[int] = None
 
     def fds(self) -> tuple[int, ...]:
         """The descriptors that QEMU has to inherit."""
-        return (self.console, self.monitor, *(port.fd for port in self.ports))
+        stub = () if self.gdb is None else (self.gdb,)
+        return (self.console, self.monitor, *(port.fd for port in self.ports), *stub)
 
 
 def command_line(append: str = "") -> str:
@@ -113,6 +116,8 @@ def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     words += ["-chardev", f"socket,id=monitor,fd={hardware.monitor}", "-mon", "chardev=monitor,mode=control"]
     words += ["-add-fd", f"fd={hardware.console},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"]
     words += ["-serial", "chardev:console"]
+    if hardware.gdb is not None:
+        words += ["-chardev", f"socket,id=gdb,fd={hardware.gdb}", "-gdb", "chardev:gdb"]
     for number, disk in enumerate(hardware.disks):
         words += _disk(f"disk{number}", disk)
     words += ["-device", "virtio-serial-pci"]

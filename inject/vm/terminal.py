@@ -16,11 +16,14 @@ from types import FrameType
 from typing import Callable, Optional
 
 from inject.errors import CannotRun
-from inject.vm import warm
+from inject.vm import checkout, warm
 from inject.vm.channel import CHUNK
 from inject.vm.guest import Artefacts, Command, Guest, Options, boot
 
 SHELL = ("bash", "-l")
+
+_INTERRUPT = b"\x03"
+"""What Ctrl-C is on a terminal that passes every key on."""
 
 _SIGPIPE = 128 + signal.SIGPIPE
 
@@ -55,7 +58,8 @@ def vm_exec(
     """Run ``argv`` in a new guest; the exit status is its own, 128 plus the signal if one ended it.
 
     Standard input goes to the command unless it is a terminal. The first Ctrl-C
-    goes to the command, the second ends the guest (KeyboardInterrupt). Raises
+    goes to the command, the second ends the guest (KeyboardInterrupt), as does the
+    first while a debugger holds it. Raises
     Lost, CannotRun, or CommandTimeout after ``options.timeout`` seconds.
     """
     stdin = None if _is_terminal(0) else 0
@@ -93,11 +97,20 @@ def vm_shell(
     """
     if not (_is_terminal(0) and _is_terminal(1)):
         raise CannotRun("vm shell needs a terminal", "use `inject vm exec -- CMD` in scripts")
-    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say) as guest, _raw(0):
+    raw = False
+
+    def say_line(line: str) -> None:
+        say(f"{line}\r" if raw else line)
+
+    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say_line) as guest, _raw(0):
+        raw = True
+        warm.push(guest, warm.folder(cache, artefacts.kernel_key))
+        say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
         command = guest.start(
             argv,
             stdin=True,
             tty=_size(1),
+            cwd=checkout.HOME,
             env=_environment(),
             on_stdout=lambda data: _write_all(1, data),
         )
@@ -128,6 +141,8 @@ class Forward:
             data = os.read(self.source, min(CHUNK, self.command.credit))
         except OSError:
             data = b""
+        if _INTERRUPT in data and self.guest.held and _is_terminal(self.source):
+            raise KeyboardInterrupt  # a guest that stands still cannot hear it
         if data:
             self.guest.feed(self.command, data)
         else:
@@ -143,7 +158,7 @@ def _interrupt_goes_to(guest: Guest, command: Command) -> Iterator[None]:
     def forward(_number: int, _frame: Optional[FrameType]) -> None:
         nonlocal count
         count += 1
-        if count > 1:
+        if count > 1 or guest.held:
             raise KeyboardInterrupt
         guest.later(lambda: guest.signal(command, signal.SIGINT))
 

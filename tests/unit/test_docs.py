@@ -127,6 +127,7 @@ def parameters() -> dict[str, set[str]]:
                 walk(inner, f"{path} {name}".strip(), context)
 
     walk(cli, "")
+    found["vm fail"] |= found["fail"]  # to which it passes on what is not its own
     return found
 
 

@@ -55,7 +55,7 @@ def test_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", [f"boot/config-{RELEASE}", f"lib/modules/{RELEASE}/build/.config"])
-@pytest.mark.parametrize("packed", [None, b"", b"not gzip", gzip.compress(CONFIG.encode())[:40]])
+@pytest.mark.parametrize("packed", [None, b"", b"not gzip", gzip.compress(CONFIG.encode(), mtime=0)[:40]])
 def test_configuration_from_elsewhere(tmp_path: Path, where: str, packed: bytes | None) -> None:
     kernel = build(tmp_path, config=packed)
     (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)

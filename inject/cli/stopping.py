@@ -1,0 +1,61 @@
+"""`--stop-on-injection`, inside of a guest: telling the debugger outside when a stop is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import click
+
+from inject.errors import CannotRun
+from inject.model import Probe
+from inject.report.jsonl import JsonLines
+from inject.vm.channel import RESULTS_PORT, WATCHED, WISH
+
+Event = dict[str, Any]
+
+PORT = f"/dev/virtio-ports/{RESULTS_PORT}"
+PROC = Path("/proc")
+
+STOP_OPTION = click.option(
+    "--stop-on-injection", is_flag=True, help="Pause the guest at each injection, for gdb (vm shell --gdb)."
+)
+
+
+def probe_for(probe: str, stop: bool) -> Probe:
+    """The kind of probe: only a call that a kprobe diverts can be stopped. Raises UsageError for another choice."""
+    if not stop:
+        return Probe(probe)
+    if probe == Probe.FMOD_RET.value:
+        raise click.UsageError("--stop-on-injection needs a kprobe; leave --probe out")
+    return Probe.KPROBE
+
+
+@contextlib.contextmanager
+def marking(stop: bool, json_path: Optional[str]) -> Iterator[Callable[[Event], Event]]:
+    """A function that every event goes through on its way to the report; with ``stop`` the debugger hears of it.
+
+    Raises CannotRun where no debugger listens.
+    """
+    if not stop:
+        yield lambda event: event
+        return
+    if WATCHED not in (PROC / "cmdline").read_text(errors="replace").split():
+        raise CannotRun("no debugger can stop this kernel", "start a guest with `inject vm shell --gdb`")
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(JsonLines(PORT)) if json_path != PORT else None
+
+        def mark(event: Event) -> Event:
+            if event["type"] == "armed":
+                event = {**event, WISH: True}
+            if own is not None and event["type"] in ("armed", "verdict"):
+                own.write(event)
+            return event
+
+        try:
+            yield mark
+        finally:
+            if own is not None:
+                own.write({"type": "end"})
