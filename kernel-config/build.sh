@@ -38,6 +38,17 @@ make -s olddefconfig
 
 echo "== compiling"
 make -j"$jobs" bzImage modules
+make -s M=/kit/module modules
+
+echo "== listing inlined functions"
+# "callee<TAB>caller caller ...", one line for each function with a copy inside others.
+gcc -O2 -Wall -o /inlined /kit/inlined.c -ldw
+/inlined vmlinux | LC_ALL=C sort -u | awk '
+	$1 != last { if (NR > 1) print ""; printf "%s\t%s", $1, $2; last = $1; next }
+	{ printf " %s", $2 }
+	END { print "" }
+' >/inlined.txt
+[ "$(wc -l </inlined.txt)" -gt 100 ] || { echo "no inlined functions found in vmlinux"; exit 1; }
 
 echo "== packing"
 release=$(cat include/config/kernel.release)
@@ -49,5 +60,6 @@ tree=/headers/$release/build
 mkdir -p "$tree"
 find include arch/x86/include ! -type d ! -name '*.cmd' | tar -cf - -T - | tar -C "$tree" -xf -
 cp .config Makefile Module.symvers "$tree"
-find . -name '*.ko' | while read -r module; do cp "$module" "/headers/$release"; done
+mv /inlined.txt "/headers/$release/inlined"
+find . /kit/module -name '*.ko' | while read -r module; do cp "$module" "/headers/$release"; done
 mke2fs -q -t ext4 -O ^has_journal -m 0 -L inject-headers -d /headers "$out/headers.ext4" 192M

@@ -32,6 +32,7 @@ PACKAGES = (
     "gcc",
     "kmod",
     "libc6-dev",
+    "libdw-dev",
     "libelf-dev",
     "libssl-dev",
     "linux-source-6.12",
@@ -98,8 +99,9 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
         "config": wanted(name, folder),
         "build.sh": folder / "build.sh",
     }
-    for patch in sorted((folder / "patches").glob("*.patch")):
-        found[f"patches/{patch.name}"] = patch
+    for kind in ("patches/*.patch", "module/*", "inlined.c"):
+        for file in sorted(folder.glob(kind)):
+            found[str(file.relative_to(folder))] = file
     return found
 
 
@@ -156,11 +158,13 @@ def _build(chosen: Flavour, identity: str, cache: Cache, staging: Staging, progr
 
 
 def _make_kit(kit: Path, name: str) -> None:
-    """What build.sh finds at /kit: patches, configuration, and the verifier of it."""
+    """What build.sh finds at /kit: patches, the test module, configuration, and the verifier of it."""
     shutil.copytree(
         CONFIG_DIR / "patches", kit / "patches", ignore=lambda _, names: [n for n in names if not n.endswith(".patch")]
     )
-    shutil.copy(CONFIG_DIR / "build.sh", kit)
+    shutil.copytree(CONFIG_DIR / "module", kit / "module")
+    for file in ("build.sh", "inlined.c"):
+        shutil.copy(CONFIG_DIR / file, kit)
     (kit / "wanted.config").write_text(wanted(name))
     package = kit / "inject" / "vm"
     package.mkdir(parents=True)

@@ -79,6 +79,9 @@ def test_kernel_key_changes_with_every_input(tmp_path: Path, monkeypatch: pytest
     keys.append(key())
     patch.rename(folder / "patches" / "0009-renamed.patch")
     keys.append(key())
+    module = folder / "module" / "inject_test.c"
+    module.write_text(module.read_text() + "\n")
+    keys.append(key())
     (folder / "boot.fragment").write_text((folder / "boot.fragment").read_text() + "CONFIG_NEW=y\n")
     keys.append(key())
     (folder / "build.sh").write_text("exit 0\n")
