@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes the parts of docs/ that are made from the code: `make docs`.
 
-A page says where such a part belongs by two comments, ``<!-- keys of faults -->`` or
-``<!-- command fail -->`` above it and ``<!-- end -->`` below. tests/unit/test_docs.py fails
-when a committed page is not what this would write.
+A page says where such a part belongs by two comments: ``<!-- keys of faults -->``,
+``<!-- commands -->`` or ``<!-- findings -->`` above it, ``<!-- end -->`` below.
+tests/unit/test_docs.py fails when a committed page is not what this would write.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from inject import scenario as scenarios  # noqa: E402
 from inject.cli import cli  # noqa: E402
 from inject.scenario import format as table  # noqa: E402
 from inject.scenario.kinds import Choice, ListOf, Record  # noqa: E402
@@ -27,7 +28,7 @@ from inject.scenario.maps import ARG_TEST, Errnos  # noqa: E402
 from inject.scenario.numbers import Decimal, Size, in_units  # noqa: E402
 from inject.scenario.values import ExitCode, Fates, ReturnValues  # noqa: E402
 
-PART = re.compile(r"^<!-- (keys of|command|commands)(?: ([\w -]+))? -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
+PART = re.compile(r"^<!-- (keys of ([\w ]+)|commands|findings) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 
 RECORDS: dict[str, Record] = {
     "a scenario": table.SCENARIO_RECORD,
@@ -144,7 +145,6 @@ def _metavar(option: click.Option) -> str:
 def _help(command: click.Command) -> str:
     r"""The help as Markdown: what stands behind ``\b`` keeps its lines, as click prints it."""
     parts: list[str] = []
-    lines: list[str] = []
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         if not paragraph.startswith("\b"):
             parts.append(" ".join(paragraph.split()))
@@ -157,22 +157,33 @@ def _help(command: click.Command) -> str:
     return "\n\n".join(parts)
 
 
+# ---------------------------------------------------------------- the library
+
+
+def findings() -> str:
+    """Every shipped scenario that shows a bug of the kernel, with what it says of it."""
+    parts = []
+    for scenario in scenarios.load([str(ROOT / "scenarios")]):
+        if scenario.finding is not None:
+            place = Path(scenario.file).relative_to(ROOT)
+            head = f"**{scenario.name}** ([{place.name}](../{place})), reason `{scenario.finding.reason.value}`:"
+            parts.append(f"{head}\n{scenario.finding.text.strip()}")
+    return "\n\n".join(parts)
+
+
 # ---------------------------------------------------------------- pages
 
 
-def part(kind: str, name: str) -> str:
-    """What belongs below the comment ``kind name``."""
-    return keys_of(name) if kind == "keys of" else all_commands()
+def part(kind: str, record: str) -> str:
+    """What belongs below the comment ``kind``."""
+    if kind == "commands":
+        return all_commands()
+    return keys_of(record) if record else findings()
 
 
 def renewed(text: str) -> str:
     """A page's text with every part made anew."""
-
-    def made(match: re.Match[str]) -> str:
-        kind, name = match[1], match[2] or ""
-        return f"<!-- {kind}{' ' * bool(name)}{name} -->\n{part(kind, name)}\n<!-- end -->"
-
-    return PART.sub(made, text)
+    return PART.sub(lambda match: f"<!-- {match[1]} -->\n{part(match[1], match[2] or '')}\n<!-- end -->", text)
 
 
 def main() -> None:
