@@ -103,14 +103,20 @@ def cache_key(source: str, *facts: str) -> str:
 def load(directory: Path, key: str) -> Optional[Bytecode]:
     """The kept bytecode, or None when there is none that can be trusted."""
     try:
-        descriptor = os.open(directory / f"{key}.bpf", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not to wait for the writer of a fifo; a plain file knows no such flag.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(directory / f"{key}.bpf", flags)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not _private(status) or not _private(directory.stat()) or not stat.S_ISREG(status.st_mode):
             return None
-        raw = file.read(LARGEST)
+        raw = _read(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     digest, _, body = raw.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         return None
@@ -120,6 +126,12 @@ def load(directory: Path, key: str) -> Optional[Bytecode]:
         return Bytecode(programs, tuple(data["maps"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _read(descriptor: int) -> bytes:
+    """Up to LARGEST bytes."""
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(LARGEST)
 
 
 def _private(status: os.stat_result) -> bool:
