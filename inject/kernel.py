@@ -57,6 +57,7 @@ class Kernel:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
+        self._ftrace: dict[FaultPoint, bool] = {}
 
     def path(self, relative: str) -> Path:
         """``relative`` below this kernel's root."""
@@ -192,7 +193,8 @@ class Kernel:
         if start < 0:
             return ()
         end = text.find(b"\n", start + 1)
-        return tuple(sorted(text[start : end if end >= 0 else None].decode().split("\t", 1)[1].split()))
+        callers = text[start : end if end >= 0 else None].decode().split("\t", 1)[1].split()
+        return tuple(sorted(set(callers) - {name}))  # a part of its own that was split off and put back
 
     @cached_property
     def _inlined(self) -> bytes:
@@ -209,6 +211,11 @@ class Kernel:
         On x86 that is a five-byte no-op, or a call or jump while something is attached, perhaps after an
         ENDBR64 (arch/x86/kernel/ftrace.c). Where memory cannot be read, tracefs' list decides.
         """
+        if point not in self._ftrace:
+            self._ftrace[point] = self._lacks_ftrace(point)
+        return self._ftrace[point]
+
+    def _lacks_ftrace(self, point: FaultPoint) -> bool:
         start = self.memory(point.address, 16) if point.address and self.has_config("CONFIG_X86_64") else b""
         if start:
             body = start[len(ENDBR64) :] if start.startswith(ENDBR64) else start

@@ -273,7 +273,8 @@ class Trial:
             self.tools.kernel, self.tools.types, self.options.seed, device_numbers(fixture, self.scenario.faults)
         )
         plan = planner.plan(self.scenario)
-        self._notes += plan.notes
+        for note in plan.notes:
+            self.tools.say(note)
         with LogReader() as log:
             context = Context(self.scenario, fixture, log, group.child("oracles"), quiet)
             oracles = choose(context)
@@ -289,6 +290,9 @@ class Trial:
             complaints = [] if self.unusable else self._recover(group, work, env)
             complaints += self._after(oracles, context)
             self._notes += [note for oracle in oracles for note in oracle.notes]
+            # Why a fault never fired; where it did, nobody needs to hear of calls that it could not see.
+            unfired = [rule for rule, tally in zip(plan.rules, counts) if not tally.injected]
+            self._notes += Plan(tuple(unfired)).notes
         return self._judged(outcome, counts, errnos, complaints)
 
     def _judged(
