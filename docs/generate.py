@@ -2,7 +2,7 @@
 """Writes the parts of docs/ that are made from the code: `make docs`.
 
 A page says where such a part belongs by two comments: ``<!-- keys of faults -->``,
-``<!-- commands -->`` or ``<!-- findings -->`` above it, ``<!-- end -->`` below.
+``<!-- commands -->``, ``<!-- findings -->`` or ``<!-- library -->`` above it, ``<!-- end -->`` below.
 tests/unit/test_docs.py fails when a committed page is not what this would write.
 """
 
@@ -28,7 +28,7 @@ from inject.scenario.maps import ARG_TEST, Errnos  # noqa: E402
 from inject.scenario.numbers import Decimal, Size, in_units  # noqa: E402
 from inject.scenario.values import ExitCode, Fates, ReturnValues  # noqa: E402
 
-PART = re.compile(r"^<!-- (keys of ([\w ]+)|commands|findings) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
+PART = re.compile(r"(?ms)^<!-- (keys of ([\w ]+)|commands|findings|library) -->\n.*?^<!-- end -->$")
 
 RECORDS: dict[str, Record] = {
     "a scenario": table.SCENARIO_RECORD,
@@ -171,14 +171,25 @@ def findings() -> str:
     return "\n\n".join(parts)
 
 
+def library() -> str:
+    """Every shipped scenario with its description, by folder."""
+    groups: dict[str, list[str]] = {}
+    for scenario in scenarios.load([str(ROOT / "scenarios")]):
+        place = Path(scenario.file).relative_to(ROOT)
+        row = f"| [{scenario.name.partition('/')[2]}](../{place}) | {cell(scenario.description)} |"
+        groups.setdefault(place.parts[1], []).append(row)
+    head = "| scenario | what is made to fail, what is expected |\n|---|---|\n"
+    return "\n\n".join(f"## {name}\n\n{head}" + "\n".join(rows) for name, rows in groups.items())
+
+
 # ---------------------------------------------------------------- pages
 
 
 def part(kind: str, record: str) -> str:
     """What belongs below the comment ``kind``."""
-    if kind == "commands":
-        return all_commands()
-    return keys_of(record) if record else findings()
+    if record:
+        return keys_of(record)
+    return {"commands": all_commands, "findings": findings, "library": library}[kind]()
 
 
 def renewed(text: str) -> str:
