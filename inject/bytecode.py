@@ -22,7 +22,8 @@ from typing import Optional
 INSTRUCTION = struct.Struct("<BBhi")
 LOAD_64 = 0x18
 """BPF_LD | BPF_DW | BPF_IMM: the two-slot load of a 64-bit constant (include/uapi/linux/bpf.h)."""
-PSEUDO_MAP_FD = 1
+PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
+"""What a constant is that is no number: a map, or the address of the memory in one, at an offset."""
 SLOT_MARK = 0x510751075107
 """Stands for the rule's number in override.bpf.c."""
 FOLLOW_MARK = 0x7ACE7ACE7ACE
@@ -38,10 +39,18 @@ class Bytecode:
     programs: Mapping[str, bytes]
     maps: tuple[str, ...]
 
-    def bind(self, program: str, descriptors: Mapping[str, int], slot: int, follow: bool = False) -> bytes:
-        """Instructions of ``program`` for the maps at ``descriptors`` and rule ``slot``.
+    def bind(
+        self,
+        program: str,
+        descriptors: Mapping[str, int],
+        numbers: Mapping[int, int],
+        addresses: Mapping[int, tuple[int, int]],
+    ) -> bytes:
+        """Instructions of ``program`` for the maps at ``descriptors``.
 
-        Raises ValueError when a load names a map that is not there.
+        A constant that is among ``numbers`` becomes what stands there, one among ``addresses``
+        the address at an offset into the map with that descriptor. Raises ValueError when a
+        load names a map that is not there.
         """
         code = bytearray(self.programs[program])
         for at, source, value in _constants(code):
@@ -49,10 +58,12 @@ class Bytecode:
                 if not 0 <= value < len(self.maps):
                     raise ValueError(f"map {value} of {len(self.maps)}")
                 _put(code, at, descriptors[self.maps[value]])
-            elif value == SLOT_MARK:
-                _put(code, at, slot)
-            elif value == FOLLOW_MARK:
-                _put(code, at, int(follow))
+            elif value in numbers:
+                _put(code, at, numbers[value])
+            elif value in addresses:
+                descriptor, offset = addresses[value]
+                _put(code, at, descriptor | offset << 32)
+                code[at + 1] |= PSEUDO_MAP_VALUE << 4
         return bytes(code)
 
 

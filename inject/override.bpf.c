@@ -2,14 +2,13 @@
 /*
  * The one BPF program. Everything that a scenario can say reaches it as data, so
  * it is compiled once per kernel and its bytecode is loaded once per probe with
- * nothing changed but SLOT, the number of the rule that the probe serves.
+ * nothing changed but constants: which rule the probe serves, and where its data lies.
  *
  * The layout of `struct rule` and `struct control` is written by inject/plan.py and
  * that of `struct event` read by inject/probe.py; both check the sizes.
  */
 #include <uapi/linux/ptrace.h>
 
-#define SLOTS		1024	/* probes of one run */
 #define GLOBS		64	/* glob patterns of one run */
 #define TESTS		6	/* argument comparisons of one rule */
 #define VALUES		8	/* what one rule returns in turn */
@@ -136,10 +135,18 @@ struct alphabet {		/* one glob: which tokens take which character */
 	u64 accept;
 };
 
-BPF_ARRAY(control_map, struct control, 1);
-BPF_ARRAY(spent, u64, 1);
-BPF_ARRAY(rules, struct rule, SLOTS);
-BPF_ARRAY(tallies, struct tally, SLOTS);
+/*
+ * Memory that user space maps. A map's lookup costs some ten instructions, so each number
+ * is replaced at load time by the address, the rule's own where every rule has a place.
+ * inject/maps.py has the sizes.
+ */
+#define SHARED(type, mark) ({ type *shared_; asm("%0 = " mark " ll" : "=r"(shared_)); shared_; })
+#define CONTROL()	SHARED(struct control, "0x510751075101")
+#define SPENT()		SHARED(u64, "0x510751075102")
+#define RULE()		SHARED(struct rule, "0x510751075103")
+#define TALLY()		SHARED(struct tally, "0x510751075104")
+#define UNFOLLOWED()	SHARED(u64, "0x510751075105")
+
 BPF_ARRAY(globs, struct alphabet, GLOBS);
 BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct result, u64, results, 4096, 0);
@@ -148,7 +155,6 @@ BPF_RINGBUF_OUTPUT(events, 1024);
 BPF_F_TABLE("hash", u32, u64, live, 4096, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct trail_key, struct trail, trails, 4096, BPF_F_NO_PREALLOC);
 BPF_ARRAY(blank, struct trail, 1);
-BPF_ARRAY(unfollowed, u64, SLOTS);
 BPF_RINGBUF_OUTPUT(steps, 512);
 
 /*
@@ -366,7 +372,6 @@ static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
 static __always_inline int fires(struct rule *rule, struct tally *tally, struct control *control, u64 ordinal)
 {
 	u64 number = ordinal - rule->after;
-	u32 zero = 0;
 
 	if (ordinal <= rule->after)
 		return 0;
@@ -380,9 +385,7 @@ static __always_inline int fires(struct rule *rule, struct tally *tally, struct 
 		return 0;
 	if (rule->times && fetch_add(&tally->tickets, 1) >= rule->times)
 		return 0;
-	u64 *used = spent.lookup(&zero);
-
-	return used && (!control->budget || fetch_add(used, 1) < control->budget);
+	return !control->budget || fetch_add(SPENT(), 1) < control->budget;
 }
 
 static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value, struct tally *tally)
@@ -415,11 +418,11 @@ static __always_inline void follow_error(void *ctx, int trampoline, u32 slot, u6
 	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };
 	u64 none = 0;
 	u32 zero = 0;
-	u64 *lost = unfollowed.lookup(&slot);
+	u64 *lost = UNFOLLOWED();
 	u64 *used = live.lookup_or_try_init(&key.tid, &none);
 	struct trail *empty = blank.lookup(&zero);
 
-	if (!lost || !empty)
+	if (!empty)
 		return;
 	if (!used)
 		goto lost;
@@ -461,11 +464,10 @@ static __always_inline int followed(void *ctx, int trampoline, struct rule *rule
 /* Whether this call fails, and with what. */
 static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 {
-	u32 zero = 0;
+	struct control *control = CONTROL();
 	u64 mark;
-	struct control *control = control_map.lookup(&zero);
 
-	if (!control || !control->armed)
+	if (!control->armed)
 		return 0;
 	int ours = bpf_get_current_ancestor_cgroup_id(control->level) == control->cgroup;
 
@@ -473,11 +475,9 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 		return 0;
 	asm volatile("%0 = 0x510751075107 ll" : "=r"(mark));
 	u32 slot = mark;
-	struct rule *rule = rules.lookup(&slot);
-	struct tally *tally = tallies.lookup(&slot);
+	struct rule *rule = RULE();
+	struct tally *tally = TALLY();
 
-	if (!rule || !tally)
-		return 0;
 	if (!ours) {
 		u32 pid = bpf_get_current_pid_tgid() >> 32;
 
@@ -528,11 +528,10 @@ u64 on_trampoline(unsigned long long *ctx)
 /* What user space saw: every failed system call of the workload while armed. */
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 zero = 0;
-	struct control *control = control_map.lookup(&zero);
+	struct control *control = CONTROL();
 	s64 returned = ctx->args[1];
 
-	if (!control || !control->armed || returned >= 0 || returned < -4095)
+	if (!control->armed || returned >= 0 || returned < -4095)
 		return 0;
 	if (bpf_get_current_ancestor_cgroup_id(control->level) != control->cgroup)
 		return 0;
@@ -558,12 +557,11 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 int on_return(struct pt_regs *ctx)
 {
 	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };
-	u32 zero = 0;
-	struct control *control = control_map.lookup(&zero);
+	struct control *control = CONTROL();
 	u64 ip = REGISTER(ctx, PT_REGS_IP);
 	u64 sp = REGISTER(ctx, PT_REGS_SP);
 
-	if (!control || !control->armed)
+	if (!control->armed)
 		return 1;
 	if (ip - bpf_get_func_ip(ctx) < 16)
 		return !control->others &&
@@ -602,11 +600,10 @@ int on_leave(struct bpf_raw_tracepoint_args *ctx)
 	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };
 	struct leave leave = { .tid = key.tid, .value = ctx->args[1] };
 	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
-	u32 zero = 0;
+	struct control *control = CONTROL();
 	u64 call = 0;
-	struct control *control = control_map.lookup(&zero);
 
-	if (!control || !control->armed || !live.lookup(&key.tid))
+	if (!control->armed || !live.lookup(&key.tid))
 		return 0;
 	bpf_probe_read_kernel(&call, sizeof(call), &regs->orig_ax);
 	leave.call = call;

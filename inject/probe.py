@@ -11,10 +11,12 @@ import ctypes
 import errno as errno_names
 import importlib
 import os
+import select
 import struct
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,42 +25,27 @@ from typing import Any, Callable, Optional
 from inject import bpf, bytecode
 from inject.errors import CannotRun, InjectError
 from inject.kernel import Kernel
+from inject.maps import RING_BYTES, TABLES, Maps, failed
 from inject.model import Counts, FaultPoint, Injection, Probe
 from inject.obstacles import without_ftrace
 from inject.plan import Image, Plan, Rule, control, render
+from inject.ring import Ring
 from inject.still import others_still
-from inject.trails import BEGIN, Trail, Trails, shortened
+from inject.trails import Trail, Trails, shortened
 
 SOURCE = Path(__file__).with_name("override.bpf.c")
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
 """enum bpf_prog_type, include/uapi/linux/bpf.h"""
-HASH, ARRAY, LPM_TRIE, RINGBUF = 1, 2, 11, 27
-"""enum bpf_map_type, include/uapi/linux/bpf.h"""
-NO_PREALLOC = 1
-RING_BYTES = 4 << 20
-MAPS: dict[str, tuple[int, int, int, int, int]] = {
-    "control_map": (ARRAY, 4, 40, 1, 0),
-    "spent": (ARRAY, 4, 8, 1, 0),
-    "rules": (ARRAY, 4, 480, 1024, 0),
-    "tallies": (ARRAY, 4, 48, 1024, 0),
-    "globs": (ARRAY, 4, 2064, 64, 0),
-    "paths": (LPM_TRIE, 16, 8, 65536, NO_PREALLOC),
-    "devices": (HASH, 4, 4, 64, 0),
-    "results": (HASH, 8, 8, 4096, 0),
-    "events": (RINGBUF, 0, 0, RING_BYTES, 0),
-    "live": (HASH, 4, 8, 4096, NO_PREALLOC),
-    "trails": (HASH, 8, BEGIN.size, 4096, NO_PREALLOC),
-    "blank": (ARRAY, 4, BEGIN.size, 1, 0),
-    "unfollowed": (ARRAY, 4, 8, 1024, 0),
-    "steps": (RINGBUF, 0, 0, RING_BYTES // 2, 0),
-}
-"""Type, key, value, entries, flags: as override.bpf.c declares them."""
 PROGRAMS = {"on_kprobe": KPROBE, "on_trampoline": TRACING, "on_sys_exit": RAW_TRACEPOINT}
 FOLLOWERS = {"on_return": KPROBE, "on_leave": RAW_TRACEPOINT}
 """Loaded only where errors are followed."""
 ALL_PROGRAMS = {**PROGRAMS, **FOLLOWERS}
 TALLY = struct.Struct("<6Q")
+ARMED = 36
+"""Where the flag lies in ``struct control``: behind everything that it makes valid."""
 EVENT = struct.Struct("<QQQIIIi16sQ")
+SLOT = struct.Struct("<24xI")
+"""The rule that an event is of."""
 FRAMES = 32
 _NEW_NAMES = (
     "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig"
@@ -73,8 +60,8 @@ NEW_CALLS = dict(enumerate(_NEW_NAMES.split(), 424))
 LOG_SIZE = 1 << 20
 MOST_SYMBOLS = 65536
 """Addresses whose names are remembered; the same few call paths come again and again."""
-MOST_EVENTS = 1_000_000
-"""Injections kept of one arming; more are counted, not kept."""
+MOST_EVENTS = 250_000
+"""Injections that wait to be asked for; what comes beyond is counted as lost."""
 
 
 @contextlib.contextmanager
@@ -123,7 +110,6 @@ class Engine:
         self._kernel = kernel
         self._bcc = _import_bcc()
         self._lib = self._bcc.libbcc.lib
-        self._maps: dict[str, int] = {}
         self._probes: list[tuple[int, bytes, int]] = []
         self._links: list[tuple[int, int]] = []
         self.used: tuple[Probe, ...] = ()
@@ -133,10 +119,11 @@ class Engine:
         self._ripe: list[Trail] = []
         self._watching: tuple[int, ...] = ()
         self._watched: tuple[int, ...] = ()
-        self._ring: Any = None
+        self._rings: tuple[Ring, ...] = ()
+        self._collecting = threading.Lock()
         self._plan: Plan = Plan(())
-        self._fired: list[Injection] = []
-        self._dropped = 0
+        self._waiting: deque[bytes] = deque()
+        self._dropped: dict[int, int] = {}
         self._lease = threading.Lock()
         self._armed: Optional[tuple[int, int, int]] = None
         self._deadline = 0
@@ -145,9 +132,9 @@ class Engine:
         self._symbols: dict[int, str] = {}
         self.compiled = False
         self._code = self._bytecode(cache)
+        self._maps = Maps(self._lib)
         try:
-            self._create_maps()
-            self._open_ring()
+            self._open_rings()
         except BaseException:
             self.close()
             raise
@@ -165,7 +152,7 @@ class Engine:
         key = bytecode.cache_key(source, str(self._bcc.__version__), self._kernel.build_id, self._kernel.release)
         if cache is not None and self._kernel.build_id:
             kept = bytecode.load(cache, key)
-            if kept is not None and set(kept.programs) == set(ALL_PROGRAMS) and set(kept.maps) == set(MAPS):
+            if kept is not None and set(kept.programs) == set(ALL_PROGRAMS) and set(kept.maps) == set(TABLES):
                 return kept
         fresh = self._compile(source)
         self.compiled = True
@@ -179,7 +166,7 @@ class Engine:
                 program = self._bcc.BPF(text=source.encode())
                 try:
                     code = {name: bytes(program.dump_func(name.encode())) for name in ALL_PROGRAMS}
-                    maps = {name: int(self._lib.bpf_table_fd(program.module, name.encode())) for name in MAPS}
+                    maps = {name: int(self._lib.bpf_table_fd(program.module, name.encode())) for name in TABLES}
                     return bytecode.unbind(code, maps)
                 finally:
                     program.cleanup()
@@ -193,15 +180,12 @@ class Engine:
             )
         raise CannotRun(f"bcc cannot compile the program: {lines[0].strip()}", "`inject doctor` lists what it needs")
 
-    def _create_maps(self) -> None:
-        for name, (kind, key, value, entries, flags) in MAPS.items():
-            descriptor = self._lib.bcc_create_map(kind, name[:15].encode(), key, value, entries, flags)
-            if descriptor < 0:
-                raise _failed(f"cannot create BPF map {name}")
-            self._maps[name] = descriptor
+    def _bound(self, program: str, slot: int) -> bytes:
+        numbers = {bytecode.SLOT_MARK: slot, bytecode.FOLLOW_MARK: int(self._following)}
+        return self._code.bind(program, self._maps.descriptors, numbers, self._maps.addresses(slot))
 
     def _load(self, program: str, slot: int, name: str = "") -> int:
-        code = self._code.bind(program, self._maps, slot, self._following)
+        code = self._bound(program, slot)
         buffer = ctypes.create_string_buffer(code, len(code))
         with captured_stderr() as noise:
             descriptor = self._lib.bcc_prog_load(
@@ -219,22 +203,25 @@ class Engine:
 
     # ------------------------------------------------------------ attaching
 
-    def attach(self, plan: Plan, probe: Probe = Probe.AUTO, watch: Sequence[int] = ()) -> None:
+    def attach(self, plan: Plan, probe: Probe = Probe.AUTO, watch: Sequence[int] = (), *, errnos: bool = True) -> None:
         """Put ``plan``'s rules into the maps and its probes into the kernel, disarmed.
 
         ``used`` says afterwards which kind of probe each rule got. ``watch`` are the
-        addresses of functions whose return values errors are followed by. Raises
-        CannotRun when the kernel refuses one.
+        addresses of functions whose return values errors are followed by. Without
+        ``errnos`` those of system calls are not counted, which spares every task of the
+        machine the look at each of its calls. Raises CannotRun when the kernel refuses one.
         """
         self.detach()
         self._following = bool(watch)
         image = render(plan)
-        self.poll(0)  # what is left in the buffer belongs to the plan before
+        self.collect(0)
+        self._waiting.clear()  # what was left in the buffer belongs to the plan before
         self._write_image(image)
         self._plan = plan
         try:
             self.used = tuple(self._attach(slot, rule, probe) for slot, rule in enumerate(plan.rules))
-            self._attach_sys_exit()
+            if errnos:
+                self._attach_sys_exit()
             self._watch(tuple(watch))
         except BaseException:
             self.detach()
@@ -242,17 +229,15 @@ class Engine:
 
     def _write_image(self, image: Image) -> None:
         for slot, rule in enumerate(image.rules):
-            self._update("rules", struct.pack("<I", slot), rule)
+            self._maps.write("rules", rule, slot)
         for index, glob in enumerate(image.globs):
-            self._update("globs", struct.pack("<I", index), glob)
-        for key in self._keys("paths"):
-            self._delete("paths", key)
+            self._maps.update("globs", struct.pack("<I", index), glob)
+        self._maps.clear("paths")
         for key, classes in image.prefixes:
-            self._update("paths", key, struct.pack("<Q", classes))
-        for key in self._keys("devices"):
-            self._delete("devices", key)
+            self._maps.update("paths", key, struct.pack("<Q", classes))
+        self._maps.clear("devices")
         for key in image.devices:
-            self._update("devices", key, bytes(4))
+            self._maps.update("devices", key, bytes(4))
 
     def rewrite(self, slot: int, rule: Rule) -> None:
         """Give the probe of ``slot`` another trigger while it stays attached; its counters go on.
@@ -262,7 +247,7 @@ class Engine:
         rules = list(self._plan.rules)
         rules[slot] = rule
         plan = replace(self._plan, rules=tuple(rules))
-        self._update("rules", struct.pack("<I", slot), render(plan).rules[slot])
+        self._maps.write("rules", render(plan).rules[slot], slot)
         self._plan = plan
 
     def _attach(self, slot: int, rule: Rule, probe: Probe) -> Probe:
@@ -288,7 +273,7 @@ class Engine:
             descriptor = self._lib.bpf_attach_kfunc(program)
         if descriptor < 0:
             os.close(program)
-            raise _failed(f"the kernel refuses fmod_ret on {rule.point.function}")
+            raise failed(f"the kernel refuses fmod_ret on {rule.point.function}")
         self._links.append((descriptor, program))
 
     def _attach_kprobe(self, slot: int, rule: Rule) -> None:
@@ -321,7 +306,7 @@ class Engine:
         descriptor = self._lib.bpf_attach_raw_tracepoint(program, b"sys_exit")
         if descriptor < 0:
             os.close(program)
-            raise _failed("cannot trace system calls")
+            raise failed("cannot trace system calls")
         self._tracepoint = (descriptor, program)
 
     def _watch(self, addresses: tuple[int, ...]) -> None:
@@ -331,7 +316,7 @@ class Engine:
             return
         if addresses != self._watched:
             self._unwatch()
-            code = self._code.bind("on_return", self._maps, 0)
+            code = self._bound("on_return", 0)
             with others_still(self._kernel.is_emulated()):
                 self._watching = bpf.probe_returns(code, addresses, "on_return")
             self._watched = addresses
@@ -339,7 +324,7 @@ class Engine:
         descriptor = self._lib.bpf_attach_raw_tracepoint(program, b"sys_exit")
         if descriptor < 0:
             os.close(program)
-            raise _failed("cannot trace system calls")
+            raise failed("cannot trace system calls")
         self._links.append((descriptor, program))
 
     def _unwatch(self) -> None:
@@ -351,7 +336,7 @@ class Engine:
 
     def detach(self) -> None:
         """Disarm and take every probe away, but those on returns, which fire only while armed."""
-        if "control_map" in self._maps:
+        if self._maps.descriptors:
             self.disarm()
         for descriptor, name, program in self._probes:
             os.close(descriptor)
@@ -372,12 +357,10 @@ class Engine:
         """Leave nothing in the kernel."""
         self.detach()
         self._unwatch()
-        if self._ring:
-            self._lib.bpf_free_ringbuf(self._ring)
-            self._ring = None
-        for descriptor in self._maps.values():
-            os.close(descriptor)
-        self._maps.clear()
+        for ring in self._rings:
+            ring.close()
+        self._rings = ()
+        self._maps.close()
 
     # ------------------------------------------------------------ arming
 
@@ -387,16 +370,15 @@ class Engine:
         The kernel stops by itself after ``seconds`` unless extend() is called before,
         and after ``budget`` injections if that is not 0.
         """
-        self.poll(0)
-        self._fired.clear()
-        self._dropped = 0
+        self.collect(0)
+        self._waiting.clear()
+        self._dropped.clear()
         for slot in range(len(self._plan.rules)):
-            self._update("tallies", struct.pack("<I", slot), bytes(TALLY.size))
-            self._update("unfollowed", struct.pack("<I", slot), bytes(8))
-        self._update("spent", bytes(4), bytes(8))
+            self._maps.write("tallies", bytes(TALLY.size), slot)
+            self._maps.write("unfollowed", bytes(8), slot)
+        self._maps.write("spent", bytes(8))
         for name in ("results", "live", "trails"):
-            for key in self._keys(name):
-                self._delete(name, key)
+            self._maps.clear(name)
         self._trails = Trails()
         self._ripe.clear()
         with self._lease:
@@ -431,7 +413,8 @@ class Engine:
         cgroup, level, budget = self._armed
         self._deadline = deadline
         value = control(cgroup, level, deadline, budget, os.getpid(), self._plan.others, True)
-        self._update("control_map", bytes(4), value)
+        self._maps.write("control", value[:ARMED])
+        self._maps.write("control", value[ARMED:], offset=ARMED)
 
     def disarm(self) -> None:
         """Stop failing calls, by one map write."""
@@ -439,7 +422,7 @@ class Engine:
             if self._armed is not None and _now() >= self._deadline:
                 self.lapsed = True
             self._armed = None
-            self._update("control_map", bytes(4), control(0, 0, 0, 0, 0, False, False))
+            self._maps.write("control", bytes(4), offset=ARMED)
 
     # ------------------------------------------------------------ results
 
@@ -447,61 +430,77 @@ class Engine:
         """Of every fault since it was armed, in the scenario's order."""
         found = []
         for slot in range(len(self._plan.rules)):
-            seen, spared, matched, _, injected, lost = TALLY.unpack(self._lookup("tallies", struct.pack("<I", slot)))
-            found.append(Counts(seen, matched, injected, spared, lost))
+            seen, spared, matched, _, injected, lost = TALLY.unpack(self._maps.read("tallies", slot))
+            found.append(Counts(seen, matched, injected, spared, lost + self._dropped.get(slot, 0)))
         return tuple(found)
 
     def refused(self, budget: int) -> int:
         """Injections since it was armed that only ``budget`` kept from happening."""
-        (used,) = struct.unpack("<Q", self._lookup("spent", bytes(4)))
+        (used,) = struct.unpack("<Q", self._maps.read("spent"))
         return max(0, used - budget) if budget else 0
 
     def drawn(self, slot: int) -> int:
         """How many times `times` of ``slot`` was asked for leave; what a new limit has to be counted from."""
-        return int(TALLY.unpack(self._lookup("tallies", struct.pack("<I", slot)))[3])
+        return int(TALLY.unpack(self._maps.read("tallies", slot))[3])
 
     def errnos(self) -> dict[tuple[str, str], int]:
         """How often the workload's system calls failed: (``write``, ``ENOSPC``) to count."""
         found: dict[tuple[str, str], int] = {}
-        for key in self._keys("results"):
+        for key in self._maps.keys("results"):
             call, error = struct.unpack("<II", key)
-            (count,) = struct.unpack("<Q", self._lookup("results", key))
+            (count,) = struct.unpack("<Q", self._maps.lookup("results", key))
             found[self.system_call(call), errno_names.errorcode.get(error, str(error))] = count
         return found
 
     def poll(self, milliseconds: int) -> list[Injection]:
         """Injections reported since the last call, waiting ``milliseconds`` at most for one."""
-        self._ripe += self._trails.done()
-        if self._ring:
-            self._lib.bpf_poll_ringbuf(self._ring, milliseconds)
-        fired = self._fired
-        self._fired = []
-        return fired
+        self.collect(milliseconds)
+        return self.take(MOST_EVENTS)
 
-    @property
-    def dropped(self) -> int:
-        """Events that arrived but were not kept, because there were too many."""
-        return self._dropped
+    def collect(self, milliseconds: int) -> None:
+        """Empty the kernel's buffers, waiting ``milliseconds`` at most for something; may be called by any thread.
 
-    def _open_ring(self) -> None:
-        self._callback = self._bcc.libbcc._RINGBUF_CB_TYPE(self._take)
-        self._ring = self._lib.bpf_new_ringbuf(self._maps["events"], self._callback, None)
-        if not self._ring:
-            raise _failed("cannot open the event buffer")
-        self._step_callback = self._bcc.libbcc._RINGBUF_CB_TYPE(self._take_step)
-        if self._lib.bpf_add_ringbuf(self._ring, self._maps["steps"], self._step_callback, None):
-            raise _failed("cannot open the buffer of return values")
+        What came is kept for take() as it is, because the kernel drops injections while
+        its buffer is full.
+        """
+        arrivals = select.poll()  # one for each call: two threads must not share one
+        for name in ("events", "steps"):
+            arrivals.register(self._maps.descriptors[name], select.POLLIN)
+        arrivals.poll(milliseconds)
+        with self._collecting:
+            if not self._rings:
+                return
+            events, steps = self._rings
+            for raw in steps.take():
+                self._trails.take(raw)
+            done = self._trails.done()
+            for raw in events.take():
+                if len(self._waiting) < MOST_EVENTS:
+                    self._waiting.append(raw)
+                else:
+                    (slot,) = SLOT.unpack_from(raw)
+                    self._dropped[slot] = self._dropped.get(slot, 0) + 1
+            self._ripe += done
 
-    def _take_step(self, _context: Any, data: int, size: int) -> int:
-        self._trails.take(ctypes.string_at(data, size))
-        return 0
+    def take(self, most: int) -> list[Injection]:
+        """The oldest injections that were collected and not taken yet, ``most`` at most."""
+        return [self._injection(self._waiting.popleft()) for _ in range(min(most, len(self._waiting)))]
+
+    def _open_rings(self) -> None:
+        maps = self._maps.descriptors
+        try:
+            self._rings = (Ring(maps["events"], RING_BYTES), Ring(maps["steps"], RING_BYTES // 2))
+        except OSError as error:
+            raise CannotRun(
+                f"cannot open the event buffers: {error.strerror}", "`inject doctor` lists what the engine needs"
+            ) from None
 
     # ------------------------------------------------------------ errors on their way up
 
     def trails(self, *, rest: bool = False) -> list[Trail]:
         """Those whose system call has ended since the last call; with ``rest`` all others as well, once and for all.
 
-        The injection of each was among those that poll() has returned.
+        The injection of each was collected before.
         """
         ripe, self._ripe = self._ripe, []
         return ripe + (self._trails.done() + self._trails.rest() if rest else [])
@@ -519,7 +518,7 @@ class Engine:
     def unfollowed(self) -> int:
         """Injections whose way up was not watched, for want of room."""
         slots = range(len(self._plan.rules))
-        lost = (struct.unpack("<Q", self._lookup("unfollowed", struct.pack("<I", slot)))[0] for slot in slots)
+        lost = (struct.unpack("<Q", self._maps.read("unfollowed", slot))[0] for slot in slots)
         return int(sum(lost)) + self._trails.dropped
 
     def path(self, trail: Trail) -> list[tuple[str, Optional[int]]]:
@@ -527,29 +526,22 @@ class Engine:
         path = shortened(trail.frames, self._own(trail.fault, trail.frames), trail.caller)
         return [(self._symbol(address), trail.values.get(index)) for address, index in path]
 
-    def _take(self, _context: Any, data: int, size: int) -> int:
-        if len(self._fired) >= MOST_EVENTS:
-            self._dropped += 1
-            return 0
-        raw = ctypes.string_at(data, size)
+    def _injection(self, raw: bytes) -> Injection:
         time_ns, ordinal, value, slot, pid, tid, used, comm, caller = EVENT.unpack_from(raw)
         frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, EVENT.size)
         rule = self._plan.rules[slot]
-        self._fired.append(
-            Injection(
-                fault=slot,
-                function=rule.point.function,
-                returned=self.written(slot, value),
-                value=value - (1 << 64) if value >> 63 else value,
-                ordinal=ordinal,
-                pid=pid,
-                tid=tid,
-                comm=comm.split(b"\0")[0].decode(errors="replace"),
-                time_ns=time_ns,
-                stack=self._stack(slot, frames, caller),
-            )
+        return Injection(
+            fault=slot,
+            function=rule.point.function,
+            returned=self.written(slot, value),
+            value=value - (1 << 64) if value >> 63 else value,
+            ordinal=ordinal,
+            pid=pid,
+            tid=tid,
+            comm=comm.split(b"\0")[0].decode(errors="replace"),
+            time_ns=time_ns,
+            stack=self._stack(slot, frames, caller),
         )
-        return 0
 
     def _stack(self, slot: int, frames: Sequence[int], caller: int) -> tuple[str, ...]:
         """The call path from the function itself outwards, without a trampoline's own frames.
@@ -576,45 +568,7 @@ class Engine:
                 self._symbols[address] = known
         return known
 
-    # ------------------------------------------------------------ map access
-
-    def _update(self, name: str, key: bytes, value: bytes) -> None:
-        if self._lib.bpf_update_elem(self._maps[name], _buffer(key), _buffer(value), 0):
-            raise _failed(f"cannot write BPF map {name}")
-
-    def _lookup(self, name: str, key: bytes) -> bytes:
-        value = ctypes.create_string_buffer(MAPS[name][2])
-        if self._lib.bpf_lookup_elem(self._maps[name], _buffer(key), value):
-            raise _failed(f"cannot read BPF map {name}")
-        return value.raw
-
-    def _delete(self, name: str, key: bytes) -> None:
-        self._lib.bpf_delete_elem(self._maps[name], _buffer(key))
-
-    def _keys(self, name: str) -> list[bytes]:
-        size, most = MAPS[name][1], MAPS[name][3]
-        keys: list[bytes] = []
-        key = ctypes.create_string_buffer(size)
-        if self._lib.bpf_get_first_key(self._maps[name], key, size) < 0:
-            return keys
-        while len(keys) < most:
-            keys.append(key.raw[:size])
-            following = ctypes.create_string_buffer(size)
-            if self._lib.bpf_get_next_key(self._maps[name], key, following) < 0:
-                break
-            key = following
-        return keys
-
 
 def _now() -> int:
     """CLOCK_MONOTONIC in nanoseconds, which is what bpf_ktime_get_ns() reads."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-
-
-def _buffer(data: bytes) -> Any:
-    return ctypes.create_string_buffer(data, len(data))
-
-
-def _failed(what: str) -> CannotRun:
-    number = ctypes.get_errno()
-    return CannotRun(f"{what}: {os.strerror(number)}", "`inject doctor` lists what the engine needs")

@@ -50,6 +50,10 @@ from inject.workload import Outcome, Workload, run_workload
 POLL = 50
 """Milliseconds that one wait for an injection event takes at most."""
 
+PAUSE = 0.005
+"""Seconds between two looks into the kernel's buffer, so that one look finds many: at 100,000 injections a
+second 500, of the 12,000 that it holds."""
+
 MOST_PATHS = 100
 """Different ways of errors that a verdict keeps; the JSON lines have every one."""
 
@@ -101,38 +105,69 @@ class Tools:
         return trace.Reader(self.kernel, self.types)
 
 
+class Collector(threading.Thread):
+    """Keeps room in the kernel's buffer while the workload runs, whatever it takes to pass injections on."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(name="inject-collect", daemon=True)
+        self._engine = engine
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Collect until stop() is called."""
+        while not self._stop_asked.wait(PAUSE):
+            self._engine.collect(POLL)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop_asked.set()
+        self.join(60)
+
+
 class Watcher(threading.Thread):
     """Passes injections on while the workload runs: to the kernel log, the report and the terminal."""
 
     def __init__(self, engine: Engine, take: Callable[[Injection], None], take_trail: Callable[[Trail], None]) -> None:
         super().__init__(name="inject-events", daemon=True)
         self._engine = engine
+        self._collector = Collector(engine)
         self._take = take
         self._take_trail = take_trail
+        self._ripe: list[Trail] = []
         self._stop_asked = threading.Event()
         self._error: Optional[BaseException] = None
 
     def run(self) -> None:
-        """Poll until stop() is called."""
+        """Pass on until stop() is called."""
+        self._collector.start()
         try:
-            while not self._stop_asked.is_set():
-                self._pass_on(POLL)
+            while not self._stop_asked.wait(POLL / 1000):
+                self._pass_on(self._stop_asked.is_set)
         except BaseException as error:  # told to whoever calls stop()
             self._error = error
 
-    def _pass_on(self, milliseconds: int) -> None:
-        for injection in self._engine.poll(milliseconds):
-            self._take(injection)
-        for trail in self._engine.trails():
+    def _pass_on(self, enough: Callable[[], bool] = lambda: False) -> None:
+        self._ripe += self._engine.trails()  # the injections of these are there already
+        while not enough():
+            fired = self._engine.take(1)
+            if not fired:
+                break
+            self._take(fired[0])
+        else:
+            return
+        for trail in self._ripe:
             self._take_trail(trail)
+        self._ripe.clear()
 
     def stop(self) -> None:
         """End the thread and pass on what is left; raises what went wrong in it."""
         self._stop_asked.set()
         self.join(60)
+        self._collector.stop()
         if self._error is not None:
             raise self._error
-        self._pass_on(0)
+        self._engine.collect(0)
+        self._pass_on()
         for trail in self._engine.trails(rest=True):
             self._take_trail(trail)
 
@@ -279,7 +314,7 @@ class Trial:
             context = Context(self.scenario, fixture, log, group.child("oracles"), quiet)
             oracles = choose(context)
             try:
-                engine.attach(plan, self.options.probe, self._watched(plan))
+                engine.attach(plan, self.options.probe, self._watched(plan), errnos=bool(self.scenario.expect.errno))
                 for oracle in oracles:
                     oracle.before(context)
                 outcome, errnos = self._armed(engine, group, work, env)

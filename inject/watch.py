@@ -71,7 +71,7 @@ class Session:
         self._marks = 0
 
     def __enter__(self) -> Session:
-        self._engine.attach(Plan(tuple(_quiet(row.rule) for row in self.rows)), self._probe)
+        self._engine.attach(Plan(tuple(_quiet(row.rule) for row in self.rows)), self._probe, errnos=False)
         return self
 
     def __exit__(self, *_: object) -> None:

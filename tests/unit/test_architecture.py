@@ -15,11 +15,12 @@ PACKAGE = ROOT / "inject"
 
 LAYERS = (
     {"errors"},
-    {"model", "output", "glob", "bpf", "callers", "still", "trails", "modules"},
+    {"model", "output", "glob", "bpf", "callers", "ring", "still", "trails", "modules"},
     {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked", "shard"},
     {"contracts", "schema", "syscalls", "compact", "obstacles"},
     {"plan", "janitor", "doctor", "guess"},
     {"trace", "draft"},
+    {"maps"},
     {"cgroup", "probe", "report", "judge"},
     {"tool"},
     {"workload", "versions"},

@@ -56,14 +56,20 @@ def test_maps_and_marks_are_put_in() -> None:
     free = unbind({"on_kprobe": program}, {"rules": 9, "events": 7})
     assert free.maps == ("rules", "events")
     assert constants(free.programs["on_kprobe"]) == [1, SLOT_MARK, FOLLOW_MARK, 0x1234, 0]
-    bound = free.bind("on_kprobe", {"rules": 40, "events": 50}, 513, True)
+    bound = free.bind("on_kprobe", {"rules": 40, "events": 50}, {SLOT_MARK: 513, FOLLOW_MARK: 1}, {})
     assert constants(bound) == [50, 513, 1, 0x1234, 40]
     assert bound.endswith(exit_) and len(bound) == len(program)
 
 
+def test_an_address_is_a_map_and_an_offset() -> None:
+    """The second half of such a constant is no part of the number (BPF_PSEUDO_MAP_VALUE, include/uapi/linux/bpf.h)."""
+    code = Bytecode({"p": load_64(99) + load_64(5)}, ())
+    assert code.bind("p", {}, {}, {99: (32, 480)}) == load_64(480 << 32 | 32, source=2) + load_64(5)
+
+
 def test_a_map_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="map 5 of 1"):
-        Bytecode({"p": load_64(5, 1)}, ("rules",)).bind("p", {"rules": 3}, 0)
+        Bytecode({"p": load_64(5, 1)}, ("rules",)).bind("p", {"rules": 3}, {}, {})
 
 
 # ---------------------------------------------------------------- trust

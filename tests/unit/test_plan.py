@@ -112,7 +112,6 @@ def test_the_layouts_are_the_programs() -> None:
 @pytest.mark.parametrize(
     ("name", "bound"),
     [
-        ("SLOTS", module.MOST_SLOTS),
         ("GLOBS", module.MOST_GLOBS),
         ("TESTS", module.MOST_TESTS),
         ("VALUES", module.MOST_VALUES),

@@ -52,7 +52,7 @@ def test_the_programs_order() -> None:
         "rule->chance",
         "control->deadline",
         "rule->times",
-        "used, 1",
+        "SPENT(), 1",
     ]
     places = [body[1].index(mark) for mark in marks]
     assert places == sorted(places)
