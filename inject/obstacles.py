@@ -89,9 +89,9 @@ def _without_ftrace(point: FaultPoint) -> Obstacle:
     )
 
 
-def refuse(kernel: Kernel, point: FaultPoint) -> None:
-    """Raise CannotRun with the first obstacle of this kernel or of ``point``, if there is one."""
-    found = of_kernel(kernel) or of_function(kernel, point)
+def refuse(kernel: Kernel, *points: FaultPoint) -> None:
+    """Raise CannotRun with the first obstacle of this kernel or of one of ``points``, if there is one."""
+    found = of_kernel(kernel) or [obstacle for point in points for obstacle in of_function(kernel, point)]
     if found:
         raise CannotRun(found[0].message, found[0].fix)
 

@@ -26,6 +26,7 @@ from inject.janitor import Janitor
 from inject.judge import exit_status
 from inject.kernel import Kernel
 from inject.model import Expectation, Probe, Reason, Scenario, Status, Verdict
+from inject.obstacles import refuse
 from inject.plan import Types
 from inject.report import console, jsonl, table
 from inject.report.paint import printable
@@ -211,7 +212,7 @@ def fail(
     kernel = Kernel()
     preflight(kernel)
     for fault in scenario.faults:
-        kernel.fault_point(fault.function)
+        refuse(kernel, kernel.fault_point(fault.function))
     seed = secrets.randbits(32) if seed is None else seed
     any_allowed = allow_any or kernel.is_guest()
     options = Options(

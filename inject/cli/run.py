@@ -23,6 +23,7 @@ from inject.janitor import Janitor
 from inject.judge import exit_status
 from inject.kernel import Kernel
 from inject.model import Probe, Scenario
+from inject.obstacles import refuse
 from inject.plan import Types
 from inject.probe import Engine
 from inject.report import jsonl
@@ -109,13 +110,9 @@ def preflight(kernel: Kernel) -> None:
     """What no scenario can do without; raises CannotRun with the fix."""
     if os.geteuid():
         raise CannotRun("injecting faults needs root", "run with sudo, or use `inject vm run`")
+    refuse(kernel)
     if not kernel.fault_points:
         raise CannotRun("this kernel has no tagged function", "see `inject doctor`, or use `inject vm run`")
-    if kernel.config and not kernel.has_config("CONFIG_BPF_KPROBE_OVERRIDE"):
-        raise CannotRun(
-            "this kernel was built without CONFIG_BPF_KPROBE_OVERRIDE",
-            "build it with CONFIG_BPF_KPROBE_OVERRIDE=y, or use `inject vm run`",
-        )
 
 
 def config_hash(kernel: Kernel) -> str:

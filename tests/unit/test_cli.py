@@ -385,7 +385,25 @@ def test_run_on_a_kernel_without_the_config(tmp_path: Path, option: str) -> None
     changes = {"list": None} if "FUNCTION" in option else {}
     build(tmp_path, config=config, **changes)
     line = sentence(inject("run", SMOKE, kernel=tmp_path, rights="root"), 3)
-    assert line.startswith(f"inject: this kernel was built without {option}; build it with ")
+    assert line.startswith(f"inject: this kernel was built without {option}, which ")
+    assert line.endswith(f"; build the kernel with {option}=y, or use `inject vm run`")
+
+
+@pytest.mark.parametrize(("flags", "said"), [("fpu", True), ("fpu hypervisor", False)], ids=["bare", "guest"])
+def test_faults_for_everybody_on_a_bare_machine(kernel: Path, tmp_path: Path, flags: str, said: bool) -> None:
+    """Refused before anything is touched, unless it was asked for in words; in a guest they may."""
+    build(kernel, cpuinfo=f"flags\t\t: {flags}\n")
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "requires: {programs: [no-such-program]}\n" * (not said)
+        + "faults: [{function: open_ctree, return: -EIO, scope: any}]\nrun: 'true'\n"
+    )
+    done = inject("run", path, kernel=kernel, rights="root")
+    words = "`scope: any` fails open_ctree for every task of this machine; run it in a guest (`inject vm run`), or say"
+    assert (words in done.stderr) is said
+    assert done.returncode == (4 if said else 3)
+    done = inject("watch", "open_ctree=-EIO", "--any", kernel=kernel, rights="root")
+    assert ("this fails calls of every task of this machine" in done.stderr) is said
 
 
 def test_run_on_a_kernel_without_debugfs(tmp_path: Path) -> None:
