@@ -14,12 +14,12 @@ CONSOLES = $(if $(REPORTS), --consoles $(REPORTS)/consoles)
 JUNIT = $(if $(REPORTS), --junitxml=$(REPORTS)/$(1).xml)
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
-.PHONY: library demo test unit guest-test unreached vm-test lint docs bench man clean
+.PHONY: library demo test unit suite guest-test unreached lint docs bench man clean
 
 demo: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
 
-test: unit guest-test vm-test
+test: unit suite
 
 unit: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/python -m pytest$(call JUNIT,unit) tests/unit
@@ -28,18 +28,19 @@ guest-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/inject vm exec --timeout 3000$(CONSOLES) -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
 
-# Every shipped scenario as it is; vm-test does every fifth.
+# Every shipped scenario as it is; `make suite` does every fifth.
 library: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run$(call RUN_REPORTS,library) scenarios/
 
-# Every shipped scenario with its fault swapped for one that is never reached; guest-test does a few a day.
+# Every shipped scenario with its fault swapped for one that is never reached; the suite does a few a day.
 unreached: $(VENV)/ready
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/inject vm exec --timeout 3600 -- env PYTHONPATH=/run/inject INJECT_SAMPLE=all $(GUEST_PYTEST) /run/inject/tests/guest/test_unreached.py
 
-vm-test: $(VENV)/ready $(REPORTS)
+# What needs guests: tests/vm, which runs tests/guest as well, in as many guests at once as there are processors.
+suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile$(call JUNIT,vm) tests/vm
+	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup$(call JUNIT,suite) tests/vm
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,77 @@
+"""The tests of tests/guest, which need a kernel that can be injected: each file in a guest, as root.
+
+The guest stays for the next file, unless one has lost it. `make guest-test` runs them
+all in one guest, with everything that they print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from inject.vm import checkout, warm
+from inject.vm.guest import Artefacts, Guest, Options, boot
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 3000.0
+"""Seconds after which a file counts as hung."""
+SHOWN = 30_000
+"""Characters of what a failed file printed last."""
+
+
+class Place:
+    """A guest that is booted when it is needed, and again after it was lost."""
+
+    def __init__(self, artefacts: Artefacts, cache: Path) -> None:
+        self._artefacts = artefacts
+        self._cache = cache
+        self._kept = warm.folder(cache, artefacts.kernel_key)
+        self._open = contextlib.ExitStack()
+        self._guest: Optional[Guest] = None
+
+    def run(self, argv: list[str], env: dict[str, str]) -> tuple[int, str]:
+        """Exit status and output of a command; raises Lost, and forgets the guest, when it dies."""
+        printed = bytearray()
+        guest = self._guest or self._boot()
+        try:
+            status = guest.exec(argv, env=env, timeout=LIMIT, on_stdout=printed.extend, on_stderr=printed.extend)
+        except BaseException:
+            self._guest = None
+            self._open.close()
+            raise
+        return status, printed.decode(errors="replace")
+
+    def _boot(self) -> Guest:
+        self._guest = self._open.enter_context(boot(self._artefacts, Options(), cache=self._cache))
+        warm.push(self._guest, self._kept)
+        return self._guest
+
+    def close(self) -> None:
+        """Keep what the guest compiled for the next one, and end it."""
+        if self._guest is not None:
+            warm.pull(self._guest, self._kept)
+        self._open.close()
+
+
+@pytest.fixture(scope="session")
+def place(artefacts: Artefacts, cache_root: Path) -> Iterator[Place]:
+    """Where the files run: one guest for all that this process is given."""
+    made = Place(artefacts, cache_root)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "tests/guest").glob("test_*.py")))
+def test_in_guest(place: Place, file: str) -> None:
+    """pytest's own word: all passed, none skipped."""
+    home = checkout.HOME
+    command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={home}", "-c", f"{home}/setup.cfg"]
+    env = {"PYTHONPATH": home, "INJECT_NO_SKIP": "1", "INJECT_SAMPLE": os.environ.get("INJECT_SAMPLE", "")}
+    status, printed = place.run([*command, "--durations=5", f"{home}/tests/guest/{file}"], env)
+    assert status == 0, printed[-SHOWN:]
+    print(printed)
