@@ -268,13 +268,19 @@ class Debugger:
             self._stub.send(packet)
 
     def _where(self) -> bytes:
-        """Which thread stopped: that of the call, whichever QEMU takes for the current one."""
+        """The stop, and its thread: that of the call, whichever QEMU takes for the current one.
+
+        gdb reads that thread's registers without naming it first.
+        """
         answer = self._stub.ask(b"?")
-        current = _thread(answer)
-        if self._shown is None or current is None:
+        thread = _thread(answer)
+        if thread is None:
             return answer
-        process, dot, _ = current.rpartition(b".")
-        return b"T05thread:%s%s%s;" % (process, dot, self._shown[0].rpartition(b".")[2])
+        if self._shown is not None:
+            process, dot, _ = thread.rpartition(b".")
+            thread = process + dot + self._shown[0].rpartition(b".")[2]
+        self._stub.ask(b"Hg" + thread)
+        return b"T05thread:%s;" % thread
 
     def _left(self) -> None:
         """gdb is gone, in whatever way: its breakpoints with it, and the guest runs on to its verdict."""
