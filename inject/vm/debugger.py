@@ -66,8 +66,12 @@ class Debugger:
         self._returning = self._needed(RETURNING)
         self._stub = Wire(stub)
         self._gdb: Optional[Wire] = None
+        self._owed = 0
+        """Answers to gdb that the stub has still to give."""
         self._running = True
         self._wanted = False
+        self._had = False
+        """Whether there was a stop since it was wanted."""
         self._begun: dict[int, int] = {}
         """Calls that are about to be diverted: stack pointer at the call's beginning, and the function's address."""
         self._shown: Optional[tuple[bytes, int]] = None
@@ -120,7 +124,7 @@ class Debugger:
         except ValueError:
             return
         if event.get("type") == "armed":
-            self._wanted = bool(event.get(WISH))
+            self._wanted, self._had = bool(event.get(WISH)), False
         elif event.get("type") in ("verdict", "end"):
             self._wanted = False
 
@@ -196,7 +200,7 @@ class Debugger:
                 self._resume()
                 return False
             self._set_pointer(address)
-            self._shown = (thread, address)
+            self._shown, self._had = (thread, address), True
             self._tell(registers, address)
         return True
 
@@ -265,6 +269,7 @@ class Debugger:
         elif _resumes(packet):
             self._resume(packet)
         else:
+            self._owed += 1
             self._stub.send(packet)
 
     def _where(self) -> bytes:
@@ -288,7 +293,9 @@ class Debugger:
         if wire is not None:
             self._machine.unwatch(wire.fileno())
             wire.close()
-        self._wanted = False
+        self._wanted = self._wanted and not self._had
+        while self._owed:  # nobody wants them any more
+            self._from_stub(self._stub.next())
         self._stop()
         self._stub.ask(b"?")  # QEMU forgets all breakpoints then (gdbstub.c, handle_target_halt())
         self._resume()
@@ -309,6 +316,8 @@ class Debugger:
             if self._gdb is None and self._shown is None:
                 self._resume()
                 return
+        elif self._owed and (packet[:1] != b"O" or packet == b"OK"):  # what a command prints comes before its answer
+            self._owed -= 1
         if self._gdb is not None:
             self._gdb.send(packet)
 
