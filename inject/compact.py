@@ -15,6 +15,9 @@ from inject.errors import ExitStatus, InjectError
 from inject.scenario.names import ARG_PATH
 from inject.scenario.write import Word
 
+COMMAND_LINE = "command line"
+"""What a scenario that stands for a command line calls its file."""
+
 TRIGGERS = ("nth", "every", "after", "times", "probability")
 EXPECTATIONS = ("exit", "errno", "injected", "output")
 

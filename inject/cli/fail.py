@@ -19,7 +19,7 @@ from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.files import write_text
-from inject.cli.run import engine_maker, preflight
+from inject.cli.run import engine_maker, preflight, resolve
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import ExitStatus
 from inject.janitor import Janitor
@@ -214,6 +214,8 @@ def fail(
     for fault in scenario.faults:
         refuse(kernel, kernel.fault_point(fault.function))
     seed = secrets.randbits(32) if seed is None else seed
+    types = Types(kernel)
+    resolve(kernel, types, scenario.faults)
     any_allowed = allow_any or kernel.is_guest()
     options = Options(
         seed, any_allowed, probe=probe_for(probe, stop_on_injection), trace=trace, reproduce="sudo inject run"
@@ -229,7 +231,7 @@ def fail(
         display = Display(1, -1 if quiet else int(verbose), report)
         summary = Summary(display)
         emit = lambda event: summary.take(mark(event))  # noqa: E731
-        tools = Tools(kernel, Types(kernel), engine, janitor, emit, display.say, _stream, subject)
+        tools = Tools(kernel, types, engine, janitor, emit, display.say, _stream, subject)
         if subject is not None and not quiet:
             click.echo("inject: armed until it ends or Ctrl-C", err=True)
         verdict = Trial(scenario, tools, options).run()
@@ -308,7 +310,7 @@ class Saved:
         """Read by the same rules as a file; raises BadSyntax for what these refuse."""
         name = default_name(self._path, None) if self._path else f"fail/{self._faults[0]['function']}"
         try:
-            (scenario,) = scenarios.parse(self.text(None), "command line", name)
+            (scenario,) = scenarios.parse(self.text(None), compact.COMMAND_LINE, name)
         except scenarios.ScenarioErrors as errors:
             raise compact.BadSyntax(str(errors.errors[0]).split(": ", 1)[1]) from None
         faults = tuple(replace(one, place=None) for one in scenario.faults)

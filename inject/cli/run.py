@@ -18,16 +18,17 @@ from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
-from inject.errors import CannotRun
+from inject.compact import COMMAND_LINE, BadSyntax
+from inject.errors import CannotRun, InjectError
 from inject.janitor import Janitor
 from inject.judge import exit_status
 from inject.kernel import Kernel
-from inject.model import Probe, Scenario
+from inject.model import Fault, Probe, Scenario
 from inject.obstacles import refuse
-from inject.plan import Types
+from inject.plan import Planner, Types
 from inject.probe import Engine
 from inject.report import jsonl
-from inject.runner import Options, Tools, run_all
+from inject.runner import Options, Tools, device_numbers, run_all
 from inject.shard import Shard
 from inject.vm.cache import cache_root
 
@@ -113,6 +114,28 @@ def preflight(kernel: Kernel) -> None:
     refuse(kernel)
     if not kernel.fault_points:
         raise CannotRun("this kernel has no tagged function", "see `inject doctor`, or use `inject vm run`")
+
+
+def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault]) -> None:
+    """Refuse what a command line names and this kernel does not have, before anything is started.
+
+    Raises BadSyntax for it, ScenarioError where it stands in a file, CannotRun where the machine lacks something.
+    """
+    try:
+        planner = Planner(kernel, types, 0, device_numbers(None, faults))
+    except InjectError as error:
+        raise BadSyntax(error.message, error.hint) from None
+    for index, fault in enumerate(faults):
+        try:
+            planner.rule(fault, index)
+        except CannotRun:
+            raise
+        except InjectError as error:
+            place = fault.place or (fault.value_places or (None,))[0]
+            if place is not None and place.file != COMMAND_LINE:
+                raise
+            _, found, said = error.message.partition(f"{COMMAND_LINE}:")
+            raise BadSyntax(said.partition(": ")[2] if found else error.message, error.hint) from None
 
 
 def config_hash(kernel: Kernel) -> str:

@@ -19,7 +19,7 @@ from inject import adopted, compact
 from inject import scenario as scenarios
 from inject.cgroup import Cgroup
 from inject.cli import completion
-from inject.cli.run import engine_maker, preflight
+from inject.cli.run import engine_maker, preflight, resolve
 from inject.cli.screen import Screen, usable
 from inject.errors import ExitStatus, InjectError
 from inject.janitor import Janitor
@@ -127,13 +127,15 @@ def watch(
         faults = for_any_task(faults)
     if any(fault.scope.value == "any" for fault in faults) and not (allow_any or kernel.is_guest()):
         raise InjectError("this fails calls of every task of this machine", "do it in a guest, or say --allow-any")
+    types = Types(kernel)
+    resolve(kernel, types, faults)
     summary: list[str] = []
     try:
         with ended_by_signals(), contextlib.ExitStack() as stack:
             janitor = stack.enter_context(Janitor())
             engine = stack.enter_context(engine_maker(kernel))()
             number = secrets.randbits(32) if seed is None else seed
-            planner = Planner(kernel, Types(kernel), number, device_numbers(None, faults))
+            planner = Planner(kernel, types, number, device_numbers(None, faults))
             subject = stack.enter_context(_subject(command, pid, cgroup, janitor))
             session = stack.enter_context(Session(engine, planner, faults, Probe(probe)))
             session.start(*subject.group)
@@ -171,7 +173,7 @@ def _faults(names: Sequence[str], kernel: Kernel) -> list[Fault]:
         point = kernel.fault_point(function)
         block = compact.fault(function, {"value": value or DEFAULTS[point.error_type]})
         try:
-            (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), "command line", "watch")
+            (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), compact.COMMAND_LINE, "watch")
         except scenarios.ScenarioErrors as errors:
             raise compact.BadSyntax(str(errors.errors[0]).split(": ", 1)[1]) from None
         found += [replace(fault, place=None, value_places=()) for fault in scenario.faults]
@@ -226,6 +228,7 @@ class Own(threading.Thread):
     def __init__(self, command: Sequence[str], workload: Workload, cgroup: Cgroup, printed: Printed) -> None:
         super().__init__(name="inject-command", daemon=True)
         self.noun = shlex.join(command)
+        self._short = Path(command[0]).name
         self.group = (cgroup.id, cgroup.level)
         self._workload = workload
         self._cgroup = cgroup
@@ -243,7 +246,7 @@ class Own(threading.Thread):
 
     def ended(self) -> str:
         """How it ended."""
-        return f"{self.noun} {self._outcome.how()}" if self._outcome is not None else ""
+        return f"{self._short} {self._outcome.how()}" if self._outcome is not None else ""
 
     def said(self) -> str:
         """The last line that it printed."""
@@ -363,6 +366,7 @@ class Live:
         self._asking = ""
         self._typed = ""
         self._over = False
+        self._gone = False
 
     def run(self) -> None:
         """Until q, the end of the terminal, or the time is up."""
@@ -382,7 +386,8 @@ class Live:
     def _look(self) -> None:
         self._session.tick()
         ended = self._subject.ended()
-        if ended and not self._message.startswith(ended):
+        if ended and not self._gone:
+            self._gone = True
             self._session.disarm_all()
             self._message = f"{ended}; everything is off: s saves, q quits"
 
@@ -440,7 +445,7 @@ class Live:
         elif key == "m":
             self._message = session.mark()
         elif key == "t":
-            self._ask("trigger, such as nth=3 or every=10,times=2; empty: every call", "")
+            self._ask("trigger (nth=3; every=10,times=2; empty: every call)", "")
         elif key == "s":
             self._ask("save as", "watch.yaml")
         else:
@@ -478,12 +483,17 @@ class Live:
             return "not saved: no file was named"
         if path.exists():
             return f"not saved: {path} is there already; choose another name"
-        text = scenario_text([row.fault for row in self._session.rows], self._command)
+        used = [row.fault for row in self._session.rows if row.state is not State.OFF or row.counts.injected]
+        text = scenario_text(used or [row.fault for row in self._session.rows], self._command)
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             return f"not saved: {path}: {error.strerror}"
-        return f"saved to {path}"
+        return (
+            f"saved to {path}: {len(used)} of {len(self._session.rows)}, those that were armed"
+            if used
+            else f"saved to {path}"
+        )
 
 
 def parse_trigger(typed: str) -> When:

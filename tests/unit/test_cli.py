@@ -247,6 +247,29 @@ def test_wrong_usage(words: list[str], said: str) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["fail", "open_ctree", "--return", "true"],
+            "open_ctree is tagged ERRNO and must not return true; return a neg",
+        ),
+        (["fail", "open_ctree", "--return", "-BCH_ERR_what"], "BCH_ERR_what is no enumerator of this kernel"),
+        (
+            ["fail", "open_ctree", "--return", "-EIO", "--arg", "flag=1"],
+            "open_ctree has no parameter flag; did you mean flags",
+        ),
+        (["fail", "open_ctree", "--return", "-EIO", "--stack", "nobody"], "nothing in this kernel is called nobody"),
+        (["fail", "open_ctree", "--return", "-EIO", "--device", "/dev/null"], "/dev/null is no block device"),
+        (["watch", "open_ctree=NULL"], "open_ctree is tagged ERRNO and must not return NULL"),
+    ],
+)
+def test_what_the_kernel_does_not_have_of_a_command_line(kernel: Path, words: list[str], said: str) -> None:
+    """Wrong usage, seen before anything is started."""
+    line = sentence(inject(*words, "--", "true", kernel=kernel, rights="root"), 2)
+    assert line.startswith(f"inject: {said}")
+
+
 @pytest.mark.parametrize("option", ["--only", "--json", "--junit", "--seed"])
 def test_a_value_that_is_missing(option: str) -> None:
     assert inject("run", SMOKE, option).returncode == 2
