@@ -16,6 +16,8 @@ from inject.vm.guest import Guest
 
 IN_GUEST = "/root/.cache/inject/bytecode"
 MOST_FILES = 16
+KEPT = 8
+"""Programs kept for one kernel: several checkouts may share it, each with a program text of its own."""
 LARGEST = 4 << 20
 
 _LIST = f"cd {IN_GUEST} 2>/dev/null && ls"
@@ -49,9 +51,8 @@ def pull(guest: Guest, kept: Path) -> None:
             if "/" in name or not name.endswith(".bpf") or (kept / name).exists():
                 continue
             compiled.replace_file(kept / name, guest.read_file(f"{IN_GUEST}/{name}", limit=LARGEST))
-            for other in kept.glob("*.bpf"):  # of an older program text
-                if other.name not in listed.decode():
-                    other.unlink(missing_ok=True)
+        for old in sorted(kept.glob("*.bpf"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            old.unlink(missing_ok=True)
 
 
 def _pull_modules(guest: Guest) -> None:
