@@ -86,6 +86,21 @@ def test_blocks_say_what_they_are(page: Path) -> None:
 
 
 @by_page
+def test_no_block_is_hidden_by_its_indentation(page: Path) -> None:
+    assert not re.search(r"^[ \t]+```", page.read_text(), re.MULTILINE)
+
+
+def test_gitlabs_job_is_valid(tmp_path: Path) -> None:
+    """By the schema that check-jsonschema carries."""
+    pytest.importorskip("check_jsonschema")
+    (job,) = [block for block in manual.blocks(ROOT / "docs/ci.md") if block.text.startswith(NO_SCENARIO)]
+    (tmp_path / "job.yaml").write_text(job.text)
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", "job.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@by_page
 def test_scenarios_are_valid(page: Path) -> None:
     """Whole ones as they stand; a part of one together with what it lacks."""
     for block in manual.blocks(page):
