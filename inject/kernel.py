@@ -58,6 +58,7 @@ class Kernel:
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
         self._ftrace: dict[FaultPoint, bool] = {}
+        self._functions: dict[str, list[Symbol]] = {}
 
     def path(self, relative: str) -> Path:
         """``relative`` below this kernel's root."""
@@ -171,9 +172,11 @@ class Kernel:
 
     def functions(self, name: str) -> list[Symbol]:
         """Text symbols called ``name``, or matching it if it is a glob, and the compiler's clones of them."""
-        if not is_glob(name):
-            return self.symbol(name) + self._lines_with(b" %s." % name.encode())
-        return self.symbols(to_regex(name))
+        if name not in self._functions:
+            found = self.symbols(to_regex(name)) if is_glob(name) else self.symbol(name)
+            clones = [] if is_glob(name) else self._lines_with(b" %s." % name.encode())
+            self._functions[name] = found + clones
+        return self._functions[name]
 
     def clones(self, name: str) -> tuple[str, ...]:
         """What the compiler made of ``name`` and lets callers use in its place: ``.isra.0`` and the like."""

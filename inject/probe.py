@@ -219,7 +219,10 @@ class Engine:
         self._write_image(image)
         self._plan = plan
         try:
-            self.used = tuple(self._attach(slot, rule, probe) for slot, rule in enumerate(plan.rules))
+            # What is attached last is asked first, and a call that one rule fails the others never see
+            # (aggr_pre_handler() in kernel/kprobes.c, bpf_trampoline_get_progs() in kernel/bpf/trampoline.c).
+            slots = reversed(range(len(plan.rules)))
+            self.used = tuple(self._attach(slot, plan.rules[slot], _kind(plan, slot, probe)) for slot in slots)[::-1]
             if errnos:
                 self._attach_sys_exit()
             self._watch(tuple(watch))
@@ -248,6 +251,12 @@ class Engine:
         rules[slot] = rule
         plan = replace(self._plan, rules=tuple(rules))
         self._maps.write("rules", render(plan).rules[slot], slot)
+        self._plan = plan
+
+    def replan(self, plan: Plan) -> None:
+        """Give every attached probe another rule, conditions and all; for the same functions in the same order."""
+        assert [rule.point for rule in plan.rules] == [rule.point for rule in self._plan.rules]
+        self._write_image(render(plan))
         self._plan = plan
 
     def _attach(self, slot: int, rule: Rule, probe: Probe) -> Probe:
@@ -567,6 +576,15 @@ class Engine:
             if len(self._symbols) < MOST_SYMBOLS:
                 self._symbols[address] = known
         return known
+
+
+def _kind(plan: Plan, slot: int, probe: Probe) -> Probe:
+    """Of rules for one function either all go by fmod_ret or none: a kprobe's override does not keep it away."""
+    if probe is not Probe.AUTO:
+        return probe
+    address = plan.rules[slot].point.address
+    able = (bool(rule.trampoline) for rule in plan.rules if rule.point.address == address)
+    return Probe.AUTO if all(able) else Probe.KPROBE
 
 
 def _now() -> int:

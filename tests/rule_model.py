@@ -6,10 +6,13 @@ the model itself is held against the words of the scenario format, without one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Optional
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Optional, Union
 
-from inject.plan import Rule
+from inject.model import ArgTest, Fault, Op, Returned, Scope, When
+from inject.plan import Rule, rule_seed
 
 U64 = (1 << 64) - 1
 
@@ -65,3 +68,121 @@ def fired(trigger: Trigger, matches: int, budget: Optional[int] = None) -> tuple
 def possible(trigger: Trigger, matches: int) -> frozenset[int]:
     """The ordinals that may fire when CPUs race: ``times`` then bounds how many, not which."""
     return frozenset(fired(replace(trigger, times=0), matches))
+
+
+# ---------------------------------------------------------------- whole calls
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function as a rule sees it."""
+
+    function: str
+    args: Mapping[str, Union[int, str]] = field(default_factory=dict)
+    """By the parameter's name: a number as C has it, or the text that a pointer leads to."""
+    comm: str = ""
+    inside: bool = True
+    """Whether it is made by the workload's process tree."""
+    path: tuple[str, ...] = ()
+    """The callers, innermost first."""
+
+
+def arg_holds(test: ArgTest, call: Call) -> bool:
+    """One argument comparison; names of numbers are not known here."""
+    found = call.args[test.path]
+    if test.op is Op.GLOB:
+        return isinstance(found, str) and fnmatch.fnmatchcase(found, str(test.value))
+    assert isinstance(found, int) and isinstance(test.value, int)
+    if test.mask is not None:
+        assert isinstance(test.mask, int)
+        found &= test.mask
+    return {
+        Op.IS: found == test.value,
+        Op.NOT: found != test.value,
+        Op.ABOVE: found > test.value,
+        Op.BELOW: found < test.value,
+    }[test.op]
+
+
+def path_holds(stack: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether the entries lie on ``path`` in this order, with gaps, and those behind a ``!`` do not."""
+    rest = iter(path)
+    wanted = [entry for entry in stack if not entry.startswith("!")]
+    forbidden = [entry[1:] for entry in stack if entry.startswith("!")]
+    if any(fnmatch.fnmatchcase(name, entry) for name in path for entry in forbidden):
+        return False
+    return all(any(fnmatch.fnmatchcase(name, entry) for name in rest) for entry in wanted)
+
+
+def matches(when: When, call: Call) -> bool:
+    """Whether every condition of ``when`` holds, its trigger apart."""
+    if not all(arg_holds(test, call) for test in when.args):
+        return False
+    if when.comm is not None and not fnmatch.fnmatchcase(call.comm, when.comm):
+        return False
+    return path_holds(when.stack, call.path)
+
+
+@dataclass
+class Tally:
+    """Of one fault, as the report counts."""
+
+    seen: int = 0
+    matched: int = 0
+    wanted: int = 0
+    """Times that the trigger said yes, which is what `times` counts."""
+    injected: int = 0
+    fired: list[tuple[int, Returned]] = field(default_factory=list)
+    """Ordinal and value of each injection."""
+
+
+class Machine:
+    """Every fault of one arming, and what each call gets.
+
+    Faults of one function are asked in the scenario's order; a call that one of them
+    fails is not seen by those after it.
+    """
+
+    def __init__(self, faults: Sequence[Fault], seed: int, budget: int = 0) -> None:
+        self.faults = faults
+        self.tallies = [Tally() for _ in faults]
+        self.budget = budget
+        self.asked = 0
+        """Injections that only the budget could forbid."""
+        self._triggers = [_trigger(fault.when, rule_seed(seed, index)) for index, fault in enumerate(faults)]
+
+    def call(self, call: Call) -> Optional[Returned]:
+        """What the function returns in place of running, as written; None if it runs."""
+        for index, fault in enumerate(self.faults):
+            if fault.function == call.function:
+                value = self._ask(index, fault, call)
+                if value is not None:
+                    return value
+        return None
+
+    def _ask(self, index: int, fault: Fault, call: Call) -> Optional[Returned]:
+        tally, trigger = self.tallies[index], self._triggers[index]
+        if not call.inside and fault.scope is not Scope.ANY:
+            return None
+        tally.seen += 1
+        if not matches(fault.when, call):
+            return None
+        tally.matched += 1
+        if not trigger.wants(tally.matched):
+            return None
+        tally.wanted += 1
+        if trigger.times and tally.wanted > trigger.times:
+            return None
+        self.asked += 1
+        if self.budget and self.asked > self.budget:
+            return None
+        value = fault.values[tally.injected % len(fault.values)]
+        tally.injected += 1
+        tally.fired.append((tally.matched, value))
+        return value
+
+
+def _trigger(when: When, seed: int) -> Trigger:
+    times = when.times if when.times is not None else (1 if when.nth else 0)
+    chance = min(U64, int((when.probability or 0) * (1 << 64)))
+    return Trigger(when.after, when.nth or 0, when.every or 0, times, chance, seed)

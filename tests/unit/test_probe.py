@@ -1,0 +1,33 @@
+"""What of the engine can be told without a kernel: which kind of probe a rule gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from inject.model import ErrorType, FaultPoint, Probe
+from inject.plan import Plan, Rule
+from inject.probe import _kind
+
+POINT = FaultPoint("f", ErrorType.ERRNO_NULL, "", 0x1000, ("f",))
+FAILS = Rule(POINT, (1,), ("-EIO",), False, (), "", 0, 0, 0, 0, 0, 0, trampoline="f")
+NULL = replace(FAILS, values=(0,), returned=("NULL",), trampoline="")
+OTHER = replace(NULL, point=replace(POINT, function="g", address=0x2000))
+
+
+@pytest.mark.parametrize(
+    ("rules", "kinds"),
+    [
+        ([FAILS, FAILS], [Probe.AUTO, Probe.AUTO]),
+        ([FAILS, NULL], [Probe.KPROBE, Probe.KPROBE]),
+        ([NULL, OTHER, FAILS], [Probe.KPROBE, Probe.KPROBE, Probe.KPROBE]),
+        ([FAILS, OTHER], [Probe.AUTO, Probe.KPROBE]),
+    ],
+)
+def test_one_function_has_one_kind_of_probe(rules: list[Rule], kinds: list[Probe]) -> None:
+    """fmod_ret cannot return NULL, and beside a kprobe that overrides the same call it would not hear of it."""
+    plan = Plan(tuple(rules))
+    assert [_kind(plan, slot, Probe.AUTO) for slot in range(len(rules))] == kinds
+    for asked in (Probe.KPROBE, Probe.FMOD_RET):
+        assert {_kind(plan, slot, asked) for slot in range(len(rules))} == {asked}
