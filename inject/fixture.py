@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -169,7 +170,8 @@ class Fixture:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise InjectError(f"cannot wipe {device}: {error.strerror}") from error
+            step = "`findmnt` shows whether it is mounted" if error.errno == errno.EBUSY else ""
+            raise InjectError(f"cannot wipe {device}: {error.strerror}", step) from error
 
     def _mkfs(self) -> None:
         """Wipe and make; a mkfs that crashes is repeated a few times, one that refuses is not."""
