@@ -6,16 +6,17 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from inject.vm.guest import Artefacts
+from inject.vm.guest import Artefacts, Guest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 900.0
@@ -133,3 +134,20 @@ def test_a_scenario_waits_for_gdb_and_an_interrupt_ends_it(calls: list[Call]) ->
     os.kill(call.process.pid, signal.SIGINT)
     assert call.end() == 130
     assert call.lines[-1] == "inject: interrupted"
+
+
+def test_no_time_counts_while_a_debugger_holds_the_guest(new_guest: Callable[..., Guest]) -> None:
+    """Twice as long as a guest may be silent; then whoever was connected is gone, and the guest goes on."""
+    with new_guest(gdb=True, silence=4) as guest:
+        assert guest.debugger is not None
+        port = re.search(r":(\d+)'", guest.debugger.command)
+        assert port is not None
+        connection = socket.create_connection(("127.0.0.1", int(port[1])))
+        until = time.monotonic() + LIMIT
+        while not guest.held:
+            assert time.monotonic() < until
+            guest.machine.pump()
+        leaves = threading.Timer(8, connection.close)
+        leaves.start()
+        assert guest.exec(["true"]) == 0
+        assert not leaves.is_alive()
