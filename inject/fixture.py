@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import stat
@@ -11,11 +10,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
+from inject import mounting
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
 from inject.janitor import BLKPG_ADD, UNDO, Janitor, change_part, mount_points, undo_dir, undo_loop, undo_part
 from inject.model import Filesystem
+from inject.prepared import Shelf, zero
 from inject.tool import Completed, check_tool, run_tool
 
 SERIAL = "inject-scratch"
@@ -37,14 +39,13 @@ mkfs.btrfs without --mixed (btrfs_min_dev_size() in kernel-shared/volumes.c); `b
 MULTI_DEVICE = ("bcachefs", "btrfs")
 
 _SECTOR = 512
-_WIPE = 4 << 20
-"""Bytes zeroed at each end: superblocks and their copies lie there (bcachefs keeps one at the end)."""
-
 _MKFS_TIMEOUT = 120.0
 _MKFS_TRIES = 5
 """`bcachefs format` of bcachefs-tools 1.12 dies of SIGSEGV or SIGABRT in about one of 15 calls (21 of 400,
 on one CPU as on two, with and without malloc's per-thread cache); a repeat on a wiped device succeeds."""
 _MOUNT_TIMEOUT = 60.0
+_PREPARED = ("bcachefs",)
+"""Types of which mkfs is slow and the kernel remembers nothing: btrfs keeps generations by UUID and path."""
 _NODE_TIMEOUT = 10.0
 """Seconds that devtmpfs gets to show a partition."""
 
@@ -52,13 +53,16 @@ _NODE_TIMEOUT = 10.0
 class Fixture:
     """``spec`` made real. Use as a context manager: entering makes and mounts, leaving undoes it all.
 
-    ``directory`` holds the mount point and, outside a guest, the files behind the
-    loop devices. ``cgroup`` is where the tools run; it must not be the workload's.
+    ``directory`` holds the mount point and, outside a guest, the files behind the loop
+    devices. ``cgroup`` is where the tools run; it must not be the workload's.
+    ``shelf`` has filesystems that were made so before.
     Everything is registered with ``janitor`` before it is made. Every failed step
     is an InjectError with the command, how it ended and its last line.
     """
 
-    def __init__(self, spec: Filesystem, *, directory: Path, janitor: Janitor, cgroup: Cgroup) -> None:
+    def __init__(
+        self, spec: Filesystem, *, directory: Path, janitor: Janitor, cgroup: Cgroup, shelf: Optional[Shelf] = None
+    ) -> None:
         self.spec = spec
         self.devices: tuple[str, ...] = ()
         """Device nodes, in order; ``$DEV`` or ``$DEV1`` is the first."""
@@ -68,6 +72,7 @@ class Fixture:
         self._directory = directory
         self._janitor = janitor
         self._cgroup = cgroup
+        self._shelf = shelf if spec.type in _PREPARED else None
         self._registered: list[tuple[str, ...]] = []
 
     # ------------------------------------------------------------ making
@@ -155,30 +160,24 @@ class Fixture:
             return check_tool([*argv, str(file)], timeout=_MOUNT_TIMEOUT, cgroup=self._cgroup).strip()
         return done.output.strip().splitlines()[-1]
 
-    def _wipe(self, device: str) -> None:
-        """Zero both ends: `bcachefs format` gives up on the remains of some old filesystems.
-
-        wipefs would erase signatures at no other places, and costs a process.
-        """
-        try:
-            fd = os.open(device, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
-            try:
-                zeros = bytes(min(_WIPE, self.spec.size))
-                os.pwrite(fd, zeros, 0)
-                os.pwrite(fd, zeros, self.spec.size - len(zeros))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            step = "`findmnt` shows whether it is mounted" if error.errno == errno.EBUSY else ""
-            raise InjectError(f"cannot wipe {device}: {error.strerror}", step) from error
-
     def _mkfs(self) -> None:
-        """Wipe and make; a mkfs that crashes is repeated a few times, one that refuses is not."""
-        argv = [*MKFS[self.spec.type], *self.spec.mkfs, *self.devices]
+        """Make it, or take the one made so before."""
+        spec = self.spec
+        key = (spec.type, spec.devices, spec.size, tuple(spec.mkfs))
+        if self._shelf is not None and self._shelf.restore(key, self.devices, spec.size):
+            return
+        self._make([*MKFS[spec.type], *spec.mkfs, *self.devices])
+        if self._shelf is not None:
+            self._shelf.keep(key, self.devices, spec.size)
+
+    def _make(self, argv: Sequence[str]) -> None:
+        """Wipe and make; a mkfs that crashes is repeated a few times, one that refuses is not.
+
+        `bcachefs format` gives up on the remains of some old filesystems.
+        """
         for left in reversed(range(_MKFS_TRIES)):
             for device in self.devices:
-                self._wipe(device)
+                zero(device, self.spec.size)
             done = run_tool(argv, timeout=_MKFS_TIMEOUT, cgroup=self._cgroup)
             if done.code == 0:
                 return
@@ -197,10 +196,12 @@ class Fixture:
         """Mount with the scenario's and these options; says how it went, an error included."""
         self._register("mount", str(self.mountpoint))
         source = ":".join(self.devices) if self.spec.type == "bcachefs" else self.devices[0]
-        chosen = [*self.spec.mount, *options]
-        if self.spec.type == "btrfs":
-            chosen += [f"device={device}" for device in self.devices[1:]]
-        flags = ["-o", ",".join(chosen)] if chosen else []
+        chosen = [f"device={device}" for device in self.devices[1:]] if self.spec.type == "btrfs" else []
+        if not (self.spec.mount or options):
+            target = str(self.mountpoint)
+            data = ",".join(chosen)
+            return mounting.mount(self.spec.type, source, target, data, timeout=_MOUNT_TIMEOUT, cgroup=self._cgroup)
+        flags = ["-o", ",".join([*self.spec.mount, *options, *chosen])]
         # -i: mount.bcachefs would ask for a passphrase and read superblocks on its own; mount(2) is what we test.
         argv = ["mount", "-i", "-t", self.spec.type, *flags, source, str(self.mountpoint)]
         return run_tool(argv, timeout=_MOUNT_TIMEOUT, cgroup=self._cgroup)
@@ -222,7 +223,7 @@ class Fixture:
             if not inside:
                 self._release("mount", str(self.mountpoint))
                 return
-            done = run_tool(["umount", inside[-1]], timeout=_MOUNT_TIMEOUT, cgroup=self._cgroup)
+            done = mounting.umount(inside[-1], timeout=_MOUNT_TIMEOUT, cgroup=self._cgroup)
             if done.code != 0:
                 error = done.failure()
                 error.hint = holders(Path(inside[-1]))

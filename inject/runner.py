@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
@@ -40,7 +40,9 @@ from inject.model import (
 from inject.obstacles import refuse
 from inject.oracles import Complaint as OracleComplaint
 from inject.oracles import Context, Oracle, allocated, choose, unsupported
+from inject.oracles import settle as settle_filesystem
 from inject.plan import Plan, Planner, Types
+from inject.prepared import Shelf
 from inject.probe import Engine
 from inject.report import console, jsonl
 from inject.scenario.files import shared_folder
@@ -98,6 +100,8 @@ class Tools:
     """Sees the armed workload's output as it comes."""
     adopt: Optional[Callable[[Janitor], Adopted]] = None
     """Takes something that runs already, in the place of the scenario's ``run``."""
+    shelf: Shelf = field(default_factory=Shelf)
+    """Filesystems made for earlier trials."""
 
     @cached_property
     def reader(self) -> trace.Reader:
@@ -276,7 +280,11 @@ class Trial:
                 quiet = allocated(self.scenario.filesystem.type)
                 self.tools.say(f"{self.scenario.filesystem.type} on a scratch device")
                 fixture = Fixture(
-                    self.scenario.filesystem, directory=directory, janitor=janitor, cgroup=group.child("tools")
+                    self.scenario.filesystem,
+                    directory=directory,
+                    janitor=janitor,
+                    cgroup=group.child("tools"),
+                    shelf=self.tools.shelf,
                 )
                 opened = fixture
                 stack.callback(self._undo, lambda: self._close_fixture(opened))
@@ -315,6 +323,8 @@ class Trial:
             oracles = choose(context)
             try:
                 engine.attach(plan, self.options.probe, self._watched(plan), errnos=bool(self.scenario.expect.errno))
+                if fixture is not None and fixture.mounted:
+                    settle_filesystem(context)
                 for oracle in oracles:
                     oracle.before(context)
                 outcome, errnos = self._armed(engine, group, work, env)

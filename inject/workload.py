@@ -28,6 +28,11 @@ SCRIPT_LIMIT = (128 << 10) - 1
 # opened before, so that a fault on open() finds the workload and not this line.
 _HOLD = 'exec 3</dev/null; read -r go && exec "$@" <&3 3<&-; exit 125'
 
+_HELD = ("/bin/sh", "-c", _HOLD, "sh")
+
+_WAIT = "read -r _ && exec </dev/null || exit 125; "
+"""The same for what nothing fails: the shell that runs it waits itself, on the script's first line."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -78,7 +83,9 @@ class Workload:
 
     ``command`` is shell text (run as ``bash -euo pipefail``) or an argument list.
     Its output, both streams together, is kept within ``output_limit`` bytes;
-    ``on_text`` sees all of it. Use as a context manager: leaving kills what is left.
+    ``on_text`` sees all of it. With ``harmless`` the shell that waits for the release is the
+    one that runs the text, which saves a process where nothing is armed. Use as a
+    context manager: leaving kills what is left.
     Raises InjectError when it cannot be started, CannotRun when a program is missing.
     """
 
@@ -92,13 +99,14 @@ class Workload:
         name: str = "run",
         output_limit: int = DEFAULT_LIMIT,
         on_text: Optional[Callable[[str], None]] = None,
+        harmless: bool = False,
     ) -> None:
-        argv = script_argv(command, name) if isinstance(command, str) else _resolved(command, env, cwd)
+        argv = _held(command, name, harmless) if isinstance(command, str) else [*_HELD, *_resolved(command, env, cwd)]
         self._cgroup = cgroup
         self._output = Output(output_limit, on_text)
         try:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _HOLD, "sh", *argv],
+                argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -205,10 +213,22 @@ def run_workload(
 ) -> Outcome:
     """Start, release and wait: for what runs disarmed (``setup``, ``recover``). Arguments as Workload's."""
     with Workload(
-        command, cgroup=cgroup, cwd=cwd, env=env, name=name, output_limit=output_limit, on_text=on_text
+        command,
+        cgroup=cgroup,
+        cwd=cwd,
+        env=env,
+        name=name,
+        output_limit=output_limit,
+        on_text=on_text,
+        harmless=True,
     ) as workload:
         workload.release()
         return workload.wait(timeout)
+
+
+def _held(text: str, name: str, harmless: bool) -> list[str]:
+    """The command line of a script that waits to be let go."""
+    return script_argv(_WAIT + text, name) if harmless else [*_HELD, *script_argv(text, name)]
 
 
 def _resolved(argv: Sequence[str], env: Optional[Mapping[str, str]], cwd: Path) -> list[str]:

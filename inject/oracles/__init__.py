@@ -16,8 +16,9 @@ from inject.oracles.fsck import Fsck
 from inject.oracles.leaks import Leaks, allocated
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations
+from inject.oracles.syncing import settle
 
-__all__ = ["DEFAULTS", "Complaint", "Context", "Oracle", "allocated", "choose", "unsupported"]
+__all__ = ["DEFAULTS", "Complaint", "Context", "Oracle", "allocated", "choose", "settle", "unsupported"]
 
 _ORDER: tuple[type[Oracle], ...] = (Coherence, Recovery, Reservations, Fsck, Leaks, Remount, Dmesg)
 

@@ -64,7 +64,7 @@ class Oracle:
         return context.fixture is not None
 
     def before(self, context: Context) -> None:
-        """After ``setup``, before arming: take the baseline."""
+        """After ``setup``, everything synced, before arming: take the baseline."""
 
     def settled(self, context: Context) -> None:
         """After disarming and ``recover``, before the unmount."""

@@ -1,13 +1,16 @@
-"""Memory that the filesystem has not given back when it is gone: /proc/allocinfo, and kmemleak where it is built in."""
+"""What is left of a filesystem when it is gone: memory (/proc/allocinfo, kmemleak), mounts, open files."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from inject.fixture import Fixture
 from inject.oracles.base import Complaint, Context, Oracle
 
 ALLOCINFO = Path("/proc/allocinfo")
@@ -34,8 +37,9 @@ def allocated(kind: str, file: Path = ALLOCINFO) -> dict[str, tuple[int, int]]:
     except OSError:
         return {}
     found: dict[str, tuple[int, int]] = {}
+    folder = f" fs/{kind}/"
     for line in text.splitlines():
-        match = _LINE.match(line)
+        match = _LINE.match(line) if folder in line else None
         if match and match.group(4) == kind and match.group(5).removeprefix("func:") not in KEPT:
             size, calls = int(match.group(1)), int(match.group(2))
             old = found.get(f"{match.group(3)} {match.group(5)}", (0, 0))
@@ -61,48 +65,84 @@ def profiling(switch: Path = Path("/proc/sys/vm/mem_profiling")) -> bool:
         return False
 
 
-class Leaks(Oracle):
-    """Complains of call sites of the filesystem that hold more memory after the unmount than before the mkfs.
+def mounts_of(devices: Sequence[str], mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
+    """Where a filesystem on one of ``devices`` is mounted, bind mounts included."""
+    found = []
+    for line in mountinfo.read_text(errors="replace").splitlines():
+        fields, _, rest = line.partition(" - ")
+        if set(rest.split()[1].split(":")).intersection(devices):
+            found.append(fields.split()[4])
+    return found
 
-    The two points are alike: nothing of the filesystem is mounted. Other mounted
-    filesystems of the same type (a guest's root is ext4) would be counted as well, so
-    it does not apply there.
+
+def in_use(device: str) -> bool:
+    """Whether something has ``device`` to itself: a superblock that lives on after its last mount, for one."""
+    try:
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+class Leaks(Oracle):
+    """Complains of what stays when the filesystem is unmounted: mounts elsewhere, open files, memory.
+
+    A file that is still open, or a reference that the kernel has lost, keeps the superblock,
+    and that keeps the devices. Call sites of the filesystem must not hold more memory
+    than before the mkfs: the two points are alike, for nothing of it is mounted.
+    Other mounted filesystems of the same type (a guest's root is ext4) would be counted
+    as well, so memory is not compared there.
     """
 
     name = "leaks"
 
-    def applies(self, context: Context) -> bool:
-        """Where allocations are counted, or kmemleak runs."""
-        if context.fixture is None:
-            return False
-        kind = context.fixture.spec.type
-        others = sum(kind == line.split()[2] for line in Path("/proc/mounts").read_text().splitlines())
-        ours = int(context.fixture.mounted)
-        return others <= ours and (profiling() or KMEMLEAK.exists())
+    def __init__(self) -> None:
+        super().__init__()
+        self._alone = True
 
     def before(self, context: Context) -> None:
-        """Let kmemleak forget what was before (mm/kmemleak.c, kmemleak_write())."""
+        """Count who else has such a filesystem; kmemleak forgets what was before (kmemleak_write(), mm/kmemleak.c)."""
+        assert context.fixture is not None  # applies() has asked
+        kind = context.fixture.spec.type
+        others = sum(kind == line.split()[2] for line in Path("/proc/mounts").read_text().splitlines())
+        self._alone = others <= int(context.fixture.mounted)
         if KMEMLEAK.exists():
             KMEMLEAK.write_text("clear")
 
     def after(self, context: Context) -> Optional[Complaint]:
         """Compare, and look again until nothing is left over or QUIET seconds are gone."""
-        assert context.fixture is not None  # applies() has asked
+        fixture = context.fixture
+        assert fixture is not None  # applies() has asked
         deadline = time.monotonic() + QUIET
         while True:
-            lines = grown(context.allocated, allocated(context.fixture.spec.type)) if profiling() else []
-            if not lines:
-                break
+            complaint = self._left(fixture, context.allocated)
+            if complaint is None:
+                return self._kmemleak()
             if time.monotonic() >= deadline:
-                return Complaint(
-                    self.name,
-                    f"{len(lines)} call sites of {context.fixture.spec.type} have not freed their memory "
-                    f"{QUIET:g} s after the unmount: {lines[0]}",
-                    tuple(lines[:_SHOWN]),
-                )
+                return complaint
             Path("/proc/sys/vm/drop_caches").write_text("2")
             time.sleep(0.2)
-        return self._kmemleak()
+
+    def _left(self, fixture: Fixture, allocated_before: Mapping[str, tuple[int, int]]) -> Optional[Complaint]:
+        """What is there right now and should not be."""
+        mounts = mounts_of(fixture.devices)
+        if mounts:
+            return Complaint(self.name, f"it is still mounted at {mounts[0]}", tuple(mounts[:_SHOWN]))
+        held = [device for device in fixture.devices if in_use(device)]
+        if held:
+            return Complaint(
+                self.name, f"{held[0]} is in use {QUIET:g} s after the unmount: a file or a reference is held"
+            )
+        kind = fixture.spec.type
+        lines = grown(allocated_before, allocated(kind)) if self._alone and profiling() else []
+        if lines:
+            return Complaint(
+                self.name,
+                f"{len(lines)} call sites of {kind} have not freed their memory "
+                f"{QUIET:g} s after the unmount: {lines[0]}",
+                tuple(lines[:_SHOWN]),
+            )
+        return None
 
     def _kmemleak(self) -> Optional[Complaint]:
         if not KMEMLEAK.exists():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from inject.errors import InjectError
 from inject.fixture import Fixture
 from inject.oracles.base import Complaint, Context, Oracle
-from inject.tool import run_tool
+from inject.oracles.syncing import syncfs
+from inject.tool import run_forked
 
 QUIET = 20.0
 """Seconds that reservations get to be given back once everything is synced."""
@@ -19,7 +22,8 @@ QUIET = 20.0
 SLACK = 4 << 20
 """Bytes of a claim that the btree may take for itself, and that may stay away for now when it is given back."""
 
-_TIMEOUT = 60.0
+_TIMEOUT = 120.0
+_PAUSE = 0.05
 _SYSFS = Path("/sys/fs/bcachefs")
 _DROP = Path("/proc/sys/vm/drop_caches")
 
@@ -51,7 +55,6 @@ class Reservations(Oracle):
         """The level with everything synced; the page cache is the scenario's own."""
         fixture = _fixture(context)
         if fixture.mounted:
-            _sync(context)
             self._before = online_reserved(fixture) or 0
 
     def settled(self, context: Context) -> None:
@@ -59,70 +62,99 @@ class Reservations(Oracle):
         fixture = _fixture(context)
         if not fixture.mounted or os.statvfs(fixture.mountpoint).f_flag & os.ST_RDONLY:
             return
-        level = self._at_rest(context)
-        if level is None:
+        home = _home(fixture, _SYSFS)
+        if home is None:
             return
-        if level > self._before:
-            self._complaint = Complaint(
-                self.name,
-                f"{level} sectors are still reserved {QUIET:g} s after everything was synced, {self._before} before",
-            )
-            return
-        self._complaint = self._claim(context)
+        replicas = _replicas(home)
+        done = run_forked(
+            lambda: balance(str(fixture.mountpoint), home, self._before, replicas),
+            timeout=_TIMEOUT,
+            cgroup=context.cgroup,
+        )
+        try:
+            kind, words = ast.literal_eval(done.output.strip().rpartition("\n")[2])
+        except (SyntaxError, ValueError):
+            raise InjectError(f"claiming space of {fixture.mountpoint}: it {done.how()}: {done.last_line}") from None
+        if kind == "note":
+            self.notes.append(f"{self.name}: {words}")
+        elif kind == "wrong":
+            self._complaint = Complaint(self.name, words)
 
     def after(self, context: Context) -> Optional[Complaint]:
         """What settled() found."""
         return self._complaint
 
-    def _at_rest(self, context: Context) -> Optional[int]:
-        """Sectors reserved when no more than before are, or after QUIET seconds; None where it cannot be read."""
-        deadline = time.monotonic() + QUIET
-        while True:
-            _sync(context)
-            level = online_reserved(_fixture(context))
-            if level is not None and level > self._before:
-                _DROP.write_text("1")
-                level = online_reserved(_fixture(context))
-            if level is None or level <= self._before or time.monotonic() >= deadline:
-                return level
-            time.sleep(0.2)
 
-    def _claim(self, context: Context) -> Optional[Complaint]:
-        fixture = _fixture(context)
-        mountpoint = fixture.mountpoint
-        free = _available(mountpoint)
-        size = (free - SLACK) // _replicas(fixture)
-        if size < SLACK:
-            self.notes.append(f"reservations: only {free} bytes are available, too few to claim some")
-            return None
-        file = mountpoint / f".inject-{os.urandom(4).hex()}"
-        try:
-            done = run_tool(["fallocate", "-l", str(size), str(file)], timeout=_TIMEOUT, cgroup=context.cgroup)
-        finally:
-            with contextlib.suppress(OSError):
-                file.unlink()
-        if done.code != 0:
-            return Complaint(
-                self.name, f"statfs says that {free} bytes are available, but {size} cannot be had: {done.last_line}"
-            )
-        deadline = time.monotonic() + QUIET
-        while True:
-            _sync(context)
-            left = free - _available(mountpoint)
-            if left <= SLACK:
-                return None
-            if time.monotonic() >= deadline:
-                return Complaint(
-                    self.name, f"{left} bytes do not come back within {QUIET:g} s after {size} were allocated and freed"
-                )
-            time.sleep(0.2)
+def balance(root: str, home: Path, before: int, replicas: int) -> Iterator[tuple[str, str]]:
+    """One row: ("wrong", words), ("note", words) or ("end", ""). Runs in a fork, for syncing may hang."""
+    level = _at_rest(root, home, before)
+    if level is not None and level > before:
+        words = f"{level} sectors are still reserved {QUIET:g} s after everything was synced, {before} before"
+        yield "wrong", words
+        return
+    free = _available(root)
+    size = (free - SLACK) // replicas
+    if size < SLACK:
+        yield "note", f"only {free} bytes are available, too few to claim some"
+        return
+    refused = _claim(root, size)
+    if refused:
+        yield "wrong", f"statfs says that {free} bytes are available, but {size} cannot be had: {refused}"
+        return
+    deadline = time.monotonic() + QUIET
+    while True:
+        _sync(root)
+        left = free - _available(root)
+        if left <= SLACK:
+            yield "end", ""
+            return
+        if time.monotonic() >= deadline:
+            yield "wrong", f"{left} bytes do not come back within {QUIET:g} s after {size} were allocated and freed"
+            return
+        time.sleep(_PAUSE)
+
+
+def _at_rest(root: str, home: Path, before: int) -> Optional[int]:
+    """Sectors reserved when no more than ``before`` are, or after QUIET seconds; None where it cannot be read."""
+    deadline = time.monotonic() + QUIET
+    while True:
+        _sync(root)
+        level = _level(home)
+        if level is not None and level > before:
+            _DROP.write_text("1")
+            level = _level(home)
+        if level is None or level <= before or time.monotonic() >= deadline:
+            return level
+        time.sleep(_PAUSE)
+
+
+def _sync(root: str) -> None:
+    """Write everything; that a write has failed before, and syncfs(2) says so now, is for others to judge."""
+    with contextlib.suppress(OSError):
+        syncfs(root)
+
+
+def _claim(root: str, size: int) -> str:
+    """Allocate ``size`` bytes and give them back; why that was refused, or ""."""
+    file = os.path.join(root, f".inject-{os.getpid()}")  # noqa: PTH118
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        os.close(handle)
+        os.unlink(file)  # noqa: PTH108
+    return ""
 
 
 def online_reserved(fixture: Fixture, sysfs: Path = _SYSFS) -> Optional[int]:
     """Sectors of 512 bytes that are reserved right now; None if the kernel does not say."""
     home = _home(fixture, sysfs)
-    if home is None:
-        return None
+    return None if home is None else _level(home)
+
+
+def _level(home: Path) -> Optional[int]:
     try:
         text = (home / "internal/alloc_debug").read_text()
     except OSError:
@@ -143,24 +175,16 @@ def _home(fixture: Fixture, sysfs: Path) -> Optional[Path]:
     return None
 
 
-def _replicas(fixture: Fixture) -> int:
-    home = _home(fixture, _SYSFS)
+def _replicas(home: Path) -> int:
     try:
-        return max(1, int((home / "options/data_replicas").read_text())) if home else 1
+        return max(1, int((home / "options/data_replicas").read_text()))
     except (OSError, ValueError):
         return 1
 
 
-def _available(mountpoint: Path) -> int:
-    status = os.statvfs(mountpoint)
+def _available(root: str) -> int:
+    status = os.statvfs(root)
     return status.f_bavail * status.f_frsize
-
-
-def _sync(context: Context) -> None:
-    """Write everything of the filesystem; a journal flush is part of it."""
-    done = run_tool(["sync", "-f", str(_fixture(context).mountpoint)], timeout=_TIMEOUT, cgroup=context.cgroup)
-    if done.timed_out:
-        raise InjectError(f"syncing {_fixture(context).mountpoint} {done.how()}")
 
 
 def _fixture(context: Context) -> Fixture:

@@ -17,6 +17,7 @@ from inject.janitor import Janitor
 from inject.kmsg import LogReader
 from inject.model import Fault, Filesystem, Scenario
 from inject.oracles import Context
+from inject.prepared import Shelf
 from inject.tool import check_tool
 
 guest_only = pytest.mark.skipif(not scratch_disks(), reason="runs in the guest: it needs scratch disks")
@@ -34,13 +35,14 @@ class Bench:
     work: Cgroup
     log: LogReader
 
-    def fixture(self, kind: str, **keys: object) -> Fixture:
+    def fixture(self, kind: str, shelf: Optional[Shelf] = None, **keys: object) -> Fixture:
         """A fixture that is not open yet."""
         return Fixture(
             Filesystem(kind, **keys),  # type: ignore[arg-type]
             directory=self.directory,
             janitor=self.janitor,
             cgroup=self.tools,
+            shelf=shelf,
         )
 
     def context(self, fixture: Optional[Fixture] = None, **keys: object) -> Context:

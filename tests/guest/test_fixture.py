@@ -10,6 +10,7 @@ from bench import TYPES, bench, guest_only, sh
 from inject import fixture as module
 from inject.errors import CannotRun, InjectError
 from inject.janitor import mount_points
+from inject.prepared import Shelf, zero
 
 pytestmark = guest_only
 
@@ -107,7 +108,7 @@ def test_the_stated_minimum_is_enough(place, kind):
 def test_a_busy_mount_names_its_holder(place):
     with place.fixture("ext4") as fixture:
         holder = subprocess.Popen(["sleep", "600"], cwd=fixture.mountpoint)
-        with pytest.raises(InjectError, match=rf"target is busy.*; held by sleep/{holder.pid}"):
+        with pytest.raises(InjectError, match=rf"Device or resource busy.*; held by sleep/{holder.pid}"):
             fixture.umount()
         holder.kill()
         holder.wait()
@@ -123,7 +124,31 @@ def test_a_mount_inside_is_undone_and_one_undone_by_the_workload_is_no_trouble(p
 
 def test_a_mounted_disk_is_never_wiped(place):
     with place.fixture("ext4") as fixture, pytest.raises(InjectError, match="cannot wipe .*busy"):
-        fixture._wipe(fixture.devices[0])
+        zero(fixture.devices[0], fixture.spec.size)
+
+
+def test_a_prepared_filesystem_is_the_one_that_mkfs_made(place):
+    """Whatever the one before has left on the device: its journal bears the same UUID."""
+    shelf, uuids = Shelf(), []
+    for _ in range(3):
+        fixture = place.fixture("bcachefs", size=64 << 20, shelf=shelf)
+        with fixture:
+            assert sorted(p.name for p in fixture.mountpoint.iterdir()) == ["lost+found"]
+            assert not sh(f"find {fixture.mountpoint}/lost+found -mindepth 1")
+            (fixture.mountpoint / "file").write_bytes(os.urandom(1 << 20))
+            sh(f"sync -f {fixture.mountpoint}; xfs_io -x -c shutdown {fixture.mountpoint}")
+            uuids.append(sh(f"bcachefs show-super {fixture.devices[0]} | grep External"))
+    assert len(set(uuids)) == 1
+    with place.fixture("bcachefs", size=80 << 20, shelf=shelf) as fixture:
+        assert sh(f"bcachefs show-super {fixture.devices[0]} | grep External") not in uuids
+
+
+def test_a_shelf_is_bounded(place):
+    shelf = Shelf(limit=1000)
+    for _ in range(2):
+        with place.fixture("bcachefs", size=64 << 20, shelf=shelf) as fixture:
+            (fixture.mountpoint / "file").touch()
+    assert not shelf._kept
 
 
 MKFS_THAT_CRASHES = """

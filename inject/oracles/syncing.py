@@ -1,0 +1,42 @@
+"""Everything of one filesystem written, without a program started for it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from inject.errors import InjectError
+from inject.oracles.base import Context
+from inject.tool import run_forked
+
+TIMEOUT = 60.0
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def syncfs(root: str) -> None:
+    """syncfs(2) on the filesystem that ``root`` is on, which Python has no name for; raises OSError.
+
+    It may hang in the kernel: to be called in a fork, see run_forked().
+    """
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _LIBC.syncfs(handle):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(handle)
+
+
+def settle(context: Context) -> None:
+    """Write what is dirty on the mounted filesystem; raises InjectError where that fails or hangs."""
+    assert context.fixture is not None
+    root = str(context.fixture.mountpoint)
+
+    def work() -> list[str]:
+        syncfs(root)
+        return ["end"]
+
+    done = run_forked(work, timeout=TIMEOUT, cgroup=context.cgroup)
+    if done.code != 0 or done.timed_out:
+        raise InjectError(f"syncing {root}: {done.last_line if done.output else done.how()}")
