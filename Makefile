@@ -14,7 +14,7 @@ CONSOLES = $(if $(REPORTS), --consoles $(REPORTS)/consoles)
 JUNIT = $(if $(REPORTS), --junitxml=$(REPORTS)/$(1).xml)
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
-.PHONY: library demo test unit suite guest-test unreached lint docs bench man clean
+.PHONY: library demo test unit suite guest-test load unreached lint docs bench man clean
 
 demo: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
@@ -31,6 +31,11 @@ guest-test: $(VENV)/ready $(REPORTS)
 # Every shipped scenario as it is; `make suite` does every fifth.
 library: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run$(call RUN_REPORTS,library) scenarios/
+
+# A million calls for each kind of probe, counted to the unit; the suite makes a fifth of them.
+load: $(VENV)/ready
+	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm exec --timeout 900 -- env PYTHONPATH=/run/inject INJECT_CALLS=1000000 $(GUEST_PYTEST) /run/inject/tests/guest/test_load.py
 
 # Every shipped scenario with its fault swapped for one that is never reached; the suite does a few a day.
 unreached: $(VENV)/ready

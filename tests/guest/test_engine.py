@@ -15,13 +15,13 @@ from typing import Callable, Optional
 import pytest
 
 from inject import scenario as scenarios
-from inject.btf import Btf
+from inject.btf import PTR, STRUCT, Btf
 from inject.cgroup import Cgroup
 from inject.errors import InjectError
 from inject.janitor import Janitor
 from inject.kernel import Kernel
 from inject.model import Probe, Scenario
-from inject.plan import Planner, Types
+from inject.plan import DEVICE_PATHS, Planner, Types
 from inject.probe import Engine
 from inject.vm.cache import cache_root
 
@@ -557,3 +557,22 @@ def test_on_a_kernel_without_the_option(tmp_path: Path) -> None:
         one_line(inject("doctor"), "not mounted. Fix: mount -t debugfs none /sys/kernel/debug", 3)
     finally:
         subprocess.run(["umount", str(hidden)], check=True)
+
+
+def test_every_way_to_a_device_is_in_this_kernel(types: Types) -> None:
+    """From each type of DEVICE_PATHS by its members to a dev_t, 32 bits without a sign."""
+    btf = types.of("")
+    names = {"struct " + btf._name(btf._type(number)[0].name): number for number in _structures(btf)}
+    pointers = {btf._type(number)[0].size: number for number in _of_kind(btf, PTR)}
+    for spelling, path in DEVICE_PATHS.items():
+        found = btf._walk(0, pointers[names[spelling.removesuffix(" *")]], path.split("."), path)
+        assert (found.bits, found.signed, found.text) == (32, False, False), spelling
+        assert len(found.offsets) == path.count(".") + 1 or spelling.startswith("struct bch"), spelling
+
+
+def _of_kind(btf: Btf, kind: int) -> list[int]:
+    return [number for number in range(1, btf.count) if btf._type(number)[0].kind == kind]
+
+
+def _structures(btf: Btf) -> list[int]:
+    return [number for number in _of_kind(btf, STRUCT) if btf._type(number)[0].name]
