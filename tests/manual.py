@@ -43,9 +43,13 @@ MAKE: Mapping[str, str] = {
 _FENCE = re.compile(r"(`{3,})\s*(\S*)\s*(\S*)\s*$")
 _PROMPT = re.compile(r"(\$|guest#) (.*)")
 _COMMENT = re.compile(r"\s{2,}# .*$")
-_OURS = re.compile(r"\w+ on a scratch device|  note: `bcachefs format .* was repeated")
-"""Lines that may be there or not: a step that `inject run -v` shows and `inject vm run -v` does not, and a mkfs
-that crashed and was repeated (fixture.py)."""
+_STEP = re.compile(r"^\w+ on a scratch device\n", re.MULTILINE)
+"""A line of `inject run -v` that `inject vm run -v` leaves out."""
+
+_REPEATED = re.compile(
+    r"^pass \S+\n  note: `bcachefs format .* repeated.*\n\n|^  note: `bcachefs format .* repeated.*\n", re.M
+)
+"""What a verdict notes of a mkfs that crashed (fixture.py)."""
 
 _CRASHED = (134, 139)
 """Exit codes of a program that SIGABRT or SIGSEGV ended: `bcachefs format` 1.13 does now and then, see fixture.py."""
@@ -206,11 +210,15 @@ def run(command: Command, text: str, folder: Path, env: Mapping[str, str], limit
             break
     if done.returncode != command.code:
         return f"{command.place}: `{text}` ended with {done.returncode}, not {command.code}:\n{done.stdout}"
-    printed = [line for line in done.stdout.splitlines() if not _OURS.fullmatch(line)]
-    if command.output is not None and not alike(command.output, printed):
+    if command.output is not None and not alike(command.output, compared(done.stdout).splitlines()):
         shown = "\n".join(command.output)
         return f"{command.place}: `{text}` printed\n{done.stdout}\nwhere the page shows\n{shown}"
     return ""
+
+
+def compared(printed: str) -> str:
+    """``printed`` without what need not be there."""
+    return _REPEATED.sub("", _STEP.sub("", printed))
 
 
 def alike(shown: Sequence[str], printed: Sequence[str]) -> bool:

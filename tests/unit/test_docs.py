@@ -274,6 +274,14 @@ def test_output_is_compared(shown: list[str], printed: list[str], same: bool) ->
     assert manual.alike(shown, printed) is same
 
 
+def test_a_mkfs_that_was_repeated_is_no_difference() -> None:
+    note = "  note: `bcachefs format x` was killed by SIGABRT and was repeated\n"
+    assert manual.compared(f"table\n\npass a/b\n{note}\n1 passed\n") == "table\n\n1 passed\n"
+    assert manual.compared(f"fail a/b\n  why\n{note}  reproduce\n") == "fail a/b\n  why\n  reproduce\n"
+    assert manual.compared("bcachefs on a scratch device\n  dd/1: f returns") == "  dd/1: f returns"
+    assert manual.compared("pass a/b\n  note: something else\n") == "pass a/b\n  note: something else\n"
+
+
 def test_a_wrong_output_and_a_wrong_code_are_seen(tmp_path: Path) -> None:
     right = Command(ROOT / "README.md", 1, "echo yes", ("yes",), 0, manual.HOST)
     assert manual.run(right, "echo yes", tmp_path, os.environ, LIMIT) == ""
