@@ -45,7 +45,7 @@ unreached: $(VENV)/ready
 # What needs guests: tests/vm, which runs tests/guest as well, in as many guests at once as there are processors.
 suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup$(call JUNIT,suite) tests/vm
+	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder$(call JUNIT,suite) tests/vm
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -55,11 +55,16 @@ def new_guest(artefacts: Artefacts) -> Callable[..., Guest]:
     return make
 
 
+LONG = ("test_in_guest.py", "test_library.py")
+"""Begun first, so that nobody waits for them at the end."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several processes (pytest-xdist), tests that share something of their module stay together."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
+    items.sort(key=lambda item: item.path.name not in LONG)
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs
         if any(found[-1].scope == "module" for found in fixtures.values()):

@@ -1,6 +1,6 @@
-"""The tests of tests/guest, which need a kernel that can be injected: each file in a guest, as root.
+"""The tests of tests/guest, which need a kernel that can be injected: a few files at a time in a guest, as root.
 
-The guest stays for the next file, unless one has lost it. `make guest-test` runs them
+The guest stays for the next part, unless one has lost it. `make guest-test` runs them
 all in one guest, with everything that they print.
 """
 
@@ -19,9 +19,11 @@ from inject.vm.guest import Artefacts, Guest, Options, boot
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 3000.0
-"""Seconds after which a file counts as hung."""
+"""Seconds after which a part counts as hung."""
+PARTS = 4
+"""Few, since starting pytest takes seconds under emulation; more than guests, so that none waits long for the last."""
 SHOWN = 30_000
-"""Characters of what a failed file printed last."""
+"""Characters of what a failed part printed last."""
 
 
 class Place:
@@ -66,12 +68,21 @@ def place(artefacts: Artefacts, cache_root: Path) -> Iterator[Place]:
     made.close()
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "tests/guest").glob("test_*.py")))
-def test_in_guest(place: Place, file: str) -> None:
+def dealt() -> list[list[str]]:
+    """The names of the test files in PARTS parts of about the same size in bytes."""
+    parts: list[list[Path]] = [[] for _ in range(PARTS)]
+    size = {path: path.stat().st_size for path in (ROOT / "tests/guest").glob("test_*.py")}
+    for path in sorted(size, key=lambda path: (-size[path], path)):
+        min(parts, key=lambda part: sum(size[own] for own in part)).append(path)
+    return [sorted(path.name for path in part) for part in parts]
+
+
+@pytest.mark.parametrize("files", dealt(), ids=[f"{number + 1}-of-{PARTS}" for number in range(PARTS)])
+def test_in_guest(place: Place, files: list[str]) -> None:
     """pytest's own word: all passed, none skipped."""
     home = checkout.HOME
     command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={home}", "-c", f"{home}/setup.cfg"]
     env = {"PYTHONPATH": home, "INJECT_NO_SKIP": "1", "INJECT_SAMPLE": os.environ.get("INJECT_SAMPLE", "")}
-    status, printed = place.run([*command, "--durations=5", f"{home}/tests/guest/{file}"], env)
+    status, printed = place.run([*command, "--durations=10", *(f"{home}/tests/guest/{file}" for file in files)], env)
     assert status == 0, printed[-SHOWN:]
     print(printed)
