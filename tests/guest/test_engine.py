@@ -17,7 +17,7 @@ import pytest
 from inject import scenario as scenarios
 from inject.btf import PTR, STRUCT, Btf
 from inject.cgroup import Cgroup
-from inject.errors import InjectError
+from inject.errors import CannotRun, InjectError
 from inject.janitor import Janitor
 from inject.kernel import Kernel
 from inject.model import Probe, Scenario
@@ -557,6 +557,30 @@ def test_on_a_kernel_without_the_option(tmp_path: Path) -> None:
         one_line(inject("doctor"), "not mounted. Fix: mount -t debugfs none /sys/kernel/debug", 3)
     finally:
         subprocess.run(["umount", str(hidden)], check=True)
+
+
+def test_a_warm_start_needs_neither_headers_nor_compiler(kernel: Kernel, engine: Engine, tmp_path: Path) -> None:
+    """What was kept is loaded with the headers hidden and the compiler broken; damaged, it is compiled again."""
+    import bcc
+
+    def broken(*_: object, **__: object) -> None:
+        raise Exception("no compiler here")
+
+    build = f"/lib/modules/{kernel.release}/build"
+    subprocess.run(["mount", "--bind", str(tmp_path), build], check=True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bcc, "BPF", broken)
+            with Engine(kernel, cache_root() / "bytecode") as warm:
+                assert not warm.compiled
+            for file in (cache_root() / "bytecode").glob("*.bpf"):
+                damaged = tmp_path / file.name
+                damaged.write_bytes(file.read_bytes()[:-1])
+                damaged.chmod(0o600)
+            with pytest.raises(CannotRun, match="no compiler here"):
+                Engine(kernel, tmp_path)
+    finally:
+        subprocess.run(["umount", build], check=True)
 
 
 def test_every_way_to_a_device_is_in_this_kernel(types: Types) -> None:
