@@ -28,6 +28,8 @@ SLOT_MARK = 0x510751075107
 """Stands for the rule's number in override.bpf.c."""
 FOLLOW_MARK = 0x7ACE7ACE7ACE
 """Stands for whether errors are followed on their way up."""
+USES_MARK = 0x5075507550
+"""Stands for what the rule makes use of (uses() in plan.py)."""
 LARGEST = 4 << 20
 """Bytes of a kept file that are read at most."""
 

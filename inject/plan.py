@@ -606,6 +606,23 @@ def render(plan: Plan) -> Image:
     return Image(rules, tuple(compile_glob(pattern) for pattern in globs), tuple(trie), devices)
 
 
+EVERYTHING = MOST_TESTS | MOST_LOADS << 8 | 0xF << 16
+"""What uses() says of a rule that makes use of all that there is."""
+
+
+def uses(rule: Rule) -> int:
+    """What the program must be able to do for ``rule``: USES() of override.bpf.c."""
+    accesses = [test.access for test in rule.tests] + ([rule.follow.access] if rule.follow else [])
+    loads = max((len(access.offsets) for access in accesses), default=0)
+    flags = (
+        any(test.op is Op.GLOB for test in rule.tests),
+        bool(rule.comm),
+        bool(rule.path or rule.forbidden),
+        rule.follow is not None,
+    )
+    return len(rule.tests) | loads << 8 | sum(flag << 16 + bit for bit, flag in enumerate(flags))
+
+
 def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
     head = RULE.pack(
         *rule.values,

@@ -28,8 +28,8 @@ from inject.kernel import Kernel
 from inject.maps import RING_BYTES, TABLES, Maps, failed
 from inject.model import Counts, FaultPoint, Injection, Probe
 from inject.obstacles import without_ftrace
-from inject.plan import Image, Plan, Rule, control, render
-from inject.ring import Ring
+from inject.plan import EVERYTHING, Image, Plan, Rule, control, render, uses
+from inject.ring import HEADER, Ring
 from inject.still import others_still
 from inject.trails import Trail, Trails, shortened
 
@@ -47,6 +47,9 @@ EVENT = struct.Struct("<QQQIIIi16sQ")
 SLOT = struct.Struct("<24xI")
 """The rule that an event is of."""
 FRAMES = 32
+EVENT_SIZE = EVENT.size + 8 * FRAMES
+STRIDE = HEADER + EVENT_SIZE
+"""Bytes from one event to the next."""
 _NEW_NAMES = (
     "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig"
     " fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2"
@@ -115,6 +118,7 @@ class Engine:
         self.used: tuple[Probe, ...] = ()
         self._tracepoint: tuple[int, int] = (-1, -1)
         self._following = False
+        self._any_rule = False
         self._trails = Trails()
         self._ripe: list[Trail] = []
         self._watching: tuple[int, ...] = ()
@@ -123,6 +127,9 @@ class Engine:
         self._collecting = threading.Lock()
         self._plan: Plan = Plan(())
         self._waiting: deque[bytes] = deque()
+        self._offset = 0
+        self._collected = 0
+        self._taken = 0
         self._dropped: dict[int, int] = {}
         self._lease = threading.Lock()
         self._armed: Optional[tuple[int, int, int]] = None
@@ -181,7 +188,11 @@ class Engine:
         raise CannotRun(f"bcc cannot compile the program: {lines[0].strip()}", "`inject doctor` lists what it needs")
 
     def _bound(self, program: str, slot: int) -> bytes:
-        numbers = {bytecode.SLOT_MARK: slot, bytecode.FOLLOW_MARK: int(self._following)}
+        numbers = {
+            bytecode.SLOT_MARK: slot,
+            bytecode.FOLLOW_MARK: int(self._following),
+            bytecode.USES_MARK: EVERYTHING if self._any_rule else uses(self._plan.rules[slot]),
+        }
         return self._code.bind(program, self._maps.descriptors, numbers, self._maps.addresses(slot))
 
     def _load(self, program: str, slot: int, name: str = "") -> int:
@@ -203,19 +214,28 @@ class Engine:
 
     # ------------------------------------------------------------ attaching
 
-    def attach(self, plan: Plan, probe: Probe = Probe.AUTO, watch: Sequence[int] = (), *, errnos: bool = True) -> None:
+    def attach(
+        self,
+        plan: Plan,
+        probe: Probe = Probe.AUTO,
+        watch: Sequence[int] = (),
+        *,
+        errnos: bool = True,
+        any_rule: bool = False,
+    ) -> None:
         """Put ``plan``'s rules into the maps and its probes into the kernel, disarmed.
 
         ``used`` says afterwards which kind of probe each rule got. ``watch`` are the
         addresses of functions whose return values errors are followed by. Without
         ``errnos`` those of system calls are not counted, which spares every task of the
-        machine the look at each of its calls. Raises CannotRun when the kernel refuses one.
+        machine the look at each of its calls. With ``any_rule`` the programs can do what
+        any rule may ask for, which replan() needs. Raises CannotRun when the kernel refuses one.
         """
         self.detach()
         self._following = bool(watch)
+        self._any_rule = any_rule
         image = render(plan)
-        self.collect(0)
-        self._waiting.clear()  # what was left in the buffer belongs to the plan before
+        self._forget()
         self._write_image(image)
         self._plan = plan
         try:
@@ -247,6 +267,7 @@ class Engine:
 
         ``rule`` must have the conditions of the one before: only its trigger may differ.
         """
+        assert uses(rule) == uses(self._plan.rules[slot])
         rules = list(self._plan.rules)
         rules[slot] = rule
         plan = replace(self._plan, rules=tuple(rules))
@@ -255,7 +276,7 @@ class Engine:
 
     def replan(self, plan: Plan) -> None:
         """Give every attached probe another rule, conditions and all; for the same functions in the same order."""
-        assert [rule.point for rule in plan.rules] == [rule.point for rule in self._plan.rules]
+        assert self._any_rule and [rule.point for rule in plan.rules] == [rule.point for rule in self._plan.rules]
         self._write_image(render(plan))
         self._plan = plan
 
@@ -379,8 +400,7 @@ class Engine:
         The kernel stops by itself after ``seconds`` unless extend() is called before,
         and after ``budget`` injections if that is not 0.
         """
-        self.collect(0)
-        self._waiting.clear()
+        self._forget()
         self._dropped.clear()
         for slot in range(len(self._plan.rules)):
             self._maps.write("tallies", bytes(TALLY.size), slot)
@@ -483,17 +503,36 @@ class Engine:
             for raw in steps.take():
                 self._trails.take(raw)
             done = self._trails.done()
-            for raw in events.take():
-                if len(self._waiting) < MOST_EVENTS:
-                    self._waiting.append(raw)
-                else:
-                    (slot,) = SLOT.unpack_from(raw)
-                    self._dropped[slot] = self._dropped.get(slot, 0) + 1
+            self._keep(events.take_equal(EVENT_SIZE))
             self._ripe += done
+
+    def _keep(self, events: bytes) -> None:
+        room = (MOST_EVENTS - self._collected + self._taken) * STRIDE
+        for at in range(room, len(events), STRIDE):
+            (slot,) = SLOT.unpack_from(events, HEADER + at)
+            self._dropped[slot] = self._dropped.get(slot, 0) + 1
+        if events[:room]:
+            self._waiting.append(events[:room])
+            self._collected += len(self._waiting[-1]) // STRIDE
+
+    def _forget(self) -> None:
+        """Drop what waits: it belongs to the plan or the arming before."""
+        self.collect(0)
+        self._waiting.clear()
+        self._offset, self._taken = 0, self._collected
 
     def take(self, most: int) -> list[Injection]:
         """The oldest injections that were collected and not taken yet, ``most`` at most."""
-        return [self._injection(self._waiting.popleft()) for _ in range(min(most, len(self._waiting)))]
+        found: list[Injection] = []
+        while self._waiting and len(found) < most:
+            events = self._waiting[0]
+            found.append(self._injection(events, self._offset + HEADER))
+            self._taken += 1
+            self._offset += STRIDE
+            if self._offset == len(events):
+                self._waiting.popleft()
+                self._offset = 0
+        return found
 
     def _open_rings(self) -> None:
         maps = self._maps.descriptors
@@ -535,9 +574,9 @@ class Engine:
         path = shortened(trail.frames, self._own(trail.fault, trail.frames), trail.caller)
         return [(self._symbol(address), trail.values.get(index)) for address, index in path]
 
-    def _injection(self, raw: bytes) -> Injection:
-        time_ns, ordinal, value, slot, pid, tid, used, comm, caller = EVENT.unpack_from(raw)
-        frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, EVENT.size)
+    def _injection(self, raw: bytes, at: int) -> Injection:
+        time_ns, ordinal, value, slot, pid, tid, used, comm, caller = EVENT.unpack_from(raw, at)
+        frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, at + EVENT.size)
         rule = self._plan.rules[slot]
         return Injection(
             fault=slot,

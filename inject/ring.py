@@ -53,3 +53,22 @@ class Ring:
             records = [self._rest[start : start + length] for start, length in found]
         self._position[0] = at
         return records
+
+    def take_equal(self, length: int) -> bytes:
+        """As take(), where every record has ``length`` bytes, a multiple of 8: all in one piece, headers included.
+
+        Some hundred instructions for a record, where take() needs thousands.
+        """
+        stride = HEADER + length
+        at, end = self._position[0], self._produced[0]
+        first = mmap.PAGESIZE + (at & self._size - 1)
+        past = first + (end - at) // stride * stride
+        headers = self._words[first >> 2 : past >> 2 : stride >> 2].tolist()
+        count = len(headers)
+        if headers.count(length) != count:
+            count = next(number for number, word in enumerate(headers) if word != length)
+        size = count * stride
+        with self._fence:
+            records = self._rest[first : first + size]
+        self._position[0] = at + size
+        return records

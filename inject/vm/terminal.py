@@ -102,25 +102,20 @@ def vm_shell(
     def say_line(line: str) -> None:
         say(f"{line}\r" if raw else line)
 
-    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say_line) as guest:
-        kept = warm.folder(cache, artefacts.kernel_key)
-        warm.push(guest, kept)
-        say(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
-        with _raw(0):
-            raw = True
-            command = guest.start(
-                argv,
-                stdin=True,
-                tty=_size(1),
-                cwd=checkout.HOME,
-                env=_environment(),
-                on_stdout=lambda data: _write_all(1, data),
-            )
-            with _follow_size(guest, command), Forward(guest, command, 0):
-                status = guest.wait(command)
-        raw = False
-        warm.pull_programs(guest, kept)
-        return status
+    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say_line) as guest, _raw(0):
+        raw = True
+        warm.push(guest, warm.folder(cache, artefacts.kernel_key))
+        say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
+        command = guest.start(
+            argv,
+            stdin=True,
+            tty=_size(1),
+            cwd=checkout.HOME,
+            env=_environment(),
+            on_stdout=lambda data: _write_all(1, data),
+        )
+        with _follow_size(guest, command), Forward(guest, command, 0):
+            return guest.wait(command)
 
 
 class Forward:

@@ -43,11 +43,6 @@ def push(guest: Guest, kept: Path) -> None:
 def pull(guest: Guest, kept: Path) -> None:
     """Keep what ``guest`` has compiled; any trouble costs only the time saved next time."""
     _pull_modules(guest)
-    pull_programs(guest, kept)
-
-
-def pull_programs(guest: Guest, kept: Path) -> None:
-    """Keep the BPF programs alone, which takes a moment only."""
     listed = bytearray()
     with contextlib.suppress(InjectError, GuestLost, OSError):
         if guest.exec(["sh", "-c", _LIST], timeout=60, on_stdout=listed.extend) != 0:

@@ -18,6 +18,7 @@ from raw_btf import kernel_types
 
 from inject import plan as module
 from inject.btf import Access
+from inject.bytecode import USES_MARK
 from inject.errors import CannotRun, InjectError, ScenarioError
 from inject.glob import compile_glob
 from inject.kernel import Kernel
@@ -178,6 +179,29 @@ def test_a_rule_with_everything(planner: Planner) -> None:
     assert bytes(found.test[3]) == bytes(ctypes.sizeof(TEST))
     assert (found.device.arg, found.device.loads, list(found.device.offset)[:2]) == (0, 2, [8, 8])
     assert image.devices == ((0x2A).to_bytes(4, "little"),)
+
+
+@pytest.mark.parametrize(
+    ("when", "more", "used"),
+    [
+        (When(), {}, 0),
+        (When(args=(ArgTest("class", Op.GLOB, "meta:*"),)), {}, 1 | 1 << 16),
+        (When(args=(ArgTest("bio.bi_iter.bi_size", Op.ABOVE, 4096),), comm="fio*"), {}, 1 | 1 << 8 | 1 << 17),
+        (When(stack=("bch2_*",)), {}, 1 << 18),
+        (When(stack=("!xfs_mount",)), {}, 1 << 18),
+        (When(device="$DEV"), {}, 1 | 2 << 8),
+        (When(), {"follow": Follow.WRITEBACK}, 2 << 8 | 1 << 19),
+    ],
+)
+def test_the_program_is_told_what_a_rule_uses(planner: Planner, when: When, more: Any, used: int) -> None:
+    """What it is not told of is not in the program that runs: a bit too few, and a condition is never looked at."""
+    assert module.uses(planner.rule(fault(when=when, **more), 0)) == used
+
+
+def test_the_programs_words_for_what_is_used() -> None:
+    bits = dict(re.findall(r"^#define (USES_\w+)\s+\(1 << (\d+)\)", SOURCE, re.MULTILINE))
+    assert bits == {"USES_GLOB": "16", "USES_COMM": "17", "USES_PATH": "18", "USES_FOLLOW": "19"}
+    assert f'"%0 = {USES_MARK:#x} ll"' in SOURCE
 
 
 def test_equal_globs_are_kept_once_for_all_rules(planner: Planner) -> None:

@@ -89,3 +89,26 @@ def test_one_that_was_given_up_is_left_out(kernel: Kernel, ring: Ring) -> None:
     kernel.put(b"third", DISCARDED)
     assert ring.take() == [b"second"]
     assert kernel.consumed == kernel.produced
+
+
+def test_equal_records_in_one_piece(kernel: Kernel, ring: Ring) -> None:
+    assert ring.take_equal(320) == b""
+    number = 0
+    for count in (1, 7, 0, 12, 11, 12):
+        records = [struct.pack("<Q", number + i) * 40 for i in range(count)]
+        for record in records:
+            kernel.put(record)
+        whole = ring.take_equal(320)
+        assert [whole[at + 8 : at + 328] for at in range(0, len(whole), 328)] == records
+        assert kernel.consumed == kernel.produced
+        number += count
+
+
+def test_equal_records_end_where_one_is_being_written(kernel: Kernel, ring: Ring) -> None:
+    kernel.put(bytes(320))
+    busy = kernel.put(bytes(320), BUSY)
+    kernel.put(bytes(320))
+    assert len(ring.take_equal(320)) == 328
+    assert ring.take_equal(320) == b""
+    kernel.submit(busy)
+    assert len(ring.take_equal(320)) == 2 * 328
