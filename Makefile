@@ -47,6 +47,11 @@ suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder$(call JUNIT,suite) tests/vm
 
+# What a fault costs, in instructions: the same figures on every machine.
+bench: $(VENV)/ready
+	$(VENV)/bin/inject vm build
+	$(VENV)/bin/python -m tests.bench --json bench.jsonl
+
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

@@ -1,0 +1,25 @@
+"""What a call costs is a promise: counted in instructions, it is the same on every machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from inject.vm import warm
+from inject.vm.guest import Artefacts, Guest
+from tests.bench.table import cost_goals
+
+MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.measure --ours"
+
+
+def test_the_cost_of_a_call_keeps_its_goals(
+    artefacts: Artefacts, cache_root: Path, new_guest: Callable[..., Guest]
+) -> None:
+    out, err = bytearray(), bytearray()
+    with new_guest(icount=0, cpus=1) as guest:
+        warm.push(guest, warm.folder(cache_root, artefacts.kernel_key))
+        status = guest.exec(["sh", "-c", MEASURE], on_stdout=out.extend, on_stderr=err.extend, timeout=600)
+    assert status == 0, err.decode()
+    lines = [json.loads(line) for line in out.decode().splitlines()]
+    assert [goal for goal in cost_goals(lines) if not goal.met] == []
