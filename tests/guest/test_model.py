@@ -27,9 +27,9 @@ from inject.plan import Plan, Planner, Types
 from inject.probe import Engine
 from inject.vm.cache import cache_root
 
-EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "20"))
 """For each kind of probe; INJECT_SEARCH=1 makes them new ones every time."""
-CALLS = 40
+CALLS = 160
 """Of one example."""
 
 
@@ -83,8 +83,8 @@ class Example:
         self.number = number
         self._random = random.Random(number)
         self.faults = tuple(self._fault(name) for name in SLOTS)
-        self.calls = [self._call() for _ in range(self._random.randint(1, CALLS))]
-        self.budget = self._one_in(3, lambda: self._random.randint(1, 8), 0)
+        self.calls = [self._call() for _ in range(CALLS)]
+        self.budget = self._one_in(4, lambda: self._random.randint(1, 30), 0)
         self.seed = self._random.getrandbits(32)
 
     def __repr__(self) -> str:
@@ -113,16 +113,16 @@ class Example:
 
     def _fault(self, name: str) -> Fault:
         pick, one_in = self._random, self._one_in
-        comm = one_in(4, lambda: pick.choice(COMMS), None)
+        comm = one_in(5, lambda: pick.choice(COMMS), None)
         when = When(
-            args=tuple(self._arg_test(parameter) for parameter in FUNCTIONS[name][1] if pick.randrange(3) == 0),
-            stack=one_in(4, lambda: pick.choice(STACKS), ()),
+            args=tuple(self._arg_test(parameter) for parameter in FUNCTIONS[name][1] if pick.randrange(4) == 0),
+            stack=one_in(5, lambda: pick.choice(STACKS), ()),
             comm=comm,
-            after=one_in(3, lambda: pick.randint(1, 4), 0),
-            nth=one_in(5, lambda: pick.randint(1, 4), None),
-            every=one_in(3, lambda: pick.randint(1, 4), None),
-            probability=one_in(4, lambda: pick.choice([0.1, 0.5, 0.9, 1.0]), None),
-            times=one_in(3, lambda: pick.randint(1, 4), None),
+            after=one_in(2, lambda: pick.randint(1, 4), 0),
+            nth=one_in(8, lambda: pick.randint(1, 4), None),
+            every=one_in(2, lambda: pick.randint(2, 4), None),
+            probability=one_in(4, lambda: pick.choice([0.1, 0.5, 0.9]), None),
+            times=one_in(3, lambda: pick.randint(1, 6), None),
         )
         values = tuple(pick.choice(VALUES) for _ in range(pick.randint(1, 3)))
         # Other programs of the guest call these functions, too, and have other names.
