@@ -28,12 +28,16 @@ class Shelf:
     A prepared filesystem has the UUID of the one before it. What that one has left behind on the
     device would look like its own (journal entries are told apart by the UUID), so a device is
     zeroed from end to end before mkfs runs, and before a prepared filesystem is written to it.
+
+    Reading a device to keep what is on it takes as long as a few calls of mkfs, so a kind is
+    kept when it is made for the second time: a run that makes it once never pays.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._kept: dict[Key, tuple[Image, ...]] = {}
         self._bytes = 0
+        self._made: set[Key] = set()
 
     def restore(self, key: Key, devices: Sequence[str], size: int) -> bool:
         """Write the filesystem called ``key`` to ``devices``, each of ``size`` bytes; False if there is none."""
@@ -45,7 +49,10 @@ class Shelf:
         return True
 
     def keep(self, key: Key, devices: Sequence[str], size: int) -> None:
-        """Remember what mkfs has made on ``devices``, which were zeroed before."""
+        """Remember what mkfs has made on ``devices``, which were zeroed before, if it was made so before."""
+        if key not in self._made:
+            self._made.add(key)
+            return
         images = tuple(_read(device, size) for device in devices)
         length = sum(len(data) for image in images for _, data in image)
         if self._bytes + length <= self._limit:
