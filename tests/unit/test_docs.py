@@ -207,6 +207,14 @@ def test_a_missing_command_and_option_are_seen() -> None:
 
 
 @by_page
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for text in (text for text in spans(page) if "apt-get" not in text):
+        for target in re.findall(r"\bmake ([a-z-]+)(?![\w./])", text):
+            assert target in targets, f"{page.name}: there is no `make {target}`"
+
+
+@by_page
 def test_files_that_are_named_exist(page: Path) -> None:
     """Paths of this tree between backticks."""
     tops = {entry.name for entry in ROOT.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
