@@ -91,7 +91,8 @@ def test_an_argument_with_a_mask_and_a_call_path(tmp_path: Path) -> None:
     image = tmp_path / "image"
     script = (
         f"truncate -s 256M {image}; dev=$(losetup -f --show {image}); mkdir -p {tmp_path}/mnt; "
-        f"bcachefs format -q --force $dev >/dev/null </dev/null && mount -i -t bcachefs $dev {tmp_path}/mnt; "
+        "for try in 1 2 3 4 5; do bcachefs format -q --force $dev >/dev/null </dev/null && break; done; "
+        f"mount -i -t bcachefs $dev {tmp_path}/mnt; "
         f"fallocate -l 64M {tmp_path}/mnt/f; code=$?; umount {tmp_path}/mnt; losetup -d $dev; exit $code"
     )
     words = ["--return", "-BCH_ERR_ENOSPC_disk_reservation", "--arg", "flags&BCH_DISK_RESERVATION_NOFAIL=0"]
@@ -106,7 +107,7 @@ def test_an_argument_with_a_mask_and_a_call_path(tmp_path: Path) -> None:
 
 def test_a_device_that_is_none() -> None:
     done = fail("should_fail_bio", "--return", "-EIO", "--device", "/dev/null", "--", "true")
-    assert done.returncode == 4
+    assert done.returncode == 2
     assert "/dev/null is no block device" in done.stderr
 
 
