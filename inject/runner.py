@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import stat
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -124,8 +125,7 @@ class Collector(threading.Thread):
 
     def stop(self) -> None:
         """End the thread."""
-        self._stop_asked.set()
-        self.join(60)
+        _end(self, self._stop_asked)
 
 
 class Watcher(threading.Thread):
@@ -165,8 +165,7 @@ class Watcher(threading.Thread):
 
     def stop(self) -> None:
         """End the thread and pass on what is left; raises what went wrong in it."""
-        self._stop_asked.set()
-        self.join(60)
+        _end(self, self._stop_asked)
         self._collector.stop()
         if self._error is not None:
             raise self._error
@@ -191,8 +190,24 @@ class Lease(threading.Thread):
 
     def stop(self) -> None:
         """End the thread."""
-        self._stop_asked.set()
-        self.join(60)
+        _end(self, self._stop_asked)
+
+
+def _end(thread: threading.Thread, asked: threading.Event) -> None:
+    """Ask a thread to end, and wait a minute at most; nothing if it was never started."""
+    asked.set()
+    if thread.ident is not None:
+        thread.join(60)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold SIGINT, SIGTERM and SIGHUP back, for this thread and for those that it starts meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Trial:
@@ -374,12 +389,19 @@ class Trial:
         with workload:
             event = jsonl.armed_event(scenario.name, self.number, scenario.faults)
             self.tools.emit({**event, "probes": [probe.value for probe in engine.used]})
-            engine.arm(inner.id, inner.level, LEASE, self.options.budget)
-            lease.start()
-            watcher.start()
+            timeout = scenario.timeout
             try:
+                try:
+                    with uninterrupted():
+                        engine.arm(inner.id, inner.level, LEASE, self.options.budget)
+                        lease.start()
+                        watcher.start()
+                except KeyboardInterrupt:
+                    if self.tools.adopt is None:
+                        raise
+                    timeout = 0.0  # of what runs already it is the good end, however early
                 workload.release()
-                outcome = workload.wait(scenario.timeout, on_end=engine.disarm)
+                outcome = workload.wait(timeout, on_end=engine.disarm)
             finally:
                 engine.disarm()
                 lease.stop()
