@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import selectors
 import time
@@ -17,27 +16,24 @@ _CHUNK = 64 << 10
 class Output:
     """Collects bytes and keeps the first and the last half of ``limit``; the rest is counted, not kept.
 
-    ``on_text`` is called with every piece as it arrives (decoded, nothing left out).
+    ``on_output`` is called with every piece as it arrives, nothing left out.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT, on_text: Optional[Callable[[str], None]] = None) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, on_output: Optional[Callable[[bytes], None]] = None) -> None:
         if limit < 2:
             raise ValueError("an output limit has to leave room for a head and a tail")
         self._head_limit = limit // 2
         self._tail_limit = limit - self._head_limit
         self._head = bytearray()
         self._tail = bytearray()
-        self._on_text = on_text
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._on_output = on_output
         self.dropped = 0
         """Bytes left out between head and tail."""
 
     def feed(self, data: bytes) -> None:
         """Add ``data`` at the end."""
-        if self._on_text is not None:
-            text = self._decoder.decode(data)
-            if text:
-                self._on_text(text)
+        if self._on_output is not None and data:
+            self._on_output(data)
         room = self._head_limit - len(self._head)
         self._head += data[:room]
         self._tail += data[room:]

@@ -97,7 +97,7 @@ class Tools:
     janitor: Janitor
     emit: Emit
     say: Callable[[str], None]
-    on_text: Optional[Callable[[str], None]] = None
+    on_output: Optional[Callable[[bytes], None]] = None
     """Sees the armed workload's output as it comes."""
     adopt: Optional[Callable[[Janitor], Adopted]] = None
     """Takes something that runs already, in the place of the scenario's ``run``."""
@@ -382,7 +382,7 @@ class Trial:
             workload = self._adopted(self.tools.adopt, engine)
             inner = workload.cgroup
         else:
-            workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_text=self.tools.on_text)
+            workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_output=self.tools.on_output)
         watcher = Watcher(engine, self._take, partial(self._take_trail, engine))
         lease = Lease(engine)
         self._log.begin(self.options.seed)

@@ -83,7 +83,7 @@ class Workload:
 
     ``command`` is shell text (run as ``bash -euo pipefail``) or an argument list.
     Its output, both streams together, is kept within ``output_limit`` bytes;
-    ``on_text`` sees all of it. With ``harmless`` the shell that waits for the release is the
+    ``on_output`` sees all of it. With ``harmless`` the shell that waits for the release is the
     one that runs the text, which saves a process where nothing is armed. Use as a
     context manager: leaving kills what is left.
     Raises InjectError when it cannot be started, CannotRun when a program is missing.
@@ -98,12 +98,12 @@ class Workload:
         env: Optional[Mapping[str, str]] = None,
         name: str = "run",
         output_limit: int = DEFAULT_LIMIT,
-        on_text: Optional[Callable[[str], None]] = None,
+        on_output: Optional[Callable[[bytes], None]] = None,
         harmless: bool = False,
     ) -> None:
         argv = _held(command, name, harmless) if isinstance(command, str) else [*_HELD, *_resolved(command, env, cwd)]
         self._cgroup = cgroup
-        self._output = Output(output_limit, on_text)
+        self._output = Output(output_limit, on_output)
         try:
             self._process = subprocess.Popen(
                 argv,
@@ -209,7 +209,7 @@ def run_workload(
     env: Optional[Mapping[str, str]] = None,
     name: str = "run",
     output_limit: int = DEFAULT_LIMIT,
-    on_text: Optional[Callable[[str], None]] = None,
+    on_output: Optional[Callable[[bytes], None]] = None,
 ) -> Outcome:
     """Start, release and wait: for what runs disarmed (``setup``, ``recover``). Arguments as Workload's."""
     with Workload(
@@ -219,7 +219,7 @@ def run_workload(
         env=env,
         name=name,
         output_limit=output_limit,
-        on_text=on_text,
+        on_output=on_output,
         harmless=True,
     ) as workload:
         workload.release()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -373,9 +372,8 @@ def _where(event: Mapping[str, Any]) -> str:
     return printable(f"{event['comm']}/{event['tid']}, match {event['ordinal']}: {event['function']}{path}")
 
 
-def _stream(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _stream(data: bytes) -> None:
+    click.echo(data, nl=False)
 
 
 def _fail_status(verdict: Verdict) -> int:

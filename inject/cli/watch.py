@@ -266,18 +266,16 @@ class Printed:
     line: str = ""
     quiet: bool = field(default_factory=usable)
     """Whether the screen shows the last line; otherwise all of it is printed."""
-    _rest: str = field(default="", repr=False)
+    _rest: bytes = field(default=b"", repr=False)
 
-    def __call__(self, text: str) -> None:
+    def __call__(self, data: bytes) -> None:
         """Take a piece of output."""
-        lines = (self._rest + text)[-4096:].split("\n")
-        self._rest = lines[-1]
-        whole = [line for line in lines[:-1] if line.strip()]
+        *lines, self._rest = (self._rest + data)[-4096:].split(b"\n")
+        whole = [line for line in lines if line.strip()]
         if whole:
-            self.line = whole[-1]
+            self.line = whole[-1].decode(errors="replace")
         if not self.quiet:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            click.echo(data, nl=False)
 
 
 @contextlib.contextmanager
@@ -293,7 +291,7 @@ def _subject(command: Sequence[str], pid: Optional[int], cgroup: Optional[Path],
     group = Cgroup.create(janitor)
     try:
         inner = group.child("workload")
-        with Workload(list(command), cgroup=inner, cwd=Path.cwd(), on_text=printed) as workload:
+        with Workload(list(command), cgroup=inner, cwd=Path.cwd(), on_output=printed) as workload:
             own = Own(command, workload, inner, printed)
             try:
                 yield own

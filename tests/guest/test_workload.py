@@ -102,7 +102,7 @@ def test_what_cannot_be_killed_is_reported(place):
 def test_endless_output_is_bounded_and_streamed(place):
     seen = []
     outcome = run(
-        place, "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last", on_text=lambda t: seen.append(len(t))
+        place, "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last", on_output=lambda t: seen.append(len(t))
     )
     assert outcome.code == 0
     assert outcome.dropped == 3000006 - (256 << 10)
