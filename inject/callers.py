@@ -66,13 +66,14 @@ def pattern(chosen: Sequence[str]) -> str:
     return _words([*LAYERS, *(glob for family in chosen for glob in FAMILIES[family])])
 
 
-def watched(found: dict[int, str], failed: Iterable[int]) -> list[int]:
+def watched(found: dict[int, str], unfit: Iterable[int]) -> list[int]:
     """Of the functions ``found``, by address, those to be watched, in order.
 
-    Those that are ``failed`` themselves are left out: what they return is known, and a
-    return probe would hide their caller from the program that fails them.
+    Left out are the ``unfit``: those that are failed themselves, since what they return is known
+    and a return probe would hide their caller from the program that fails them, and those
+    in which a return probe cuts the call path (Kernel.realigned).
     """
-    unwanted = set(failed)
+    unwanted = set(unfit)
     return sorted(address for address, name in found.items() if address not in unwanted and not IDLE.fullmatch(name))
 
 

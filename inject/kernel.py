@@ -8,7 +8,7 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -26,6 +26,12 @@ SYMBOL_LIMIT = 64 << 20
 """Bytes of /proc/kallsyms that are read at most; a big distribution kernel has about 15 MB."""
 ENDBR64 = b"\xf3\x0f\x1e\xfa"
 FTRACE_ENTRIES = (b"\x0f\x1f\x44\0\0", b"\xe8", b"\xe9")
+REALIGNING = b"\x4c\x8d\x54\x24\x08\x48\x83\xe4"
+"""``lea 0x8(%rsp),%r10; and $-N,%rsp``, but for the N."""
+PROLOGUE = 32
+"""Bytes of a function in which that would stand: the call for ftrace and a few pushes may come before."""
+BLOCK = 32 << 20
+"""Bytes of memory that are read together at most."""
 
 
 MOST_NAMED = 6
@@ -276,6 +282,21 @@ class Kernel:
         often = Counter(symbol.name for symbol in named)
         return {symbol.address: symbol.name for symbol in named if often[symbol.name] == 1 and symbol.address}
 
+    def realigned(self, addresses: Iterable[int]) -> set[int]:
+        """Of the functions at ``addresses``, those that gcc makes align their stack frame.
+
+        They begin with ``lea 0x8(%rsp),%r10; and $-N,%rsp; push -0x8(%r10)``: the frame gets a copy of
+        the return address. A return probe (kernel/trace/rethook.c) puts its own address in the place
+        of the original, the copy is taken from that, and unwinding by frame pointers ends there,
+        because nobody knows it. Empty where memory cannot be read.
+        """
+        found: set[int] = set()
+        for block in _blocks(sorted(addresses)):
+            code = self.memory(block[0], block[-1] - block[0] + PROLOGUE)
+            starts = ((address, address - block[0]) for address in block)
+            found.update(address for address, at in starts if REALIGNING in code[at : at + PROLOGUE])
+        return found
+
     def memory(self, address: int, size: int) -> bytes:
         """``size`` bytes of kernel memory at ``address``, from /proc/kcore; b"" where they cannot be read."""
         try:
@@ -442,3 +463,13 @@ class Kernel:
     def is_guest(self) -> bool:
         """Whether this is a virtual machine: the processor says that a hypervisor is there (CPUID 1, ECX bit 31)."""
         return re.search(r"^flags\s*:.*\bhypervisor\b", self._text("proc/cpuinfo"), re.MULTILINE) is not None
+
+
+def _blocks(addresses: Sequence[int]) -> list[list[int]]:
+    """Sorted ``addresses`` in runs that lie within BLOCK bytes, to be read together."""
+    blocks: list[list[int]] = []
+    for address in addresses:
+        if not blocks or address - blocks[-1][0] > BLOCK:
+            blocks.append([])
+        blocks[-1].append(address)
+    return blocks

@@ -431,7 +431,8 @@ class Trial:
         filesystem = self.scenario.filesystem.type if self.scenario.filesystem else None
         chosen = callers.families(filesystem, [point.function for point in self._points])
         found = self.tools.kernel.traceable_at(callers.pattern(chosen))
-        watched = callers.watched(found, [point.address for point in self._points])
+        unfit = self.tools.kernel.realigned(found)
+        watched = callers.watched(found, [*unfit, *(point.address for point in self._points)])
         if not watched:
             raise CannotRun(
                 "this kernel does not say which functions can be watched, so errors cannot be followed",

@@ -50,7 +50,8 @@ class Bench:
         self.engine = engine
         self.group = group
         self.mountpoint = mountpoint
-        self.watch = callers.watched(kernel.traceable_at(callers.pattern(["bcachefs"])), ())
+        found = kernel.traceable_at(callers.pattern(["bcachefs"]))
+        self.watch = callers.watched(found, kernel.realigned(found))
 
     def follow(
         self,
@@ -238,6 +239,20 @@ def test_a_buffered_write_without_space(bench: Bench, probe: Probe) -> None:
     names = [frame.partition("+")[0] for frame in fired[0].stack]
     assert names[:4] == ["bch2_folio_reservation_get_partial", "bch2_write_iter", "vfs_write", "ksys_write"]
     assert not [name for name in names if "rethook" in name or name.startswith("0x")]
+
+
+def test_a_function_that_aligns_its_frame_does_not_cut_the_path(bench: Bench) -> None:
+    """A return probe on bch2_extent_fallocate() would: its frame has a copy of the return address."""
+    assert bench.kernel.realigned(bench.kernel.addresses("bch2_extent_fallocate"))
+    file = os.open(bench.mountpoint / "allocated", os.O_CREAT | os.O_WRONLY)
+    fault = (
+        "{function: bch2_should_fail_disk_reservation, return: -BCH_ERR_ENOSPC_disk_reservation,"
+        " when: {stack: [bch2_extent_fallocate]}}"
+    )
+    (path,), _, results = bench.follow(fault, lambda: os.posix_fallocate(file, 0, 1 << 20))
+    os.close(file)
+    assert results == [errno.ENOSPC]
+    assert (path.fate, path.call, path.errno) == (Fate.PROPAGATED, "fallocate", "ENOSPC")
 
 
 def test_a_write_that_fails_halfway_is_short(bench: Bench) -> None:

@@ -165,6 +165,17 @@ def test_memory(tmp_path: Path) -> None:
     assert kernel.memory(0x1000, 1) == b""
 
 
+def test_functions_that_align_their_frame(tmp_path: Path) -> None:
+    """bch2_extent_fallocate() of 6.12 as gcc 14 begins it, a plain function after it, one that cannot be read."""
+    aligning = bytes.fromhex("e8ab27a0ff 4c8d542408 4883e4f0 41ff72f8 55 4889e5".replace(" ", ""))
+    plain = bytes.fromhex("e8ab27a0ff 55 4889e5".replace(" ", ""))
+    start = 0xFFFFFFFF81000000
+    memory = aligning.ljust(64, b"\x90") + plain.ljust(64, b"\x90")
+    kernel = build(tmp_path, kcore=core(start, memory))
+    assert kernel.realigned([start + 64, start, 0xFFFFFFFFC0000000]) == {start}
+    assert build(tmp_path / "other").realigned([start]) == set()
+
+
 @pytest.mark.parametrize("broken", [None, b"", b"ELF", core(0, b"")[:100]])
 def test_memory_that_cannot_be_read(tmp_path: Path, broken: bytes | None) -> None:
     assert build(tmp_path, kcore=broken).memory(0xFFFFFFFF81000000, 4) == b""
