@@ -228,7 +228,9 @@ def run_workload(
 
 def _held(text: str, name: str, harmless: bool) -> list[str]:
     """The command line of a script that waits to be let go."""
-    return script_argv(_WAIT + text, name) if harmless else [*_HELD, *script_argv(text, name)]
+    if harmless and len((_WAIT + text).encode()) <= SCRIPT_LIMIT:
+        return script_argv(_WAIT + text, name)
+    return [*_HELD, *script_argv(text, name)]
 
 
 def _resolved(argv: Sequence[str], env: Optional[Mapping[str, str]], cwd: Path) -> list[str]:
