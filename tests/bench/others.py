@@ -60,7 +60,8 @@ def fail_function(function: str) -> Iterator[None]:
             (FAIL_FUNCTION / name).write_text(value)
         yield
     finally:
-        (FAIL_FUNCTION / "inject").write_text("")
+        (FAIL_FUNCTION / "inject").write_text("\n")  # an empty line takes all away; nothing at all is not written
+        assert not probed(function), "fail_function is still there"
 
 
 @contextlib.contextmanager
@@ -102,5 +103,6 @@ def _tool(command: Sequence[str], functions: Sequence[str]) -> Iterator[None]:
 
 
 def probed(function: str) -> bool:
-    """Whether a kprobe sits on ``function``, as /sys/kernel/debug/kprobes/list says: address, kind, symbol+offset."""
-    return any(line.split()[2].partition("+")[0] == function for line in KPROBES.read_text().splitlines())
+    """Whether a kprobe sits on ``function`` and is on: kprobes/list has address, kind, symbol+offset, [DISABLED]."""
+    lines = [line.split() for line in KPROBES.read_text().splitlines() if "[DISABLED]" not in line]
+    return any(words[2].partition("+")[0] == function for words in lines)
