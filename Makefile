@@ -28,6 +28,11 @@ guest-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/inject vm exec --timeout 3000$(CONSOLES) -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
 
+# What needs the detectors of the debug kernel, which takes half an hour to build.
+debug-test: $(VENV)/ready
+	$(VENV)/bin/inject vm build --kernel debug
+	$(VENV)/bin/inject vm exec --kernel debug --timeout 3000 -- env PYTHONPATH=/run/inject $(GUEST_PYTEST) -m debug_kernel /run/inject/tests/guest
+
 # Every shipped scenario as it is; `make suite` does every fifth.
 library: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run$(call RUN_REPORTS,library) scenarios/

@@ -16,7 +16,7 @@ from inject.oracles import DEFAULTS, allocated, choose, unsupported, viewer
 from inject.oracles.coherence import Coherence, Recovery
 from inject.oracles.dmesg import Dmesg
 from inject.oracles.fsck import Fsck
-from inject.oracles.leaks import KMEMLEAK, Leaks
+from inject.oracles.leaks import Leaks
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations, online_reserved
 
@@ -528,7 +528,7 @@ def test_leaks_bite_on_a_mount_elsewhere(place, monkeypatch):
 LEAK = "modprobe inject_test 2>/dev/null || insmod $(find /lib/modules -name inject_test.ko)"
 
 
-@pytest.mark.skipif(not KMEMLEAK.exists(), reason="this kernel has no kmemleak: the debug kernel does")
+@pytest.mark.debug_kernel
 def test_leaks_bite_on_memory_that_nothing_points_to(place):
     with place.fixture("ext4") as fixture:
         context = place.context(fixture)
