@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from inject import scenario as scenarios  # noqa: E402
 from inject.cli import cli  # noqa: E402
+from inject.cli.commands import contexts  # noqa: E402
 from inject.scenario import format as table  # noqa: E402
 from inject.scenario.kinds import Choice, ListOf, Record  # noqa: E402
 from inject.scenario.maps import ARG_TEST, Errnos  # noqa: E402
@@ -91,27 +91,20 @@ def cell(text: str) -> str:
 # ---------------------------------------------------------------- the commands
 
 
-def walk(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command with its words after `inject`, groups included, in the order of the help."""
-    yield path, command
-    if isinstance(command, click.Group):
-        for name in command.commands:
-            yield from walk(command.commands[name], (*path, name))
-
-
 def all_commands() -> str:
     """A section for each command."""
     parts = []
-    for path, command in walk():
-        if not path or isinstance(command, click.Group):
-            continue
-        parts.append(f"## inject {' '.join(path)}\n\n{one_command(command, path)}")
+    for context in contexts(cli):
+        if not isinstance(context.command, click.Group):
+            parts.append(f"## {context.command_path}\n\n{one_command(context)}")
     return "\n\n".join(parts)
 
 
-def one_command(command: click.Command, path: tuple[str, ...]) -> str:
+def one_command(context: click.Context) -> str:
     """Its usage, its help and its options."""
-    usage = " ".join(["inject", *path, "[OPTIONS]", *(_argument(p) for p in command.params if _is_argument(p))])
+    command = context.command
+    arguments = (_argument(parameter) for parameter in command.params if _is_argument(parameter))
+    usage = " ".join([context.command_path, "[OPTIONS]", *arguments])
     parts = [f"`{usage}`", _help(command)]
     options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
     if options:

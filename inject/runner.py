@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from inject.blocked import BlockedTask
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
 from inject.fixture import Fixture, remove_directory, trial_directory
+from inject.interrupts import signals_held
 from inject.janitor import Janitor
 from inject.judge import Complaint, Facts, judge, settle, tail
 from inject.kernel import Kernel
@@ -110,22 +110,33 @@ class Tools:
         return trace.Reader(self.kernel, self.types)
 
 
-class Collector(threading.Thread):
-    """Keeps room in the kernel's buffer while the workload runs, whatever it takes to pass injections on."""
+class Ticker(threading.Thread):
+    """Calls ``act`` every ``period`` seconds while something else runs."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(name="inject-collect", daemon=True)
-        self._engine = engine
+    def __init__(self, name: str, period: float, act: Callable[[], object]) -> None:
+        super().__init__(name=f"inject-{name}", daemon=True)
+        self._period = period
+        self._act = act
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
-        """Collect until stop() is called."""
-        while not self._stop_asked.wait(PAUSE):
-            self._engine.collect(POLL)
+        """Act until stop() is called."""
+        while not self._stop_asked.wait(self._period):
+            self._act()
 
     def stop(self) -> None:
         """End the thread."""
         _end(self, self._stop_asked)
+
+
+def collector(engine: Engine) -> Ticker:
+    """Keeps room in the kernel's buffer while the workload runs, whatever it takes to pass injections on."""
+    return Ticker("collect", PAUSE, partial(engine.collect, POLL))
+
+
+def lease(engine: Engine) -> Ticker:
+    """Puts the kernel's deadline off while we live: a stopped or stuck tool ends its own faults."""
+    return Ticker("lease", RENEWAL, partial(engine.extend, LEASE))
 
 
 class Watcher(threading.Thread):
@@ -134,7 +145,7 @@ class Watcher(threading.Thread):
     def __init__(self, engine: Engine, take: Callable[[Injection], None], take_trail: Callable[[Trail], None]) -> None:
         super().__init__(name="inject-events", daemon=True)
         self._engine = engine
-        self._collector = Collector(engine)
+        self._collector = collector(engine)
         self._take = take
         self._take_trail = take_trail
         self._ripe: list[Trail] = []
@@ -175,39 +186,11 @@ class Watcher(threading.Thread):
             self._take_trail(trail)
 
 
-class Lease(threading.Thread):
-    """Puts the kernel's deadline off while we live: a stopped or stuck tool ends its own faults."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(name="inject-lease", daemon=True)
-        self._engine = engine
-        self._stop_asked = threading.Event()
-
-    def run(self) -> None:
-        """Renew until stop() is called."""
-        while not self._stop_asked.wait(RENEWAL):
-            self._engine.extend(LEASE)
-
-    def stop(self) -> None:
-        """End the thread."""
-        _end(self, self._stop_asked)
-
-
 def _end(thread: threading.Thread, asked: threading.Event) -> None:
     """Ask a thread to end, and wait a minute at most; nothing if it was never started."""
     asked.set()
     if thread.ident is not None:
         thread.join(60)
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT, SIGTERM and SIGHUP back, for this thread and for those that it starts meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Trial:
@@ -384,7 +367,7 @@ class Trial:
         else:
             workload = Workload(scenario.run, cgroup=inner, cwd=work, env=env, on_output=self.tools.on_output)
         watcher = Watcher(engine, self._take, partial(self._take_trail, engine))
-        lease = Lease(engine)
+        renewal = lease(engine)
         self._log.begin(self.options.seed)
         with workload:
             event = jsonl.armed_event(scenario.name, self.number, scenario.faults)
@@ -392,9 +375,9 @@ class Trial:
             timeout = scenario.timeout
             try:
                 try:
-                    with uninterrupted():
+                    with signals_held():
                         engine.arm(inner.id, inner.level, LEASE, self.options.budget)
-                        lease.start()
+                        renewal.start()
                         watcher.start()
                 except KeyboardInterrupt:
                     if self.tools.adopt is None:
@@ -404,7 +387,7 @@ class Trial:
                 outcome = workload.wait(timeout, on_end=engine.disarm)
             finally:
                 engine.disarm()
-                lease.stop()
+                renewal.stop()
                 watcher.stop()
                 self._log.end()
         lost = engine.unfollowed()

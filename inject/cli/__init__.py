@@ -9,23 +9,27 @@ from typing import NoReturn
 
 import click
 
-from inject.cli import completion, fail, local, new, run, vm, watch
+from inject.cli.commands import NAME, VARIABLE, Commands
 from inject.errors import ExitStatus, GuestLost, InjectError
-from inject.kernel import Kernel
 from inject.report.paint import printable
-from inject.versions import versions
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click since 8.2 raises to show the help; before, it just shows it."""
 
 
-class Commands(click.Group):
-    """Commands in the order in which one meets them, not of the alphabet."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """As they were added."""
-        return list(self.commands)
-
+HOMES = {
+    "list": "inject.cli.local:list_",
+    "new": "inject.cli.new:new",
+    "check": "inject.cli.local:check",
+    "doctor": "inject.cli.local:doctor",
+    "run": "inject.cli.run:run",
+    "fail": "inject.cli.fail:fail",
+    "watch": "inject.cli.watch:watch",
+    "vm": "inject.cli.vm:vm",
+    "schema": "inject.cli.local:schema",
+    "completion": "inject.cli.completion:completion",
+}
+"""Every command and where it is."""
 
 VERSION_HELP = "Versions of all that matters, for a bug report."
 
@@ -33,12 +37,17 @@ VERSION_HELP = "Versions of all that matters, for a bug report."
 def _versions(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     """The block, and the end of the command."""
     if wanted and not ctx.resilient_parsing:
+        from inject.kernel import Kernel
+        from inject.versions import versions
+
         for name, version in versions(Kernel()):
             click.echo(f"{name} {version}")
         ctx.exit()
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands, homes=HOMES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_versions, help=VERSION_HELP)
 def cli() -> None:
     """Make tagged kernel functions fail on purpose, and learn whether the kernel copes.
@@ -56,31 +65,17 @@ def cli() -> None:
     """
 
 
-for command in (
-    local.list_,
-    new.new,
-    local.check,
-    local.doctor,
-    run.run,
-    fail.fail,
-    watch.watch,
-    vm.vm,
-    local.schema,
-    completion.completion,
-):
-    cli.add_command(command)
-vm.vm.add_command(new.new_of_guest)
-
-
 def main() -> NoReturn:
     """Run the command and exit; an error that we foresaw is one sentence, never a traceback."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     signal.signal(signal.SIGHUP, _as_interrupt)
     try:
-        if completion.VARIABLE in os.environ:
+        if VARIABLE in os.environ:
+            from inject.cli import completion
+
             status = completion.answer(cli)
         else:
-            status = cli.main(prog_name=completion.NAME, standalone_mode=False)
+            status = cli.main(prog_name=NAME, standalone_mode=False)
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.UsageError as error:

@@ -9,12 +9,9 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
 from inject import scenario as scenarios
+from inject.cli.commands import NAME, VARIABLE
 from inject.errors import ExitStatus, InjectError
 from inject.kernel import Kernel
-
-NAME = "inject"
-VARIABLE = "_INJECT_COMPLETE"
-"""In it the shell's function says that completions are wanted, and for which shell."""
 
 SHELLS = ("bash", "zsh")
 SHIPPED = "scenarios"

@@ -21,6 +21,7 @@ from inject.cli.files import write_text
 from inject.cli.run import engine_maker, preflight, resolve
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import ExitStatus
+from inject.interrupts import ended_by_signals
 from inject.janitor import Janitor
 from inject.judge import exit_status
 from inject.kernel import Kernel
@@ -32,7 +33,6 @@ from inject.report.paint import printable
 from inject.runner import Options, Tools, Trial
 from inject.scenario.files import default_name
 from inject.scenario.write import to_yaml
-from inject.vm.terminal import ended_by_signals
 
 ANY_EXIT = tuple(range(256))
 LONGEST = 86_400.0

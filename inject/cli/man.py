@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from inject.cli import cli
+from inject.cli.commands import contexts, path_of
 
 KEPT = "\b\n"
 """What click's help texts begin a paragraph with whose lines are to be kept."""
@@ -85,32 +86,18 @@ def page(date: datetime.date) -> str:
     """The page as of ``date``."""
     lines = [f".Dd {date:%B} {date.day}, {date.year}", ".Dt INJECT 1", ".Os"]
     lines += INTRODUCTION.splitlines()
-    context = click.Context(cli, info_name="inject")
+    context, *inner = contexts(cli)
     lines += [".Sh DESCRIPTION", *_help(cli, skip=("Exit codes",)), ".Pp", "The options are:", *_options(context)]
     lines.append(".Sh COMMANDS")
-    for inner in _commands(context):
-        lines += _section(inner)
+    for each in inner:
+        lines += _section(each)
     return "\n".join([*lines, *END.splitlines()]) + "\n"
-
-
-def _commands(context: click.Context) -> Iterator[click.Context]:
-    """Every command that is not hidden, groups before what is in them."""
-    group = context.command
-    if not isinstance(group, click.Group):
-        return
-    for name in group.list_commands(context):
-        command = group.commands[name]
-        if not command.hidden:
-            inner = click.Context(command, info_name=name, parent=context)
-            yield inner
-            yield from _commands(inner)
 
 
 def _section(context: click.Context) -> Iterator[str]:
     command = context.command
-    words = context.command_path.split()[1:]
-    yield f".Ss inject {' '.join(words)}"
-    usage = "".join(f" Cm {_word(word)}" for word in words)
+    yield f".Ss {context.command_path}"
+    usage = "".join(f" Cm {_word(word)}" for word in path_of(context))
     options = " Op Ar option ..." if _shown(command) else ""
     yield f".Nm{usage}{options}"
     for argument in command.params:

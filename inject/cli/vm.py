@@ -14,6 +14,7 @@ from typing import Any, Optional
 import click
 
 from inject.cli import completion
+from inject.cli.commands import Commands
 from inject.cli.display import report_file, reporting
 from inject.cli.follower import Follower, note
 from inject.cli.run import chosen, report_options
@@ -121,7 +122,7 @@ def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Art
         progress.end()
 
 
-@click.group()
+@click.group(cls=Commands, homes={"new": "inject.cli.new:new_of_guest"})
 def vm() -> None:
     """The same inside a QEMU guest with a kernel that can be injected.
 

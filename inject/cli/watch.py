@@ -22,6 +22,7 @@ from inject.cli import completion
 from inject.cli.run import engine_maker, preflight, resolve
 from inject.cli.screen import Screen, usable
 from inject.errors import ExitStatus, InjectError
+from inject.interrupts import ended_by_signals
 from inject.janitor import Janitor
 from inject.kernel import Kernel
 from inject.model import ErrorType, Fault, Injection, Probe, When
@@ -30,7 +31,6 @@ from inject.report import board, console
 from inject.report.paint import printable, wanted
 from inject.runner import device_numbers
 from inject.scenario.write import fault_keys, to_yaml
-from inject.vm.terminal import ended_by_signals
 from inject.watch import Session, State, for_any_task
 from inject.workload import Outcome, Workload
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Callable
 
 from inject import __version__
+from inject.interrupts import ended_by_signals, signals_held
 from inject.model import Scenario, Verdict
 from inject.report.jsonl import end_event, run_event
 from inject.vm import durations
 from inject.vm.guest import Artefacts, Lost, Options
 from inject.vm.journal import Event, verdict_of
 from inject.vm.lane import Desk, Lane, Outlets, Request
-from inject.vm.machine import signals_held
-from inject.vm.terminal import ended_by_signals
 from inject.vm.work import Work
 
 ENDING = 90.0

@@ -19,12 +19,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from inject.errors import CannotRun, InjectError
+from inject.interrupts import ENDING, signals_held
 from inject.vm import checkout, qemu
 from inject.vm.channel import AGENT_PORT, MAX_LINE, RESULTS_PORT, Lines, decode, encode
 from inject.vm.console import Console
@@ -45,7 +45,6 @@ _OUTBOX = 2 * MAX_LINE
 _SPAWN = 30.0
 _REAP = 10.0
 _PR_SET_PDEATHSIG = 1
-_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -63,16 +62,6 @@ class Parts:
     headers: Optional[Path]
     checkout: Path
     modules: Optional[Path] = None
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[set[Any]]:
-    """Hold back the signals that end us while something must not stop half-way."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield before
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Stream:
@@ -226,7 +215,7 @@ class Machine:
             ours = os.getpid()
 
             def in_child() -> None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before - _ENDING)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before - ENDING)
                 _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 if os.getppid() != ours:
                     os._exit(1)

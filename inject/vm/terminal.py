@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Callable, Optional
 
 from inject.errors import CannotRun
+from inject.interrupts import ended_by_signals
 from inject.vm import checkout, warm
 from inject.vm.channel import CHUNK
 from inject.vm.guest import Artefacts, Command, Guest, Options, boot
@@ -26,25 +27,6 @@ _INTERRUPT = b"\x03"
 """What Ctrl-C is on a terminal that passes every key on."""
 
 _SIGPIPE = 128 + signal.SIGPIPE
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that everything is cleaned up.
-
-    A signal that is ignored (nohup) stays ignored.
-    """
-
-    def end(_number: int, _frame: Optional[FrameType]) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def vm_exec(

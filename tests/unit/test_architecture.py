@@ -15,7 +15,7 @@ PACKAGE = ROOT / "inject"
 
 LAYERS = (
     {"errors"},
-    {"model", "output", "glob", "bpf", "callers", "ring", "still", "trails", "modules"},
+    {"model", "output", "glob", "bpf", "callers", "ring", "still", "trails", "modules", "interrupts"},
     {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked", "shard", "prepared"},
     {"contracts", "schema", "syscalls", "compact", "obstacles"},
     {"plan", "janitor", "doctor", "guess"},

@@ -24,6 +24,7 @@ from fake_kernel import CONFIG, build
 from raw_btf import kernel_types
 
 from inject import __version__, cli
+from inject.cli.commands import contexts, path_of
 from inject.kernel import Kernel
 
 ROOT = Path(__file__).parents[2]
@@ -145,16 +146,9 @@ def public() -> Iterator[Path]:
 # ---------------------------------------------------------------- help
 
 
-def commands(command: click.Command, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command that is not hidden, by the words that name it."""
-    yield names
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            if not inner.hidden:
-                yield from commands(inner, (*names, name))
-
-
-NAMES = list(commands(cli.cli))
+COMMANDS = {path_of(context): context.command for context in contexts(cli.cli)}
+NAMES = list(COMMANDS)
+"""Every command by the words that name it."""
 
 
 def test_the_commands_are_there() -> None:
@@ -176,11 +170,7 @@ def test_help_has_an_example(names: tuple[str, ...], option: str) -> None:
 
 
 def test_every_option_says_what_it_is_for() -> None:
-    for names in NAMES:
-        command: click.Command = cli.cli
-        for name in names:
-            assert isinstance(command, click.Group)
-            command = command.commands[name]
+    for names, command in COMMANDS.items():
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
                 assert parameter.help and parameter.help.endswith("."), (names, parameter.name)

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Optional
 
 import click
 import manual
@@ -20,6 +19,7 @@ from manual import Command
 
 from inject import scenario as scenarios
 from inject.cli import cli
+from inject.cli.commands import contexts, path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 120
@@ -132,17 +132,10 @@ def _completed(text: str) -> str:
 def parameters() -> dict[str, set[str]]:
     """Every command and the spellings of its options."""
     found: dict[str, set[str]] = {}
-
-    def walk(command: click.Command, path: str, parent: Optional[click.Context] = None) -> None:
-        # With the command's own settings: click keeps the help option that it makes for the first context.
-        context = click.Context(command, parent=parent, **command.context_settings)
-        options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
-        found[path] = {name for option in options for name in (*option.opts, *option.secondary_opts)}
-        if isinstance(command, click.Group):
-            for name, inner in command.commands.items():
-                walk(inner, f"{path} {name}".strip(), context)
-
-    walk(cli, "")
+    for context in contexts(cli):
+        options = [p for p in context.command.get_params(context) if isinstance(p, click.Option)]
+        spelled = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        found[" ".join(path_of(context))] = spelled
     found["vm fail"] |= found["fail"]  # to which it passes on what is not its own
     return found
 

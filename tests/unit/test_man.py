@@ -11,6 +11,7 @@ import click
 import pytest
 
 from inject.cli import cli, man
+from inject.cli.commands import contexts
 
 DAY = datetime.date(2026, 1, 2)
 
@@ -41,18 +42,12 @@ def test_all_commands_and_options_are_there(source: str) -> None:
     lines = mandoc("-T", "utf8", page=source).stdout.splitlines()
     plain = "\n".join(strip_overstrikes(line) for line in lines)
     seen = 0
-
-    def visit(command: click.Command, names: tuple[str, ...]) -> None:
-        nonlocal seen
-        assert f"inject {' '.join(names)}".strip() in plain
-        for option in command.params:
+    for context in contexts(cli):
+        assert context.command_path in plain
+        for option in context.command.params:
             if isinstance(option, click.Option) and not option.hidden:
-                assert option.opts[-1] in plain, (names, option.opts)
+                assert option.opts[-1] in plain, (context.command_path, option.opts)
                 seen += 1
-        for name, inner in getattr(command, "commands", {}).items():
-            visit(inner, (*names, name))
-
-    visit(cli, ())
     assert seen > 50
 
 

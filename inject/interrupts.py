@@ -1,0 +1,41 @@
+"""The signals that end us: made an exception, or held back while something must not stop half-way."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Optional
+
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Ctrl-C, a polite kill, and a lost terminal."""
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that everything is cleaned up.
+
+    A signal that is ignored (nohup) stays ignored.
+    """
+
+    def end(_number: int, _frame: Optional[FrameType]) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [n for n in sorted(ENDING - {signal.SIGINT}) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[set[Any]]:
+    """Hold :data:`ENDING` back, for this thread and for those that it starts meanwhile; gives what was held before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
