@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from bench import guest_only
+from forked import inject
 
 from inject import scenario as scenarios
 from inject.draft import Drafter
@@ -71,8 +70,7 @@ def test_each_of_a_known_family_reaches_its_function(drafts: dict[str, str], tmp
     for name in names:
         (tmp_path / f"{name}.yaml").write_text(drafts[name])
     report = tmp_path / "out.jsonl"
-    command = [sys.executable, "-m", "inject", "run", str(tmp_path), "--json", str(report)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    done = inject("run", str(tmp_path), "--json", str(report), timeout=LIMIT)
     events = [json.loads(line) for line in report.read_text().splitlines()]
     verdicts = {event["scenario"]: event for event in events if event["type"] == "verdict"}
     assert set(verdicts) == set(names), done.stdout + done.stderr

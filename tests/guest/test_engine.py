@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 import pytest
+from forked import Tool, inject
 
 from inject import scenario as scenarios
 from inject.btf import PTR, STRUCT, Btf
@@ -413,12 +414,6 @@ def test_every_tagged_function_can_be_probed(engine: Engine, kernel: Kernel, typ
 # ---------------------------------------------------------------- the tool itself
 
 
-def inject(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """The command as a user types it."""
-    command = [sys.executable, "-m", "inject", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BOUND * 3, **options)  # type: ignore[call-overload]
-
-
 def wait_for(condition: Callable[[], object], what: str) -> None:
     """Poll until ``condition`` holds; fails the test after BOUND seconds."""
     deadline = time.monotonic() + BOUND
@@ -458,9 +453,7 @@ def test_killed_while_armed_leaves_nothing(tmp_path: Path, probe: Probe) -> None
         f"faults: [{{function: {GETPID}, return: -EPERM}}]\n"
         "run: |\n  bash -c 'echo $PPID' || true\n  sleep 1000\n"
     )
-    tool = subprocess.Popen(
-        [sys.executable, "-m", "inject", "run", "--probe", probe.value, str(own)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+    tool = Tool("run", "--probe", probe.value, str(own))
     try:
         wait_for(programs, "the probe is attached")
         wait_for(lambda: "sleep\0001000" in all_commands(), "the workload runs")
@@ -517,7 +510,9 @@ def test_without_bcc(tmp_path: Path) -> None:
     """A module of that name that cannot be imported stands before the real one."""
     (tmp_path / "bcc.py").write_text("raise ImportError(\"No module named 'bcc'\", name='bcc')\n")
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
-    done = inject("run", SMOKE, env={**os.environ, "PYTHONPATH": path})
+    command = [sys.executable, "-m", "inject", "run", SMOKE]
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=BOUND)
     one_line(done, "bcc is not installed for this Python", 3)
 
 

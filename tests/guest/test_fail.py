@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
 
 import pytest
+from forked import Done, Tool, inject
 from loop import Loop
 
 from inject import adopted
@@ -26,23 +25,8 @@ LIMIT = 300
 
 ROOT = Path(__file__).resolve().parents[2]
 
-Done = subprocess.CompletedProcess[str]
 
-
-def inject(*words: str, cwd: Optional[Path] = None) -> Done:
-    """`inject WORDS`, with what it printed."""
-    return subprocess.run(
-        [sys.executable, "-m", "inject", *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-
-
-def fail(*words: str, cwd: Optional[Path] = None) -> Done:
+def fail(*words: str, cwd: Path = ROOT) -> Done:
     """`inject fail WORDS`."""
     return inject("fail", *words, cwd=cwd)
 
@@ -183,18 +167,17 @@ def test_a_process_that_runs_already(loop: Loop) -> None:
 def test_the_end_of_the_tool_is_the_end_of_the_fault(loop: Loop, number: int) -> None:
     """Ctrl-C is a good end with a summary; after SIGKILL too nobody is failed, moved or dead."""
     home = loop.group()
-    command = [sys.executable, "-m", "inject", "fail", MKDIR, "--return", "-EDQUOT", "--pid", str(loop.process.pid)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as tool:
+    words = ["fail", MKDIR, "--return", "-EDQUOT", "--pid", str(loop.process.pid)]
+    with (loop.folder / "said").open("w") as said, Tool(*words, stderr=said) as tool:
         deadline = time.monotonic() + LIMIT
         while not loop.errors("parent"):
             assert time.monotonic() < deadline and tool.poll() is None
             time.sleep(0.05)
         tool.send_signal(number)
-        assert tool.stderr is not None
-        said = tool.stderr.read()
         status = tool.wait(LIMIT)
-    assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0), said
-    assert ("returned -EDQUOT" in said) == (number != signal.SIGKILL)
+    printed = (loop.folder / "said").read_text()
+    assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0), printed
+    assert ("returned -EDQUOT" in printed) == (number != signal.SIGKILL)
     deadline = time.monotonic() + LIMIT
     while loop.group() != home or list(hierarchy().rglob("inject-*")):
         assert time.monotonic() < deadline, loop.group()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import inject
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND = 600.0
@@ -53,8 +52,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     values = {"bch2_dynamic_fault": "true", "should_failslab": "-ENOMEM", "open_ctree": "-ENOMEM"}
     texts += [REFUSED.format(name=name, value=value) for name, value in values.items()]
     (folder / "own.yaml").write_text("---\n".join(texts))
-    argv = [sys.executable, "-m", "inject", "run", str(folder / "own.yaml"), "--json", str(folder / "report.jsonl")]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=BOUND, check=False)
+    done = inject("run", str(folder / "own.yaml"), "--json", str(folder / "report.jsonl"), timeout=BOUND)
     assert done.returncode == 4, done.stderr  # two are refused
     return [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
 

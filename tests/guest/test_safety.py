@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from forked import Tool
 
 from inject import scenario as scenarios
 from inject.cgroup import Cgroup
@@ -81,12 +82,11 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-def start(tmp_path: Path, probe: Probe, text: str = SCENARIO, *options: str) -> subprocess.Popen[bytes]:
+def start(tmp_path: Path, probe: Probe, text: str = SCENARIO, *options: str) -> Tool:
     """`inject run` as its user starts it, reporting to report.jsonl."""
     (tmp_path / "own.yaml").write_text(text)
     report = str(tmp_path / "report.jsonl")
-    argv = [sys.executable, "-m", "inject", "run", "--probe", probe.value, "--json", report, *options]
-    return subprocess.Popen([*argv, str(tmp_path / "own.yaml")], cwd=ROOT, stderr=subprocess.DEVNULL)
+    return Tool("run", "--probe", probe.value, "--json", report, *options, str(tmp_path / "own.yaml"))
 
 
 def verdicts(tmp_path: Path) -> list[dict[str, Any]]:

@@ -10,8 +10,6 @@ import functools
 import json
 import mmap
 import os
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 import pytest
+from forked import inject
 
 from inject import bpf, callers, trace
 from inject import scenario as scenarios
@@ -131,12 +130,6 @@ def bench() -> Iterator[Bench]:
 
 
 # ---------------------------------------------------------------- as users see it, before the bench takes a device
-
-
-def inject(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command as a user types it."""
-    command = [sys.executable, "-m", "inject", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_an_error_that_goes_elsewhere_fails_the_scenario(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from bench import guest_only
+from forked import inject
 
 pytestmark = guest_only
 
@@ -68,8 +67,7 @@ def test_nothing_passes_without_its_fault(tmp_path: Path) -> None:
     text = "---\n".join(yaml.safe_dump(swapped(scenario), sort_keys=False) for scenario in scenarios)
     (home / "swapped.yaml").write_text(text)
     report = tmp_path / "out.jsonl"
-    command = [sys.executable, "-m", "inject", "run", str(home), "--allow-any", "--json", str(report)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    done = inject("run", str(home), "--allow-any", "--json", str(report), timeout=LIMIT)
     events = [json.loads(line) for line in report.read_text().splitlines()]
     verdicts = {event["scenario"]: event for event in events if event["type"] == "verdict"}
     assert set(verdicts) == {scenario["name"] for scenario in scenarios}, done.stdout + done.stderr

@@ -9,14 +9,13 @@ import re
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Tool, inject
 from loop import LIMIT, Loop
 
 from inject import scenario as scenarios
@@ -28,7 +27,13 @@ KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
 
 def watch(*words: str) -> list[str]:
-    return [sys.executable, "-m", "inject", "watch", *words]
+    return ["watch", *words]
+
+
+def take_terminal() -> None:
+    """Standard input is the terminal of a session that begins here."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "vt220", "NO_COLOR": "1"}
@@ -43,15 +48,8 @@ class Terminal:
         theirs = self.theirs
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(theirs)
-        self.process = subprocess.Popen(
-            watch(*words),
-            cwd=cwd,
-            env=ENVIRONMENT,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        self.process = Tool(
+            *watch(*words), cwd=cwd, env=ENVIRONMENT, stdin=theirs, stdout=theirs, stderr=theirs, prepare=take_terminal
         )
 
     def lose(self) -> None:
@@ -197,8 +195,7 @@ def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
         f"  - {{function: {RMDIR}, return: -EIO, when: {{comm: nobody}}}}\nrun: 'true'\n"
     )
     script = "mkdir a; mkdir b; mkdir c; rmdir a; rmdir c; echo done"
-    command = watch(str(file), "--arm", "--", "bash", "-c", script)
-    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT)
+    done = inject(*watch(str(file), "--arm", "--", "bash", "-c", script), cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert "\033" not in done.stdout + done.stderr and "\r" not in done.stdout
     assert f": {MKDIR} returns -EDQUOT (match 2) < " in done.stdout
@@ -222,7 +219,7 @@ def test_a_serial_line_without_a_size(tmp_path: Path) -> None:
 
 def test_what_is_refused(tmp_path: Path) -> None:
     def said(*words: str) -> tuple[int, str]:
-        done = subprocess.run(watch(*words), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+        done = inject(*watch(*words), cwd=tmp_path, env=ENVIRONMENT)
         return done.returncode, done.stderr
 
     assert said(f"{MKDIR}=EDQUOT", "--any") == (

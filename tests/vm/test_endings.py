@@ -195,13 +195,17 @@ def test_our_end_is_qemus_end(artefacts: Artefacts, tmp_path: Path, number: int)
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and stays so
     ) as holder:
         assert holder.stdout is not None
         qemu = int(holder.stdout.readline())
         assert Path(f"/proc/{qemu}").exists()
         assert list(tmp_path.iterdir()) == []
         holder.send_signal(number)
-        holder.wait(PATIENCE)
+        try:
+            holder.wait(PATIENCE)
+        finally:
+            holder.kill()
     until = time.monotonic() + PATIENCE
     while _runs(qemu):
         assert time.monotonic() < until
