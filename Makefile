@@ -12,6 +12,7 @@ REPORTS :=
 RUN_REPORTS = $(if $(REPORTS), --json $(REPORTS)/$(1).jsonl --junit $(REPORTS)/$(1).xml$(CONSOLES))
 CONSOLES = $(if $(REPORTS), --consoles $(REPORTS)/consoles)
 JUNIT = $(if $(REPORTS), --junitxml=$(REPORTS)/$(1).xml)
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
 .PHONY: library demo test unit suite guest-test load unreached lint docs bench man clean
@@ -22,7 +23,7 @@ demo: $(VENV)/ready $(REPORTS)
 test: unit suite
 
 unit: $(VENV)/ready $(REPORTS)
-	$(VENV)/bin/python -m pytest$(call JUNIT,unit) tests/unit
+	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE)$(call JUNIT,unit) tests/unit
 
 guest-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
@@ -50,7 +51,7 @@ unreached: $(VENV)/ready
 # What needs guests: tests/vm, which runs tests/guest as well, in as many guests at once as there are processors.
 suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder$(call JUNIT,suite) tests/vm
+	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(call JUNIT,suite) tests/vm
 
 # What a fault costs, in instructions: the same figures on every machine.
 bench: $(VENV)/ready

@@ -14,29 +14,8 @@ import pytest
 
 def pytest_configure() -> None:
     """A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that."""
-    _the_same_every_time()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _the_same_every_time() -> None:
-    """Examples of hypothesis have no deadline, and are the same in each run: a change fails by itself only.
-
-    With INJECT_SEARCH set they are new ones each time, which is how to look for more.
-    """
-    try:
-        import hypothesis
-    except ImportError:
-        return
-    slow = [hypothesis.HealthCheck.too_slow]
-    hypothesis.settings.register_profile(
-        "inject",
-        deadline=None,
-        database=None,
-        derandomize=not os.environ.get("INJECT_SEARCH"),
-        suppress_health_check=slow,
-    )
-    hypothesis.settings.load_profile("inject")
 
 
 @pytest.fixture

@@ -17,6 +17,13 @@ IMAGE_TOOL = "qemu-img"
 
 CONSOLE = "ttyS0"
 
+EMULATED = "max,-la57,-avx,-avx2"
+"""The processor that is emulated: all that QEMU knows but for what makes it slow.
+
+A fifth level of page tables lengthens every miss of the emulated TLB, and each AVX
+instruction is a call out of translated code, which glibc's string functions then make.
+"""
+
 COHERENT = (8, 1)
 """The first release whose emulated processors may run side by side while one of them patches code.
 
@@ -129,7 +136,7 @@ def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
 
 def _emulated(hardware: Hardware) -> list[str]:
     counted = hardware.icount is not None  # which QEMU refuses together with thread=multi
-    words = ["-accel", f"tcg,thread={'single' if hardware.turns or counted else 'multi'}", "-cpu", "max"]
+    words = ["-accel", f"tcg,thread={'single' if hardware.turns or counted else 'multi'}", "-cpu", EMULATED]
     return words + (["-icount", f"shift={hardware.icount}"] if counted else [])
 
 

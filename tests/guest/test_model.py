@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
+import examples  # noqa: F401
 import pytest
 from callers import Server
 from hypothesis import HealthCheck, Phase, given, settings

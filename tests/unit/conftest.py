@@ -1,0 +1,3 @@
+"""Examples are the same in each run."""
+
+import examples  # noqa: F401
