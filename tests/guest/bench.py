@@ -52,16 +52,14 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench() -> Iterator[Bench]:
+def bench(janitor: Janitor) -> Iterator[Bench]:
     """A bench, and afterwards the proof that nothing of it is left."""
-    janitor = Janitor()
     directory = trial_directory(janitor)
     base = Cgroup.create(janitor)
     with LogReader() as log:
         yield Bench(janitor, directory, base.child("tools"), base.child("workload"), log)
     assert base.close(janitor)
     remove_directory(directory, janitor)
-    assert janitor.close()
 
 
 def sh(script: str) -> str:

@@ -28,10 +28,9 @@ LIMIT = 1800
 
 
 @pytest.fixture(scope="module")
-def drafts() -> dict[str, str]:
+def drafts(kernel: Kernel, types: Types) -> dict[str, str]:
     """By function: all that are tagged and can be failed, and a few system calls."""
-    kernel = Kernel()
-    drafter = Drafter(kernel, Types(kernel))
+    drafter = Drafter(kernel, types)
     found = {}
     calls = [f"{WRAPPER}{call}" for call in ("mkdir", "openat", "write", "getpid")]
     for name in [*(p.function for p in kernel.fault_points if "_sys_" not in p.function), *calls]:
@@ -43,18 +42,16 @@ def drafts() -> dict[str, str]:
     return found
 
 
-def test_each_is_valid_on_this_kernel(drafts: dict[str, str]) -> None:
-    kernel = Kernel()
-    planner = Planner(kernel, Types(kernel), 0, {"$DEV": (1,), "$MNT": (2,)})
+def test_each_is_valid_on_this_kernel(kernel: Kernel, types: Types, drafts: dict[str, str]) -> None:
+    planner = Planner(kernel, types, 0, {"$DEV": (1,), "$MNT": (2,)})
     for name, text in drafts.items():
         (scenario,) = scenarios.parse(text, "draft.yaml", name)
         for fault in scenario.faults:
             planner.rule(fault, 0)
 
 
-def chosen(drafts: dict[str, str]) -> list[str]:
+def chosen(kernel: Kernel, drafts: dict[str, str]) -> list[str]:
     """Of those whose workload is known and kills nothing, today's; all with INJECT_SAMPLE=all."""
-    kernel = Kernel()
     points = [kernel.fault_point(name) for name in drafts]
     calls = {point.function: point.function[len(WRAPPER) :] * point.function.startswith(WRAPPER) for point in points}
     guesses = {p.function: guess(p.function, p.error_type, calls[p.function]) for p in points}
@@ -65,8 +62,8 @@ def chosen(drafts: dict[str, str]) -> list[str]:
     return [known[(first + step) % len(known)] for step in range(DAILY)]
 
 
-def test_each_of_a_known_family_reaches_its_function(drafts: dict[str, str], tmp_path: Path) -> None:
-    names = chosen(drafts)
+def test_each_of_a_known_family_reaches_its_function(kernel: Kernel, drafts: dict[str, str], tmp_path: Path) -> None:
+    names = chosen(kernel, drafts)
     for name in names:
         (tmp_path / f"{name}.yaml").write_text(drafts[name])
     report = tmp_path / "out.jsonl"

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -19,7 +18,6 @@ from inject import scenario as scenarios
 from inject.btf import PTR, STRUCT, Btf
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
-from inject.janitor import Janitor
 from inject.kernel import Kernel
 from inject.model import Probe, Scenario
 from inject.plan import DEVICE_PATHS, Planner, Types
@@ -31,37 +29,6 @@ BOUND = 120.0
 """Seconds after which a wait of these tests has failed."""
 ROOT = Path(__file__).resolve().parents[2]
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    return Kernel()
-
-
-@pytest.fixture(scope="module")
-def types(kernel: Kernel) -> Types:
-    return Types(kernel)
-
-
-@pytest.fixture(scope="module")
-def engine(kernel: Kernel) -> Iterator[Engine]:
-    with Engine(kernel, cache_root() / "bytecode") as made:
-        yield made
-    assert not KPROBES.read_text()
-
-
-@pytest.fixture(params=[Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
-def probe(request: pytest.FixtureRequest) -> Probe:
-    """Both ways in obey the same rules."""
-    return request.param
-
-
-@pytest.fixture
-def group() -> Iterator[Cgroup]:
-    with Janitor() as janitor:
-        made = Cgroup.create(janitor)
-        yield made
-        made.close(janitor)
 
 
 def ad_hoc(fault: str, run: str = "true") -> Scenario:

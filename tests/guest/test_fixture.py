@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench import TYPES, bench, guest_only, sh
+from bench import TYPES, guest_only, sh
 
 from inject import fixture as module
 from inject.errors import CannotRun, InjectError
@@ -13,12 +13,6 @@ from inject.janitor import mount_points
 from inject.prepared import Shelf, zero
 
 pytestmark = guest_only
-
-
-@pytest.fixture
-def place():
-    with bench() as made:
-        yield made
 
 
 def size_of(device):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import bench, eventually, guest_only, sh
+from bench import eventually, guest_only, sh
 
 from inject.errors import InjectError
 from inject.janitor import Janitor, mount_points, undo_dir
@@ -109,8 +109,8 @@ def test_a_mount_that_a_stranger_holds_goes_lazily():
     assert eventually(lambda: gone(made))
 
 
-def test_a_directory_with_a_mount_inside_is_not_emptied():
-    with bench() as place, place.fixture("ext4") as fixture:
+def test_a_directory_with_a_mount_inside_is_not_emptied(place):
+    with place.fixture("ext4") as fixture:
         (fixture.mountpoint / "precious").write_text("x")
         assert "something is mounted in it" in undo_dir(str(place.directory))
         assert (fixture.mountpoint / "precious").exists()

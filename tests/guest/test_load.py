@@ -10,22 +10,19 @@ import os
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Callable
 
-import pytest
 from rule_model import Trigger
 
 from inject import scenario as scenarios
 from inject.cgroup import Cgroup
-from inject.janitor import Janitor
 from inject.kernel import Kernel
 from inject.model import Counts, Injection, Probe
 from inject.plan import Planner, Types
 from inject.probe import Engine
-from inject.vm.cache import cache_root
 
 CALLS = int(os.environ.get("INJECT_CALLS", "200000"))
 """Of all tasks and functions together, for each kind of probe; `make load` makes a million."""
@@ -132,29 +129,13 @@ def storm(
     return seen, told + engine.poll(0)
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with Engine(Kernel(), cache_root() / "bytecode") as made:
-        yield made
-
-
-@pytest.fixture
-def group() -> Iterator[Cgroup]:
-    with Janitor() as janitor:
-        made = Cgroup.create(janitor)
-        yield made
-        made.close(janitor)
-
-
-BOTH = pytest.mark.parametrize("probe", [Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
-
-
-def attach(engine: Engine, when: Mapping[str, str], probe: Probe, seed: int = 1) -> list[Trigger]:
+def attach(
+    engine: Engine, kernel: Kernel, types: Types, when: Mapping[str, str], probe: Probe, seed: int = 1
+) -> list[Trigger]:
     """One fault for each function; their triggers for the model."""
     lines = "".join(f"  - {{function: __x64_sys_{n}, return: -EPERM, when: {w}}}\n" for n, w in when.items())
     (scenario,) = scenarios.parse(f"faults:\n{lines}run: x\n", "t.yaml", "t")
-    kernel = Kernel()
-    plan = Planner(kernel, Types(kernel), seed).plan(scenario)
+    plan = Planner(kernel, types, seed).plan(scenario)
     engine.attach(plan, probe)
     assert set(engine.used) == {probe}
     return [Trigger.of(rule) for rule in plan.rules]
@@ -165,10 +146,11 @@ def lucky(trigger: Trigger) -> list[int]:
     return [ordinal for ordinal in range(1, MODELLED + 1) if trigger.wants(ordinal)]
 
 
-@BOTH
-def test_every_call_is_counted_to_the_unit(engine: Engine, group: Cgroup, probe: Probe) -> None:
+def test_every_call_is_counted_to_the_unit(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
     """times, nth, every, after and probability at once; then all of them under one budget."""
-    triggers = attach(engine, WHEN, probe)
+    triggers = attach(engine, kernel, types, WHEN, probe)
     names = list(NAMES)
     with contextlib.ExitStack() as stack:
         perf = {name: Failures(name) for name in names}
@@ -197,12 +179,13 @@ def test_every_call_is_counted_to_the_unit(engine: Engine, group: Cgroup, probe:
     engine.detach()
 
 
-@BOTH
-def test_one_in_a_hundred_of_a_hundred_thousand(engine: Engine, group: Cgroup, probe: Probe) -> None:
+def test_one_in_a_hundred_of_a_hundred_thousand(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
     """As many as chance says, and with the same seed the same ones again, whoever calls first."""
     fired: list[list[int]] = []
     for _ in range(2):
-        (trigger,) = attach(engine, {"getuid": "{probability: 0.01}"}, probe, 7)
+        (trigger,) = attach(engine, kernel, types, {"getuid": "{probability: 0.01}"}, probe, 7)
         seen, told = storm(engine, group, ["getuid"], 100_000 // TASKS)
         (counts,) = engine.counts()
         assert (counts.matched, counts.injected, counts.lost) == (100_000, seen["getuid"], 0)

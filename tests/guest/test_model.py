@@ -26,7 +26,6 @@ from inject.kernel import Kernel
 from inject.model import ArgTest, Fault, Op, Probe, Scenario, Scope, When
 from inject.plan import Plan, Planner, Types
 from inject.probe import Engine
-from inject.vm.cache import cache_root
 
 EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "20"))
 """For each kind of probe; INJECT_SEARCH=1 makes them new ones every time."""
@@ -166,25 +165,25 @@ class Subject:
 
 
 @pytest.fixture(scope="module", params=[Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def subject(
+    request: pytest.FixtureRequest, kernel: Kernel, types: Types, engine: Engine, janitor: Janitor
+) -> Iterator[Subject]:
     """Every probe attached once, and one call looked at for its call path."""
-    kernel = Kernel()
-    with Janitor() as janitor, Engine(kernel, cache_root() / "bytecode") as engine:
-        group = Cgroup.create(janitor)
-        made = Subject(engine, Planner(kernel, Types(kernel), 1), group)
-        plain = [Fault(f"__x64_sys_{name}", VALUES[0]) for name in SLOTS]
-        engine.attach(made.plan(plain, 1), request.param, any_rule=True)
-        assert set(engine.used) == {request.param}
-        engine.arm(group.id, group.level, 120.0)
-        assert made.perform([Made(0, "getppid", ())]) == [errno.EDQUOT]
-        engine.disarm()
-        (event,) = engine.poll(0)
-        made.path = tuple(frame.partition("+")[0] for frame in event.stack[1:])
-        yield made
-        for server in made.servers:
-            server.close()
-        engine.detach()
-        group.close(janitor)
+    group = Cgroup.create(janitor)
+    made = Subject(engine, Planner(kernel, types, 1), group)
+    plain = [Fault(f"__x64_sys_{name}", VALUES[0]) for name in SLOTS]
+    engine.attach(made.plan(plain, 1), request.param, any_rule=True)
+    assert set(engine.used) == {request.param}
+    engine.arm(group.id, group.level, 120.0)
+    assert made.perform([Made(0, "getppid", ())]) == [errno.EDQUOT]
+    engine.disarm()
+    (event,) = engine.poll(0)
+    made.path = tuple(frame.partition("+")[0] for frame in event.stack[1:])
+    yield made
+    for server in made.servers:
+        server.close()
+    engine.detach()
+    group.close(janitor)
 
 
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.generate])

@@ -19,12 +19,10 @@ from inject.btf import Btf
 from inject.cgroup import Cgroup
 from inject.cli.local import _explanation
 from inject.errors import CannotRun, InjectError
-from inject.janitor import Janitor
 from inject.kernel import Kernel
 from inject.model import ErrorType, Probe
 from inject.plan import Plan, Planner, Types
 from inject.probe import Engine
-from inject.vm.cache import cache_root
 
 FILE = Path(f"/lib/modules/{os.uname().release}/inject_test.ko")
 FOLDER = Path("/sys/kernel/debug/inject_test")
@@ -56,12 +54,6 @@ def unloaded() -> Iterator[None]:
     yield
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with Engine(Kernel(), cache_root() / "bytecode") as made:
-        yield made
-
-
 @pytest.fixture
 def loaded() -> Iterator[None]:
     unload()
@@ -71,31 +63,28 @@ def loaded() -> Iterator[None]:
 
 
 @pytest.fixture
-def writes(loaded: None, engine: Engine) -> Iterator[Callable[[str, list[str]], list[str]]]:
+def writes(loaded: None, engine: Engine, group: Cgroup) -> Iterator[Callable[[str, list[str]], list[str]]]:
     """With a fault armed, what the module says to each of these lines: an errno's name, or ok."""
-    with Janitor() as janitor:
-        group = Cgroup.create(janitor)
 
-        def run(fault: str, lines: list[str], probe: Probe = Probe.AUTO) -> list[str]:
-            engine.attach(plan(fault), probe)
-            assert engine.used == (Probe.KPROBE,)
-            engine.arm(group.id, group.level, 60.0)
-            read_end, write_end = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                group.add(os.getpid())
-                os.write(write_end, " ".join(map(said, lines)).encode())
-                os._exit(0)
-            os.waitpid(pid, 0)
-            os.close(write_end)
-            answer = os.read(read_end, 4096).decode().split()
-            os.close(read_end)
-            engine.disarm()
-            return answer
+    def run(fault: str, lines: list[str], probe: Probe = Probe.AUTO) -> list[str]:
+        engine.attach(plan(fault), probe)
+        assert engine.used == (Probe.KPROBE,)
+        engine.arm(group.id, group.level, 60.0)
+        read_end, write_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            group.add(os.getpid())
+            os.write(write_end, " ".join(map(said, lines)).encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        os.close(write_end)
+        answer = os.read(read_end, 4096).decode().split()
+        os.close(read_end)
+        engine.disarm()
+        return answer
 
-        yield run
-        engine.detach()
-        group.close(janitor)
+    yield run
+    engine.detach()
 
 
 def said(line: str) -> str:

@@ -7,7 +7,7 @@ import resource
 from dataclasses import replace
 
 import pytest
-from bench import TYPES, bench, eventually, guest_only, sh
+from bench import TYPES, eventually, guest_only, sh
 
 from inject.fixture import Fixture
 from inject.kmsg import LogReader, LogWriter
@@ -23,12 +23,6 @@ from inject.oracles.reservations import Reservations, online_reserved
 pytestmark = guest_only
 
 FILL = "mkdir d; for i in $(seq 100); do echo $i >d/f$i; done; ln -s kept link"
-
-
-@pytest.fixture
-def place():
-    with bench() as made:
-        yield made
 
 
 def kmsg(text):

@@ -19,19 +19,15 @@ from forked import Tool
 
 from inject import scenario as scenarios
 from inject.cgroup import Cgroup
-from inject.janitor import Janitor
 from inject.kernel import Kernel
 from inject.model import Probe
 from inject.plan import Planner, Types
 from inject.probe import Engine
 from inject.runner import LEASE
-from inject.vm.cache import cache_root
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND = 180.0
 """Seconds after which a wait of these tests has failed."""
-
-BOTH = pytest.mark.parametrize("probe", [Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
 
 VICTIM = """
 import ctypes, os, sys, time
@@ -124,7 +120,6 @@ def test_stopped_while_armed(tmp_path: Path, victim: Callable[[], str]) -> None:
     assert "stood still for 10 s while armed" in verdict["detail"]
 
 
-@BOTH
 def test_killed_while_armed(tmp_path: Path, victim: Callable[[], str], probe: Probe) -> None:
     """SIGKILL: the first call after the tool's end works."""
     tool = start(tmp_path, probe)
@@ -159,46 +154,40 @@ def test_a_budget_is_the_whole_runs(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- never the tool, never PID 1
 
 
-@BOTH
-def test_the_tool_is_never_failed(probe: Probe) -> None:
+def test_the_tool_is_never_failed(engine: Engine, group: Cgroup, probe: Probe) -> None:
     """With every task of the machine in scope: this process is the tool, and so are its threads."""
     libc = ctypes.CDLL(None, use_errno=True)
     results: list[int] = []
-    with Janitor() as janitor, Engine(Kernel(), cache_root() / "bytecode") as engine:
-        engine.attach(_plan("{function: __x64_sys_getpid, return: -EPERM, scope: any}"), probe)
-        group = Cgroup.create(janitor)
-        engine.arm(group.id, group.level, 60.0)
-        thread = threading.Thread(target=lambda: results.append(libc.syscall(39)))
-        thread.start()
-        thread.join()
-        results.append(libc.syscall(39))
-        child = subprocess.run(
-            [sys.executable, "-c", "import ctypes; print(ctypes.CDLL(None).syscall(39))"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        engine.disarm()
-        group.close(janitor)
+    engine.attach(_plan("{function: __x64_sys_getpid, return: -EPERM, scope: any}"), probe)
+    engine.arm(group.id, group.level, 60.0)
+    thread = threading.Thread(target=lambda: results.append(libc.syscall(39)))
+    thread.start()
+    thread.join()
+    results.append(libc.syscall(39))
+    child = subprocess.run(
+        [sys.executable, "-c", "import ctypes; print(ctypes.CDLL(None).syscall(39))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    engine.disarm()
+    engine.detach()
     assert results == [os.getpid()] * 2
     assert child.stdout.strip() == "-1", "the fault did not fire at all"
 
 
-@BOTH
-def test_init_is_never_failed(probe: Probe) -> None:
+def test_init_is_never_failed(engine: Engine, group: Cgroup, probe: Probe) -> None:
     """PID 1 reaps an orphan while wait4(2) fails for all others: an init that cannot wait is a dead machine."""
-    with Janitor() as janitor, Engine(Kernel(), cache_root() / "bytecode") as engine:
-        engine.attach(_plan("{function: __x64_sys_wait4, return: -EINVAL, scope: any}"), probe)
-        group = Cgroup.create(janitor)
-        before = _of_init()
-        engine.arm(group.id, group.level, 60.0)
-        subprocess.run([sys.executable, "-c", ORPHAN], check=True)
-        other = subprocess.run([sys.executable, "-c", FAILED_WAIT], capture_output=True, text=True, check=False)
-        wait_for(lambda: _of_init() > before, "init wakes up for its orphan")
-        engine.disarm()
-        (counts,) = engine.counts()
-        waited = [injection.pid for injection in engine.poll(0)]
-        group.close(janitor)
+    engine.attach(_plan("{function: __x64_sys_wait4, return: -EINVAL, scope: any}"), probe)
+    before = _of_init()
+    engine.arm(group.id, group.level, 60.0)
+    subprocess.run([sys.executable, "-c", ORPHAN], check=True)
+    other = subprocess.run([sys.executable, "-c", FAILED_WAIT], capture_output=True, text=True, check=False)
+    wait_for(lambda: _of_init() > before, "init wakes up for its orphan")
+    engine.disarm()
+    (counts,) = engine.counts()
+    waited = [injection.pid for injection in engine.poll(0)]
+    engine.detach()
     assert "Invalid argument" in other.stderr, "the fault did not fire at all"
     assert counts.injected and 1 not in waited
 

@@ -29,7 +29,6 @@ from inject.kernel import Kernel
 from inject.model import ErrorPath, Fate, Filesystem, Injection, Probe
 from inject.plan import Planner, Types
 from inject.probe import Engine
-from inject.vm.cache import cache_root
 
 GETPID, MKDIR = 39, 83
 """Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""
@@ -114,19 +113,17 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    kernel = Kernel()
-    with Janitor() as janitor, Engine(kernel, cache_root() / "bytecode") as engine:
-        group = Cgroup.create(janitor)
-        directory = trial_directory(janitor)
-        fixture = Fixture(
-            Filesystem("bcachefs", size=256 << 20), directory=directory, janitor=janitor, cgroup=group.child("tools")
-        )
-        fixture.open()
-        yield Bench(kernel, engine, group.child("workload"), fixture.mountpoint)
-        fixture.close()
-        remove_directory(directory, janitor)
-        group.close(janitor)
+def bench(kernel: Kernel, engine: Engine, janitor: Janitor) -> Iterator[Bench]:
+    group = Cgroup.create(janitor)
+    directory = trial_directory(janitor)
+    fixture = Fixture(
+        Filesystem("bcachefs", size=256 << 20), directory=directory, janitor=janitor, cgroup=group.child("tools")
+    )
+    fixture.open()
+    yield Bench(kernel, engine, group.child("workload"), fixture.mountpoint)
+    fixture.close()
+    remove_directory(directory, janitor)
+    group.close(janitor)
 
 
 # ---------------------------------------------------------------- as users see it, before the bench takes a device

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from bench import bench, guest_only, sh
+from bench import guest_only, sh
 
 from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
@@ -11,12 +11,6 @@ from inject.janitor import Janitor
 from inject.workload import SCRIPT_LIMIT, Workload, run_workload
 
 pytestmark = guest_only
-
-
-@pytest.fixture
-def place():
-    with bench() as made:
-        yield made
 
 
 def run(place, command, timeout=60, **keys):
