@@ -36,6 +36,12 @@ exit $failed
 KEPT = "head -c 256K /dev/urandom >$MNT/kept\nsync $MNT/kept\n"
 WRITES_AGAIN = "dd if=/dev/zero of=$MNT/again bs=1M count=1 conv=fsync status=none\ntest -s $MNT/kept\n"
 
+MANY = """\
+# More files than fit in one leaf, so that the tree has nodes above its leaves.
+for number in $(seq 200); do echo $number >$MNT/new$number; done
+sync
+"""
+
 UNMOUNTED = KEPT + "umount $MNT\n"
 CRASHED = KEPT + "xfs_io -x -c shutdown $MNT\numount $MNT\n"
 """Unmounted without a last word, so that the next mount has a journal to read."""
@@ -146,7 +152,8 @@ FAMILIES = (
             "which `leaks` and fsck then report",
         ),
     ),
-    Family("btrfs_check_(leaf|node)", _files("btrfs", returns="-EIO", scope="any")),
+    Family("btrfs_check_leaf", _files("btrfs", returns="-EIO", scope="any")),
+    Family("btrfs_check_node", _files("btrfs", returns="-EIO", scope="any", run=MANY)),
     Family(
         "btrfs_should_cancel_balance",
         _files("btrfs", run="btrfs balance start --full-balance $MNT\n", programs=("btrfs",)),
