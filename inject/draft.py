@@ -159,7 +159,7 @@ class Drafter:
         if prototype is None:
             return
         btf = self._types.of(point.module)
-        marked = {contract.parameter: contract for contract in contracts_of(point.function)}
+        marked = {contract.parameter: contract for contract in contracts_of(point.function) if contract.parameter}
         for parameter in prototype.parameters:
             if parameter.name in marked:
                 yield _masked(marked[parameter.name]), f"{parameter.spelling}; what the contract asks for already"
@@ -216,10 +216,7 @@ def _masked(contract: Contract) -> str:
 
 
 def _contract(contract: Contract) -> str:
-    return (
-        f"spares calls with {contract.flag} in {contract.parameter}, because {contract.why} ({contract.source}); "
-        "`contract: ignore` fails them too"
-    )
+    return f"spares {contract.calls}, because {contract.why} ({contract.source}); `contract: ignore` fails them too"
 
 
 # ---------------------------------------------------------------- the other keys

@@ -128,8 +128,6 @@ FAMILIES = (
             "bcachefs",
             mount="nocow",
             when={"stack": "[bch2_extent_fallocate]", "nth": "1"},
-            beware="callers below __bch2_write() go on with the write point that the real function hands back even "
-            "when it fails (fs/bcachefs/io_write.c, bch2_write_queue()): failed there it is a crash that says nothing",
         ),
     ),
     Family(

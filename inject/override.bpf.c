@@ -45,7 +45,8 @@ struct rule {
 	u32 tests;
 	u32 comm;		/* glob for current->comm, plus one; 0: none */
 	u32 path;		/* entries of the call path to be found; 0: none */
-	u64 forbidden;		/* call-path classes that must not occur */
+	u64 forbidden;		/* call-path classes that must not occur ... */
+	u64 sparing;		/* ... and those of them that a known contract names: they count as spared */
 	u64 after;
 	u64 nth;
 	u64 every;
@@ -322,7 +323,8 @@ static __always_inline u64 direct_caller(void *ctx, int trampoline)
 }
 
 /* Ordered, innermost first, gaps allowed: the same bit walk as for globs. */
-static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struct rule *rule)
+static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struct rule *rule,
+				      struct tally *tally)
 {
 	u64 frame[FRAMES] = {};
 	struct place place = { .prefix = 96, .slot = slot };
@@ -350,8 +352,11 @@ static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struc
 
 		if (!classes)
 			continue;
-		if (*classes & rule->forbidden)
+		if (*classes & rule->forbidden) {
+			if (*classes & rule->sparing)
+				__sync_fetch_and_add(&tally->spared, 1);
 			return 0;
+		}
 		state |= (state & *classes) << 1;
 	}
 	return (state >> (rule->path & 63)) & 1;
@@ -377,7 +382,7 @@ static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
 		if (!glob_takes(rule->comm - 1, comm, sizeof(comm)))
 			return 0;
 	}
-	return !(USES() & USES_PATH) || !(rule->path || rule->forbidden) || path_holds(ctx, trampoline, slot, rule);
+	return !(USES() & USES_PATH) || !(rule->path || rule->forbidden) || path_holds(ctx, trampoline, slot, rule, tally);
 }
 
 /* after -> nth, every or probability -> times -> deadline and budget */

@@ -49,7 +49,7 @@ MAX_ERRNO = 4095
 U64 = (1 << 64) - 1
 
 TEST = struct.Struct("<8BI5IQQ")
-RULE = struct.Struct(f"<{MOST_VALUES}Q6I7Q")
+RULE = struct.Struct(f"<{MOST_VALUES}Q6I8Q")
 CONTROL = struct.Struct("<QQQIIII")
 RULE_SIZE = RULE.size + (MOST_TESTS + 1) * TEST.size
 USER_GLOB = 5
@@ -133,6 +133,9 @@ class Rule:
     ranges: tuple[tuple[int, int, int], ...] = ()
     """(first, past the last, class bit) of the functions on the call path."""
     forbidden: int = 0
+    """Class bits of what must not be on it ..."""
+    sparing: int = 0
+    """... and those of them that a contract names."""
     follow: Optional[Follower] = None
     notes: tuple[str, ...] = ()
     """Calls that the probe or the call path does not see, as sentences."""
@@ -295,7 +298,8 @@ class Planner:
             tests.append(self._device_test(when.device, point))
         if len(tests) > MOST_TESTS:
             raise InjectError(f"{len(tests)} argument tests in one fault", f"at most {MOST_TESTS}, contracts included")
-        ranges, forbidden = self._ranges(when.stack)
+        ranges, forbidden = self._ranges([*when.stack, *self._spared_paths(fault)])
+        own = MOST_PATH + len(when.stack)
         return Rule(
             point=point,
             values=values,
@@ -308,6 +312,7 @@ class Planner:
             path=tuple(name for name in when.stack if not name.startswith("!")),
             ranges=ranges,
             forbidden=forbidden,
+            sparing=forbidden >> own << own,
             follow=self._follower(point) if fault.follow else None,
             notes=(*gaps(self.kernel, point), *self._hidden_frames(when.stack)),
             trampoline=self._trampoline(point) if all(values) else "",
@@ -386,11 +391,16 @@ class Planner:
             )
         return Test(access, test.op, value & U64, mask)
 
+    def _spared_paths(self, fault: Fault) -> list[str]:
+        """What the contracts keep off the call path, as far as this kernel has it."""
+        known = () if fault.contract is Contract.IGNORE else contracts_of(fault.function)
+        return [f"!{one.below}" for one in known if one.below and self.kernel.functions(one.below)]
+
     def _contract_tests(self, fault: Fault, point: FaultPoint) -> list[Test]:
         if fault.contract is Contract.IGNORE:
             return []
         tests = []
-        for contract in contracts_of(fault.function):
+        for contract in (one for one in contracts_of(fault.function) if one.parameter):
             access, module = self._access(point, contract.parameter)
             flag = self._number(contract.flag, access, module)
             mask = 1 << flag if contract.is_bit else flag
@@ -439,7 +449,7 @@ class Planner:
 
     def _ranges(self, stack: Sequence[str]) -> tuple[tuple[tuple[int, int, int], ...], int]:
         if len(stack) > MOST_PATH:
-            raise InjectError(f"a call path of {len(stack)} entries", f"at most {MOST_PATH}")
+            raise InjectError(f"a call path of {len(stack)} entries", f"at most {MOST_PATH}, contracts included")
         ranges: list[tuple[int, int, int]] = []
         forbidden = 0
         wanted = 0
@@ -634,6 +644,7 @@ def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
         globs[rule.comm] + 1 if rule.comm else 0,
         len(rule.path),
         rule.forbidden,
+        rule.sparing,
         rule.after,
         rule.nth,
         rule.every,

@@ -93,7 +93,7 @@ def _explanation(kernel: Kernel, function: str) -> str:
     if others:
         lines.append(f"  other names at the same address: {', '.join(others)}")
     for contract in contracts_of(function):
-        lines.append(f"  contract: calls with {contract.flag} in {contract.parameter} are spared unless")
+        lines.append(f"  contract: {contract.calls} are spared unless")
         lines.append(f"    `contract: ignore`, because {contract.why} ({contract.source})")
     lines += [f"  calls that are missed: {sentence}" for sentence in gaps(kernel, point)]
     if kernel.inlined_into(function) is None:

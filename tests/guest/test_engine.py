@@ -14,9 +14,11 @@ from typing import Callable, Optional
 import pytest
 from forked import Tool, inject
 
+from inject import plan as plans
 from inject import scenario as scenarios
 from inject.btf import PTR, STRUCT, Btf
 from inject.cgroup import Cgroup
+from inject.contracts import Contract
 from inject.errors import CannotRun, InjectError
 from inject.kernel import Kernel
 from inject.model import Probe, Scenario
@@ -244,6 +246,20 @@ def test_a_task_name_is_a_condition(engine: Engine, kernel: Kernel, types: Types
         fault = f'{{function: {GETPID}, return: -EPERM, when: {{comm: "{pattern}"}}}}'
         engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
         assert count_failures(engine, group, (50,)) == expected, pattern
+
+
+def test_a_contract_by_call_path_spares_and_counts(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every getpid(2) is below do_syscall_64(); `contract: ignore` fails it even so."""
+    known = (Contract(GETPID, "why", "where", below="do_syscall_64"),)
+    monkeypatch.setattr(plans, "contracts_of", lambda _: known)
+    for rest, failed, spared in (("", 0, 50), (", contract: ignore", 50, 0)):
+        fault = f"{{function: {GETPID}, return: -EPERM{rest}}}"
+        engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+        assert count_failures(engine, group, (50,)) == failed
+        (counts,) = engine.counts()
+        assert (counts.seen, counts.spared, counts.injected) == (50, spared, failed)
 
 
 # ---------------------------------------------------------------- system calls

@@ -19,6 +19,7 @@ from raw_btf import kernel_types
 from inject import plan as module
 from inject.btf import Access
 from inject.bytecode import USES_MARK
+from inject.contracts import Contract as KnownContract
 from inject.errors import CannotRun, InjectError, ScenarioError
 from inject.glob import compile_glob
 from inject.kernel import Kernel
@@ -389,6 +390,19 @@ def test_a_contract_is_kept_unless_told_otherwise(planner: Planner) -> None:
     assert planner.rule(replace(made, contract=Contract.IGNORE), 0).tests == ()
 
 
+def test_a_contract_by_call_path(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frame comes after the fault's own, and counts as spared; a kernel without that function has no such call."""
+    known = tuple(KnownContract("open_ctree", "why", "where", below=name) for name in ("xfs_mount", "not_in_there"))
+    monkeypatch.setattr(module, "contracts_of", lambda _: known)
+    made = fault(when=When(stack=("!bch2_alloc", "open_ctree")))
+    rule = planner.rule(made, 0)
+    assert (rule.forbidden, rule.sparing) == (1 << 32 | 1 << 34, 1 << 34)
+    assert as_rule(render(Plan((rule,))).rules[0]).sparing == 1 << 34
+    assert 34 in spans(rule) and rule.path == ("open_ctree",)
+    rule = planner.rule(replace(made, contract=Contract.IGNORE), 0)
+    assert (rule.forbidden, rule.sparing) == (1 << 32, 0)
+
+
 @pytest.mark.parametrize(("device", "number"), [("$DEV", 0x800010), ("$MNT", 0x2A)])
 def test_a_device_by_its_own_number_where_a_block_device_is_asked(planner: Planner, device: str, number: int) -> None:
     (test,) = planner.rule(fault(when=When(device=device)), 0).tests
@@ -528,7 +542,10 @@ def test_a_path_through_nowhere(planner: Planner) -> None:
 
 def test_the_longest_path(planner: Planner) -> None:
     assert len(planner.rule(fault(when=When(stack=("open_ctree",) * 32)), 0).path) == 32
-    assert refused(planner, fault(when=When(stack=("open_ctree",) * 33))) == "a call path of 33 entries; at most 32"
+    assert (
+        refused(planner, fault(when=When(stack=("open_ctree",) * 33)))
+        == "a call path of 33 entries; at most 32, contracts included"
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=8))
