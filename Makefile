@@ -34,7 +34,7 @@ debug-test: $(VENV)/ready
 	$(VENV)/bin/inject vm build --kernel debug
 	$(VENV)/bin/inject vm exec --kernel debug --timeout 3000 -- env PYTHONPATH=/run/inject $(GUEST_PYTEST) -m debug_kernel /run/inject/tests/guest
 
-# Every shipped scenario as it is; `make suite` does every fifth.
+# Every shipped scenario as it is; `make suite` does every tenth.
 library: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run$(call RUN_REPORTS,library) scenarios/
 

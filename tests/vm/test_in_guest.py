@@ -20,8 +20,8 @@ from inject.vm.guest import Artefacts, Guest, Options, boot
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 3000.0
 """Seconds after which a part counts as hung."""
-PARTS = 4
-"""Few, since starting pytest takes seconds under emulation; more than guests, so that none waits long for the last."""
+PARTS = 2
+"""Few, since each starts pytest and reads the kernel's types anew; what else needs a guest fills up the time."""
 SHOWN = 30_000
 """Characters of what a failed part printed last."""
 
