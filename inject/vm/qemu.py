@@ -17,11 +17,12 @@ IMAGE_TOOL = "qemu-img"
 
 CONSOLE = "ttyS0"
 
-EMULATED = "max,-la57,-avx,-avx2"
+EMULATED = "max,-erms,-smap"
 """The processor that is emulated: all that QEMU knows but for what makes it slow.
 
-A fifth level of page tables lengthens every miss of the emulated TLB, and each AVX
-instruction is a call out of translated code, which glibc's string functions then make.
+With ERMS the kernel copies and clears by `rep movsb` and `rep stosb` (arch/x86/lib), which
+are emulated byte by byte; with SMAP each access to user memory is between a stac and a
+clac, which end a translated block each.
 """
 
 COHERENT = (8, 1)
