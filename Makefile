@@ -12,7 +12,11 @@ REPORTS :=
 RUN_REPORTS = $(if $(REPORTS), --json $(REPORTS)/$(1).jsonl --junit $(REPORTS)/$(1).xml$(CONSOLES))
 CONSOLES = $(if $(REPORTS), --consoles $(REPORTS)/consoles)
 JUNIT = $(if $(REPORTS), --junitxml=$(REPORTS)/$(1).xml)
-SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4
+# One more than there are processors, for whoever waits; a guest takes 2 GB at most.
+SIDE_BY_SIDE := --numprocesses=$(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+# Those marked slow are for CI, and for before a commit: make test ALL=1.
+ALL :=
+QUICK = $(if $(ALL),, -m 'not slow')
 GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
 
 .PHONY: library demo test unit suite guest-test load unreached lint docs bench man clean
@@ -51,7 +55,7 @@ unreached: $(VENV)/ready
 # What needs guests: tests/vm, which runs tests/guest as well, in as many guests at once as there are processors.
 suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(call JUNIT,suite) tests/vm
+	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(QUICK)$(call JUNIT,suite) tests/vm
 
 # What a fault costs, in instructions: the same figures on every machine.
 bench: $(VENV)/ready

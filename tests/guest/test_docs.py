@@ -17,7 +17,12 @@ LIMIT = 300
 PAGES = [page for page in manual.pages() if any(c.runner == manual.GUEST for c in manual.commands(page))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(manual.ROOT)))
+def parameter(page: Path) -> object:
+    """The tutorial is the longest by far."""
+    return pytest.param(page, marks=[pytest.mark.slow] if page.name == "tutorial.md" else [])
+
+
+@pytest.mark.parametrize("page", map(parameter, PAGES), ids=[str(page.relative_to(manual.ROOT)) for page in PAGES])
 def test_commands_of_the_guest(page: Path, tmp_path: Path) -> None:
     manual.furnish(tmp_path, page)
     environment = {**os.environ, "COLUMNS": "100"}

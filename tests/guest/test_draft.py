@@ -42,6 +42,7 @@ def drafts(kernel: Kernel, types: Types) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_each_is_valid_on_this_kernel(kernel: Kernel, types: Types, drafts: dict[str, str]) -> None:
     planner = Planner(kernel, types, 0, {"$DEV": (1,), "$MNT": (2,)})
     for name, text in drafts.items():
@@ -62,6 +63,7 @@ def chosen(kernel: Kernel, drafts: dict[str, str]) -> list[str]:
     return [known[(first + step) % len(known)] for step in range(DAILY)]
 
 
+@pytest.mark.slow
 def test_each_of_a_known_family_reaches_its_function(kernel: Kernel, drafts: dict[str, str], tmp_path: Path) -> None:
     names = chosen(kernel, drafts)
     for name in names:

@@ -188,6 +188,7 @@ def subject(
 
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(example=st.integers(0, 1 << 64).map(Example))
+@pytest.mark.slow
 def test_the_program_decides_as_the_model(subject: Subject, example: Example) -> None:
     """The errno of every call, the counters of every fault, the ordinals and values of every event."""
     engine, group, chosen = subject.engine, subject.group, example.faults

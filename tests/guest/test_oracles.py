@@ -116,6 +116,7 @@ def test_dmesg_sees_a_new_taint_flag(place):
     assert again.after(context) is None
 
 
+@pytest.mark.slow
 def test_an_overflowed_log_is_noticed(place):
     context = place.context()
     oracle = Dmesg()

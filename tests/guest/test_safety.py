@@ -90,6 +90,7 @@ def verdicts(tmp_path: Path) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["type"] == "verdict"]
 
 
+@pytest.mark.slow
 def test_stopped_while_armed(tmp_path: Path, victim: Callable[[], str]) -> None:
     """SIGSTOP: the kernel goes on failing calls until the deadline and not after, and the tool claims nothing.
 

@@ -154,6 +154,7 @@ def test_an_ad_hoc_fault_followed() -> None:
     assert "inject: propagated: mkdir(2) failed with EDQUOT" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_metadata_write_that_fails_has_no_system_call_above(tmp_path: Path) -> None:
     """journal_write_endio() in fs/bcachefs/journal_io.c asks dynamic_fault() when the write completes.
 

@@ -58,6 +58,7 @@ def chosen() -> list[dict[str, Any]]:
     return [every[(first + step) % len(every)] for step in range(DAILY)]
 
 
+@pytest.mark.slow
 def test_nothing_passes_without_its_fault(tmp_path: Path) -> None:
     if not Path("/sys/kernel/debug/error_injection/list").exists():
         pytest.skip("no error injection in this kernel")

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from inject.vm import warm
 from inject.vm.guest import Artefacts, Guest
 from tests.bench.table import cost_goals
@@ -13,6 +15,7 @@ from tests.bench.table import cost_goals
 MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.measure --ours"
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_call_keeps_its_goals(
     artefacts: Artefacts, cache_root: Path, new_guest: Callable[..., Guest]
 ) -> None:

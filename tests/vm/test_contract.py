@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 900
 """Seconds after which the call counts as hung."""
 
 
+@pytest.mark.slow
 def test_xfs_survives_what_its_contract_spares(tmp_path: Path) -> None:
     """Kept: ENOMEM, and the next mount works. Ignored: the first allocation must not fail, and the kernel oopses."""
     report = tmp_path / "out.jsonl"

@@ -96,6 +96,7 @@ def calls(artefacts: Artefacts) -> Iterator[list[Call]]:
         call.end()
 
 
+@pytest.mark.slow
 def test_stopped_at_the_call_that_is_being_failed(calls: list[Call]) -> None:
     """The printed line shows the tagged function below its true callers; afterwards the injection takes place."""
     call = Call("exec", "--gdb", "--cpus", "4", "--timeout", "1200", "--", "sh", "-c", TWICE)
@@ -120,6 +121,7 @@ def test_stopped_at_the_call_that_is_being_failed(calls: list[Call]) -> None:
     assert call.end() == 0
 
 
+@pytest.mark.slow
 def test_a_scenario_waits_for_gdb_and_an_interrupt_ends_it(calls: list[Call]) -> None:
     """Nobody attaches; what gdb does to a running guest, killed too, harms no run."""
     call = Call("run", "--stop-on-injection", "tests/data/broken/survivor.yaml")

@@ -49,6 +49,7 @@ def gone(guest: Guest) -> bool:
     return guest.machine.process is None or guest.machine.process.returncode is not None
 
 
+@pytest.mark.slow
 def test_panic_of_one_of_two_guests(new_guest: NewGuest) -> None:
     """Side by side on one image, each with its own root and scratch disks."""
     with new_guest() as one, new_guest() as other:
@@ -144,6 +145,7 @@ def test_no_accelerator_of_that_name(artefacts: Artefacts, tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.slow
 def test_kvm_is_tried_and_the_answer_kept(artefacts: Artefacts, tmp_path: Path) -> None:
     """With a KVM that runs the kernel nothing is said; with one that does not, once."""
     said: list[str] = []

@@ -78,11 +78,14 @@ def dealt() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("files", dealt(), ids=[f"{number + 1}-of-{PARTS}" for number in range(PARTS)])
-def test_in_guest(place: Place, files: list[str]) -> None:
-    """pytest's own word: all passed, none skipped."""
+def test_in_guest(place: Place, files: list[str], request: pytest.FixtureRequest) -> None:
+    """pytest's own word: all passed, none skipped. What is left out here (-m) is left out there."""
     home = checkout.HOME
     command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={home}", "-c", f"{home}/setup.cfg"]
     env = {"PYTHONPATH": home, "INJECT_NO_SKIP": "1", "INJECT_SAMPLE": os.environ.get("INJECT_SAMPLE", "")}
-    status, printed = place.run([*command, "--durations=10", *(f"{home}/tests/guest/{file}" for file in files)], env)
+    chosen = request.config.getoption("markexpr")
+    status, printed = place.run(
+        [*command, "-m", chosen, "--durations=10", *(f"{home}/tests/guest/{file}" for file in files)], env
+    )
     assert status == 0, printed[-SHOWN:]
     print(printed)

@@ -77,6 +77,7 @@ def run(artefacts: Artefacts, tmp_path: Path) -> Iterator[Run]:
         made.process.communicate()
 
 
+@pytest.mark.slow
 def test_a_guest_killed_midway_is_one_scenarios_error(run: Run, tmp_path: Path) -> None:
     """All reports agree: each scenario once, in order, one error, and nothing else touched."""
     guests = run.wait_for_both()
@@ -108,6 +109,7 @@ def test_a_guest_killed_midway_is_one_scenarios_error(run: Run, tmp_path: Path) 
     assert not list(run.disks.iterdir())
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_both_guests(run: Run) -> None:
     guests = run.wait_for_both()
     run.process.send_signal(signal.SIGINT)

@@ -10,6 +10,7 @@ from command import inject
 pytestmark = pytest.mark.usefixtures("artefacts")
 
 
+@pytest.mark.slow
 def test_a_first_scenario_of_the_guests_kernel(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     done = inject("vm", "new", "bch2_extent_fallocate", "-o", str(path), "--consoles", str(tmp_path / "consoles"))
