@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from forked import inject
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 BOUND = 600.0
 """Seconds after which a run of the tool has failed."""

@@ -146,6 +146,7 @@ def lucky(trigger: Trigger) -> list[int]:
     return [ordinal for ordinal in range(1, MODELLED + 1) if trigger.wants(ordinal)]
 
 
+@pytest.mark.slow
 def test_every_call_is_counted_to_the_unit(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:
@@ -179,6 +180,7 @@ def test_every_call_is_counted_to_the_unit(
     engine.detach()
 
 
+@pytest.mark.slow
 def test_one_in_a_hundred_of_a_hundred_thousand(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:

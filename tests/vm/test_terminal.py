@@ -50,6 +50,7 @@ def test_a_lost_guest_is_128_and_shows_its_console() -> None:
     assert b"Kernel panic - not syncing" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away() -> None:
     command = vm("exec", "--", "sh", "-c", "seq 1 10000000")
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
@@ -154,6 +155,7 @@ def test_shell(shell: Terminal) -> None:
     assert shell.restored()
 
 
+@pytest.mark.slow
 def test_shell_restores_the_terminal_when_the_guest_is_lost(shell: Terminal) -> None:
     shell.expect(b"# ")
     shell.type(b"echo c >/proc/sysrq-trigger\r")
@@ -162,6 +164,7 @@ def test_shell_restores_the_terminal_when_the_guest_is_lost(shell: Terminal) -> 
     assert b"the guest panicked: sysrq triggered crash" in shell.seen
 
 
+@pytest.mark.slow
 def test_shell_restores_the_terminal_when_it_is_terminated(shell: Terminal) -> None:
     shell.expect(b"# ")
     shell.process.send_signal(signal.SIGTERM)
