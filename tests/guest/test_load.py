@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Callable
 
+import pytest
 from rule_model import Trigger
 
 from inject import scenario as scenarios
