@@ -12,8 +12,9 @@ REPORTS :=
 RUN_REPORTS = $(if $(REPORTS), --json $(REPORTS)/$(1).jsonl --junit $(REPORTS)/$(1).xml$(CONSOLES))
 CONSOLES = $(if $(REPORTS), --consoles $(REPORTS)/consoles)
 JUNIT = $(if $(REPORTS), --junitxml=$(REPORTS)/$(1).xml)
-# One more than there are processors, for whoever waits; a guest takes 2 GB at most.
-SIDE_BY_SIDE := --numprocesses=$(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+# Quick tests run in one process more than there are processors, for whoever waits. With
+# everything there are only as many: a guest that is starved runs into its timeouts.
+SIDE_BY_SIDE = --numprocesses=$(if $(ALL),auto,$(shell echo $$(($$(nproc) + 1)))) --maxprocesses=4
 # Those marked slow are for CI, and for before a commit: make test ALL=1.
 ALL :=
 QUICK = $(if $(ALL),, -m 'not slow')
