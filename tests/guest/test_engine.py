@@ -375,6 +375,7 @@ def test_the_nofail_contract_is_found(kernel: Kernel, types: Types) -> None:
     assert not rule.tests
 
 
+@pytest.mark.slow
 def test_every_tagged_function_can_be_probed(engine: Engine, kernel: Kernel, types: Types) -> None:
     """Those of the patches above all: a tag in the list that refuses probes is a trap."""
     planner = Planner(kernel, types, 1)
@@ -561,6 +562,7 @@ def test_a_warm_start_needs_neither_headers_nor_compiler(kernel: Kernel, engine:
         subprocess.run(["umount", build], check=True)
 
 
+@pytest.mark.slow
 def test_every_way_to_a_device_is_in_this_kernel(types: Types) -> None:
     """From each type of DEVICE_PATHS by its members to a dev_t, 32 bits without a sign."""
     btf = types.of("")

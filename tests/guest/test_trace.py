@@ -149,6 +149,7 @@ def test_an_error_that_goes_elsewhere_fails_the_scenario(tmp_path: Path) -> None
     assert verdict["reason"] == "errno" and verdict["errors"][0]["fate"] == "propagated"
 
 
+@pytest.mark.slow
 def test_an_ad_hoc_fault_followed() -> None:
     done = inject("fail", "__x64_sys_mkdir", "--return", "-EDQUOT", "--trace", "--", "mkdir", "/tmp/never")
     assert "inject: propagated: mkdir(2) failed with EDQUOT" in done.stderr

@@ -169,6 +169,7 @@ def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
     quiet(loop)
 
 
+@pytest.mark.slow
 def test_a_stopped_tool_fails_nothing_for_long(loop: Loop) -> None:
     """The kernel's own deadline ends it; when the tool goes on, so does the fault."""
     terminal = Terminal(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)

@@ -101,6 +101,7 @@ def test_hang_with_the_place_it_hangs_at(new_guest: NewGuest) -> None:
     assert "NMI" in lost.console and "Call Trace" in lost.console
 
 
+@pytest.mark.slow
 def test_paused_guest_is_hung(new_guest: NewGuest) -> None:
     with new_guest(silence=6) as guest:
         guest.machine.ask("stop")
@@ -131,6 +132,7 @@ def test_missing_init(new_guest: NewGuest) -> None:
     assert "Kernel panic" in lost.console
 
 
+@pytest.mark.slow
 def test_init_that_never_speaks(new_guest: NewGuest) -> None:
     lost = loses(new_guest(append="init=/bin/sleep -- 600", boot_timeout=8), "true")
     assert (lost.ending, lost.why) == (Ending.NEVER_BOOTED, "its agent said nothing for 8 s")
@@ -162,6 +164,7 @@ def test_kvm_is_tried_and_the_answer_kept(artefacts: Artefacts, tmp_path: Path) 
         assert (said, kept) == ([], [])
 
 
+@pytest.mark.slow
 def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artefacts: Artefacts) -> None:
     """What an unusable KVM looks like when it hangs: not a byte on the console."""
     silent = Guest(artefacts, Options(append="loglevel=0 init=/bin/sleep -- 600"), sign_of_life=3)
