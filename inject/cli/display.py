@@ -86,7 +86,14 @@ class Display:
         if self.verbosity < 0:
             click.echo(table.summary(verdicts, seconds))
         else:
-            shown = table.render(verdicts, width=width, colour=wanted(sys.stdout), errors=self.errors, seconds=seconds)
+            shown = table.render(
+                verdicts,
+                width=width,
+                colour=wanted(sys.stdout),
+                errors=self.errors,
+                seconds=seconds,
+                evidence=self._evidence,
+            )
             click.echo(shown, nl=False)
 
     def nothing(self, shard: Shard, junit_path: Optional[str]) -> int:

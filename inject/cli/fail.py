@@ -38,8 +38,6 @@ ANY_EXIT = tuple(range(256))
 LONGEST = 86_400.0
 """Seconds that something that runs already is watched when no --timeout says otherwise."""
 
-FRAMES = 4
-"""Callers that the summary shows of a fault's first call path."""
 
 FAULT_OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option(
@@ -357,19 +355,10 @@ class Summary:
             calls = f"{counts.seen} call{'s' * (counts.seen != 1)} seen, {counts.matched} matched{spared}"
             yield f"{fault.function} returned {fault.returns} {times} ({calls})"
             if index in self._first:
-                yield f"  first in {_where(self._first[index])}"
+                yield f"  first in {console.path_line(jsonl.injection_from(self._first[index]))}"
         yield from table.error_lines(verdict)
         if verdict.status is not Status.PASS:
             yield console.verdict_line(verdict)
-
-
-def _where(event: Mapping[str, Any]) -> str:
-    """``dd/123, match 4: bch2_x < bch2_write < ksys_write``."""
-    symbols = [frame.partition("+")[0] for frame in event["stack"]]
-    callers = symbols[1 : FRAMES + 1]
-    more = " < ..." if len(symbols) > FRAMES + 1 else ""
-    path = "".join(f" < {caller}" for caller in callers) + more
-    return printable(f"{event['comm']}/{event['tid']}, match {event['ordinal']}: {event['function']}{path}")
 
 
 def _stream(data: bytes) -> None:

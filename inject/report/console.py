@@ -6,6 +6,9 @@ from inject.model import ErrorPath, Injection, Status, Verdict
 from inject.report.paint import paint, paint_status, printable, status_word
 from inject.trace import describe
 
+CALLERS = 4
+"""Callers that a call path shows in one line; the JSON lines have them all."""
+
 
 def begin_line(scenario: str, number: int, total: int, colour: bool = False) -> str:
     """``[2/7] page-cache/add-folio-write``; ``number`` counts from 1."""
@@ -21,6 +24,13 @@ def injection_line(injection: Injection) -> str:
     """``  write/123: bch2_x returns -ENOMEM (match 3)``."""
     who = printable(f"{injection.comm}/{injection.tid}")
     return f"  {who}: {injection.function} returns {injection.returned} (match {injection.ordinal})"
+
+
+def path_line(injection: Injection, most: int = CALLERS) -> str:
+    """``dd/123, match 4: bch2_x < bch2_write < ksys_write``: the call and its callers, ``most`` at most."""
+    callers = [frame.partition("+")[0] for frame in injection.stack][1:]
+    path = "".join(f" < {caller}" for caller in callers[:most]) + " < ..." * (len(callers) > most)
+    return printable(f"{injection.comm}/{injection.tid}, match {injection.ordinal}: {injection.function}{path}")
 
 
 def error_line(path: ErrorPath, ordinal: int) -> str:

@@ -11,6 +11,8 @@ from tabulate import MIN_PADDING, tabulate
 
 from inject import trace
 from inject.model import Counts, Status, Verdict
+from inject.report.console import path_line
+from inject.report.evidence import Evidence, Fired
 from inject.report.paint import paint, paint_status, printable, status_word
 
 LOG_LINES = 40
@@ -19,21 +21,33 @@ LOG_LINES = 40
 ERROR_PATHS = 10
 """Different ways of errors shown for one verdict; the JSON lines have them all."""
 
+CALLERS = 12
+"""Callers shown of the first injection of one verdict; the JSON lines have them all."""
+
 _LEAST_WIDTH = 72
 _HEADERS = ("scenario", "status", "reason", "inj/match/seen", "s")
 
 
 def render(
-    verdicts: Sequence[Verdict], *, width: int, colour: bool, errors: bool = False, seconds: Optional[float] = None
+    verdicts: Sequence[Verdict],
+    *,
+    width: int,
+    colour: bool,
+    errors: bool = False,
+    seconds: Optional[float] = None,
+    evidence: Optional[Evidence] = None,
 ) -> str:
     """All of it as text, no line of ours wider than ``width`` (evidence and commands are never cut).
 
     With ``errors`` it also says of every verdict where the injected errors went; ``seconds``
-    is what all of it took.
+    is what all of it took. Of ``evidence`` a verdict that is no pass shows the first injection.
     """
     width = max(width, _LEAST_WIDTH)
+    kept = evidence or Evidence()
     parts = [_table(verdicts, width, colour)]
-    parts += [_explain(v, width, colour) for v in verdicts if v.status is not Status.PASS or v.finding or v.notes]
+    for verdict in verdicts:
+        if verdict.status is not Status.PASS or verdict.finding or verdict.notes:
+            parts.append(_explain(verdict, kept.of(verdict.scenario, verdict.trial), width, colour))
     if errors:
         parts += [_errors(v, colour) for v in verdicts if v.errors]
     parts.append(summary(verdicts, seconds))
@@ -110,7 +124,7 @@ def _counts(counts: Sequence[Counts]) -> str:
     return "\n".join(f"{c.injected}/{c.matched}/{c.seen}" for c in counts)
 
 
-def _explain(verdict: Verdict, width: int, colour: bool) -> str:
+def _explain(verdict: Verdict, fired: Fired, width: int, colour: bool) -> str:
     """Heading, detail, evidence, and the command that shows it again."""
     word = status_word(verdict)
     reason = f" ({verdict.reason.value})" if verdict.reason else ""
@@ -119,6 +133,8 @@ def _explain(verdict: Verdict, width: int, colour: bool) -> str:
         lines += _wrapped(verdict.finding, width)
     if verdict.detail:
         lines += _wrapped(verdict.detail, width)
+    if fired.first and verdict.status in (Status.FAIL, Status.ERROR):
+        lines += _wrapped(f"first injection in {path_line(fired.first[0], CALLERS)}", width)
     for note in verdict.notes:
         lines += _wrapped(f"note: {note}", width)
     shown = verdict.log[:LOG_LINES]

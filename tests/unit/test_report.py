@@ -58,6 +58,20 @@ def test_what_a_fail_needs_is_under_the_table():
     assert text.rstrip().endswith("5 scenarios: 1 passed, 1 known finding, 1 failed, 1 skipped, 1 error")
 
 
+def test_a_fail_shows_where_it_was_injected_first():
+    """Which call it was is half of the answer to why it failed; a pass needs none."""
+    evidence = Evidence()
+    for number, verdict in enumerate((FAIL, PASS, FINDING, ERROR)):
+        stack = ("should_failslab+0x5", "__alloc_object+0x34", *(f"caller{step}+0x1" for step in range(20)))
+        injection = Injection(0, "should_failslab", "-ENOMEM", -12, 7, 100 + number, 100 + number, "mount", 1, stack)
+        evidence.take(jsonl.injection_event(verdict.scenario, verdict.trial, injection))
+    shown = " ".join(table.render(ALL, width=80, colour=False, evidence=evidence).split())
+    path = " < ".join(["should_failslab", "__alloc_object", *(f"caller{step}" for step in range(11)), "..."])
+    for number in (0, 3):
+        assert f"first injection in mount/{100 + number}, match 7: {path}" in shown
+    assert shown.count("first injection") == 2
+
+
 def test_a_note_is_shown_with_a_pass_too(tmp_path):
     noted = replace(PASS, notes=("remount: the tree was listed to 10 files \x1b[31m", "another"))
     text = table.render([noted], width=80, colour=False)
