@@ -429,8 +429,9 @@ def test_fail_that_fired_nothing_is_no_success() -> None:
     assert "open_ctree was never failed" in done.stderr
 
 
-def test_killed_while_armed_leaves_nothing(tmp_path: Path, probe: Probe) -> None:
+def test_killed_while_armed_leaves_nothing(engine: Engine, tmp_path: Path, probe: Probe) -> None:
     """SIGKILL: no probe, no mount, no cgroup, no loop device, no process, no directory."""
+    engine.detach()  # what the tests before it have left attached
     own = tmp_path / "sleep.yaml"
     own.write_text(
         "filesystem: {type: ext4, size: 64M}\n"
