@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 from inject import syscalls
 from inject.btf import REGISTERS, Access, Btf, Prototype, Result
+from inject.contracts import Contract as KnownContract
 from inject.contracts import contracts_of
 from inject.errors import CannotRun, InjectError, ScenarioError
 from inject.glob import compile_glob, is_glob
@@ -393,14 +394,11 @@ class Planner:
 
     def _spared_paths(self, fault: Fault) -> list[str]:
         """What the contracts keep off the call path, as far as this kernel has it."""
-        known = () if fault.contract is Contract.IGNORE else contracts_of(fault.function)
-        return [f"!{one.below}" for one in known if one.below and self.kernel.functions(one.below)]
+        return [f"!{one.below}" for one in _kept(fault) if one.below and self.kernel.functions(one.below)]
 
     def _contract_tests(self, fault: Fault, point: FaultPoint) -> list[Test]:
-        if fault.contract is Contract.IGNORE:
-            return []
         tests = []
-        for contract in (one for one in contracts_of(fault.function) if one.parameter):
+        for contract in (one for one in _kept(fault) if one.parameter):
             access, module = self._access(point, contract.parameter)
             flag = self._number(contract.flag, access, module)
             mask = 1 << flag if contract.is_bit else flag
@@ -500,6 +498,11 @@ class Planner:
         names = [entry.lstrip("!") for entry in stack]
         plain = [name for name in names if not is_glob(name) and not name.startswith("module:")]
         return [sentence for sentence in (hidden_frame(self.kernel, name) for name in plain) if sentence]
+
+
+def _kept(fault: Fault) -> tuple[KnownContract, ...]:
+    """The contracts that ``fault`` keeps."""
+    return () if fault.contract is Contract.IGNORE else contracts_of(fault.function)
 
 
 def _fitting(value: int, access: Access, test: ArgTest) -> int:

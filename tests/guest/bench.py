@@ -22,6 +22,9 @@ from inject.tool import check_tool
 
 guest_only = pytest.mark.skipif(not scratch_disks(), reason="runs in the guest: it needs scratch disks")
 
+KPROBES = Path("/sys/kernel/debug/kprobes/list")
+"""One line for each; empty when nothing is attached by kprobe."""
+
 TYPES = ("bcachefs", "ext4", "xfs", "btrfs")
 
 

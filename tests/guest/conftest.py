@@ -7,10 +7,9 @@ What needs the detectors of the debug kernel is left to `make debug-test`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from bench import Bench, bench
+from bench import KPROBES, Bench, bench
 
 from inject.cgroup import Cgroup
 from inject.janitor import Janitor
@@ -20,8 +19,6 @@ from inject.oracles.leaks import KMEMLEAK
 from inject.plan import Types
 from inject.probe import Engine
 from inject.vm.cache import cache_root
-
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -20,12 +20,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Callable, NoReturn, Optional, Union
 
+import bcc  # noqa: F401
+
 from inject import cli
+from inject.cli import fail, local, run, watch  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("run", "fail", "watch", "doctor")
-"""What the tests type: imported once, by whoever forks first."""
-
 LIMIT = 300.0
 """Seconds after which a command counts as hung."""
 _DESCRIPTORS = 4096
@@ -62,7 +62,6 @@ class Tool:
         stderr: Stream = None,
         prepare: Callable[[], object] = lambda: None,
     ) -> None:
-        _import()
         self.returncode: Optional[int] = None
         with Path(os.devnull).open("r+b") as nothing:
             streams = [_descriptor(nothing if stream is None else stream) for stream in (stdin, stdout, stderr)]
@@ -105,14 +104,6 @@ class Tool:
     def kill(self) -> None:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
-
-
-def _import() -> None:
-    """Whatever the command would import, with the compiler's library: half of a start."""
-    context = cli.cli.make_context("inject", [], resilient_parsing=True)
-    for name in COMMANDS:
-        cli.cli.get_command(context, name)
-    import bcc  # noqa: F401
 
 
 def _descriptor(stream: Union[int, IO[str], IO[bytes]]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 import pytest
+from bench import KPROBES
 from forked import Tool, inject
 
 from inject import plan as plans
@@ -30,7 +31,6 @@ GETPID = "__x64_sys_getpid"
 BOUND = 120.0
 """Seconds after which a wait of these tests has failed."""
 ROOT = Path(__file__).resolve().parents[2]
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
 
 def ad_hoc(fault: str, run: str = "true") -> Scenario:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench import KPROBES
 from forked import Done, Tool, inject
 from loop import Loop
 
@@ -35,7 +36,7 @@ def fail(*words: str, cwd: Path = ROOT) -> Done:
 def nothing_stays() -> Iterator[None]:
     """No probe and no group of ours survives a command."""
     yield
-    assert not Path("/sys/kernel/debug/kprobes/list").read_text()
+    assert not KPROBES.read_text()
     assert not list(hierarchy().rglob("inject-*"))
 
 

@@ -21,7 +21,7 @@ from inject import scenario as scenarios
 from inject.cgroup import Cgroup
 from inject.kernel import Kernel
 from inject.model import Probe
-from inject.plan import Planner, Types
+from inject.plan import Plan, Planner, Types
 from inject.probe import Engine
 from inject.runner import LEASE
 
@@ -49,6 +49,11 @@ faults:
 run: sleep 1000
 timeout: 900
 """
+
+
+@pytest.fixture
+def planner(kernel: Kernel, types: Types) -> Planner:
+    return Planner(kernel, types, 1)
 
 
 @pytest.fixture
@@ -155,11 +160,11 @@ def test_a_budget_is_the_whole_runs(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- never the tool, never PID 1
 
 
-def test_the_tool_is_never_failed(engine: Engine, group: Cgroup, probe: Probe) -> None:
+def test_the_tool_is_never_failed(engine: Engine, planner: Planner, group: Cgroup, probe: Probe) -> None:
     """With every task of the machine in scope: this process is the tool, and so are its threads."""
     libc = ctypes.CDLL(None, use_errno=True)
     results: list[int] = []
-    engine.attach(_plan("{function: __x64_sys_getpid, return: -EPERM, scope: any}"), probe)
+    engine.attach(_plan(planner, "{function: __x64_sys_getpid, return: -EPERM, scope: any}"), probe)
     engine.arm(group.id, group.level, 60.0)
     thread = threading.Thread(target=lambda: results.append(libc.syscall(39)))
     thread.start()
@@ -177,9 +182,9 @@ def test_the_tool_is_never_failed(engine: Engine, group: Cgroup, probe: Probe) -
     assert child.stdout.strip() == "-1", "the fault did not fire at all"
 
 
-def test_init_is_never_failed(engine: Engine, group: Cgroup, probe: Probe) -> None:
+def test_init_is_never_failed(engine: Engine, planner: Planner, group: Cgroup, probe: Probe) -> None:
     """PID 1 reaps an orphan while wait4(2) fails for all others: an init that cannot wait is a dead machine."""
-    engine.attach(_plan("{function: __x64_sys_wait4, return: -EINVAL, scope: any}"), probe)
+    engine.attach(_plan(planner, "{function: __x64_sys_wait4, return: -EINVAL, scope: any}"), probe)
     before = _of_init()
     engine.arm(group.id, group.level, 60.0)
     subprocess.run([sys.executable, "-c", ORPHAN], check=True)
@@ -199,7 +204,6 @@ def _of_init() -> int:
     return int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0])
 
 
-def _plan(fault: str) -> Any:
+def _plan(planner: Planner, fault: str) -> Plan:
     (made,) = scenarios.parse(f"faults: [{fault}]\nrun: 'true'\n", "test.yaml", "test")
-    kernel = Kernel()
-    return Planner(kernel, Types(kernel), 1).plan(made)
+    return planner.plan(made)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench import KPROBES
 from forked import Tool, inject
 from loop import LIMIT, Loop
 
@@ -23,7 +24,6 @@ from inject.cgroup import hierarchy
 
 MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
 ROOT = Path(__file__).resolve().parents[2]
-KPROBES = Path("/sys/kernel/debug/kprobes/list")
 
 
 def watch(*words: str) -> list[str]:
