@@ -21,11 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 from inject import scenario as scenarios  # noqa: E402
 from inject.cli import cli  # noqa: E402
-from inject.cli.commands import contexts  # noqa: E402
+from inject.cli.lazy import contexts  # noqa: E402
 from inject.scenario import format as table  # noqa: E402
-from inject.scenario.kinds import Choice, ListOf, Record  # noqa: E402
-from inject.scenario.maps import ARG_TEST, Errnos  # noqa: E402
-from inject.scenario.numbers import Decimal, Size, in_units  # noqa: E402
+from inject.scenario.fields import Choice, ListOf, Record  # noqa: E402
+from inject.scenario.mappings import ARG_TEST, Errnos  # noqa: E402
+from inject.scenario.scalars import Decimal, Size, in_units  # noqa: E402
 from inject.scenario.values import ExitCode, Fates, ReturnValues  # noqa: E402
 
 PART = re.compile(r"(?ms)^<!-- (keys of ([\w ]+)|commands|findings|library) -->\n.*?^<!-- end -->$")

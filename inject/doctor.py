@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.errors import CannotRun
-from inject.kernel import DEBUGFS, MOUNT_DEBUGFS, Kernel
-from inject.obstacles import CONFIG, OPTIONAL, Obstacle, of_lockdown, of_option
+from inject.kernel.kernel import DEBUGFS, MOUNT_DEBUGFS, Kernel
+from inject.kernel.obstacles import CONFIG, OPTIONAL, Obstacle, of_lockdown, of_option
 
 
 @dataclass(frozen=True)

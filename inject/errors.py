@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is written: ``file:line:col``, both counted from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
 
 
 class ExitStatus(enum.IntEnum):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from inject import __version__
 from inject.errors import InjectError
-from inject.kernel import Kernel
-from inject.tool import run_tool
+from inject.kernel.kernel import Kernel
+from inject.process.tool import run_tool
 
 QEMU = "qemu-system-x86_64"
 _PATIENCE = 10.0

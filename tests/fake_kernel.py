@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Mapping
 from pathlib import Path
 
-from inject.kernel import Kernel
+from inject.kernel.kernel import Kernel
 
 RELEASE = "6.12.117-inject"
 CONFIG = """\

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from inject import btf
+from inject.kernel import btf
 
 MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
-from inject.model import ArgTest, Fault, Op, Returned, Scope, When
-from inject.plan import Rule, rule_seed
+from inject.engine.planner import Rule, rule_seed
+from inject.model.scenario import ArgTest, Fault, Op, Returned, Scope, When
 
 U64 = (1 << 64) - 1
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from inject.cli.commands import NAME, VARIABLE, Commands
+from inject.cli.lazy import NAME, VARIABLE, Commands
 from inject.errors import ExitStatus, GuestLost, InjectError
 from inject.report.paint import printable
 
@@ -24,7 +24,7 @@ HOMES = {
     "doctor": "inject.cli.local:doctor",
     "run": "inject.cli.run:run",
     "fail": "inject.cli.fail:fail",
-    "watch": "inject.cli.watch:watch",
+    "watch": "inject.cli.watch.command:watch",
     "vm": "inject.cli.vm:vm",
     "schema": "inject.cli.local:schema",
     "completion": "inject.cli.completion:completion",
@@ -37,7 +37,7 @@ VERSION_HELP = "Versions of all that matters, for a bug report."
 def _versions(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     """The block, and the end of the command."""
     if wanted and not ctx.resilient_parsing:
-        from inject.kernel import Kernel
+        from inject.kernel.kernel import Kernel
         from inject.versions import versions
 
         for name, version in versions(Kernel()):

@@ -9,9 +9,9 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
 from inject import scenario as scenarios
-from inject.cli.commands import NAME, VARIABLE
+from inject.cli.lazy import NAME, VARIABLE
 from inject.errors import ExitStatus, InjectError
-from inject.kernel import Kernel
+from inject.kernel.kernel import Kernel
 
 SHELLS = ("bash", "zsh")
 SHIPPED = "scenarios"

@@ -12,13 +12,15 @@ from typing import Any, Optional
 
 import click
 
+from inject.campaign.shard import Shard
 from inject.errors import ExitStatus
-from inject.model import Scenario, Status, Verdict
-from inject.report import console, jsonl, junit, table
+from inject.model.scenario import Scenario
+from inject.model.verdict import Status, Verdict
+from inject.report import jsonl, junit, table
+from inject.report import progress as console
 from inject.report.evidence import Evidence
 from inject.report.ktap import Ktap
 from inject.report.paint import wanted
-from inject.shard import Shard
 
 
 class Display:

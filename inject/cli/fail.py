@@ -13,26 +13,29 @@ from typing import Any, Callable, Optional
 import click
 from click.shell_completion import CompletionItem
 
-from inject import adopted, compact
 from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.files import write_text
 from inject.cli.run import engine_maker, preflight, resolve
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
+from inject.engine.planner import Types
 from inject.errors import ExitStatus
-from inject.interrupts import ended_by_signals
-from inject.janitor import Janitor
-from inject.judge import exit_status
-from inject.kernel import Kernel
-from inject.model import Expectation, Probe, Reason, Scenario, Status, Verdict
-from inject.obstacles import refuse
-from inject.plan import Types
-from inject.report import console, jsonl, table
+from inject.kernel.kernel import Kernel
+from inject.kernel.obstacles import refuse
+from inject.model.scenario import Expectation, Probe, Scenario
+from inject.model.verdict import Reason, Status, Verdict
+from inject.process import adopted
+from inject.process.janitor import Janitor
+from inject.process.signals import ended_by_signals
+from inject.report import jsonl, table
+from inject.report import progress as console
 from inject.report.paint import printable
-from inject.runner import Options, Tools, Trial
+from inject.scenario import shorthand as compact
 from inject.scenario.files import default_name
-from inject.scenario.write import to_yaml
+from inject.scenario.writer import to_yaml
+from inject.trial.judge import exit_status
+from inject.trial.trial import Options, Tools, Trial
 
 ANY_EXIT = tuple(range(256))
 LONGEST = 86_400.0

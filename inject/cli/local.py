@@ -14,17 +14,18 @@ from tabulate import tabulate
 
 from inject import doctor as diagnosis
 from inject import scenario as scenarios
-from inject.btf import Btf, Prototype
 from inject.cli import completion
-from inject.contracts import contracts_of
+from inject.engine.planner import LEGAL_WORDS, Planner, Types
 from inject.errors import CannotRun, ExitStatus, InjectError, ScenarioError
-from inject.glob import to_regex
-from inject.kernel import Kernel
-from inject.model import FaultPoint, Scenario
-from inject.obstacles import gaps, of_function, of_kernel
-from inject.plan import LEGAL_WORDS, Planner, Types
+from inject.kernel.btf import Btf, Prototype
+from inject.kernel.kernel import Kernel
+from inject.kernel.nofail import contracts_of
+from inject.kernel.obstacles import gaps, of_function, of_kernel
+from inject.model.glob import to_regex
+from inject.model.point import FaultPoint
+from inject.model.scenario import Scenario
 from inject.report.paint import paint, wanted
-from inject.schema import json_schema
+from inject.scenario.jsonschema import json_schema
 
 SYSTEM_CALLS = ("__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat_sys_", "__arm64_sys_")
 

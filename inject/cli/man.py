@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from inject.cli import cli
-from inject.cli.commands import contexts, path_of
+from inject.cli.lazy import contexts, path_of
 
 KEPT = "\b\n"
 """What click's help texts begin a paragraph with whose lines are to be kept."""

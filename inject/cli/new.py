@@ -10,14 +10,15 @@ import click
 from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.files import FileThere, write_text
-from inject.cli.follower import note
+from inject.cli.progress import note
 from inject.cli.vm import guest_options, ready_artifacts
-from inject.draft import Drafter
+from inject.draft.drafter import Drafter
+from inject.engine.planner import Types
 from inject.errors import CannotRun, InjectError
-from inject.kernel import Kernel
-from inject.plan import Types
+from inject.kernel.kernel import Kernel
 from inject.scenario.problems import ScenarioErrors
-from inject.vm import cache, guest
+from inject.vm import guest
+from inject.vm.build import cache
 
 LIMIT = 1 << 20
 """Bytes of a first scenario; a real one has about 3 kB."""

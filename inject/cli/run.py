@@ -15,22 +15,22 @@ import click
 
 from inject import __version__
 from inject import scenario as scenarios
+from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
-from inject.compact import COMMAND_LINE, BadSyntax
+from inject.engine.engine import Engine
+from inject.engine.planner import Planner, Types
 from inject.errors import CannotRun, InjectError
-from inject.janitor import Janitor
-from inject.judge import exit_status
-from inject.kernel import Kernel
-from inject.model import Fault, Probe, Scenario
-from inject.obstacles import refuse
-from inject.plan import Planner, Types
-from inject.probe import Engine
+from inject.kernel.kernel import Kernel
+from inject.kernel.obstacles import refuse
+from inject.model.scenario import Fault, Probe, Scenario
+from inject.process.janitor import Janitor
 from inject.report import jsonl
-from inject.runner import Options, Tools, device_numbers, run_all
-from inject.shard import Shard
-from inject.vm.cache import cache_root
+from inject.scenario.shorthand import COMMAND_LINE, BadSyntax
+from inject.trial.judge import exit_status
+from inject.trial.trial import Options, Tools, device_numbers, run_all
+from inject.vm.build.cache import cache_root
 
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:

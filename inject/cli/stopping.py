@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 import click
 
 from inject.errors import CannotRun
-from inject.model import Probe
+from inject.model.scenario import Probe
 from inject.report.jsonl import JsonLines
 from inject.vm.channel import RESULTS_PORT, WATCHED, WISH
 

@@ -13,16 +13,20 @@ from typing import Any, Optional
 
 import click
 
+from inject.campaign.shard import Shard
 from inject.cli import completion
-from inject.cli.commands import Commands
 from inject.cli.display import report_file, reporting
-from inject.cli.follower import Follower, note
+from inject.cli.lazy import Commands
+from inject.cli.progress import Follower, note
 from inject.cli.run import chosen, report_options
 from inject.cli.stopping import STOP_OPTION
-from inject.judge import exit_status
+from inject.fleet import dispatch as batch
+from inject.fleet import worker as lane
 from inject.report.paint import printable
-from inject.shard import Shard
-from inject.vm import artifacts, batch, cache, guest, lane, terminal
+from inject.trial.judge import exit_status
+from inject.vm import attach as terminal
+from inject.vm import guest
+from inject.vm.build import artifacts, cache
 
 FLAVOURS = ("test", "debug")
 MOST_JOBS = 64

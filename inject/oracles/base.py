@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Optional
 
-from inject.cgroup import Cgroup
-from inject.fixture import Fixture
-from inject.kmsg import LogReader
-from inject.model import Reason, Scenario
+from inject.fixture.filesystem import Fixture
+from inject.kernel.log import LogReader
+from inject.model.scenario import Scenario
+from inject.model.verdict import Reason
+from inject.process.cgroup import Cgroup
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Optional
 
 from inject.errors import InjectError
-from inject.fixture import Fixture
+from inject.fixture.filesystem import Fixture
 from inject.oracles import viewer
 from inject.oracles.base import Complaint, Context, Oracle
-from inject.tool import run_forked
+from inject.process.tool import run_forked
 
 MAX_NAMES = 5_000
 MAX_BYTES = 64 << 20

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from inject.kmsg import LogRecord
+from inject.kernel.log import LogRecord
 from inject.oracles.base import Complaint, Context, Oracle
 
 BODY_LINES = 80

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.errors import InjectError
-from inject.fixture import Fixture
+from inject.fixture.filesystem import Fixture
 from inject.oracles.base import Complaint, Context, Oracle, tail
-from inject.tool import Completed, run_tool
+from inject.process.tool import Completed, run_tool
 
 _TIMEOUT = 300.0
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from inject.fixture import Fixture
+from inject.fixture.filesystem import Fixture
 from inject.oracles.base import Complaint, Context, Oracle
 
 ALLOCINFO = Path("/proc/allocinfo")

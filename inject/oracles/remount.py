@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Optional
 
 from inject.errors import InjectError
-from inject.fixture import Fixture
+from inject.fixture.filesystem import Fixture
 from inject.oracles import manifest, walker
 from inject.oracles.base import Complaint, Context, Oracle, tail
 from inject.oracles.manifest import Entry, Manifest
-from inject.tool import run_forked
+from inject.process.tool import run_forked
 
 MAX_NAMES = 20_000
 MAX_BYTES = 512 << 20

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import InjectError
-from inject.fixture import Fixture
+from inject.fixture.filesystem import Fixture
 from inject.oracles.base import Complaint, Context, Oracle
 from inject.oracles.syncing import syncfs
-from inject.tool import run_forked
+from inject.process.tool import run_forked
 
 QUIET = 20.0
 """Seconds that reservations get to be given back once everything is synced."""

@@ -7,7 +7,7 @@ import os
 
 from inject.errors import InjectError
 from inject.oracles.base import Context
-from inject.tool import run_forked
+from inject.process.tool import run_forked
 
 TIMEOUT = 60.0
 

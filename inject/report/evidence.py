@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inject.model import Injection
-from inject.report.console import injection_line
+from inject.model.event import Injection
 from inject.report.jsonl import injection_from
 from inject.report.paint import printable
+from inject.report.progress import injection_line
 
 KEPT = 8
 """Injections of one trial that are kept with their call paths; of the others only their number."""

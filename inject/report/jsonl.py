@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from inject.errors import InjectError
-from inject.model import ErrorPath, Fault, Injection, Scope, Status, Verdict
+from inject.model.errorpath import ErrorPath
+from inject.model.event import Injection
+from inject.model.scenario import Fault, Scope
+from inject.model.verdict import Status, Verdict
 
 Event = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional, Union
 
 from inject.errors import CannotRun, InjectError
-from inject.model import Status, Verdict
+from inject.model.verdict import Status, Verdict
 from inject.report.evidence import Evidence, Fired
 
 if TYPE_CHECKING:

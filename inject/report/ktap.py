@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from inject.model import Reason, Status, Verdict
+from inject.model.verdict import Reason, Status, Verdict
 from inject.report.evidence import Fired
 from inject.report.paint import printable
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Optional, TextIO
 
-from inject.model import Status, Verdict
+from inject.model.verdict import Status, Verdict
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35"}
 

@@ -9,11 +9,11 @@ from typing import Optional
 
 from tabulate import MIN_PADDING, tabulate
 
-from inject import trace
-from inject.model import Counts, Status, Verdict
-from inject.report.console import path_line
+from inject.model.verdict import Counts, Status, Verdict
+from inject.propagation import fate as trace
 from inject.report.evidence import Evidence, Fired
 from inject.report.paint import paint, paint_status, printable, status_word
+from inject.report.progress import path_line
 
 LOG_LINES = 40
 """Lines of evidence shown for one verdict; the JSON lines have them all."""

@@ -1,4 +1,4 @@
-"""YAML to :class:`inject.model.Scenario`, with ``file:line:col`` for everything that is wrong."""
+"""YAML to :class:`inject.model.scenario.Scenario` and back, each error with file:line:col. Imports model."""
 
 from inject.scenario.files import Source, find_files
 from inject.scenario.load import load, load_all, parse

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-from inject.errors import ScenarioError
-from inject.model import Place
+from inject.errors import Place, ScenarioError
 from inject.scenario.problems import ScenarioErrors, Wrong, error_at, place_at, printable
 from inject.scenario.tree import nul_byte
 

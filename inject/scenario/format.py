@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from inject.model import (
+from inject.model.scenario import (
     DEFAULT_TIMEOUT,
     Bound,
     Contract,
@@ -16,18 +16,18 @@ from inject.model import (
     Filesystem,
     Finding,
     Follow,
-    Reason,
     Requires,
     Scope,
     Sweep,
     VmWishes,
     When,
 )
-from inject.scenario.kinds import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
-from inject.scenario.maps import Arguments, Errnos
-from inject.scenario.names import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENARIO
-from inject.scenario.numbers import Decimal, Size, Whole
+from inject.model.verdict import Reason
+from inject.scenario.fields import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
+from inject.scenario.mappings import Arguments, Errnos
 from inject.scenario.problems import Problems, Wrong, either, shown
+from inject.scenario.scalars import Decimal, Size, Whole
+from inject.scenario.spelling import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENARIO
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
 from inject.scenario.values import ExitCode, Fates, Injections, ReturnValues
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from inject.errors import ScenarioError
-from inject.model import DEFAULT_TIMEOUT, Expectation, Place, Requires, Scenario, VmWishes
+from inject.errors import Place, ScenarioError
+from inject.model.scenario import DEFAULT_TIMEOUT, Expectation, Requires, Scenario, VmWishes
+from inject.scenario.fields import Fields, read_any
 from inject.scenario.files import read_text, search
 from inject.scenario.format import SCENARIO_RECORD
-from inject.scenario.kinds import Fields, read_any
-from inject.scenario.names import SCENARIO
-from inject.scenario.numbers import is_missing, kind_of
 from inject.scenario.problems import Problems, ScenarioErrors, Wrong, printable, shown
+from inject.scenario.scalars import is_missing, kind_of
+from inject.scenario.spelling import SCENARIO
 from inject.scenario.tree import MapNode, Node, documents
 
 MAX_NAME = 128

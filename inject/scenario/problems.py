@@ -6,8 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Optional
 
-from inject.errors import ExitStatus, InjectError, ScenarioError
-from inject.model import Place
+from inject.errors import ExitStatus, InjectError, Place, ScenarioError
 
 MAX_PROBLEMS = 50
 """Problems reported for one file; after the first few the rest is mostly echo."""

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import yaml
 
-from inject.model import Place
+from inject.errors import Place
 from inject.scenario.problems import Wrong, place_at, shown
 
 _BLOCK_MEANT = 'quote a value that begins with > or |, as in ">=1"; a block\'s text starts on the next line'

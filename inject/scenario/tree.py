@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 
 import yaml
 
-from inject.model import Place
+from inject.errors import Place
 from inject.scenario.problems import Problems, Wrong, place_at, shown
 from inject.scenario.syntax import syntax_problem
 

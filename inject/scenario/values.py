@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from inject.model import Bound, Fate, Symbolic
-from inject.scenario.kinds import read_any, scalar_text
-from inject.scenario.names import ERRNOS, IDENTIFIER, KERNEL_ERRNOS
-from inject.scenario.numbers import Whole, is_missing, number_text, refuse, whole_number
+from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
+from inject.model.errorpath import Fate
+from inject.model.scenario import Bound, Symbolic
+from inject.scenario.fields import read_any, scalar_text
 from inject.scenario.problems import Problems, Wrong, closest, either, shown
+from inject.scenario.scalars import Whole, is_missing, number_text, refuse, whole_number
+from inject.scenario.spelling import IDENTIFIER
 from inject.scenario.tree import ListNode, Node, ScalarNode
 
 _LOW, _HIGH = -(2**63), 2**64 - 1

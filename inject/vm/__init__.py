@@ -1,0 +1,1 @@
+"""QEMU guests, one kind of host. Imports fleet."""

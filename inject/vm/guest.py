@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
 
 from inject.errors import CannotRun, GuestLost, InjectError
-from inject.vm import accel, checkout, compiled, debugger
+from inject.vm import accel
+from inject.vm.carry import checkout
+from inject.vm.carry import pycache as compiled
 from inject.vm.channel import CHUNK, WINDOW, Lines, decode, encode, pack, unpack
 from inject.vm.console import Console, new_file
+from inject.vm.gdb import debugger
 from inject.vm.machine import Machine, MonitorError, Parts
 
 BOOT = {"test": 120.0, "debug": 300.0}

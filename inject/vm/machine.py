@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from inject.errors import CannotRun, InjectError
-from inject.interrupts import ENDING, signals_held
-from inject.vm import checkout, qemu
+from inject.process.signals import ENDING, signals_held
+from inject.vm import qemu
+from inject.vm.carry import checkout
 from inject.vm.channel import AGENT_PORT, MAX_LINE, RESULTS_PORT, Lines, decode, encode
 from inject.vm.console import Console
 

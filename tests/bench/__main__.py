@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from inject.vm import artifacts
+from inject.vm.build import artifacts
 from tests.bench import table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from inject import scenario as scenarios
-from inject.cgroup import Cgroup
-from inject.janitor import Janitor
-from inject.kernel import Kernel
-from inject.model import Probe
-from inject.plan import Planner, Types
-from inject.probe import Engine
-from inject.vm.cache import cache_root
+from inject.engine.engine import Engine
+from inject.engine.planner import Planner, Types
+from inject.kernel.kernel import Kernel
+from inject.model.scenario import Probe
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
+from inject.vm.build.cache import cache_root
 from tests.bench import others, rate, start
 from tests.bench.loop import Caller, counts_instructions
 

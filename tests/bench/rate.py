@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from inject.model import Injection
-from inject.probe import Engine
+from inject.engine.engine import Engine
+from inject.model.event import Injection
 from inject.report import jsonl
-from inject.runner import Watcher
+from inject.trial.trial import Watcher
 from tests.bench.loop import Caller
 
 RATE = 100_000

@@ -21,10 +21,10 @@ from typing import Any
 from bcc import BPF
 
 from inject import scenario as scenarios
-from inject.kernel import Kernel
-from inject.model import Probe
-from inject.plan import Planner, Types
-from inject.probe import ALL_PROGRAMS, SOURCE, Engine
+from inject.engine.engine import ALL_PROGRAMS, SOURCE, Engine
+from inject.engine.planner import Planner, Types
+from inject.kernel.kernel import Kernel
+from inject.model.scenario import Probe
 from tests.bench.others import BCC_INJECT
 
 TIMES = 3

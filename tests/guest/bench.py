@@ -11,14 +11,14 @@ from typing import Callable, Optional
 
 import pytest
 
-from inject.cgroup import Cgroup
-from inject.fixture import Fixture, remove_directory, scratch_disks, trial_directory
-from inject.janitor import Janitor
-from inject.kmsg import LogReader
-from inject.model import Fault, Filesystem, Scenario
+from inject.fixture.filesystem import Fixture, remove_directory, scratch_disks, trial_directory
+from inject.fixture.mkfs_cache import Shelf
+from inject.kernel.log import LogReader
+from inject.model.scenario import Fault, Filesystem, Scenario
 from inject.oracles import Context
-from inject.prepared import Shelf
-from inject.tool import check_tool
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
+from inject.process.tool import check_tool
 
 guest_only = pytest.mark.skipif(not scratch_disks(), reason="runs in the guest: it needs scratch disks")
 

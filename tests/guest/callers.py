@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from inject.cgroup import Cgroup
+from inject.process.cgroup import Cgroup
 
 Argument = Union[int, str]
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 import pytest
 from bench import KPROBES, Bench, bench
 
-from inject.cgroup import Cgroup
-from inject.janitor import Janitor
-from inject.kernel import Kernel
-from inject.model import Probe
+from inject.engine.engine import Engine
+from inject.engine.planner import Types
+from inject.kernel.kernel import Kernel
+from inject.model.scenario import Probe
 from inject.oracles.leaks import KMEMLEAK
-from inject.plan import Types
-from inject.probe import Engine
-from inject.vm.cache import cache_root
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
+from inject.vm.build.cache import cache_root
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ from typing import IO, Callable, NoReturn, Optional, Union
 import bcc  # noqa: F401
 
 from inject import cli
-from inject.cli import fail, local, run, watch  # noqa: F401
+from inject.cli.watch import command as watch  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300.0

@@ -12,12 +12,12 @@ from bench import guest_only
 from forked import inject
 
 from inject import scenario as scenarios
-from inject.draft import Drafter
+from inject.draft.drafter import Drafter
+from inject.draft.guesses import guess
+from inject.engine.planner import Planner, Types
 from inject.errors import CannotRun
-from inject.guess import guess
-from inject.kernel import Kernel
-from inject.plan import Planner, Types
-from inject.syscalls import WRAPPER
+from inject.kernel.kernel import Kernel
+from inject.kernel.syscalls import WRAPPER
 
 pytestmark = guest_only
 

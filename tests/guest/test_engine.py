@@ -15,17 +15,17 @@ import pytest
 from bench import KPROBES
 from forked import Tool, inject
 
-from inject import plan as plans
 from inject import scenario as scenarios
-from inject.btf import PTR, STRUCT, Btf
-from inject.cgroup import Cgroup
-from inject.contracts import Contract
+from inject.engine import planner as plans
+from inject.engine.engine import Engine
+from inject.engine.planner import DEVICE_PATHS, Planner, Types
 from inject.errors import CannotRun, InjectError
-from inject.kernel import Kernel
-from inject.model import Probe, Scenario
-from inject.plan import DEVICE_PATHS, Planner, Types
-from inject.probe import Engine
-from inject.vm.cache import cache_root
+from inject.kernel.btf import PTR, STRUCT, Btf
+from inject.kernel.kernel import Kernel
+from inject.kernel.nofail import Contract
+from inject.model.scenario import Probe, Scenario
+from inject.process.cgroup import Cgroup
+from inject.vm.build.cache import cache_root
 
 GETPID = "__x64_sys_getpid"
 BOUND = 120.0

@@ -14,11 +14,11 @@ from bench import KPROBES
 from forked import Done, Tool, inject
 from loop import Loop
 
-from inject import adopted
 from inject import scenario as scenarios
-from inject.cgroup import hierarchy
 from inject.errors import InjectError
-from inject.janitor import Janitor
+from inject.process import adopted
+from inject.process.cgroup import hierarchy
+from inject.process.janitor import Janitor
 
 MKDIR, UNLINK, OPENAT = "__x64_sys_mkdir", "__x64_sys_unlink", "__x64_sys_openat"
 LIMIT = 300

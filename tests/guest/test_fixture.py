@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from bench import TYPES, guest_only, sh
 
-from inject import fixture as module
 from inject.errors import CannotRun, InjectError
-from inject.janitor import mount_points
-from inject.prepared import Shelf, zero
+from inject.fixture import filesystem as module
+from inject.fixture.mkfs_cache import Shelf, zero
+from inject.process.janitor import mount_points
 
 pytestmark = guest_only
 

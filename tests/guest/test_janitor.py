@@ -10,18 +10,18 @@ import pytest
 from bench import eventually, guest_only, sh
 
 from inject.errors import InjectError
-from inject.janitor import Janitor, mount_points, undo_dir
+from inject.process.janitor import Janitor, mount_points, undo_dir
 
 pytestmark = guest_only
 
 TOOL = """
 import os, sys, time
-from inject import fixture as module
-from inject.cgroup import Cgroup
-from inject.fixture import Fixture, trial_directory
-from inject.janitor import Janitor
-from inject.model import Filesystem
-from inject.workload import Workload
+from inject.fixture import filesystem as module
+from inject.process.cgroup import Cgroup
+from inject.fixture.filesystem import Fixture, trial_directory
+from inject.process.janitor import Janitor
+from inject.model.scenario import Filesystem
+from inject.process.workload import Workload
 if sys.argv[1] == "loop":
     module.scratch_disks = lambda: []
 janitor = Janitor()

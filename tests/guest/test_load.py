@@ -19,11 +19,13 @@ import pytest
 from rule_model import Trigger
 
 from inject import scenario as scenarios
-from inject.cgroup import Cgroup
-from inject.kernel import Kernel
-from inject.model import Counts, Injection, Probe
-from inject.plan import Planner, Types
-from inject.probe import Engine
+from inject.engine.engine import Engine
+from inject.engine.planner import Planner, Types
+from inject.kernel.kernel import Kernel
+from inject.model.event import Injection
+from inject.model.scenario import Probe
+from inject.model.verdict import Counts
+from inject.process.cgroup import Cgroup
 
 CALLS = int(os.environ.get("INJECT_CALLS", "200000"))
 """Of all tasks and functions together, for each kind of probe; `make load` makes a million."""

@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rule_model import Call, Machine
 
-from inject.cgroup import Cgroup
-from inject.janitor import Janitor
-from inject.kernel import Kernel
-from inject.model import ArgTest, Fault, Op, Probe, Scenario, Scope, When
-from inject.plan import Plan, Planner, Types
-from inject.probe import Engine
+from inject.engine.engine import Engine
+from inject.engine.planner import Plan, Planner, Types
+from inject.kernel.kernel import Kernel
+from inject.model.scenario import ArgTest, Fault, Op, Probe, Scenario, Scope, When
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
 
 EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "20"))
 """For each kind of probe; INJECT_SEARCH=1 makes them new ones every time."""

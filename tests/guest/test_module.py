@@ -15,14 +15,15 @@ from typing import Callable
 import pytest
 
 from inject import scenario as scenarios
-from inject.btf import Btf
-from inject.cgroup import Cgroup
 from inject.cli.local import _explanation
+from inject.engine.engine import Engine
+from inject.engine.planner import Plan, Planner, Types
 from inject.errors import CannotRun, InjectError
-from inject.kernel import Kernel
-from inject.model import ErrorType, Probe
-from inject.plan import Plan, Planner, Types
-from inject.probe import Engine
+from inject.kernel.btf import Btf
+from inject.kernel.kernel import Kernel
+from inject.model.point import ErrorType
+from inject.model.scenario import Probe
+from inject.process.cgroup import Cgroup
 
 FILE = Path(f"/lib/modules/{os.uname().release}/inject_test.ko")
 FOLDER = Path("/sys/kernel/debug/inject_test")

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from bench import TYPES, eventually, guest_only, sh
 
-from inject.fixture import Fixture
-from inject.kmsg import LogReader, LogWriter
-from inject.model import Reason
+from inject.fixture.filesystem import Fixture
+from inject.kernel.log import LogReader, LogWriter
+from inject.model.verdict import Reason
 from inject.oracles import DEFAULTS, allocated, choose, unsupported, viewer
 from inject.oracles.coherence import Coherence, Recovery
 from inject.oracles.dmesg import Dmesg

@@ -18,12 +18,12 @@ import pytest
 from forked import Tool
 
 from inject import scenario as scenarios
-from inject.cgroup import Cgroup
-from inject.kernel import Kernel
-from inject.model import Probe
-from inject.plan import Plan, Planner, Types
-from inject.probe import Engine
-from inject.runner import LEASE
+from inject.engine.engine import Engine
+from inject.engine.planner import Plan, Planner, Types
+from inject.kernel.kernel import Kernel
+from inject.model.scenario import Probe
+from inject.process.cgroup import Cgroup
+from inject.trial.trial import LEASE
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND = 180.0

@@ -19,16 +19,20 @@ from typing import Callable, Optional
 import pytest
 from forked import inject
 
-from inject import bpf, callers, trace
 from inject import scenario as scenarios
-from inject.cgroup import Cgroup
+from inject.engine import kprobe_multi as bpf
+from inject.engine.engine import Engine
+from inject.engine.planner import Planner, Types
 from inject.errors import InjectError
-from inject.fixture import Fixture, remove_directory, trial_directory
-from inject.janitor import Janitor
-from inject.kernel import Kernel
-from inject.model import ErrorPath, Fate, Filesystem, Injection, Probe
-from inject.plan import Planner, Types
-from inject.probe import Engine
+from inject.fixture.filesystem import Fixture, remove_directory, trial_directory
+from inject.kernel.kernel import Kernel
+from inject.model.errorpath import ErrorPath, Fate
+from inject.model.event import Injection
+from inject.model.scenario import Filesystem, Probe
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
+from inject.propagation import fate as trace
+from inject.propagation import watchlist as callers
 
 GETPID, MKDIR = 39, 83
 """Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""

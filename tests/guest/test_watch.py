@@ -20,7 +20,7 @@ from forked import Tool, inject
 from loop import LIMIT, Loop
 
 from inject import scenario as scenarios
-from inject.cgroup import hierarchy
+from inject.process.cgroup import hierarchy
 
 MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,10 +5,10 @@ import os
 import pytest
 from bench import guest_only, sh
 
-from inject.cgroup import Cgroup
 from inject.errors import CannotRun, InjectError
-from inject.janitor import Janitor
-from inject.workload import SCRIPT_LIMIT, Workload, run_workload
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
+from inject.process.workload import SCRIPT_LIMIT, Workload, run_workload
 
 pytestmark = guest_only
 

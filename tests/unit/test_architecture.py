@@ -15,34 +15,28 @@ PACKAGE = ROOT / "inject"
 
 LAYERS = (
     {"errors"},
-    {"model", "output", "glob", "bpf", "callers", "ring", "still", "trails", "modules", "interrupts"},
-    {"kernel", "btf", "scenario", "kmsg", "bytecode", "blocked", "shard", "prepared"},
-    {"contracts", "schema", "syscalls", "compact", "obstacles"},
-    {"plan", "janitor", "doctor", "guess"},
-    {"trace", "draft"},
-    {"maps"},
-    {"cgroup", "probe", "report", "judge"},
-    {"tool"},
-    {"workload", "versions", "mounting"},
-    {"adopted"},
-    {"fixture"},
-    {"oracles"},
-    {"runner"},
-    {"watch"},
+    {"model"},
+    {"scenario", "kernel", "process"},
+    {"engine", "fixture", "doctor", "versions"},
+    {"propagation", "oracles", "draft"},
+    {"report"},
+    {"trial"},
+    {"campaign"},
     {"vm"},
+    {"fleet"},
     {"cli"},
     {"__main__"},
 )
 """What a module may import stands in an earlier set or in its own folder."""
 
 OWNERS = {
-    "bcc": {"inject/probe.py", "inject/doctor.py"},
+    "bcc": {"inject/engine/engine.py", "inject/doctor.py"},
     "yaml": {"inject/scenario"},
     "click": {"inject/cli"},
     "tabulate": {"inject/report/table.py", "inject/cli/local.py"},
     "junitparser": {"inject/report/junit.py"},
 }
-PRINTS = {"inject/cli", "inject/vm/guest"}
+PRINTS = {"inject/cli", "inject/vm/inguest"}
 """Who may write to the user's terminal: the commands, and the guest's agent on its console."""
 
 
@@ -52,7 +46,7 @@ def modules() -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """The room of a module: ``plan`` for inject/plan.py, ``vm`` for inject/vm/qemu.py."""
+    """The room of a module: ``plan`` for inject/engine/planner.py, ``vm`` for inject/vm/qemu.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -96,9 +90,10 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 def test_an_upward_import_is_seen() -> None:
-    assert upward("plan", "from inject.runner import Trial") == ["inject.runner", "inject.runner.Trial"]
-    assert upward("plan", "def f():\n    from inject import cli") == ["inject.cli"]
-    assert upward("runner", "from inject.plan import Plan") == []
+    found = ["inject.trial.trial", "inject.trial.trial.Trial"]
+    assert upward("engine", "from inject.trial.trial import Trial") == found
+    assert upward("engine", "def f():\n    from inject import cli") == ["inject.cli"]
+    assert upward("trial", "from inject.engine.planner import Plan") == []
 
 
 def test_modules_of_a_folder_do_not_import_in_circles() -> None:

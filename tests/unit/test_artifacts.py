@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inject.errors import ExitStatus, InjectError
-from inject.vm import artifacts, debian, image, kernel
-from inject.vm.cache import Cache, key_of
+from inject.vm.build import artifacts, debian, image, kernel
+from inject.vm.build.cache import Cache, key_of
 
 RELEASE = "6.12.99-own"
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from inject.errors import InjectError
-from inject.model import Fault, Scenario, Status, Verdict, VmWishes
-from inject.vm import batch, lane
-from inject.vm.batch import Merged, run_batch
+from inject.fleet import dispatch as batch
+from inject.fleet import worker as lane
+from inject.fleet.dispatch import Merged, run_batch
+from inject.fleet.worker import Request, guest_argv
+from inject.model.scenario import Fault, Scenario, VmWishes
+from inject.model.verdict import Status, Verdict
 from inject.vm.guest import Ending, Lost, Options
-from inject.vm.lane import Request, guest_argv
 
 Events = list[dict[str, Any]]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from raw_btf import Blob, kernel_types
 
-from inject import btf as module
-from inject.btf import Access, Btf
 from inject.errors import CannotRun, InjectError
+from inject.kernel import btf as module
+from inject.kernel.btf import Access, Btf
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inject import bytecode
-from inject.bytecode import (
+from inject.engine import bytecode
+from inject.engine.bytecode import (
     FOLLOW_MARK,
     INSTRUCTION,
     LARGEST,
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_replaced(folder: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from inject.bytecode import Bytecode, keep
+from inject.engine.bytecode import Bytecode, keep
 for _ in range(40):
     keep(Path(sys.argv[1]), sys.argv[2], Bytecode({"p": bytes([int(sys.argv[3])]) * 20000}, ("m",)))
 """

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from inject.errors import InjectError
-from inject.vm import cache as cache_module
-from inject.vm.cache import MANIFEST, WORK, Cache, cache_root, human, key_of, need_space, remove_tree
+from inject.vm.build import cache as cache_module
+from inject.vm.build.cache import MANIFEST, WORK, Cache, cache_root, human, key_of, need_space, remove_tree
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -154,7 +154,7 @@ def test_cache_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from inject.vm.cache import Cache
+from inject.vm.build.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 with cache.building("kernel", "k1", lambda line: print(line, flush=True)) as staging:
     (staging.path / "bzImage").write_text("half")

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from inject.errors import CannotRun
-from inject.vm import checkout
+from inject.vm.carry import checkout
 
 
 @pytest.fixture()
 def tree(tmp_path: Path) -> Path:
     """A small checkout with what must not travel."""
     top = tmp_path / "checkout"
-    for name in ("inject/__init__.py", "inject/vm/guest/init", "scenarios/smoke/mkdir.yaml", "tests/unit/test_x.py"):
+    for name in ("inject/__init__.py", "inject/vm/inguest/init", "scenarios/smoke/mkdir.yaml", "tests/unit/test_x.py"):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(name)
     for name in ("inject/__pycache__/x.pyc", "tests/.pytest_cache/v", "build/big.o", "inject/y.pyc"):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(name)
-    (top / "inject/vm/guest/init").chmod(0o755)
+    (top / "inject/vm/inguest/init").chmod(0o755)
     return top
 
 
@@ -32,11 +32,11 @@ def test_what_travels(tree: Path, tmp_path: Path) -> None:
         members = {member.name: member for member in tar}
     assert sorted(members) == [
         "inject/__init__.py",
-        "inject/vm/guest/init",
+        "inject/vm/inguest/init",
         "scenarios/smoke/mkdir.yaml",
         "tests/unit/test_x.py",
     ]
-    assert members["inject/vm/guest/init"].mode == 0o755
+    assert members["inject/vm/inguest/init"].mode == 0o755
     assert {(member.uid, member.uname) for member in members.values()} == {(0, "root")}
 
 
@@ -54,5 +54,7 @@ def test_too_large(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_real_checkout_travels_whole(tmp_path: Path) -> None:
     names = checkout.files(checkout.root())
-    assert {Path("inject/vm/guest/agent.py"), Path("inject/vm/guest/init"), Path("inject/vm/channel.py")} <= set(names)
+    assert {Path("inject/vm/inguest/agent.py"), Path("inject/vm/inguest/init"), Path("inject/vm/channel.py")} <= set(
+        names
+    )
     assert not [name for name in names if name.suffix == ".pyc"]

@@ -24,8 +24,8 @@ from fake_kernel import CONFIG, build
 from raw_btf import kernel_types
 
 from inject import __version__, cli
-from inject.cli.commands import contexts, path_of
-from inject.kernel import Kernel
+from inject.cli.lazy import contexts, path_of
+from inject.kernel.kernel import Kernel
 
 ROOT = Path(__file__).parents[2]
 MALFORMED = ROOT / "tests/data/malformed"
@@ -206,7 +206,7 @@ VERSIONS = """
 import sys
 from pathlib import Path
 sys.path[:] = [*sys.path, sys.argv[1], sys.argv[2]]
-from inject.kernel import Kernel
+from inject.kernel.kernel import Kernel
 from inject.versions import versions
 for name, version in versions(Kernel(Path(sys.argv[2])))[2:]:
     print(name, version.partition(" (x86")[0])

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from inject import compact
 from inject import scenario as scenarios
-from inject.compact import BadSyntax
-from inject.model import ArgTest, Bound, Contract, Fault, Op, Scenario, Scope, When
-from inject.scenario.write import Word, to_yaml
+from inject.model.scenario import ArgTest, Bound, Contract, Fault, Op, Scenario, Scope, When
+from inject.scenario import shorthand as compact
+from inject.scenario.shorthand import BadSyntax
+from inject.scenario.writer import Word, to_yaml
 
 
 def made(*faults: dict[str, object], expect: tuple[str, ...] = ()) -> Scenario:

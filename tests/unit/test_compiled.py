@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from inject.vm import checkout, compiled
+from inject.vm.carry import checkout
+from inject.vm.carry import pycache as compiled
 
 SOURCE = Path("inject/vm/x.py")
 COMPILED = "inject/vm/__pycache__/x.cpython-313.pyc"
@@ -20,7 +21,7 @@ COMPILED = "inject/vm/__pycache__/x.cpython-313.pyc"
 def tree(tmp_path: Path) -> Path:
     """A checkout of one module."""
     top = tmp_path / "checkout"
-    for name in (str(SOURCE), "inject/vm/guest/init"):
+    for name in (str(SOURCE), "inject/vm/inguest/init"):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text("X = 1\n")
     return top

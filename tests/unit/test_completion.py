@@ -37,7 +37,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from inject import cli
-from inject.kernel import Kernel
+from inject.kernel.kernel import Kernel
 Kernel.__init__.__defaults__ = (Path({kernel!r}),)
 cli.main()
 """

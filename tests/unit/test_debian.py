@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inject.errors import CannotRun, InjectError
-from inject.vm import debian
+from inject.vm.build import debian
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -236,7 +236,7 @@ def test_build_that_says_nothing_is_stopped(tmp_path: Path, fake: Path, monkeypa
 RUNNER = """
 import sys
 from pathlib import Path
-from inject.vm import debian
+from inject.vm.build import debian
 here = Path(sys.argv[1])
 debian.run(debian.Tree("apt", ("gcc",)), "image", here, here / "log", lambda line: print(line, flush=True), 600)
 """

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from inject.kmsg import LogRecord
-from inject.model import Fault, Reason, Scenario
+from inject.kernel.log import LogRecord
+from inject.model.scenario import Fault, Scenario
+from inject.model.verdict import Reason
 from inject.oracles.dmesg import BODY_LINES, Dmesg, find_splats, new_taint, taint_names
 
 CUT = "------------[ cut here ]------------"

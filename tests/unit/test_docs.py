@@ -19,7 +19,7 @@ from manual import Command
 
 from inject import scenario as scenarios
 from inject.cli import cli
-from inject.cli.commands import contexts, path_of
+from inject.cli.lazy import contexts, path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 120
@@ -197,7 +197,7 @@ def test_a_missing_command_and_option_are_seen() -> None:
         ("fail", ["f", "--retrun", "-EIO", "--", "inject", "x"])
     ]
     assert list(invocations("`.venv/bin/inject vm nothing`")) == [("vm", ["nothing"])]
-    assert list(invocations("inject/plan.py and scenario.inject")) == []
+    assert list(invocations("inject/engine/planner.py and scenario.inject")) == []
 
 
 @by_page

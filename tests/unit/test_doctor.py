@@ -14,7 +14,7 @@ from fake_kernel import CONFIG, RELEASE, build
 
 from inject import doctor
 from inject.doctor import OPTIONAL, Check, can_boot_guests, can_inject, examine
-from inject.kernel import Kernel
+from inject.kernel.kernel import Kernel
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from fake_kernel import LIST, build
 from raw_btf import kernel_types
 
 from inject import scenario as scenarios
-from inject.draft import Drafter
+from inject.draft.drafter import Drafter
+from inject.draft.guesses import CALLS, FAMILIES, guess
+from inject.engine.planner import Planner, Types, legal, return_value
 from inject.errors import CannotRun
-from inject.guess import CALLS, FAMILIES, guess
-from inject.kernel import Kernel
-from inject.model import ErrorType, Scenario, Scope
-from inject.plan import Planner, Types, legal, return_value
+from inject.kernel.kernel import Kernel
+from inject.model.point import ErrorType
+from inject.model.scenario import Scenario, Scope
 
 FUNCTIONS = [line.split()[0] for line in LIST.splitlines() if line.split()[0] not in ("twin", "new_kind")]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from inject.model import Reason, Status, Verdict
-from inject.vm import durations
+from inject.fleet import durations
+from inject.model.verdict import Reason, Status, Verdict
 
 
 def test_learnt_and_known(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ import pytest
 
 from inject.cli import vm
 from inject.cli.display import Display
-from inject.cli.follower import QUIET, Follower
-from inject.model import Fault, Injection, Scenario, Status, Verdict
+from inject.cli.progress import QUIET, Follower
+from inject.model.event import Injection
+from inject.model.scenario import Fault, Scenario
+from inject.model.verdict import Status, Verdict
 from inject.report.jsonl import armed_event, injection_event
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from inject.engine.globs import MOST_TOKENS, SIZE, compile_glob
 from inject.errors import InjectError
-from inject.glob import MOST_TOKENS, SIZE, compile_glob, is_glob, to_regex
+from inject.model.glob import is_glob, to_regex
 
 LETTERS = st.sampled_from("abAB019-_.!]^[\\:/ \n\xe9\xff")
 ANY_CHARACTER = st.one_of(LETTERS, st.characters(min_codepoint=1, max_codepoint=255))

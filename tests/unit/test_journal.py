@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from inject.model import Fault, Finding, Reason, Scenario, Status, Verdict
-from inject.vm import journal as journals
+from inject.fleet import journal as journals
+from inject.fleet.journal import Journal
+from inject.model.scenario import Fault, Finding, Scenario
+from inject.model.verdict import Reason, Status, Verdict
 from inject.vm.channel import encode
 from inject.vm.guest import Ending, Lost
-from inject.vm.journal import Journal
 
 Events = list[dict[str, Any]]
 

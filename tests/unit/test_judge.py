@@ -8,21 +8,10 @@ from typing import Any
 
 import pytest
 
-from inject.judge import OUTPUT_LINES, Complaint, Facts, exit_status, judge, settle, tail
-from inject.model import (
-    Bound,
-    Counts,
-    ErrorPath,
-    Expectation,
-    Fate,
-    Fault,
-    Finding,
-    Frame,
-    Reason,
-    Scenario,
-    Status,
-    Verdict,
-)
+from inject.model.errorpath import ErrorPath, Fate, Frame
+from inject.model.scenario import Bound, Expectation, Fault, Finding, Scenario
+from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.trial.judge import OUTPUT_LINES, Complaint, Facts, exit_status, judge, settle, tail
 
 FAULTS = (Fault("first", "-EIO"), Fault("second", "-ENOMEM"))
 SCENARIO = Scenario("s", "s.yaml", FAULTS, "true", timeout=7.5)

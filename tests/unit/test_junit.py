@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inject.model import Injection, Reason, Status, Verdict
+from inject.model.event import Injection
+from inject.model.verdict import Reason, Status, Verdict
 from inject.report import junit
 from inject.report.evidence import Evidence
 from inject.report.jsonl import injection_event

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inject.errors import InjectError
-from inject.vm import kconfig, kernel
+from inject.vm.build import kconfig, kernel
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from fake_kernel import CONFIG, RELEASE, build
 
-from inject import kernel as kernel_module
 from inject.errors import CannotRun
-from inject.kernel import Kernel, Symbol
-from inject.model import ErrorType, FaultPoint
+from inject.kernel import kernel as kernel_module
+from inject.kernel.kernel import Kernel, Symbol
+from inject.model.point import ErrorType, FaultPoint
 
 
 def refusal(kernel: Kernel, function: str) -> tuple[str, str]:

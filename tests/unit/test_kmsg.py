@@ -5,8 +5,8 @@ import os
 import pytest
 
 from inject.errors import CannotRun
-from inject.kmsg import INJECTION_LINES, LogReader, LogWriter, parse_record
-from inject.model import Injection
+from inject.kernel.log import INJECTION_LINES, LogReader, LogWriter, parse_record
+from inject.model.event import Injection
 
 
 def test_a_record_of_the_kernel():

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ktap_reader import read
 
-from inject.model import Injection, Reason, Status, Verdict
+from inject.model.event import Injection
+from inject.model.verdict import Reason, Status, Verdict
 from inject.report.evidence import KEPT, Evidence, Fired
 from inject.report.jsonl import injection_event, injection_from
 from inject.report.ktap import LOG_LINES, Ktap

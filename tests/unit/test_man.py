@@ -11,7 +11,7 @@ import click
 import pytest
 
 from inject.cli import cli, man
-from inject.cli.commands import contexts
+from inject.cli.lazy import contexts
 
 DAY = datetime.date(2026, 1, 2)
 

@@ -9,7 +9,7 @@ import pytest
 from inject.oracles import manifest, walker
 from inject.oracles.manifest import Entry
 from inject.oracles.remount import compare
-from inject.tool import run_forked
+from inject.process.tool import run_forked
 
 
 @pytest.fixture

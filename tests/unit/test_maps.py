@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import inject
-from inject import plan, probe
-from inject.maps import AREAS, TABLES
+from inject.engine import engine as probe
+from inject.engine import planner as plan
+from inject.engine.maps import AREAS, TABLES
 
-SOURCE = (Path(inject.__file__).parent / "override.bpf.c").read_text()
+SOURCE = (Path(inject.__file__).parent / "engine/override.bpf.c").read_text()
 
 
 def test_tables_are_declared() -> None:

@@ -13,12 +13,12 @@ from raw_btf import kernel_types
 
 from inject import doctor
 from inject.cli.local import _explanation
+from inject.engine.planner import Plan, Planner, Types
 from inject.errors import CannotRun, InjectError
-from inject.kernel import Kernel
-from inject.model import Fault, When
-from inject.modules import MOST_BYTES, file_of, module_with, name_of
-from inject.obstacles import OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
-from inject.plan import Plan, Planner, Types
+from inject.kernel.kernel import Kernel
+from inject.kernel.modules import MOST_BYTES, file_of, module_with, name_of
+from inject.kernel.obstacles import OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
+from inject.model.scenario import Fault, When
 
 INLINED = """\
 bch2_alloc\topen_ctree xfs_mount

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from inject.output import Output, drain, wait_collecting
+from inject.process.capture import Output, drain, wait_collecting
 
 
 def test_everything_is_kept_below_the_limit():

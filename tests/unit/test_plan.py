@@ -16,18 +16,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_btf import kernel_types
 
-from inject import plan as module
-from inject.btf import Access
-from inject.bytecode import USES_MARK
-from inject.contracts import Contract as KnownContract
-from inject.errors import CannotRun, InjectError, ScenarioError
-from inject.glob import compile_glob
-from inject.kernel import Kernel
-from inject.model import ArgTest, Contract, ErrorType, Fault, Follow, Op, Place, Scenario, Scope, When
-from inject.plan import U64, Plan, Planner, Rule, Test, Types, legal, merge, prefixes, render, return_value, rule_seed
+from inject.engine import planner as module
+from inject.engine.bytecode import USES_MARK
+from inject.engine.globs import compile_glob
+from inject.engine.planner import (
+    U64,
+    Plan,
+    Planner,
+    Rule,
+    Test,
+    Types,
+    legal,
+    merge,
+    prefixes,
+    render,
+    return_value,
+    rule_seed,
+)
+from inject.errors import CannotRun, InjectError, Place, ScenarioError
+from inject.kernel.btf import Access
+from inject.kernel.kernel import Kernel
+from inject.kernel.nofail import Contract as KnownContract
+from inject.model.point import ErrorType
+from inject.model.scenario import ArgTest, Contract, Fault, Follow, Op, Scenario, Scope, When
 
 Test.__test__ = False  # type: ignore[attr-defined]  # it is no test of pytest's
-SOURCE = (Path(__file__).parents[2] / "inject/override.bpf.c").read_text()
+SOURCE = (Path(__file__).parents[2] / "inject/engine/override.bpf.c").read_text()
 DEVICES = {"$DEV": (0x800010, 0x2A), "$MNT": (0x2A, 0x2A)}
 
 

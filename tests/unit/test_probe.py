@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from inject.model import ErrorType, FaultPoint, Probe
-from inject.plan import Plan, Rule
-from inject.probe import _kind
+from inject.engine.engine import _kind
+from inject.engine.planner import Plan, Rule
+from inject.model.point import ErrorType, FaultPoint
+from inject.model.scenario import Probe
 
 POINT = FaultPoint("f", ErrorType.ERRNO_NULL, "", 0x1000, ("f",))
 FAILS = Rule(POINT, (1,), ("-EIO",), False, (), "", 0, 0, 0, 0, 0, 0, trampoline="f")

@@ -12,8 +12,12 @@ from dataclasses import replace
 import pytest
 
 from inject.errors import InjectError
-from inject.model import Counts, ErrorPath, Fate, Fault, Frame, Injection, Reason, Scope, Status, Verdict, When
-from inject.report import console, jsonl, junit, paint, table
+from inject.model.errorpath import ErrorPath, Fate, Frame
+from inject.model.event import Injection
+from inject.model.scenario import Fault, Scope, When
+from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.report import jsonl, junit, paint, table
+from inject.report import progress as console
 from inject.report.evidence import Evidence
 
 LONG = "disk-reservation/" + "very-" * 20 + "long-name"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inject.ring import BUSY, DISCARDED, Ring
+from inject.engine.ring import BUSY, DISCARDED, Ring
 
 SIZE = mmap.PAGESIZE
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rule_model import Trigger, fired, possible, scatter
 
-PROGRAM = (Path(__file__).parents[2] / "inject/override.bpf.c").read_text()
+PROGRAM = (Path(__file__).parents[2] / "inject/engine/override.bpf.c").read_text()
 MATCHES = st.integers(0, 200)
 SMALL = st.integers(0, 40)
 SEEDS = st.integers(0, (1 << 64) - 1)

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from inject.model import (
+from inject.model.errorpath import Fate
+from inject.model.scenario import (
     ArgTest,
     Bound,
     Contract,
     Expectation,
-    Fate,
     Filesystem,
     Finding,
     Op,
-    Reason,
     Requires,
     Scenario,
     Scope,
@@ -24,6 +23,7 @@ from inject.model import (
     VmWishes,
     When,
 )
+from inject.model.verdict import Reason
 from inject.scenario import ScenarioErrors, load, parse
 
 VALID = Path(__file__).parents[1] / "data" / "valid"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from inject.scenario import ScenarioErrors, loads_all_errors, parse
-from inject.schema import json_schema
+from inject.scenario.jsonschema import json_schema
 
 hypothesis = pytest.importorskip("hypothesis")
 jsonschema = pytest.importorskip("jsonschema")

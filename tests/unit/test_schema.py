@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from inject.scenario.names import ERRNOS, KERNEL_ERRNOS
+from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
+from inject.scenario.jsonschema import json_schema
 from inject.scenario.values import COMMON, ReturnValue
-from inject.schema import json_schema
 
 jsonschema = pytest.importorskip("jsonschema")
 

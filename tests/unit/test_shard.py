@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inject import scenario as scenarios
-from inject.model import Fault, Scenario
-from inject.shard import MOST, Shard
+from inject.campaign.shard import MOST, Shard
+from inject.model.scenario import Fault, Scenario
 
 
 def named(*names: str) -> list[Scenario]:

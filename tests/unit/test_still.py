@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from inject.still import others_still
+from inject.engine.quiesce import others_still
 
 
 def spinning() -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from inject.cli import stopping
 from inject.errors import CannotRun
-from inject.model import Probe
+from inject.model.scenario import Probe
 from inject.vm.channel import WATCHED
 
 ARMED = {"type": "armed", "scenario": "a"}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from inject.vm import stub
-from inject.vm.stub import INTERRUPT, Gone, Wire
+from inject.vm.gdb import rsp as stub
+from inject.vm.gdb.rsp import INTERRUPT, Gone, Wire
 
 
 @pytest.fixture()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inject.errors import CannotRun
-from inject.vm.symbols import FARTHEST, Symbols
+from inject.vm.gdb.symbols import FARTHEST, Symbols
 
 MAP = """\
 0000000000000000 D __per_cpu_start

@@ -9,12 +9,12 @@ import pytest
 from fake_kernel import build
 from raw_btf import SIGNED, Blob
 
-from inject import btf as kinds
-from inject.btf import Access, Btf
 from inject.errors import InjectError
-from inject.kernel import Kernel
-from inject.model import ErrorType, FaultPoint
-from inject.syscalls import access, arguments, call_of
+from inject.kernel import btf as kinds
+from inject.kernel.btf import Access, Btf
+from inject.kernel.kernel import Kernel
+from inject.kernel.syscalls import access, arguments, call_of
+from inject.model.point import ErrorType, FaultPoint
 
 OPENAT = """\
 name: sys_enter_openat

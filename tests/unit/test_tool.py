@@ -3,7 +3,7 @@
 import pytest
 
 from inject.errors import CannotRun, InjectError
-from inject.tool import check_tool, run_tool, signal_name
+from inject.process.tool import check_tool, run_tool, signal_name
 
 
 def test_the_exit_code_and_the_last_line_are_kept():

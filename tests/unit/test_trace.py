@@ -7,10 +7,10 @@ from typing import Optional
 
 import pytest
 
-from inject import trace
-from inject.btf import Result
-from inject.model import ErrorPath, Fate, Frame
-from inject.trace import Above, Carries, Climb, ErrorNames, Reading, describe, follow, read, surroundings
+from inject.kernel.btf import Result
+from inject.model.errorpath import ErrorPath, Fate, Frame
+from inject.propagation import fate as trace
+from inject.propagation.fate import Above, Carries, Climb, ErrorNames, Reading, describe, follow, read, surroundings
 
 INT, LONG, POINTER = Result("int", 4, "int"), Result("int", 8, "ssize_t"), Result("pointer", 8)
 BOOL, UNSIGNED, BIG = Result("bool", 1, "bool"), Result("unsigned", 4, "u32"), Result("unsigned", 8, "unsigned long")

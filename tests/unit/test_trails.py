@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 
-from inject import callers, trails
-from inject.trails import BEGIN, LEAVE, STEP, Trails, shortened
+from inject.engine import return_trace as trails
+from inject.engine.return_trace import BEGIN, LEAVE, STEP, Trails, shortened
+from inject.propagation import watchlist as callers
 
 
 def begin(ordinal: int, tid: int, frames: tuple[int, ...], caller: int = 0, fault: int = 0) -> bytes:

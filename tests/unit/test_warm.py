@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
-from inject.vm import warm
+from inject.vm.carry import programs as warm
 from inject.vm.guest import Options
 
 

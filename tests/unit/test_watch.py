@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from inject import scenario as scenarios
-from inject.cli.screen import split_keys
-from inject.cli.watch import parse_trigger, scenario_text
-from inject.compact import BadSyntax
-from inject.model import Counts, Injection, When
-from inject.plan import Rule, with_trigger
-from inject.report import board
-from inject.scenario.write import fault_keys, to_yaml
+from inject.cli.watch import board
+from inject.cli.watch.command import parse_trigger, scenario_text
+from inject.cli.watch.screen import split_keys
+from inject.engine.planner import Rule, with_trigger
+from inject.model.event import Injection
+from inject.model.scenario import When
+from inject.model.verdict import Counts
+from inject.scenario.shorthand import BadSyntax
+from inject.scenario.writer import fault_keys, to_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = ("bch2_folio_reservation_get_partial+0x0", "bch2_buffered_write+0x45", "bch2_write_iter+0x1", "vfs_write+0x2")

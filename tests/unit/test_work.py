@@ -6,9 +6,9 @@ from typing import Any, Optional
 
 import pytest
 
-from inject.model import Fault, Scenario, VmWishes
+from inject.fleet.queue import START, Work
+from inject.model.scenario import Fault, Scenario, VmWishes
 from inject.vm.guest import Options
-from inject.vm.work import START, Work
 
 OPTIONS = Options(cpus=2, memory=1 << 30)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from inject.vm import artifacts, cache, qemu
+from inject.vm import qemu
+from inject.vm.build import artifacts, cache
 from inject.vm.guest import Artefacts, Guest, Options
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inject.vm import warm
+from inject.vm.carry import programs as warm
 from inject.vm.guest import Artefacts, Guest
 from tests.bench.table import cost_goals
 

@@ -177,7 +177,7 @@ def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artefacts: Artefacts) 
 _HOLD = """
 import sys
 from inject.vm.guest import Guest, Options
-from inject.interrupts import ended_by_signals
+from inject.process.signals import ended_by_signals
 from tests.vm.test_endings import Altered
 from pathlib import Path
 kernel, rootfs, headers = sys.argv[1:]

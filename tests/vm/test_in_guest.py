@@ -14,7 +14,8 @@ from typing import Optional
 
 import pytest
 
-from inject.vm import checkout, warm
+from inject.vm.carry import checkout
+from inject.vm.carry import programs as warm
 from inject.vm.guest import Artefacts, Guest, Options, boot
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,1 @@
+"""Which trials run, and in what order. Imports trial."""

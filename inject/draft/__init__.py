@@ -1,0 +1,1 @@
+"""First scenarios for `inject new`. Imports kernel and model."""

@@ -1,0 +1,316 @@
+"""A first scenario for a function: what this kernel says of it, a workload to begin with, and the keys to go on with.
+
+Everything that is commented out is valid as it stands: removing the ``# `` is enough.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Optional
+
+from inject.draft.guesses import Guess, guess
+from inject.engine.planner import DEVICE_PATHS, LEGAL_WORDS, Types
+from inject.errors import CannotRun, InjectError
+from inject.kernel import syscalls
+from inject.kernel.btf import REGISTER_BITS, REGISTERS, Access, Btf, Parameter, Prototype
+from inject.kernel.kernel import Kernel
+from inject.kernel.nofail import Contract, contracts_of
+from inject.kernel.obstacles import gaps, of_function
+from inject.model.point import FaultPoint
+
+COLUMN = 40
+"""Where remarks behind a line begin."""
+
+WIDTH = 100
+MEMBERS = 5
+"""Members of a structure that are named beside the first."""
+
+SIZE = {"xfs": "300M", "btrfs": "128M"}
+"""Filesystems that cannot be made as small as the others."""
+
+
+class Drafter:
+    """Writes first scenarios for functions of one kernel."""
+
+    def __init__(self, kernel: Kernel, types: Types) -> None:
+        self._kernel = kernel
+        self._types = types
+
+    def draft(self, function: str, file: str = "FILE.yaml") -> str:
+        """The scenario as text; ``file`` is how the text speaks of itself.
+
+        Raises CannotRun saying why the function cannot be failed, with the names that come close.
+        """
+        point = self._kernel.fault_point(function)
+        call = syscalls.call_of(point)
+        found = self._known(guess(function, point.error_type, call))
+        lines = [
+            *self._head(point, call, found, file),
+            "",
+            f"description: {_description(point, found)}",
+            *_tags(found, call),
+            *_requires(found),
+            *_filesystem(found),
+            *_script("setup", found.setup, "disarmed; must succeed"),
+            *self._fault(point, call, found),
+            *_script("run", found.run, "armed: only this and its children are failed; bash -euo pipefail"),
+            *_expect(found, call),
+            *_script("recover", found.recover, "disarmed again; must succeed"),
+            *_rest(found),
+        ]
+        return "\n".join(line.rstrip() for line in lines) + "\n"
+
+    def _known(self, found: Guess) -> Guess:
+        """Without names of errors that this kernel does not have."""
+        if "BCH_ERR" not in found.returns:
+            return found
+        try:
+            self._types.enumerator(found.returns[1:])
+        except (CannotRun, InjectError):
+            return Guess(**{**vars(found), "returns": "-ENOSPC"})
+        return found
+
+    # ------------------------------------------------------------ what is known
+
+    def _head(self, point: FaultPoint, call: str, found: Guess, file: str) -> Iterator[str]:
+        prototype = self._prototype(point)
+        yield from _remark(f"A first scenario for {point.function}(), to be changed.")
+        if not found.reaches:
+            yield from _remark("Nothing is known of what reaches it: `run` has to be written before this can pass.")
+        yield "#"
+        if call:
+            arguments = syscalls.arguments(self._kernel, call)
+            spelled = ", ".join(map(str, arguments)) if arguments is not None else "..."
+            yield from _remark(f"{call}({spelled}), system call")
+        else:
+            yield from _remark(str(prototype) if prototype else f"{point.function}(): not in BTF")
+        yield from _remark(f"is tagged {point.error_type.value}: it may return {LEGAL_WORDS[point.error_type]}", "  ")
+        yield from self._own_errors(point, found)
+        yield from _remark(f"is in {f'module {point.module}' if point.module else 'vmlinux'}", "  ")
+        others = [name for name in point.names if name != point.function]
+        if others:
+            yield from _remark(f"shares its address with {', '.join(others)}", "  ")
+        for contract in contracts_of(point.function):
+            yield from _remark(_contract(contract), "  ")
+        if found.beware:
+            yield from _remark(f"beware: {found.beware}", "  ")
+        for sentence in (*gaps(self._kernel, point), *of_function(self._kernel, point)):
+            yield from _remark(str(sentence), "  ")
+        yield "#"
+        yield f"#   inject check {file}"
+        yield f"#   inject vm run -v {file}        # in a guest; here: sudo inject run -v {file}"
+
+    def _own_errors(self, point: FaultPoint, found: Guess) -> Iterator[str]:
+        """Errors that bcachefs has beside errno(3)'s, those first whose names share a word with the function's."""
+        if found.filesystem != "bcachefs" or not found.returns.startswith("-"):
+            return
+        try:
+            names = set(self._types.of("").enum("bch_errcode")) - {"BCH_ERR_START", "BCH_ERR_MAX"}
+        except CannotRun:
+            return
+        words = {word for word in point.function.split("_") if len(word) > 3 and word != "bch2"}
+        near = sorted(names, key=lambda name: (-len(words & set(name.split("_"))), name))[:3]
+        if near:
+            yield from _remark(f"or one of the {len(names)} of bcachefs' own, as -{', -'.join(near)}", "    ")
+
+    # ------------------------------------------------------------ the fault
+
+    def _fault(self, point: FaultPoint, call: str, found: Guess) -> Iterator[str]:
+        device = self._device(point)
+        yield ""
+        yield "faults:"
+        yield f"  - function: {point.function}"
+        yield _with(f"    return: {found.returns}", LEGAL_WORDS[point.error_type])
+        if found.scope == "any":
+            yield _with(
+                "    scope: any", "any task's calls, not only the workload's: threads of the kernel do the work"
+            )
+        else:
+            yield _with("    # scope: any", "calls of any task, not only the workload's")
+            if device and found.filesystem:
+                yield _with("    # follow: writeback", "also threads of the kernel that work on $DEV")
+        if contracts_of(point.function):
+            yield _with("    # contract: ignore", "also fail callers that rely on success")
+        yield _with("    when:", "every key must hold; without `when` every call fails")
+        tests = list(self._tests(point, call))
+        yield from _when(found, device=device)
+        live = found.args
+        if live or tests:
+            yield _with("      args:" if live else "      # args:", "by parameter name; several must all hold")
+        for name, text in live.items():
+            yield f"        {name}: {text}"
+        for line, remark in tests:
+            if line.split(":")[0] not in live:
+                yield _with(f"        # {line}" if live else f"      #   {line}", remark)
+
+    def _device(self, point: FaultPoint) -> bool:
+        prototype = self._prototype(point)
+        return any(p.spelling in DEVICE_PATHS for p in prototype.parameters[:REGISTERS]) if prototype else False
+
+    def _tests(self, point: FaultPoint, call: str) -> Iterator[tuple[str, str]]:
+        """A test for each parameter, and what it is."""
+        if call:
+            for argument in syscalls.arguments(self._kernel, call) or ():
+                value = '{glob: "*"}' if argument.text else "{not: 0}" if argument.pointer else "{is: 0}"
+                yield f"{argument.name}: {value}", argument.spelling
+            return
+        prototype = self._prototype(point)
+        if prototype is None:
+            return
+        btf = self._types.of(point.module)
+        marked = {contract.parameter: contract for contract in contracts_of(point.function) if contract.parameter}
+        for parameter in prototype.parameters:
+            if parameter.name in marked:
+                yield _masked(marked[parameter.name]), f"{parameter.spelling}; what the contract asks for already"
+                continue
+            yield from self._test(btf, prototype, parameter)
+
+    def _test(self, btf: Btf, prototype: Prototype, parameter: Parameter) -> Iterator[tuple[str, str]]:
+        members = btf.members(parameter.type_id)
+        paths = [parameter.name] if not members else [f"{parameter.name}.{member}" for member in members]
+        usable = [(path, access) for path in paths for access in [_access(btf, prototype, path)] if access is not None]
+        if not usable and members:  # nothing behind it can be tested, but a pointer itself can
+            usable = [(p, a) for p in [parameter.name] for a in [_access(btf, prototype, p)] if a is not None]
+        if not usable:
+            return
+        path, access = next((pair for pair in usable if _telling(pair[1])), usable[0])
+        more = [other.partition(".")[2] for other, _ in usable if "." in other and other != path]
+        also = f"; also {', '.join(more[:MEMBERS])}{', ...' if len(more) > MEMBERS else ''}" if more else ""
+        yield f"{path}: {_value(btf, access)}", f"{parameter.spelling}{also}"
+
+    def _prototype(self, point: FaultPoint) -> Optional[Prototype]:
+        """By whichever of the folded names BTF knows; None without BTF."""
+        try:
+            btf = self._types.of(point.module)
+        except CannotRun:
+            return None
+        found = (btf.prototype(name) for name in (point.function, *point.names))
+        return next((prototype for prototype in found if prototype), None)
+
+
+def _access(btf: Btf, prototype: Prototype, path: str) -> Optional[Access]:
+    try:
+        return btf.access(prototype.function, path)
+    except InjectError:
+        return None
+
+
+def _telling(access: Access) -> bool:
+    """Whether it is no mere address, as far as its width tells."""
+    return access.text or access.bits < REGISTER_BITS
+
+
+def _value(btf: Btf, access: Access) -> str:
+    if access.text:
+        return '{glob: "*"}'
+    if access.enum_id:
+        names = list(btf.enum(access.enum_id))
+        return f"{{is: {names[0]}}}" if names else "{is: 0}"
+    return "{above: 0}" if access.bits > 8 else "{not: 0}"
+
+
+def _masked(contract: Contract) -> str:
+    test = "{not: 0}" if contract.is_bit else f"{{mask: {contract.flag}, is: 0}}"
+    return f"{contract.parameter}: {test}"
+
+
+def _contract(contract: Contract) -> str:
+    return f"spares {contract.calls}, because {contract.why} ({contract.source}); `contract: ignore` fails them too"
+
+
+# ---------------------------------------------------------------- the other keys
+
+
+def _description(point: FaultPoint, found: Guess) -> str:
+    return f"make {point.function} return {found.returns}; say what must come of it"
+
+
+def _tags(found: Guess, call: str) -> list[str]:
+    words = [found.filesystem] if found.filesystem else ["syscall"] if call else []
+    return [f"tags: [{', '.join(words)}]"] if words else []
+
+
+def _requires(found: Guess) -> list[str]:
+    return ["", f"requires: {{programs: [{', '.join(found.programs)}]}}"] if found.programs else []
+
+
+def _filesystem(found: Guess) -> Iterator[str]:
+    yield ""
+    if not found.filesystem:
+        yield _with("# filesystem:", "made fresh for every run, at $MNT on $DEV")
+        yield _with("#   type: bcachefs", "bcachefs, ext4, xfs or btrfs")
+        yield "#   size: 128M"
+        return
+    yield _with("filesystem:", "made fresh for every run, at $MNT on $DEV")
+    yield _with(f"  type: {found.filesystem}", "bcachefs, ext4, xfs or btrfs")
+    yield f"  size: {SIZE.get(found.filesystem, '128M')}"
+    yield _with("  # devices: 2", "$DEV1 $DEV2 ...")
+    yield "  # mkfs: [--block_size=4096]" if found.filesystem == "bcachefs" else "  # mkfs: []"
+    yield f"  mount: [{found.mount}]" if found.mount else "  # mount: [noatime]"
+
+
+_WHEN = {
+    "nth": ("1", "exactly this matching call"),
+    "every": ("10", "in its place: every 10th"),
+    "probability": ("0.01", "in its place: at random, from the seed"),
+    "after": ("5", "the first five matching calls go through"),
+    "times": ("1", "at most so many injections"),
+    "stack": ("[vfs_write]", "only below these callers, innermost first; globs, module:NAME, ! for absence"),
+    "comm": ("dd", "only tasks of this name"),
+    "device": ("$DEV", "only calls whose arguments lead to this device"),
+}
+
+
+def _when(found: Guess, *, device: bool) -> Iterator[str]:
+    """The keys of ``when``: those of the guess, and the others commented out."""
+    live: Mapping[str, str] = found.when
+    for key in [*live, *(key for key in _WHEN if key not in live)]:
+        if key == "device" and key not in live and not (device and found.filesystem):
+            continue
+        value, remark = _WHEN[key]
+        yield _with(f"      {'' if key in live else '# '}{key}: {live.get(key, value)}", remark)
+
+
+def _expect(found: Guess, call: str) -> Iterator[str]:
+    name = call or ("fsconfig" if found.run.startswith("mount") else "write")
+    error = found.returns[1:] if found.returns.startswith("-E") else "ENOSPC" if "ENOSPC" in found.returns else "ENOMEM"
+    yield ""
+    yield "expect:"
+    yield _with(
+        f"  exit: [0, 1{', 32' if found.run.startswith('mount') else ''}]", "suits nearly all: narrow it when you know"
+    )
+    yield _with(f"  # errno: {{{name}: {error}}}", "what user space must see, by system call")
+    yield _with("  # error: propagated", "or translated, swallowed, blocked: what becomes of it")
+    yield _with('  # injected: ">=1"', "how often it must fire; a run that injected nothing fails")
+    yield _with('  # output: "No space left"', "a regular expression over stdout and stderr")
+
+
+def _script(key: str, text: str, remark: str) -> Iterator[str]:
+    yield ""
+    if not text:
+        yield _with(f"# {key}: |", remark)
+        yield "#   true"
+        return
+    yield _with(f"{key}: |", remark)
+    yield from textwrap.indent(text, "  ").splitlines()
+
+
+def _rest(found: Guess) -> Iterator[str]:
+    yield ""
+    yield _with("# allow: ['expected line']", "regular expressions of kernel-log lines that are no splat here")
+    yield _with("# timeout: 60", "seconds for `run`")
+    if found.filesystem:
+        yield _with("# checks: [dmesg, fsck, remount]", "default: all that apply")
+
+
+def _with(line: str, remark: str) -> str:
+    """``line``, and the remark at the column for remarks."""
+    return f"{line + '  ':<{COLUMN}}# {remark}"
+
+
+def _remark(text: str, indent: str = "") -> Sequence[str]:
+    """Comment lines."""
+    return [
+        f"# {line}" for line in textwrap.wrap(text, WIDTH - 2, initial_indent=indent, subsequent_indent=indent + "  ")
+    ]

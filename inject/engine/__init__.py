@@ -1,0 +1,1 @@
+"""How a call fails: rules to bytes, one armed BPF program, injections back. Imports kernel and model."""

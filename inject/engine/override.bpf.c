@@ -1,0 +1,656 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The one BPF program. Everything that a scenario can say reaches it as data, so
+ * it is compiled once per kernel and its bytecode is loaded once per probe with
+ * nothing changed but constants: which rule the probe serves, and where its data lies.
+ *
+ * The layout of `struct rule` and `struct control` is written by inject/engine/planner.py and
+ * that of `struct event` read by inject/engine/engine.py; both check the sizes.
+ */
+#include <uapi/linux/ptrace.h>
+
+#define GLOBS		64	/* glob patterns of one run */
+#define TESTS		6	/* argument comparisons of one rule */
+#define VALUES		8	/* what one rule returns in turn */
+#define LOADS		5	/* pointers followed by one comparison */
+#define FRAMES		32	/* call path kept and searched */
+#define TEXT		96	/* bytes of a string that a glob sees */
+#define KTHREAD		0x00200000	/* PF_KTHREAD, include/linux/sched.h */
+#define NO_UNROLL	_Pragma("clang loop unroll(disable)")
+#define SLOT_MARK	0x510751075107	/* replaced at load time */
+#define DEEP		64	/* call path that an error is followed along */
+#define LIVE		4	/* injections of one task that are followed at a time */
+
+enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB, OP_USER_GLOB };
+
+struct test {
+	u8 op;
+	u8 arg;			/* parameter number */
+	u8 loads;		/* how many of offset[] are used */
+	u8 last;		/* bytes that the last load reads */
+	u8 is_signed;
+	u8 left, right;		/* shifts that cut the value out of 64 bits */
+	u8 spares;		/* a known contract: counts as spared when it fails */
+	u32 glob;
+	u32 offset[LOADS];
+	u64 mask;
+	u64 value;
+};
+
+struct rule {
+	u64 value[VALUES];	/* what the function returns instead, in turn */
+	u32 values;		/* how many of them there are */
+	u32 any;		/* any task, not only the workload */
+	u32 follow;		/* kernel threads, too: where task_struct keeps its flags; 0: none */
+	u32 tests;
+	u32 comm;		/* glob for current->comm, plus one; 0: none */
+	u32 path;		/* entries of the call path to be found; 0: none */
+	u64 forbidden;		/* call-path classes that must not occur ... */
+	u64 sparing;		/* ... and those of them that a known contract names: they count as spared */
+	u64 after;
+	u64 nth;
+	u64 every;
+	u64 times;
+	u64 chance;		/* of 2^64; 0: always */
+	u64 seed;
+	struct test test[TESTS];
+	struct test device;	/* with `follow`: leads to the device number of the call */
+};
+
+struct control {
+	u64 cgroup;		/* id of the workload's cgroup ... */
+	u64 deadline;		/* CLOCK_MONOTONIC, ns */
+	u64 budget;		/* injections of this arming, over all rules */
+	u32 level;		/* ... and its depth, the root being 0 */
+	u32 tool;		/* process that is never failed */
+	u32 others;		/* some rule wants tasks outside the workload */
+	u32 armed;		/* last, because an update copies upwards */
+};
+
+struct tally {
+	u64 seen;		/* calls in scope */
+	u64 spared;		/* left alone by a known contract */
+	u64 matched;		/* calls that every predicate took */
+	u64 tickets;		/* drawn against `times`; may overshoot */
+	u64 injected;
+	u64 lost;		/* injected, but no room for the event */
+};
+
+struct event {
+	u64 time;
+	u64 ordinal;		/* which match of its rule, from 1 */
+	u64 value;		/* what the function returned instead */
+	u32 slot;
+	u32 pid;
+	u32 tid;
+	s32 frames;		/* bytes used in frame[], or a negative error */
+	char comm[16];
+	u64 caller;		/* the one frame that frame[] may lack */
+	u64 frame[FRAMES];
+};
+
+struct place {			/* key of the call-path trie */
+	u32 prefix;
+	u32 slot;
+	u64 address;		/* big endian: the trie matches from the front */
+};
+
+struct result {			/* a system call's number and the errno it gave */
+	u32 call;
+	u32 error;
+};
+
+struct trail_key {
+	u32 tid;
+	u32 number;		/* below LIVE: a task's newest injections */
+};
+
+struct trail {			/* an injection whose error is on its way up */
+	u64 ordinal;
+	u64 injected;
+	u64 sp;			/* what returns later further up has its frame above this */
+	u64 caller;
+	u32 slot;
+	u32 tid;
+	u32 next;		/* frame[] below this is done with */
+	s32 frames;		/* bytes used in frame[], or a negative error */
+	u64 frame[DEEP];
+};
+
+struct step {			/* one return on the way */
+	u64 ordinal;
+	u64 value;
+	u32 slot;
+	u32 where;		/* index into frame[] of the address returned to */
+};
+
+struct leave {			/* the end of the system call */
+	u64 value;
+	u32 tid;
+	u32 call;
+};
+
+struct alphabet {		/* one glob: which tokens take which character */
+	u64 takes[256];
+	u64 stays;		/* states that a `*` keeps */
+	u64 accept;
+};
+
+/*
+ * Memory that user space maps. A map's lookup costs some ten instructions, so each number
+ * is replaced at load time by the address, the rule's own where every rule has a place.
+ * inject/engine/maps.py has the sizes.
+ */
+#define SHARED(type, mark) ({ type *shared_; asm("%0 = " mark " ll" : "=r"(shared_)); shared_; })
+#define CONTROL()	SHARED(struct control, "0x510751075101")
+#define SPENT()		SHARED(u64, "0x510751075102")
+#define RULE()		SHARED(struct rule, "0x510751075103")
+#define TALLY()		SHARED(struct tally, "0x510751075104")
+#define UNFOLLOWED()	SHARED(u64, "0x510751075105")
+
+/*
+ * What the rule makes use of, put in at load time as well: the verifier walks only that
+ * and takes the rest out of the program, which saves it most of its time.
+ */
+#define USES() ({ u64 uses_; asm volatile("%0 = 0x5075507550 ll" : "=r"(uses_)); uses_; })
+#define USED_TESTS()	(USES() & 0xff)		/* argument comparisons */
+#define USED_LOADS()	(USES() >> 8 & 0xff)	/* pointers followed by any of them */
+#define USES_GLOB	(1 << 16)		/* on an argument */
+#define USES_COMM	(1 << 17)
+#define USES_PATH	(1 << 18)
+#define USES_FOLLOW	(1 << 19)
+
+BPF_ARRAY(globs, struct alphabet, GLOBS);
+BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct result, u64, results, 4096, 0);
+BPF_F_TABLE("hash", u32, u32, devices, 64, 0);
+BPF_RINGBUF_OUTPUT(events, 1024);
+BPF_F_TABLE("hash", u32, u64, live, 4096, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct trail_key, struct trail, trails, 4096, BPF_F_NO_PREALLOC);
+BPF_ARRAY(blank, struct trail, 1);
+BPF_RINGBUF_OUTPUT(steps, 512);
+
+/*
+ * clang's default BPF cpu has no atomic that returns the old value; its assembler
+ * and the kernel (since 5.12) have.
+ */
+static __always_inline u64 fetch_add(u64 *counter, u64 amount)
+{
+	asm volatile("%0 = atomic_fetch_add((u64 *)(%1 + 0), %0)"
+		     : "+r"(amount) : "r"(counter) : "memory");
+	return amount;
+}
+
+/* splitmix64's finaliser: the same seed decides the same for the same ordinal */
+static __always_inline u64 scatter(u64 x)
+{
+	x += 0x9e3779b97f4a7c15ULL;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+/*
+ * Bit i of `state` says that the first i tokens are matched. No branch depends on
+ * the pattern, so the verifier walks the loop once per character and no more.
+ */
+static __always_inline int glob_takes(u32 index, const char *text, u32 size)
+{
+	struct alphabet *glob = globs.lookup(&index);
+	u64 state = 1;
+
+	if (!glob)
+		return 0;
+	NO_UNROLL
+	for (u32 i = 0; i < size; i++) {
+		u8 c = text[i];
+
+		if (!c)
+			break;
+		state = ((state & glob->takes[c]) << 1) | (state & glob->stays);
+	}
+	return (state & glob->accept) != 0;
+}
+
+/* The verifier wants ctx + constant in the load itself; the compiler would share the load. */
+#define REGISTER(ctx, parameter) ({						\
+	u64 value_;								\
+	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_)			\
+		     : "r"(ctx), "i"((long)&parameter((struct pt_regs *)0)));	\
+	value_; })
+
+static __always_inline u64 argument(void *ctx, int trampoline, u32 number)
+{
+	u64 value = 0;
+
+	if (trampoline) {
+		bpf_get_func_arg(ctx, number, &value);
+		return value;
+	}
+	switch (number) {
+	case 0: return REGISTER(ctx, PT_REGS_PARM1);
+	case 1: return REGISTER(ctx, PT_REGS_PARM2);
+	case 2: return REGISTER(ctx, PT_REGS_PARM3);
+	case 3: return REGISTER(ctx, PT_REGS_PARM4);
+	case 4: return REGISTER(ctx, PT_REGS_PARM5);
+	case 5: return REGISTER(ctx, PT_REGS_PARM6);
+	}
+	return 0;
+}
+
+static __always_inline int text_holds(struct test *test, u64 address)
+{
+	char text[TEXT] = {};
+	long length;
+
+	if (test->op == OP_USER_GLOB)
+		length = bpf_probe_read_user_str(text, sizeof(text), (void *)address);
+	else
+		length = bpf_probe_read_kernel_str(text, sizeof(text), (void *)address);
+	if (length < 0)
+		return 0;
+	return glob_takes(test->glob, text, sizeof(text));
+}
+
+/* From the parameter through the loads of `test`; 0 when memory on the way cannot be read. */
+static __always_inline int reach(void *ctx, int trampoline, struct test *test, u64 *found)
+{
+	u64 value = argument(ctx, trampoline, test->arg);
+
+	NO_UNROLL
+	for (u32 i = 0; i < LOADS; i++) {
+		u64 from = value + test->offset[i];
+		u8 size = 8;
+
+		if (i >= USED_LOADS() || i >= test->loads)
+			break;
+		if (i + 1 == test->loads)
+			size = test->last;
+		if (size > 8)
+			return 0;
+		value = 0;
+		if (bpf_probe_read_kernel(&value, size, (void *)from))
+			return 0;
+	}
+	*found = value;
+	return 1;
+}
+
+static __always_inline int holds(void *ctx, int trampoline, struct test *test)
+{
+	u64 value = 0;
+
+	if (!reach(ctx, trampoline, test, &value))
+		return 0;
+	if (USES() & USES_GLOB && test->op >= OP_GLOB)
+		return text_holds(test, value);
+	value <<= test->left & 63;
+	if (test->is_signed)
+		value = (s64)value >> (test->right & 63);
+	else
+		value >>= test->right & 63;
+	value &= test->mask;
+	switch (test->op) {
+	case OP_IS:
+		return value == test->value;
+	case OP_NOT:
+		return value != test->value;
+	case OP_ABOVE:
+		return test->is_signed ? (s64)value > (s64)test->value : value > test->value;
+	case OP_BELOW:
+		return test->is_signed ? (s64)value < (s64)test->value : value < test->value;
+	}
+	return 0;
+}
+
+/*
+ * Where the function returns to. It has not set up its frame yet, so an unwinder that
+ * goes by frame pointers finds its caller's caller next. A kprobe's registers are those
+ * at the entry; a trampoline (arch/x86/net/bpf_jit_comp.c) was called from there, and
+ * keeps the arguments and one return value between ctx and its frame pointer.
+ */
+static __always_inline u64 direct_caller(void *ctx, int trampoline)
+{
+	u64 address = 0;
+	u64 at;
+
+	if (trampoline)
+		at = (u64)ctx + 8 * (bpf_get_func_arg_cnt(ctx) & 15) + 8 + 16;
+	else
+		at = REGISTER(ctx, PT_REGS_SP);
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)at);
+	return address;
+}
+
+/* Ordered, innermost first, gaps allowed: the same bit walk as for globs. */
+static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struct rule *rule,
+				      struct tally *tally)
+{
+	u64 frame[FRAMES] = {};
+	struct place place = { .prefix = 96, .slot = slot };
+	u64 state = 1;
+	u64 caller = direct_caller(ctx, trampoline);
+
+	if (bpf_get_stack(ctx, frame, sizeof(frame), 0) < 0)
+		return 0;
+	/*
+	 * The function itself is no caller, so its place is taken by the direct caller; a
+	 * trampoline has two frames of its own before it. Other unwinders find that caller, too.
+	 */
+	u32 first = trampoline ? 2 : 0;
+
+	frame[first] = frame[first + 1] == caller ? 0 : caller;
+	NO_UNROLL
+	for (u32 i = first; i < FRAMES; i++) {
+		if (!frame[i]) {
+			if (i == first)
+				continue;
+			break;
+		}
+		place.address = __builtin_bswap64(frame[i] - 1);
+		u64 *classes = paths.lookup(&place);
+
+		if (!classes)
+			continue;
+		if (*classes & rule->forbidden) {
+			if (*classes & rule->sparing)
+				__sync_fetch_and_add(&tally->spared, 1);
+			return 0;
+		}
+		state |= (state & *classes) << 1;
+	}
+	return (state >> (rule->path & 63)) & 1;
+}
+
+static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
+					   struct rule *rule, struct tally *tally)
+{
+	NO_UNROLL
+	for (u32 i = 0; i < TESTS; i++) {
+		if (i >= USED_TESTS() || i >= rule->tests)
+			break;
+		if (!holds(ctx, trampoline, &rule->test[i])) {
+			if (rule->test[i].spares)
+				__sync_fetch_and_add(&tally->spared, 1);
+			return 0;
+		}
+	}
+	if (USES() & USES_COMM && rule->comm) {
+		char comm[16];
+
+		bpf_get_current_comm(comm, sizeof(comm));
+		if (!glob_takes(rule->comm - 1, comm, sizeof(comm)))
+			return 0;
+	}
+	return !(USES() & USES_PATH) || !(rule->path || rule->forbidden) || path_holds(ctx, trampoline, slot, rule, tally);
+}
+
+/* after -> nth, every or probability -> times -> deadline and budget */
+static __always_inline int fires(struct rule *rule, struct tally *tally, struct control *control, u64 ordinal)
+{
+	u64 number = ordinal - rule->after;
+
+	if (ordinal <= rule->after)
+		return 0;
+	if (rule->nth && number != rule->nth)
+		return 0;
+	if (rule->every && number % rule->every)
+		return 0;
+	if (rule->chance && scatter(rule->seed ^ scatter(ordinal)) >= rule->chance)
+		return 0;
+	if (bpf_ktime_get_ns() >= control->deadline)
+		return 0;
+	if (rule->times && fetch_add(&tally->tickets, 1) >= rule->times)
+		return 0;
+	return !control->budget || fetch_add(SPENT(), 1) < control->budget;
+}
+
+static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value, struct tally *tally)
+{
+	struct event *event = events.ringbuf_reserve(sizeof(struct event));
+	u64 id = bpf_get_current_pid_tgid();
+
+	if (!event) {
+		__sync_fetch_and_add(&tally->lost, 1);
+		return;
+	}
+	event->time = bpf_ktime_get_ns();
+	event->ordinal = ordinal;
+	event->value = value;
+	event->slot = slot;
+	event->pid = id >> 32;
+	event->tid = id;
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	event->caller = direct_caller(ctx, trampoline);
+	event->frames = bpf_get_stack(ctx, event->frame, sizeof(event->frame), 0);
+	events.ringbuf_submit(event, 0);
+}
+
+/*
+ * From here on the returns of this task are looked at, until its system call ends. The
+ * constant is 0 where nobody asked for that, and the verifier drops the call.
+ */
+static __always_inline void follow_error(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value)
+{
+	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };
+	u64 none = 0;
+	u32 zero = 0;
+	u64 *lost = UNFOLLOWED();
+	u64 *used = live.lookup_or_try_init(&key.tid, &none);
+	struct trail *empty = blank.lookup(&zero);
+
+	if (!empty)
+		return;
+	if (!used)
+		goto lost;
+	key.number = fetch_add(used, 1) % LIVE;
+	if (trails.update(&key, empty))
+		goto lost;
+	struct trail *trail = trails.lookup(&key);
+
+	if (!trail)
+		goto lost;
+	trail->ordinal = ordinal;
+	trail->injected = value;
+	trail->slot = slot;
+	trail->tid = key.tid;
+	trail->sp = trampoline ? (u64)ctx : REGISTER(ctx, PT_REGS_SP);
+	trail->caller = direct_caller(ctx, trampoline);
+	trail->frames = bpf_get_stack(ctx, trail->frame, sizeof(trail->frame), 0);
+	if (!steps.ringbuf_output(trail, sizeof(*trail), 0))
+		return;
+lost:
+	__sync_fetch_and_add(lost, 1);
+}
+
+/* A kernel thread whose call leads to one of the trial's own devices. */
+static __always_inline int followed(void *ctx, int trampoline, struct rule *rule)
+{
+	u64 task = bpf_get_current_task();
+	u64 number = 0;
+	u32 flags = 0;
+
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)(task + rule->follow));
+	if (!(flags & KTHREAD) || !reach(ctx, trampoline, &rule->device, &number))
+		return 0;
+	u32 device = number;
+
+	return devices.lookup(&device) != 0;
+}
+
+/* Whether this call fails, and with what. */
+static __always_inline int decide(void *ctx, int trampoline, u64 *value)
+{
+	struct control *control = CONTROL();
+	u64 mark;
+
+	if (!control->armed)
+		return 0;
+	int ours = bpf_get_current_ancestor_cgroup_id(control->level) == control->cgroup;
+
+	if (!ours && !control->others)
+		return 0;
+	asm volatile("%0 = 0x510751075107 ll" : "=r"(mark));
+	u32 slot = mark;
+	struct rule *rule = RULE();
+	struct tally *tally = TALLY();
+
+	if (!ours) {
+		u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+		if (pid == control->tool || pid == 1)
+			return 0;
+		if (!rule->any && !(USES() & USES_FOLLOW && rule->follow && followed(ctx, trampoline, rule)))
+			return 0;
+	}
+	__sync_fetch_and_add(&tally->seen, 1);
+	if (!predicates_hold(ctx, trampoline, slot, rule, tally))
+		return 0;
+	u64 ordinal = fetch_add(&tally->matched, 1) + 1;
+
+	if (!fires(rule, tally, control, ordinal))
+		return 0;
+	u64 turn = fetch_add(&tally->injected, 1);
+
+	if (rule->values > 1)
+		turn %= rule->values;
+	else
+		turn = 0;
+	*value = rule->value[turn & (VALUES - 1)];
+	tell(ctx, trampoline, slot, ordinal, *value, tally);
+	asm volatile("%0 = 0x7ace7ace7ace ll" : "=r"(mark));
+	if (mark)
+		follow_error(ctx, trampoline, slot, ordinal, *value);
+	return 1;
+}
+
+int on_kprobe(struct pt_regs *ctx)
+{
+	u64 value = 0;
+
+	if (decide(ctx, 0, &value))
+		bpf_override_return(ctx, value);
+	return 0;
+}
+
+/* fmod_ret: whatever is not 0 is returned, and the function's body is skipped */
+u64 on_trampoline(unsigned long long *ctx)
+{
+	u64 value = 0;
+
+	decide(ctx, 1, &value);
+	return value;
+}
+
+/* What user space saw: every failed system call of the workload while armed. */
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct control *control = CONTROL();
+	s64 returned = ctx->args[1];
+
+	if (!control->armed || returned >= 0 || returned < -4095)
+		return 0;
+	if (bpf_get_current_ancestor_cgroup_id(control->level) != control->cgroup)
+		return 0;
+	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	struct result result = { .error = -returned };
+	u64 call = 0, none = 0;
+
+	bpf_probe_read_kernel(&call, sizeof(call), &regs->orig_ax);
+	result.call = call;
+	u64 *count = results.lookup_or_try_init(&result, &none);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	return 0;
+}
+
+/*
+ * The first frame from `next` on that is `ip`; DEEP if none is. No branch depends on what
+ * is found, so the verifier walks the loop once: with a branch it takes some hundred times
+ * as long. The compiler would make branches of it if it saw what is compared.
+ */
+static __always_inline u32 place_of(struct trail *trail, u64 ip)
+{
+	u64 missing = 1;
+	u64 where = 0;
+
+	NO_UNROLL
+	for (u32 i = 0; i < DEEP; i++) {
+		u64 other = trail->frame[i] ^ ip;
+		u64 minus = -other;
+		u64 ahead = (u64)i - trail->next;
+
+		asm volatile("" : "+r"(minus), "+r"(ahead));
+		missing &= (other | minus | ahead) >> 63;
+		where += missing;
+	}
+	return where;
+}
+
+/*
+ * Every function that may lie on an error's way up comes here when it is entered, where
+ * 1 says that its return is of no interest, and when it returns: its registers then hold
+ * the address returned to. That address, at a stack higher than all before, makes it a
+ * frame of the path which the injection saw.
+ */
+int on_return(struct pt_regs *ctx)
+{
+	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };
+	struct control *control = CONTROL();
+	u64 ip = REGISTER(ctx, PT_REGS_IP);
+	u64 sp = REGISTER(ctx, PT_REGS_SP);
+
+	if (!control->armed)
+		return 1;
+	if (ip - bpf_get_func_ip(ctx) < 16)
+		return !control->others &&
+		       bpf_get_current_ancestor_cgroup_id(control->level) != control->cgroup;
+	if (!live.lookup(&key.tid))
+		return 0;
+	NO_UNROLL
+	for (u32 number = 0; number < LIVE; number++) {
+		key.number = number;
+		struct trail *trail = trails.lookup(&key);
+
+		if (!trail || sp <= trail->sp)
+			continue;
+		u32 where = place_of(trail, ip);
+
+		if (where >= DEEP)
+			continue;
+		struct step step = {
+			.ordinal = trail->ordinal,
+			.value = REGISTER(ctx, PT_REGS_RC),
+			.slot = trail->slot,
+			.where = where,
+		};
+		trail->next = where + 1;
+		trail->sp = sp;
+		steps.ringbuf_output(&step, sizeof(step), 0);
+	}
+	return 0;
+}
+
+/* The way up ends where the task leaves the kernel, if it still does so while armed. */
+int on_leave(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };
+	struct leave leave = { .tid = key.tid, .value = ctx->args[1] };
+	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	struct control *control = CONTROL();
+	u64 call = 0;
+
+	if (!control->armed || !live.lookup(&key.tid))
+		return 0;
+	bpf_probe_read_kernel(&call, sizeof(call), &regs->orig_ax);
+	leave.call = call;
+	steps.ringbuf_output(&leave, sizeof(leave), 0);
+	NO_UNROLL
+	for (u32 number = 0; number < LIVE; number++) {
+		key.number = number;
+		trails.delete(&key);
+	}
+	live.delete(&key.tid);
+	return 0;
+}

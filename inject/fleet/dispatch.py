@@ -1,0 +1,147 @@
+"""`inject vm run`: many scenarios, as few guests as possible side by side, a verdict for each whatever dies.
+
+Each guest journals what it does on its own port. When it is lost, the scenario
+that was under way is given the verdict here, and a new guest runs the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Callable
+
+from inject import __version__
+from inject.fleet import durations
+from inject.fleet.journal import Event, verdict_of
+from inject.fleet.queue import Work
+from inject.fleet.worker import Desk, Lane, Outlets, Request
+from inject.model.scenario import Scenario
+from inject.model.verdict import Verdict
+from inject.process.signals import ended_by_signals, signals_held
+from inject.report.jsonl import end_event, run_event
+from inject.vm.guest import Artefacts, Lost, Options
+
+ENDING = 90.0
+"""Seconds that workers get in all to end their guests."""
+
+
+class Merged:
+    """The events of several guests as those of one: one ``run``, which comes first."""
+
+    def __init__(self, on_event: Callable[[Event], None], seed: int) -> None:
+        self._on_event = on_event
+        self._seed = seed
+        self._begun = False
+        self._held: list[Event] = []
+        self.verdicts: list[Verdict] = []
+
+    def take(self, event: Event) -> None:
+        """One event of any guest."""
+        kind = event.get("type")
+        if kind == "verdict":
+            self.verdicts.append(Verdict.from_json(event))
+        if kind == "run":
+            self._begin(event)
+        elif self._begun:
+            self._on_event(event)
+        else:
+            self._held.append(event)  # verdicts on scenarios whose guests were lost at once
+
+    def _begin(self, event: Event) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        self._on_event(event)
+        for held in self._held:
+            self._on_event(held)
+        self._held.clear()
+
+    def finish(self, order: Sequence[Scenario]) -> list[Verdict]:
+        """The last line; the verdicts in the order of the scenarios."""
+        if not self._begun:  # no guest said of its kernel what the line has to say
+            self._begin(run_event(version=__version__, kernel="", config_hash="", seed=self._seed, argv=()))
+        place = {scenario.name: number for number, scenario in enumerate(order)}
+        self.verdicts.sort(key=lambda verdict: place.get(verdict.scenario, len(place)))
+        self._on_event(end_event(self.verdicts))
+        return self.verdicts
+
+
+def run_batch(
+    request: Request,
+    artefacts: Artefacts,
+    options: Options,
+    *,
+    cache: Path,
+    on_event: Callable[[Event], None],
+    on_output: Callable[[bytes], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+    idle: Callable[[], None] = lambda: None,
+    jobs: int = 1,
+) -> list[Verdict]:
+    """A verdict for each scenario, in the order given; at most ``jobs`` guests run at a time.
+
+    ``on_event`` gets the events of product.md as they happen, as if one guest had
+    run it all: one ``run``, one ``end``. ``on_output`` gets what `inject run`
+    prints in the guests, ``say`` one line for each thing worth knowing; ``idle`` is
+    called several times a second. Raises Lost when not even one guest boots,
+    KeyboardInterrupt for SIGINT, SIGTERM, SIGHUP.
+    """
+    past = durations.file(cache, artefacts.kernel_key)
+    work = Work(request.scenarios, options, durations.known(past), longest_first=jobs > 1)
+    merged = Merged(on_event, request.seed or 0)
+    unbooted: list[tuple[Lost, list[Scenario]]] = []
+    outlets = Outlets(merged.take, on_output, say, lambda lost, scenarios: unbooted.append((lost, scenarios)))
+    desk = Desk()
+    several = min(jobs, len(request.scenarios)) > 1
+    lanes = [
+        Lane(
+            f"guest {number}" if several else "",
+            request,
+            artefacts,
+            cache=cache,
+            work=work,
+            desk=desk,
+            outlets=outlets,
+        )
+        for number in range(1, min(jobs, len(request.scenarios)) + 1)
+    ]
+    with ended_by_signals(), _working(lanes, desk):
+        working = True
+        while working or desk.serve():  # what the last of them left is still to do
+            working = any(lane.is_alive() for lane in lanes)
+            desk.serve()
+            idle()
+            _raise_error(lanes)
+        for lost, scenarios in unbooted:
+            if not desk.booted.is_set():
+                raise lost
+            for scenario in scenarios:
+                merged.take(verdict_of(scenario, lost, armed=False, seed=request.seed).to_json())
+    verdicts = merged.finish(request.scenarios)
+    durations.learn(past, verdicts)
+    return verdicts
+
+
+@contextlib.contextmanager
+def _working(lanes: Sequence[Lane], desk: Desk) -> Iterator[None]:
+    """The workers at work; at the end, however it comes, they and their guests are gone.
+
+    A worker never gets the signals that end us: the main thread has to hear them.
+    """
+    try:
+        with signals_held():
+            for lane in lanes:
+                lane.start()
+        yield
+    finally:
+        with signals_held():
+            desk.end()
+            for lane in lanes:
+                lane.join(ENDING / len(lanes))
+
+
+def _raise_error(lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        if lane.error is not None:
+            raise lane.error

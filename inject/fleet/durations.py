@@ -1,0 +1,43 @@
+"""How long scenarios took in earlier guests of a kernel: only an estimate, so any trouble with it is no trouble."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from inject.model.verdict import Status, Verdict
+from inject.vm.carry.pycache import replace_file
+
+MOST = 10_000
+"""Scenarios that are remembered for one kernel."""
+
+
+def file(cache: Path, kernel_key: str) -> Path:
+    """Where the seconds for one kernel are kept."""
+    return cache / "seconds" / f"{kernel_key}.json"
+
+
+def known(path: Path) -> dict[str, float]:
+    """Seconds by a scenario's name; a missing or damaged file knows nothing."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: float(s) for name, s in found.items() if isinstance(s, (int, float)) and math.isfinite(s) and s >= 0}
+
+
+def learn(path: Path, verdicts: Iterable[Verdict]) -> None:
+    """Remember what took how long; a scenario that did not come to its end says nothing of it."""
+    seconds = known(path)
+    for verdict in verdicts:
+        if verdict.status in (Status.PASS, Status.FAIL) and verdict.seconds:
+            seconds.pop(verdict.scenario, None)
+            seconds[verdict.scenario] = round(verdict.seconds, 2)
+    newest = dict(list(seconds.items())[-MOST:])
+    with contextlib.suppress(OSError):
+        replace_file(path, json.dumps(newest, indent=0).encode())

@@ -1,0 +1,123 @@
+"""Why a tagged function cannot be failed in this kernel, or not in every call: the words, once for all commands.
+
+`run` and `fail` refuse with them before anything is attached, `check --kernel` and `list --explain`
+show them for a function, `doctor` for the kernel as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from inject.errors import CannotRun
+from inject.kernel.kernel import Kernel, listed
+from inject.model.point import FaultPoint
+
+CONFIG = (
+    ("CONFIG_FUNCTION_ERROR_INJECTION", "keeps the list of tagged functions"),
+    ("CONFIG_BPF_KPROBE_OVERRIDE", "lets a BPF program return in a function's place"),
+    ("CONFIG_BPF_SYSCALL", "loads BPF programs"),
+    ("CONFIG_BPF_EVENTS", "attaches BPF programs to probes"),
+    ("CONFIG_KPROBE_EVENTS", "attaches kprobes as perf events, which end with their process"),
+    ("CONFIG_CGROUPS", "keeps faults to the workload's own tasks"),
+    ("CONFIG_DEBUG_INFO_BTF", "gives names to arguments and to errors such as BCH_ERR_*"),
+    ("CONFIG_STACKTRACE", "shows where a blocked task waits"),
+    ("CONFIG_FPROBE", "follows errors up to their system call (--trace)"),
+)
+OPTIONAL = frozenset({"CONFIG_DEBUG_INFO_BTF", "CONFIG_STACKTRACE", "CONFIG_FPROBE"})
+
+FORBIDDING = frozenset({"confidentiality"})
+"""Lockdown modes without kprobes: LOCKDOWN_KPROBES lies above LOCKDOWN_INTEGRITY_MAX (include/linux/security.h)."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One thing in the way, and what removes it."""
+
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.message}. Fix: {self.fix}"
+
+
+def of_option(kernel: Kernel, option: str) -> Optional[Obstacle]:
+    """``option`` of CONFIG is not set; None also where the kernel does not show how it was built."""
+    if not kernel.config or kernel.has_config(option):
+        return None
+    why = dict(CONFIG)[option]
+    return Obstacle(
+        f"this kernel was built without {option}, which {why}",
+        f"build the kernel with {option}=y, or use `inject vm run`",
+    )
+
+
+def of_lockdown(kernel: Kernel) -> Optional[Obstacle]:
+    """Whether the kernel forbids probes to root as well."""
+    if kernel.lockdown not in FORBIDDING:
+        return None
+    return Obstacle(f"kernel lockdown ({kernel.lockdown}) forbids probes", "boot with lockdown=none or integrity")
+
+
+def of_kernel(kernel: Kernel) -> list[Obstacle]:
+    """What keeps every function from being failed."""
+    needed = (of_option(kernel, option) for option, _ in CONFIG if option not in OPTIONAL)
+    return [obstacle for obstacle in (*needed, of_lockdown(kernel)) if obstacle]
+
+
+def of_function(kernel: Kernel, point: FaultPoint) -> list[Obstacle]:
+    """What keeps ``point`` from being failed although it is tagged."""
+    found = []
+    names = {point.function, *point.names}
+    if names & kernel.kprobe_blacklist:
+        found.append(Obstacle(f"{point.function} is on the kprobe blacklist", "choose one of its callers"))
+    elif kernel.lacks_ftrace(point):
+        found.append(_without_ftrace(point))
+    return found
+
+
+def without_ftrace(point: FaultPoint) -> CannotRun:
+    """A function that no probe can stand on."""
+    obstacle = _without_ftrace(point)
+    return CannotRun(obstacle.message, obstacle.fix)
+
+
+def _without_ftrace(point: FaultPoint) -> Obstacle:
+    return Obstacle(
+        f"{point.function} is built without ftrace, so no probe can override it",
+        "leave the ftrace flags to its object (CFLAGS_REMOVE_*.o in the Makefile), or choose one of its callers",
+    )
+
+
+def refuse(kernel: Kernel, *points: FaultPoint) -> None:
+    """Raise CannotRun with the first obstacle of this kernel or of one of ``points``, if there is one."""
+    found = of_kernel(kernel) or [obstacle for point in points for obstacle in of_function(kernel, point)]
+    if found:
+        raise CannotRun(found[0].message, found[0].fix)
+
+
+# ---------------------------------------------------------------- calls that no probe sees
+
+
+def gaps(kernel: Kernel, point: FaultPoint) -> list[str]:
+    """Calls of ``point`` that never pass its probe, as sentences; [] where there are none, or nobody can tell."""
+    found = []
+    clones = kernel.clones(point.function)
+    if clones:
+        found.append(
+            f"some callers use the compiler's clone {listed(clones)} in its place and never pass the probe:"
+            f" mark {point.function} noinline __noclone"
+        )
+    callers = kernel.inlined_into(point.function)
+    if callers:
+        found.append(
+            f"{point.function} is inlined into {listed(callers)}: what these do in its place never passes the"
+            " probe; mark it noinline"
+        )
+    return found
+
+
+def hidden_frame(kernel: Kernel, name: str) -> str:
+    """Calls through ``name`` that a call path does not show; "" where there are none, or nobody can tell."""
+    callers = kernel.inlined_into(name)
+    return f"calls of {name} in {listed(callers)} are inlined: there it is not on the call path" if callers else ""

@@ -1,0 +1,1 @@
+"""The nouns, frozen: what a scenario says, what a kernel offers, what a trial shows. Imports errors only."""

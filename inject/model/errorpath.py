@@ -1,0 +1,82 @@
+"""Where the error of an injection went."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+
+class Fate(enum.Enum):
+    """What became of an injected error on its way up to user space."""
+
+    PROPAGATED = "propagated"
+    """The system call failed with the same errno."""
+    TRANSLATED = "translated"
+    """It failed with another."""
+    SWALLOWED = "swallowed"
+    """It succeeded, in part or whole."""
+    BLOCKED = "blocked"
+    """It had not come back when the fault was disarmed."""
+    UNSEEN = "unseen"
+    """There was no system call above, and nobody seen to turn the error into success."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A function on the way up and what it returned: a number, an error's name, ``void``, ``?`` if not seen."""
+
+    function: str
+    returned: str
+
+
+@dataclass(frozen=True)
+class ErrorPath:
+    """Where the error of one injection went, or of ``count`` injections that went the same way."""
+
+    fault: int
+    function: str
+    returned: str
+    fate: Fate
+    errno: str = ""
+    """What the system call failed with."""
+    where: str = ""
+    """The function that swallowed it, or that was last seen to carry it."""
+    call: str = ""
+    """The system call, ``write``; "" where none ended."""
+    result: Optional[int] = None
+    frames: tuple[Frame, ...] = ()
+    """The callers, innermost first."""
+    count: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """As the JSON-lines report has it."""
+        return {
+            "fault": self.fault,
+            "function": self.function,
+            "return": self.returned,
+            "fate": self.fate.value,
+            "errno": self.errno,
+            "where": self.where,
+            "call": self.call,
+            "result": self.result,
+            "path": [{"function": frame.function, "returned": frame.returned} for frame in self.frames],
+            "count": self.count,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ErrorPath:
+        """The inverse of :meth:`to_json`; raises KeyError, TypeError or ValueError on foreign data."""
+        return ErrorPath(
+            fault=data["fault"],
+            function=data["function"],
+            returned=data["return"],
+            fate=Fate(data["fate"]),
+            errno=data["errno"],
+            where=data["where"],
+            call=data["call"],
+            result=data["result"],
+            frames=tuple(Frame(frame["function"], frame["returned"]) for frame in data["path"]),
+            count=data["count"],
+        )

@@ -1,0 +1,237 @@
+"""What a scenario says."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional, Union
+
+from inject.errors import Place
+from inject.model.errorpath import Fate
+from inject.model.verdict import Reason
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that ``run`` may take when the scenario does not say."""
+
+
+class Scope(enum.Enum):
+    """Whose calls a fault may take."""
+
+    WORKLOAD = "workload"
+    ANY = "any"
+
+
+class Follow(enum.Enum):
+    """Whose calls a fault takes beside those of its scope."""
+
+    WRITEBACK = "writeback"
+    """Kernel threads, where an argument of the call leads to one of the scenario's own devices."""
+
+
+class Contract(enum.Enum):
+    """Whether callers that are known not to fail (NOFAIL) are spared."""
+
+    KEEP = "keep"
+    IGNORE = "ignore"
+
+
+class Probe(enum.Enum):
+    """How a fault gets into its function."""
+
+    AUTO = "auto"
+    KPROBE = "kprobe"
+    FMOD_RET = "fmod_ret"
+
+
+class Op(enum.Enum):
+    """How an argument is compared."""
+
+    IS = "is"
+    NOT = "not"
+    ABOVE = "above"
+    BELOW = "below"
+    GLOB = "glob"
+
+
+Returned = Union[str, int]
+"""``-ENOMEM``, ``-BCH_ERR_ENOSPC_disk_reservation``, ``NULL``, ``true``, or a number."""
+Symbolic = Union[int, str]
+"""A number, or the name of an enumerator that the kernel's BTF knows."""
+
+
+@dataclass(frozen=True)
+class ArgTest:
+    """One comparison: ``path`` (parameter or member path), masked, against ``value``.
+
+    ``mask`` is None where the whole value is compared; ``value`` is a string
+    pattern for ``Op.GLOB``, else a number or an enumerator's name.
+    """
+
+    path: str
+    op: Op
+    value: Symbolic
+    mask: Optional[Symbolic] = None
+    place: Optional[Place] = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class When:
+    """All of it must hold for a call to be failed; everything absent means every call."""
+
+    args: tuple[ArgTest, ...] = ()
+    stack: tuple[str, ...] = ()
+    comm: Optional[str] = None
+    device: Optional[str] = None
+    after: int = 0
+    nth: Optional[int] = None
+    every: Optional[int] = None
+    probability: Optional[float] = None
+    times: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How often a fault has to fire: ``low <= n <= high`` (``high`` None: no bound)."""
+
+    low: int = 1
+    high: Optional[int] = None
+
+    def holds(self, count: int) -> bool:
+        """Whether ``count`` injections are what the scenario expects."""
+        return self.low <= count and (self.high is None or count <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f">={self.low}"
+        if self.low == self.high:
+            return str(self.low)
+        return f"<={self.high}" if self.low == 0 else f"{self.low}..{self.high}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Make ``function`` return ``value`` for the calls that ``when`` selects."""
+
+    function: str
+    value: Union[Returned, tuple[Returned, ...]]
+    """As written: one, or several of which the k-th injection takes the k-th, over and over."""
+    scope: Scope = Scope.WORKLOAD
+    follow: Optional[Follow] = None
+    contract: Contract = Contract.KEEP
+    when: When = When()
+    injected: Optional[Bound] = None
+    error: Optional[tuple[Fate, ...]] = None
+    """What may become of the errors of this fault's injections; None: whatever the scenario says of all."""
+    place: Optional[Place] = field(default=None, compare=False)
+    value_places: tuple[Place, ...] = field(default=(), compare=False)
+    """Where each of the values is written; () where there is no file."""
+
+    @property
+    def values(self) -> tuple[Returned, ...]:
+        """What it returns in turn, one value or more."""
+        return self.value if isinstance(self.value, tuple) else (self.value,)
+
+    @property
+    def returns(self) -> str:
+        """The values in words: ``-EIO``, or ``-EIO, -ENOMEM in turn``."""
+        return ", ".join(map(str, self.values)) + (" in turn" if len(self.values) > 1 else "")
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """A filesystem made fresh for every trial on scratch devices of ``size`` bytes each."""
+
+    type: str
+    devices: int = 1
+    size: int = 512 << 20
+    mkfs: tuple[str, ...] = ()
+    mount: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What must be there, else the scenario is skipped with the reason."""
+
+    functions: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the workload must show. ``exit`` None means any nonzero code."""
+
+    exit: Optional[tuple[int, ...]] = (0,)
+    errno: Mapping[str, str] = field(default_factory=dict)
+    """System call name without prefix (``write``) to errno name (``ENOSPC``)."""
+    injected: Bound = Bound()
+    output: Optional[str] = None
+    error: Optional[tuple[Fate, ...]] = None
+    """What may become of the injections' errors; None: anything."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A known kernel bug: the scenario must fail with ``reason``."""
+
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True)
+class VmWishes:
+    """What the scenario would like of a guest; ``memory`` in bytes."""
+
+    cpus: Optional[int] = None
+    memory: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How ``inject sweep`` walks the fault points; other commands only validate it."""
+
+    functions: tuple[str, ...] = ()
+    by: str = "stack"
+    modes: tuple[str, ...] = ("once",)
+    limit: int = 500
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One YAML document."""
+
+    name: str
+    file: str
+    faults: tuple[Fault, ...]
+    run: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    requires: Requires = Requires()
+    filesystem: Optional[Filesystem] = None
+    setup: str = ""
+    expect: Expectation = Expectation()
+    recover: str = ""
+    checks: Optional[tuple[str, ...]] = None
+    """Oracle names; None means all that apply."""
+    allow: tuple[str, ...] = ()
+    timeout: float = DEFAULT_TIMEOUT
+    finding: Optional[Finding] = None
+    vm: VmWishes = VmWishes()
+    sweep: Optional[Sweep] = None
+    place: Optional[Place] = field(default=None, compare=False)
+
+    def expected_injections(self, index: int) -> Bound:
+        """The bound that fault number ``index`` has to meet."""
+        own = self.faults[index].injected
+        return own if own is not None else self.expect.injected
+
+    def expected_fates(self, index: int) -> Optional[tuple[Fate, ...]]:
+        """What may become of the errors of fault number ``index``; None: anything."""
+        own = self.faults[index].error
+        return own if own is not None else self.expect.error
+
+    @property
+    def follows_errors(self) -> bool:
+        """Whether the scenario says where errors have to go."""
+        return any(self.expected_fates(index) for index in range(len(self.faults)))

@@ -1,0 +1,186 @@
+"""What runs already, as the subject of a trial: a process and its children, or a control group.
+
+Nothing of it is ever killed. A process is moved into a group of ours inside the
+one it lives in, so that every limit on it stays, and moved back at the end, by
+the janitor if need be. A control group is taken as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from pathlib import Path
+from typing import Callable, Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.process.cgroup import Cgroup, hierarchy, require_first_namespace
+from inject.process.janitor import Janitor, undo_evict
+from inject.process.workload import Outcome
+
+TICK = 0.2
+"""Seconds between two looks at what runs."""
+
+ROUNDS = 50
+"""Times that the tree is gone through for children forked meanwhile."""
+
+PF_KTHREAD = 0x00200000
+"""include/linux/sched.h"""
+
+_serial = itertools.count()
+
+
+class Adopted:
+    """A subject that was there before us; has the face of :class:`inject.process.workload.Workload`.
+
+    Use as a context manager. ``noun`` is what messages call it. ``enough`` ends
+    the wait when it says so.
+    """
+
+    def __init__(self, cgroup: Cgroup, noun: str, leave: Callable[[], None] = lambda: None) -> None:
+        self.cgroup = cgroup
+        self.noun = noun
+        self.enough: Callable[[], bool] = lambda: False
+        self._leave = leave
+        self._released = 0.0
+
+    def release(self) -> None:
+        """Everything from here on may be failed."""
+        self._released = time.monotonic()
+
+    def wait(self, timeout: float, on_end: Optional[Callable[[], None]] = None) -> Outcome:
+        """Until it ends, ``enough`` is true, ``timeout`` seconds are over, or Ctrl-C; all are a good end."""
+        with contextlib.suppress(KeyboardInterrupt):
+            while time.monotonic() - self._released < timeout and self.cgroup.populated() and not self.enough():
+                time.sleep(TICK)
+        if on_end is not None:
+            on_end()
+        seconds = time.monotonic() - self._released
+        return Outcome(0, None, "", 0, False, (), 0, (), seconds)
+
+    def close(self) -> None:
+        """Put everything back where it was; safe to call more than once."""
+        leave, self._leave = self._leave, lambda: None
+        leave()
+
+    def __enter__(self) -> Adopted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def by_pid(pid: int, janitor: Janitor) -> Adopted:
+    """Process ``pid`` with its threads, its children and theirs, those to come included.
+
+    Raises InjectError when there is none or it must not be failed, CannotRun without
+    cgroup v2.
+    """
+    require_first_namespace()
+    _refuse(pid)
+    home = _home(pid)
+    path = home / f"inject-{os.getpid()}-adopted-{next(_serial)}"
+    janitor.register("evict", str(path))
+    group = Cgroup(path, _level(home) + 1)
+    try:
+        group.path.mkdir()
+    except OSError as error:
+        raise CannotRun(f"cannot create the cgroup {path}: {error.strerror}", "run as root") from error
+
+    def leave() -> None:
+        trouble = undo_evict(str(path))
+        if trouble:
+            raise InjectError(trouble)
+        janitor.release("evict", str(path))
+
+    adopted = Adopted(group, f"process {pid}", leave)
+    try:
+        _move_tree(pid, home, group)
+    except BaseException:
+        adopted.close()
+        raise
+    return adopted
+
+
+def by_cgroup(path: Path) -> Adopted:
+    """Everything in the control group at ``path``, absolute or relative to the hierarchy's root."""
+    require_first_namespace()
+    root = hierarchy()
+    where = path if path.is_absolute() else root / path
+    where = where.resolve()
+    if not (where / "cgroup.procs").exists() or not where.is_relative_to(root):
+        raise InjectError(f"{path} is no control group", f"give a directory below {root}, such as system.slice/NAME")
+    group = Cgroup(where, _level(where))
+    if not group.level:
+        raise InjectError("the root control group holds every task", "use --scope any --allow-any to mean that")
+    if os.getpid() in group.procs():
+        raise InjectError(f"{path} holds inject itself", "start inject from another control group")
+    if not group.populated():
+        raise InjectError(f"nothing runs in {path}", "start it first, or give a command after --")
+    return Adopted(group, f"control group {where.relative_to(root)}")
+
+
+def _level(path: Path) -> int:
+    """Depth below the hierarchy's root, which is 0."""
+    return len(path.relative_to(hierarchy()).parts)
+
+
+def _home(pid: int) -> Path:
+    """The version 2 group in which ``pid`` lives."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        if line.startswith("0::"):
+            return hierarchy() / line[3:].lstrip("/")
+    raise CannotRun(f"process {pid} is in no cgroup v2 group", "mount -t cgroup2 none /sys/fs/cgroup")
+
+
+def _refuse(pid: int) -> None:
+    """Raise for what is not there, and for what would take the machine or us down with it."""
+    try:
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+    except (OSError, IndexError, ValueError):
+        raise InjectError(f"there is no process {pid}", "`ps` shows those that run") from None
+    if pid == 1:
+        raise InjectError("process 1 is the parent of everything", "give the process that you mean")
+    if flags & PF_KTHREAD:
+        raise InjectError(f"process {pid} is a thread of the kernel", "use --scope any with --comm for such")
+    if pid in _ancestors(os.getpid()):
+        raise InjectError(
+            f"process {pid} is inject itself or started it", "give another process, or a command after --"
+        )
+
+
+def _parents() -> dict[int, int]:
+    """Every process and its parent."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            found[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def _ancestors(pid: int) -> set[int]:
+    parents, line = _parents(), {pid}
+    while pid in parents and parents[pid] not in line:
+        pid = parents[pid]
+        line.add(pid)
+    return line
+
+
+def _move_tree(pid: int, home: Path, group: Cgroup) -> None:
+    """Move ``pid`` and its descendants that live in the same group, until no round finds a new one."""
+    group.add(pid)
+    for _ in range(ROUNDS):
+        inside, parents = set(group.procs()), _parents()
+        found = {child for child, parent in parents.items() if parent in inside and child not in inside}
+        moved = 0
+        for child in found:
+            with contextlib.suppress(OSError, InjectError):  # it may have ended meanwhile
+                if _home(child) == home:
+                    group.add(child)
+                    moved += 1
+        if not moved:
+            return
+    raise InjectError(
+        f"process {pid} forks faster than its children can be moved", "use --cgroup with its control group"
+    )

@@ -1,0 +1,154 @@
+"""A control group (version 2) of our own: a set of processes that is known, killed and waited for as one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.process.janitor import Janitor
+
+_INIT_NAMESPACE = 0xEFFFFFFB
+"""Inode of the first cgroup namespace (PROC_CGROUP_INIT_INO, include/linux/proc_ns.h)."""
+
+_POLL = 0.02
+
+_serial = itertools.count()
+
+
+def hierarchy(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
+    """Where the version 2 hierarchy is mounted; raises CannotRun when it is not."""
+    for line in mountinfo.read_text(errors="replace").splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.split(" ", 1)[0] == "cgroup2" and fields.split()[3] == "/":
+            return Path(fields.split()[4])
+    raise CannotRun("no cgroup v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+
+
+def require_first_namespace() -> None:
+    """Raise CannotRun inside a cgroup namespace, where the depth that the kernel sees cannot be known."""
+    if Path("/proc/self/ns/cgroup").stat().st_ino != _INIT_NAMESPACE:
+        raise CannotRun(
+            "this process lives in a cgroup namespace of its own, so the kernel's depth of a cgroup is unknown",
+            "run on the host, or in a container with --cgroupns=host",
+        )
+
+
+class Cgroup:
+    """A directory in the version 2 hierarchy.
+
+    ``id`` and ``level`` are what bpf_get_current_ancestor_cgroup_id() takes and
+    returns (cgroup_id() in include/linux/cgroup.h: the kernfs inode number; the
+    root has level 0).
+    """
+
+    def __init__(self, path: Path, level: int) -> None:
+        self.path = path
+        self.level = level
+
+    @classmethod
+    def create(cls, janitor: Janitor, root: Optional[Path] = None) -> Cgroup:
+        """A new group below the root of the hierarchy, registered with ``janitor``.
+
+        Raises CannotRun without cgroup v2, without root, or inside a cgroup
+        namespace, where the true depth cannot be known.
+        """
+        require_first_namespace()
+        base = root or hierarchy()
+        path = base / f"inject-{os.getpid()}-{next(_serial)}"
+        janitor.register("cgroup", str(path))
+        group = cls(path, 1)
+        group._make()
+        if not (path / "cgroup.kill").exists():
+            group.remove()
+            raise CannotRun("this kernel has no cgroup.kill", "Linux 5.14 or later is needed")
+        return group
+
+    def child(self, name: str) -> Cgroup:
+        """A new group ``name`` inside this one; it goes when this one is removed."""
+        group = Cgroup(self.path / name, self.level + 1)
+        group._make()
+        return group
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir()
+        except OSError as error:
+            kind = CannotRun if isinstance(error, PermissionError) else InjectError
+            raise kind(f"cannot create the cgroup {self.path}: {error.strerror}", "run as root") from error
+
+    @property
+    def id(self) -> int:
+        """The kernel's id of this group."""
+        return self.path.stat().st_ino
+
+    def add(self, pid: int) -> None:
+        """Move process ``pid`` here; raises InjectError when the kernel refuses."""
+        try:
+            (self.path / "cgroup.procs").write_text(f"{pid}\n")
+        except OSError as error:
+            raise InjectError(f"cannot move process {pid} into {self.path}: {error.strerror}") from error
+
+    def procs(self) -> list[int]:
+        """Processes here and below, without zombies; empty when the group is gone."""
+        found: list[int] = []
+        for directory in self._tree():
+            try:
+                text = (directory / "cgroup.procs").read_text()
+            except OSError:  # gone meanwhile, or a threaded group, whose processes its parent lists
+                continue
+            found += [int(word) for word in text.split()]
+        return found
+
+    def populated(self) -> bool:
+        """Whether a live process is here or below."""
+        try:
+            return "populated 1" in (self.path / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL everything here and below, forks in flight included; returns at once."""
+        try:
+            (self.path / "cgroup.kill").write_text("1")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InjectError(f"cannot kill the processes in {self.path}: {error.strerror}") from error
+
+    def wait_empty(self, seconds: float) -> bool:
+        """Wait until nothing lives here or below; False if ``seconds`` were not enough."""
+        deadline = time.monotonic() + seconds
+        while self.populated():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def remove(self) -> bool:
+        """Remove this group and those the workload made inside; False if something still lives in it."""
+        for directory in reversed(list(self._tree())):
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
+
+    def close(self, janitor: Janitor, seconds: float = 5.0) -> bool:
+        """Kill, wait, remove, tell ``janitor``; False, and still the janitor's to do, if it would not go."""
+        self.kill()
+        if not (self.wait_empty(seconds) and self.remove()):
+            return False
+        janitor.release("cgroup", str(self.path))
+        return True
+
+    def _tree(self) -> Iterator[Path]:
+        """This directory and those below it, parents first."""
+        for directory, _, _ in os.walk(self.path):
+            yield Path(directory)

@@ -1,0 +1,198 @@
+"""Run a system tool (mkfs, mount, fsck) to its end, within a bound, with nothing to read from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Callable, NoReturn, Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.process.capture import DEFAULT_LIMIT, Output, drain, wait_collecting
+from inject.process.cgroup import Cgroup
+
+_GRACE = 5.0
+"""Seconds that a killed tool gets to be gone."""
+
+_ADVICE = "dmesg(1) may have more information"
+"""mount(8) ends every failure with it."""
+
+_CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
+
+_ENTER = 'echo 0 >"$0"/cgroup.procs && exec "$@"'
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A tool that ran. ``code`` is its exit code, negative for the signal that ended it."""
+
+    argv: tuple[str, ...]
+    code: int
+    output: str
+    timed_out: bool = False
+    stuck: bool = False
+    """Killed, and still there: it hangs in the kernel."""
+
+    @property
+    def command(self) -> str:
+        """As one would type it."""
+        return shlex.join(self.argv)
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says something, or "no output"."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip() and _ADVICE not in line]
+        return lines[-1] if lines else "no output"
+
+    @property
+    def crashed(self) -> bool:
+        """Whether a fault of its own ended it: that says nothing of what it was to look at or to make."""
+        return not self.timed_out and self.code in _CRASHES
+
+    def how(self) -> str:
+        """How it ended, in words."""
+        if self.stuck:
+            return "hangs in the kernel and cannot be killed"
+        if self.timed_out:
+            return "did not end in time and was killed"
+        if self.code < 0:
+            return f"was killed by {signal_name(-self.code)}"
+        return f"exited with {self.code}"
+
+    def failure(self) -> InjectError:
+        """The error that says that this was to succeed."""
+        return InjectError(f"`{self.command}` {self.how()}: {self.last_line}")
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9; ``signal 77`` where there is no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def run_tool(
+    argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = None, output_limit: int = DEFAULT_LIMIT
+) -> Completed:
+    """Run ``argv`` for at most ``timeout`` seconds; whatever its exit code, say how it ended.
+
+    It starts inside ``cgroup``, so that the janitor finds it should we be killed.
+    Raises CannotRun when the program is not installed.
+    """
+    if shutil.which(argv[0]) is None:
+        raise CannotRun(f"{argv[0]} is not installed")
+    deadline = time.monotonic() + timeout
+    output = Output(output_limit)
+    with _started(argv, cgroup) as process, _pidfd(process.pid) as pidfd:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        os.set_blocking(pipe, False)
+        ended = timed_out = False
+        try:
+            ended = wait_collecting(pidfd, pipe, output, deadline)
+            timed_out = not ended
+        finally:
+            if not ended:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                ended = wait_collecting(pidfd, pipe, output, time.monotonic() + _GRACE)
+        drain(pipe, output)
+        code = process.wait() if ended else -signal.SIGKILL
+    return Completed(tuple(argv), code, output.text(), timed_out, stuck=not ended)
+
+
+def run_forked(
+    rows: Callable[[], Iterable[object]],
+    *,
+    timeout: float,
+    cgroup: Optional[Cgroup] = None,
+    output_limit: int = DEFAULT_LIMIT,
+) -> Completed:
+    """Run ``rows()`` in a fork of this process and collect what it yields, one Python literal a line.
+
+    For what may hang in the kernel, as run_tool(), where starting a Python anew would take longer
+    than the work. ``rows`` must import nothing and take no locks: other threads are not in the fork.
+    """
+    deadline = time.monotonic() + timeout
+    output = Output(output_limit)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if not pid:
+        _forked(rows, writer, cgroup)
+    os.close(writer)
+    os.set_blocking(reader, False)
+    try:
+        with _pidfd(pid) as pidfd:
+            ended = wait_collecting(pidfd, reader, output, deadline)
+            timed_out = not ended
+            if not ended:
+                os.kill(pid, signal.SIGKILL)
+                ended = wait_collecting(pidfd, reader, output, time.monotonic() + _GRACE)
+        drain(reader, output)
+    finally:
+        os.close(reader)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if ended else -signal.SIGKILL
+    return Completed(("python",), code, output.text(), timed_out, stuck=not ended)
+
+
+def _forked(rows: Callable[[], Iterable[object]], writer: int, cgroup: Optional[Cgroup]) -> NoReturn:
+    """The life of the fork. Nothing of the parent's is flushed or undone here."""
+    code = 1
+    try:
+        os.setsid()
+        if cgroup is not None:
+            (cgroup.path / "cgroup.procs").write_text("0")
+        for row in rows():
+            line = (ascii(row) + "\n").encode()
+            while line:
+                line = line[os.write(writer, line) :]
+        code = 0
+    except BaseException as error:  # told to the parent in words, whatever it is
+        os.write(writer, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
+    finally:
+        os._exit(code)
+
+
+def check_tool(argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = None) -> str:
+    """As run_tool, but anything except exit code 0 raises InjectError; returns the output."""
+    done = run_tool(argv, timeout=timeout, cgroup=cgroup)
+    if done.code != 0 or done.timed_out:
+        raise done.failure()
+    return done.output
+
+
+@contextlib.contextmanager
+def _started(argv: Sequence[str], cgroup: Optional[Cgroup]) -> Iterator[subprocess.Popen[bytes]]:
+    """The running tool; unlike Popen's own context manager, leaving never waits for it."""
+    inside = [] if cgroup is None else ["/bin/sh", "-c", _ENTER, str(cgroup.path)]
+    process = subprocess.Popen(
+        [*inside, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdout is not None
+        process.stdout.close()
+        if process.poll() is None:
+            process.returncode = -signal.SIGKILL  # nobody waits for a task that hangs in the kernel
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,245 @@
+"""The command under test: held ready in its own cgroup, let go, watched, and ended for certain."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional, Union
+
+from inject.errors import CannotRun, InjectError
+from inject.process.blocked import BlockedTask, kernel_threads, tasks_of
+from inject.process.capture import DEFAULT_LIMIT, Output, drain, wait_collecting
+from inject.process.cgroup import Cgroup
+from inject.process.tool import signal_name
+
+GRACE = 5.0
+"""Seconds that killed processes get to be gone; after that they are reported as unkillable."""
+
+SCRIPT_LIMIT = (128 << 10) - 1
+"""Bytes of a script: one argument of execve (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h)."""
+
+# What still runs in scope once the workload is let go: two system calls and the execve. /dev/null is
+# opened before, so that a fault on open() finds the workload and not this line.
+_HOLD = 'exec 3</dev/null; read -r go && exec "$@" <&3 3<&-; exit 125'
+
+_HELD = ("/bin/sh", "-c", _HOLD, "sh")
+
+_WAIT = "read -r _ && exec </dev/null || exit 125; "
+"""The same for what nothing fails: the shell that runs it waits itself, on the script's first line."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a workload ended. ``code`` is None unless it exited by itself."""
+
+    code: Optional[int]
+    signal: Optional[int]
+    """The signal that ended it, ours at the timeout included."""
+    output: str
+    dropped: int
+    """Bytes missing in the middle of ``output``, where a line says so."""
+    timed_out: bool
+    blocked: tuple[BlockedTask, ...]
+    """At a timeout: what its tasks, and kernel threads in state D, were waiting for."""
+    left_over: int
+    """Processes that still ran when the command itself had ended, and were killed."""
+    unkillable: tuple[BlockedTask, ...]
+    """Tasks that are still there GRACE seconds after SIGKILL: this kernel is no good any more."""
+    seconds: float
+
+    def how(self) -> str:
+        """In words."""
+        if self.timed_out:
+            return "was still running at the timeout"
+        if self.signal is not None:
+            return f"was killed by {signal_name(self.signal)}"
+        return f"exited with {self.code}"
+
+
+def script_argv(text: str, name: str = "run") -> list[str]:
+    """Command line that runs shell ``text``; messages of bash read ``NAME: line N:``.
+
+    The text travels as an argument and not as a file: bash then reads no script
+    while faults are armed. Raises InjectError when the kernel could not take it.
+    """
+    if "\0" in text:
+        raise InjectError(f"the script `{name}` contains a NUL character")
+    if len(text.encode()) > SCRIPT_LIMIT:
+        raise InjectError(f"the script `{name}` is longer than {SCRIPT_LIMIT} bytes", "call a script file from it")
+    bash = shutil.which("bash")
+    if bash is None:
+        raise CannotRun("bash is not installed")
+    return [bash, "-euo", "pipefail", "-c", text, name]
+
+
+class Workload:
+    """A process that stands ready inside ``cgroup`` and starts when :meth:`release` says so.
+
+    ``command`` is shell text (run as ``bash -euo pipefail``) or an argument list.
+    Its output, both streams together, is kept within ``output_limit`` bytes;
+    ``on_output`` sees all of it. With ``harmless`` the shell that waits for the release is the
+    one that runs the text, which saves a process where nothing is armed. Use as a
+    context manager: leaving kills what is left.
+    Raises InjectError when it cannot be started, CannotRun when a program is missing.
+    """
+
+    def __init__(
+        self,
+        command: Union[str, Sequence[str]],
+        *,
+        cgroup: Cgroup,
+        cwd: Path,
+        env: Optional[Mapping[str, str]] = None,
+        name: str = "run",
+        output_limit: int = DEFAULT_LIMIT,
+        on_output: Optional[Callable[[bytes], None]] = None,
+        harmless: bool = False,
+    ) -> None:
+        argv = _held(command, name, harmless) if isinstance(command, str) else [*_HELD, *_resolved(command, env, cwd)]
+        self._cgroup = cgroup
+        self._output = Output(output_limit, on_output)
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env=None if env is None else dict(env),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InjectError(f"cannot start the workload: {error.strerror}") from error
+        assert self._process.stdout is not None
+        self._pipe = self._process.stdout.fileno()
+        os.set_blocking(self._pipe, False)
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._released = 0.0
+        self._stuck = False
+        try:
+            cgroup.add(self._process.pid)
+        except InjectError:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Of the held process; the command keeps it."""
+        return self._process.pid
+
+    def release(self) -> None:
+        """Let it go: everything from here on may be failed."""
+        self._released = time.monotonic()
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.close()
+
+    def wait(self, timeout: float, on_end: Optional[Callable[[], None]] = None) -> Outcome:
+        """Wait for the command, at most ``timeout`` seconds after its release, and end all of it.
+
+        ``on_end`` is called as soon as the command has ended or its time is up, before
+        anything is killed.
+        """
+        ended = wait_collecting(self._pidfd, self._pipe, self._output, self._released + timeout)
+        seconds = time.monotonic() - self._released
+        if on_end is not None:
+            on_end()
+        alive = self._cgroup.procs()
+        blocked = () if ended else (*tasks_of(alive), *kernel_threads())
+        unkillable = self._kill()
+        drain(self._pipe, self._output)
+        code = self._process.poll()
+        return Outcome(
+            code=code if ended and code is not None and code >= 0 else None,
+            signal=-code if code is not None and code < 0 else None,
+            output=self._output.text(),
+            dropped=self._output.dropped,
+            timed_out=not ended,
+            blocked=blocked,
+            left_over=len(alive) if ended else 0,
+            unkillable=unkillable,
+            seconds=seconds,
+        )
+
+    def _kill(self) -> tuple[BlockedTask, ...]:
+        """SIGKILL to everything in the group; what is still there after GRACE seconds (waited for once)."""
+        if self._stuck:
+            return tasks_of(self._cgroup.procs())
+        self._cgroup.kill()
+        # A pipe full of output would not keep them: SIGKILL interrupts the write.
+        self._stuck = not self._cgroup.wait_empty(GRACE)
+        return tasks_of(self._cgroup.procs()) if self._stuck else ()
+
+    def close(self) -> None:
+        """Kill what is left and let go of the pipes; safe to call at any time, more than once."""
+        if self._pidfd < 0:
+            return
+        self._kill()
+        if self._process.poll() is None:
+            self._process.kill()  # perhaps it never reached the group
+            patience = 0.1 if self._stuck else GRACE
+            if not wait_collecting(self._pidfd, self._pipe, self._output, time.monotonic() + patience):
+                self._process.returncode = -signal.SIGKILL  # hangs in the kernel: nobody waits for it
+        self._process.poll()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        os.close(self._pidfd)
+        self._pidfd = -1
+
+    def __enter__(self) -> Workload:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def run_workload(
+    command: Union[str, Sequence[str]],
+    *,
+    cgroup: Cgroup,
+    cwd: Path,
+    timeout: float,
+    env: Optional[Mapping[str, str]] = None,
+    name: str = "run",
+    output_limit: int = DEFAULT_LIMIT,
+    on_output: Optional[Callable[[bytes], None]] = None,
+) -> Outcome:
+    """Start, release and wait: for what runs disarmed (``setup``, ``recover``). Arguments as Workload's."""
+    with Workload(
+        command,
+        cgroup=cgroup,
+        cwd=cwd,
+        env=env,
+        name=name,
+        output_limit=output_limit,
+        on_output=on_output,
+        harmless=True,
+    ) as workload:
+        workload.release()
+        return workload.wait(timeout)
+
+
+def _held(text: str, name: str, harmless: bool) -> list[str]:
+    """The command line of a script that waits to be let go."""
+    if harmless and len((_WAIT + text).encode()) <= SCRIPT_LIMIT:
+        return script_argv(_WAIT + text, name)
+    return [*_HELD, *script_argv(text, name)]
+
+
+def _resolved(argv: Sequence[str], env: Optional[Mapping[str, str]], cwd: Path) -> list[str]:
+    """``argv`` with its program found, so that a missing one is our message and not an exit code."""
+    if not argv:
+        raise InjectError("no command was given")
+    name = argv[0]
+    path = os.environ.get("PATH") if env is None else env.get("PATH", os.defpath)
+    found = shutil.which(str(cwd / name) if "/" in name else name, path=path)
+    if found is None:
+        raise CannotRun(f"the command {name} is not there, or cannot be executed")
+    return [found, *argv[1:]]

@@ -1,0 +1,1 @@
+"""Where an injected error went on its way up to user space. Imports kernel and model."""

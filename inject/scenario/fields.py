@@ -1,0 +1,302 @@
+"""The kinds of value that most keys take; each reads a node and describes itself as JSON Schema."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol
+
+from inject.errors import Place
+from inject.scenario.problems import Problems, Wrong, closest, shown, suggestion
+from inject.scenario.scalars import is_missing, kind_of
+from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
+
+SCALAR_TYPES = ["string", "number", "boolean"]
+"""What a YAML reader may make of text without quotes; the text as written is what counts here."""
+
+
+class Kind(Protocol):
+    """What a key's value may be."""
+
+    def read(self, node: Node, label: str) -> Any:
+        """The value; raises Wrong. ``label`` is what the user calls it."""
+
+    def schema(self) -> dict[str, Any]:
+        """The same as JSON Schema; it never rejects what ``read`` takes."""
+
+
+def read_any(kind: Any, node: Node, label: str, problems: Problems) -> Any:
+    """The value of ``kind`` in ``node``; None when it is wrong, which ``problems`` then knows."""
+    before = len(problems)
+    try:
+        value = kind.read_parts(node, label, problems) if hasattr(kind, "read_parts") else kind.read(node, label)
+    except Wrong as wrong:
+        problems.catch(wrong)
+        return None
+    return value if len(problems) == before else None
+
+
+def scalar_text(node: Node, label: str, wants: str) -> str:
+    """The text of a value as written; raises Wrong for nothing, YAML's null, lists and mappings."""
+    if not isinstance(node, ScalarNode):
+        raise Wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "quote it if it is meant as text")
+    if is_missing(node) or not node.text.strip():
+        raise Wrong(node.place, f"`{label}` has no value", f"write {wants}")
+    return node.text
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text, taken as written; ``pattern`` narrows it, ``hint`` says to what."""
+
+    wants: str = "text"
+    pattern: str = ""
+    hint: str = ""
+    longest: int = 0
+
+    def read(self, node: Node, label: str) -> str:
+        """The text; raises Wrong."""
+        text = scalar_text(node, label, self.wants)
+        if isinstance(node, ScalarNode) and node.plain and text in ("null", "Null", "NULL"):
+            raise Wrong(node.place, f"`{text}` without quotes is YAML's word for nothing", f'quote it: "{text}"')
+        if self.longest and len(text) > self.longest:
+            what = f"`{label}` wants {self.wants} of at most {self.longest} characters, not {len(text)}"
+            raise Wrong(node.place, what, "shorten it")
+        if self.pattern and not re.fullmatch(self.pattern, text):
+            raise Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", self.hint)
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        schema: dict[str, Any] = {"type": SCALAR_TYPES, "minLength": 1}
+        if self.pattern:
+            schema["pattern"] = f"^(?:{self.pattern})$"
+        if self.longest:
+            schema["maxLength"] = self.longest
+        return schema
+
+
+@dataclass(frozen=True)
+class Script:
+    """Text for ``bash -euo pipefail``."""
+
+    def read(self, node: Node, label: str) -> str:
+        """The script; raises Wrong."""
+        return scalar_text(node, label, "shell commands")
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        return {"type": SCALAR_TYPES, "minLength": 1}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    def read(self, node: Node, label: str) -> str:
+        """The word; raises Wrong."""
+        text = scalar_text(node, label, "one word")
+        if text not in self.words:
+            raise Wrong(node.place, f"`{label}` cannot be {shown(text)}", suggestion(text, self.words))
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        return {"enum": list(self.words)}
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression as Python's ``re`` understands it."""
+
+    def read(self, node: Node, label: str) -> str:
+        """The expression, known to compile; raises Wrong."""
+        text = scalar_text(node, label, "a regular expression")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                re.compile(text)
+        except re.error as error:
+            at = "" if error.pos is None else f" at its character {error.pos + 1}"
+            what = f"`{label}` is no regular expression: {error.msg}{at}"
+            raise Wrong(node.place, what, "put \\ before characters that are meant literally") from None
+        except (OverflowError, RecursionError):
+            raise Wrong(node.place, f"the regular expression of `{label}` is too large", "simplify it") from None
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        return {"type": SCALAR_TYPES, "minLength": 1}
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of ``item``, without repetitions where ``unique``; ``filled``: at least one."""
+
+    item: Any
+    filled: bool = False
+    unique: bool = True
+
+    def read_parts(self, node: Node, label: str, problems: Problems) -> tuple[Any, ...]:
+        """The items; raises Wrong for what is no list."""
+        if not isinstance(node, ListNode):
+            raise self._no_list(node, label)
+        if self.filled and not node.items:
+            raise Wrong(node.place, f"`{label}` is empty", "write at least one item")
+        values: list[Any] = []
+        for item in node.items:
+            before = len(problems)
+            value = read_any(self.item, item, label, problems)
+            if len(problems) != before:
+                continue
+            if self.unique and value in values:
+                problems.add(item.place, f"{kind_of(item)} is twice in `{label}`", "remove one")
+            values.append(value)
+        return tuple(values)
+
+    @staticmethod
+    def _no_list(node: Node, label: str) -> Wrong:
+        if isinstance(node, ScalarNode) and not is_missing(node) and "\n" not in node.text:
+            step = f"write [{shown(node.text)[1:-1]}]" if node.plain else "put [ ] around it"
+            return Wrong(node.place, f"`{label}` wants a list", step)
+        step = "begin each item with `- `" if isinstance(node, MapNode) else "write [] or remove the key"
+        return Wrong(node.place, f"`{label}` wants a list, not {kind_of(node)}", step)
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        schema: dict[str, Any] = {"type": "array", "items": self.item.schema()}
+        if self.filled:
+            schema["minItems"] = 1
+        if self.unique and isinstance(self.item, Choice):  # other words may become the same boolean or number
+            schema["uniqueItems"] = True
+        return schema
+
+
+def pairs_of(node: Node, noun: str, problems: Problems, step: str) -> list[tuple[ScalarNode, Node]]:
+    """The keys and values of a mapping, each key once; raises Wrong for other nodes."""
+    if not isinstance(node, MapNode):
+        raise Wrong(node.place, f"{noun} wants a mapping, not {kind_of(node)}", step)
+    first: dict[str, Place] = {}
+    pairs = []
+    for key, value in node.pairs:
+        if not isinstance(key, ScalarNode):
+            problems.add(key.place, f"{kind_of(key)} cannot be a key", "write `key: value`, or quote the value above")
+        elif key.text in first:
+            above = first[key.text].line
+            problems.add(key.place, f"duplicate key {shown(key.text)}, first on line {above}", "remove one")
+        elif key.plain and key.text == "<<":
+            problems.add(key.place, "merge keys (`<<`) are not part of the format", "repeat the keys")
+        else:
+            first[key.text] = key.place
+            pairs.append((key, value))
+    return pairs
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a record: the kind of its value, and the line that editors show for it."""
+
+    name: str
+    kind: Any
+    about: str
+    required: str = ""
+    """What to add where the key is missing; "" where it may be."""
+
+
+class Fields:
+    """What was written in one record: the values that could be read, the nodes of all, the unknown keys."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.values: dict[str, Any] = {}
+        self.nodes: dict[str, Node] = {}
+        self.keys: dict[str, Place] = {}
+        self.unknown: list[str] = []
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value under ``name``, ``default`` where it is absent or wrong."""
+        return self.values.get(name, default)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.keys
+
+
+class Checker(Protocol):
+    """Looks at keys that depend on each other."""
+
+    def __call__(self, fields: Fields, problems: Problems) -> None:
+        """Add what is wrong between the fields."""
+
+
+class Builder(Protocol):
+    """Makes the model's object of a record without problems."""
+
+    def __call__(self, fields: Fields) -> Any:
+        """The object."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A mapping with the given keys."""
+
+    keys: tuple[Key, ...]
+    build: Builder
+    check: Optional[Checker] = None
+    noun: str = ""
+    """What messages call it; "" for the key that it stands under."""
+    also: Optional[Mapping[str, Any]] = None
+    """JSON Schema of what ``check`` checks, as far as that can say it."""
+    elsewhere: Optional[Mapping[str, str]] = None
+    """Keys of other records that are easily put here: where they belong."""
+
+    def read_parts(self, node: Node, label: str, problems: Problems) -> Any:
+        """The object, or None when something was added to ``problems``."""
+        before = len(problems)
+        known = {key.name: key for key in self.keys}
+        noun = self.noun or f"`{label}`"
+        fields = Fields(node.place)
+        for key, value in pairs_of(node, noun, problems, "write `key: value` pairs, indented below it"):
+            if key.text not in known:
+                fields.unknown.append(key.text)
+                problems.add(key.place, f"unknown key {shown(key.text)} in {noun}", self._step(key.text))
+                continue
+            fields.keys[key.text] = key.place
+            fields.nodes[key.text] = value
+            count = len(problems)
+            found = read_any(known[key.text].kind, value, key.text, problems)
+            if len(problems) == count:
+                fields.values[key.text] = found
+        meant = {closest(key, known) for key in fields.unknown}
+        for required in (key for key in self.keys if key.required and key.name not in fields and key.name not in meant):
+            problems.add(node.place, f"{noun} lacks `{required.name}`", f"add `{required.required}`")
+        if self.check:
+            self.check(fields, problems)
+        return self.build(fields) if len(problems) == before else None
+
+    def _step(self, name: str) -> str:
+        names = [key.name for key in self.keys]
+        near = closest(name.replace("-", "_"), names)
+        word, colon, _ = name.partition(":")
+        if colon and word in names:
+            return f"write a space after the colon: `{word}: ...`"
+        if self.elsewhere and name in self.elsewhere:
+            return f"it belongs under `{self.elsewhere[name]}`"
+        return f"did you mean `{near}`?" if near else f"the keys here are {', '.join(names)}"
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        schema: dict[str, Any] = {
+            "type": "object",
+            "properties": {
+                key.name: {"title": key.name, "description": key.about, **key.kind.schema()} for key in self.keys
+            },
+            "additionalProperties": False,
+        }
+        required = [key.name for key in self.keys if key.required]
+        if required:
+            schema["required"] = required
+        return {**schema, **(self.also or {})}

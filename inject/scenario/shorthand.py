@@ -1,0 +1,204 @@
+"""What a fault can say, in the short form of a command line: to the keys and values of a scenario.
+
+Nothing is judged here but the short form itself; the text that results is read
+by the same rules as a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Optional, Union
+
+from inject.errors import ExitStatus, InjectError
+from inject.scenario.spelling import ARG_PATH
+from inject.scenario.writer import Word
+
+COMMAND_LINE = "command line"
+"""What a scenario that stands for a command line calls its file."""
+
+TRIGGERS = ("nth", "every", "after", "times", "probability")
+EXPECTATIONS = ("exit", "errno", "injected", "output")
+
+_ARG = re.compile(
+    rf"(?P<path>{ARG_PATH})\s*(?:&(?P<mask>[^=!<>~&]+))?(?:(?P<op>!=|>=|<=|==|=|>|<|~)(?P<value>.*))?", re.DOTALL
+)
+_OPS = {"=": "is", "==": "is", "!=": "not", ">": "above", "<": "below", "~": "glob"}
+ARG_FORMS = "NAME=V, NAME!=V, NAME>V, NAME<V, NAME~GLOB, NAME&MASK=V or NAME&MASK!=V"
+
+
+class BadSyntax(InjectError):
+    """The short form of something cannot be read."""
+
+    status = ExitStatus.USAGE
+
+
+def argument(text: str) -> tuple[str, dict[str, Any]]:
+    """``flags&NOFAIL=0`` as ("flags", {mask: NOFAIL, is: 0}); raises BadSyntax."""
+    found = _ARG.fullmatch(text.strip())
+    if found is None:
+        raise BadSyntax(f"--arg {_shown(text)} cannot be read", f"write {ARG_FORMS}")
+    path, mask, op, value = found["path"], found["mask"], found["op"], (found["value"] or "").strip()
+    if op is None and mask is None:
+        raise BadSyntax(f"--arg {_shown(text)} compares {path} with nothing", f"write {ARG_FORMS}")
+    if op is None:
+        return path, {"mask": Word(mask.strip()), "not": 0}
+    if op in (">=", "<="):
+        word = {">=": ">", "<=": "<"}[op]
+        raise BadSyntax(f"--arg {_shown(text)}: {op} is not known", f"write {path}{word}N with N one {_aside(op)}")
+    if not value:
+        raise BadSyntax(f"--arg {_shown(text)} ends after {op}", f"write the value after it, such as {path}{op}0")
+    if mask is not None and _OPS[op] not in ("is", "not"):
+        raise BadSyntax(f"--arg {_shown(text)}: a mask goes with = or != only", f"write {path}&{mask.strip()}=0")
+    test: dict[str, Any] = {"mask": Word(mask.strip())} if mask is not None else {}
+    test[_OPS[op]] = value if op == "~" else Word(value)
+    return path, test
+
+
+def _aside(op: str) -> str:
+    return "less" if op == ">=" else "more"
+
+
+def arguments(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Every ``--arg`` of one fault; two about one argument are joined, as in ``size>1`` and ``size<9``."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        path, test = argument(text)
+        known = found.setdefault(path, {})
+        twice = sorted(set(known) & set(test))
+        if twice:
+            raise BadSyntax(f"two --arg say `{twice[0]}` about {path}", "keep one of them")
+        known.update(test)
+    return found
+
+
+def trigger(texts: Iterable[str]) -> dict[str, Word]:
+    """Every ``--when`` of one fault: ``nth=3`` or ``after=5,every=10``; raises BadSyntax."""
+    found: dict[str, Word] = {}
+    for text in texts:
+        for part in text.split(","):
+            key, equals, value = (word.strip() for word in part.partition("="))
+            if key not in TRIGGERS or not equals or not value:
+                raise _bad_trigger(text, key, value)
+            if key in found:
+                raise BadSyntax(f"--when says `{key}` twice", "keep one of them")
+            found[key] = Word(value)
+    return found
+
+
+def _bad_trigger(text: str, key: str, value: str) -> BadSyntax:
+    if key in TRIGGERS:
+        return BadSyntax(f"--when {_shown(text)} has no number after {key}", f"write {key}=3")
+    number = re.fullmatch(r"([1-9]\d*)(\+(\d*))?", key)
+    if number and not value:  # strace's way of saying it
+        step = f"--when {_of_strace(int(number[1]), number[2], int(number[3] or 0))}"
+        return BadSyntax(f"--when {_shown(text)} does not say what is counted", f"write {step}")
+    near = get_close_matches(key, TRIGGERS, n=1, cutoff=0.6)
+    step = (
+        f"did you mean {near[0]}=...?" if near else f"write {', '.join(TRIGGERS[:-1])} or {TRIGGERS[-1]}, as in nth=3"
+    )
+    return BadSyntax(f"--when knows no {_shown(key)}", step)
+
+
+def _of_strace(first: int, plus: Optional[str], step: int) -> str:
+    """strace's FIRST, FIRST+ and FIRST+STEP in our words, as far as there are any."""
+    if not plus:
+        return f"nth={first}"
+    if not step:
+        return f"after={first - 1}"
+    return f"after={first - step},every={step}" if first >= step else f"every={step}"
+
+
+def path(text: Optional[str]) -> list[str]:
+    """``--stack a,b``: callers, innermost first; raises BadSyntax for an empty one."""
+    if text is None:
+        return []
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise BadSyntax(f"--stack {_shown(text)} names an empty caller", "write --stack A,B with the innermost first")
+    return parts
+
+
+def expectation(texts: Iterable[str]) -> dict[str, Any]:
+    """Every ``--expect``: ``exit=nonzero``, ``errno=write:ENOSPC``, ``injected=>=1``, ``output=REGEX``."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = (word.strip() for word in text.partition("="))
+        if key not in EXPECTATIONS or not equals or not value:
+            raise BadSyntax(
+                f"--expect {_shown(text)} cannot be read",
+                "write exit=nonzero, exit=1, errno=write:ENOSPC, injected=>=1 or output=REGEX",
+            )
+        if key == "errno":
+            call, colon, name = (word.strip() for word in value.partition(":"))
+            if not colon or not name:
+                raise BadSyntax(f"--expect {_shown(text)} names no errno", "write errno=write:ENOSPC")
+            found.setdefault("errno", {})[call] = Word(name)
+        elif key in found:
+            raise BadSyntax(f"--expect says `{key}` twice", "keep one of them")
+        elif key == "exit" and "," in value:
+            found[key] = [Word(code.strip()) for code in value.split(",")]
+        else:
+            found[key] = Word(value) if key == "exit" else value
+    return found
+
+
+def fault(function: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """One fault of a scenario, from the options of its block; raises BadSyntax.
+
+    ``options``: value, when, args, stack, scope, ignore_contract, injected, and the
+    keys of ``when`` that have an option of their own; absent or None where not given.
+    """
+    when: dict[str, Any] = {}
+    tests = arguments(options.get("args") or ())
+    if tests:
+        when["args"] = tests
+    callers = path(options.get("stack"))
+    if callers:
+        when["stack"] = callers
+    for name in ("comm", "device"):
+        if options.get(name):
+            when[name] = options[name]
+    triggers = trigger(options.get("when") or ())
+    for name in TRIGGERS:
+        value = options.get(name)
+        if value is not None and name in triggers:
+            raise BadSyntax(f"--{name} and --when {name}= say the same", "keep one of them")
+        if value is not None:
+            triggers[name] = Word(value)
+    when.update((name, triggers[name]) for name in TRIGGERS if name in triggers)
+    return {
+        "function": function,
+        "return": returns(options["value"]),
+        **({"scope": options["scope"]} if options.get("scope", "workload") != "workload" else {}),
+        **({"contract": "ignore"} if options.get("ignore_contract") else {}),
+        **({"when": when} if when else {}),
+        **({"injected": options["injected"]} if options.get("injected") else {}),
+    }
+
+
+def returns(text: str) -> Union[Word, list[Word]]:
+    """``--return -EIO`` or ``--return -EIO,-ENOMEM``: a list is taken in turn; raises BadSyntax."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise BadSyntax(f"--return {_shown(text)} holds an empty value", "write --return A,B")
+    return Word(words[0]) if len(words) == 1 else [Word(word) for word in words]
+
+
+def document(
+    faults: Sequence[Mapping[str, Any]], run: str, *, expect: Mapping[str, Any], timeout: float, description: str = ""
+) -> dict[str, Any]:
+    """A whole scenario; ``timeout`` in seconds."""
+    return {
+        **({"description": description} if description else {}),
+        "faults": [dict(one) for one in faults],
+        "run": run,
+        **({"expect": dict(expect)} if expect else {}),
+        "timeout": int(timeout) if timeout == int(timeout) else timeout,
+    }
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= 60 else text[:57] + "..."
+    return "`" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut) + "`"

@@ -1,0 +1,25 @@
+"""How the kernel's and the tool's names are spelled, as regular expressions."""
+
+from __future__ import annotations
+
+IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
+"""A C identifier: a function, an enumerator, a parameter, a member."""
+
+FUNCTION = rf"{IDENTIFIER}(\.[A-Za-z0-9_.]+)?"
+"""A symbol; a clone's suffix (``.constprop.0``) is understood, and refused where the kernel is known."""
+
+FUNCTION_GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
+"""A symbol with shell wildcards."""
+
+FRAME = rf"!?(module:[A-Za-z0-9_-]+|{FUNCTION_GLOB})"
+"""One entry of ``stack``: a name, a glob or a module, ``!`` for its absence."""
+
+ARG_PATH = rf"{IDENTIFIER}(\.{IDENTIFIER})*"
+"""A parameter, or a member reached from it."""
+
+SYSCALL = r"[a-z][a-z0-9_]*"
+
+CONFIG = r"CONFIG_[A-Z0-9_]+(=[^\s=]+)?"
+
+SCENARIO = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*"
+"""A scenario's name: safe in a report, in the kernel log and as a file name."""

@@ -1,0 +1,211 @@
+"""`inject vm exec` and `inject vm shell`: one command in a new guest, our streams joined to its."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import struct
+import termios
+import tty
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Callable, Optional
+
+from inject.errors import CannotRun
+from inject.process.signals import ended_by_signals
+from inject.vm.carry import checkout
+from inject.vm.carry import programs as warm
+from inject.vm.channel import CHUNK
+from inject.vm.guest import Artefacts, Command, Guest, Options, boot
+
+SHELL = ("bash", "-l")
+
+_INTERRUPT = b"\x03"
+"""What Ctrl-C is on a terminal that passes every key on."""
+
+_SIGPIPE = 128 + signal.SIGPIPE
+
+
+def vm_exec(
+    argv: Sequence[str],
+    artefacts: Artefacts,
+    options: Options,
+    *,
+    cache: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Run ``argv`` in a new guest; the exit status is its own, 128 plus the signal if one ended it.
+
+    Standard input goes to the command unless it is a terminal. The first Ctrl-C
+    goes to the command, the second ends the guest (KeyboardInterrupt), as does the
+    first while a debugger holds it. Raises
+    Lost, CannotRun, or CommandTimeout after ``options.timeout`` seconds.
+    """
+    stdin = None if _is_terminal(0) else 0
+    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say) as guest:
+        kept = warm.folder(cache, artefacts.kernel_key)
+        warm.push(guest, kept)
+        command = guest.start(
+            argv,
+            stdin=stdin is not None,
+            env=_environment(),
+            on_stdout=lambda data: _write_all(1, data),
+            on_stderr=lambda data: _write_all(2, data),
+        )
+        with _interrupt_goes_to(guest, command), Forward(guest, command, stdin):
+            try:
+                status = guest.wait(command, options.timeout)
+            except BrokenPipeError:
+                return _SIGPIPE
+        warm.pull(guest, kept)
+        return status
+
+
+def vm_shell(
+    artefacts: Artefacts,
+    options: Options,
+    *,
+    cache: Path,
+    argv: Sequence[str] = SHELL,
+    say: Callable[[str], None] = lambda _: None,
+) -> int:
+    """An interactive shell in a new guest, on this terminal; returns its exit status.
+
+    The terminal is restored however it ends. Raises CannotRun when standard input
+    or output is no terminal, Lost when the guest is lost.
+    """
+    if not (_is_terminal(0) and _is_terminal(1)):
+        raise CannotRun("vm shell needs a terminal", "use `inject vm exec -- CMD` in scripts")
+    raw = False
+
+    def say_line(line: str) -> None:
+        say(f"{line}\r" if raw else line)
+
+    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say_line) as guest, _raw(0):
+        raw = True
+        warm.push(guest, warm.folder(cache, artefacts.kernel_key))
+        say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
+        command = guest.start(
+            argv,
+            stdin=True,
+            tty=_size(1),
+            cwd=checkout.HOME,
+            env=_environment(),
+            on_stdout=lambda data: _write_all(1, data),
+        )
+        with _follow_size(guest, command), Forward(guest, command, 0):
+            return guest.wait(command)
+
+
+class Forward:
+    """Passes what can be read from ``source`` to a command, as fast as the command takes it."""
+
+    def __init__(self, guest: Guest, command: Command, source: Optional[int]) -> None:
+        self.guest = guest
+        self.command = command
+        self.source = source
+
+    def __enter__(self) -> Forward:
+        if self.source is not None:
+            self.guest.machine.watch(self.source, self._ready, lambda: self.command.credit > 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.source is not None:
+            self.guest.machine.unwatch(self.source)
+
+    def _ready(self) -> None:
+        assert self.source is not None
+        try:
+            data = os.read(self.source, min(CHUNK, self.command.credit))
+        except OSError:
+            data = b""
+        if _INTERRUPT in data and self.guest.held and _is_terminal(self.source):
+            raise KeyboardInterrupt  # a guest that stands still cannot hear it
+        if data:
+            self.guest.feed(self.command, data)
+        else:
+            self.guest.machine.unwatch(self.source)
+            self.guest.end_input(self.command)
+
+
+@contextlib.contextmanager
+def _interrupt_goes_to(guest: Guest, command: Command) -> Iterator[None]:
+    """Send the first SIGINT to the command; the second raises KeyboardInterrupt."""
+    count = 0
+
+    def forward(_number: int, _frame: Optional[FrameType]) -> None:
+        nonlocal count
+        count += 1
+        if count > 1 or guest.held:
+            raise KeyboardInterrupt
+        guest.later(lambda: guest.signal(command, signal.SIGINT))
+
+    before = signal.signal(signal.SIGINT, forward)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _follow_size(guest: Guest, command: Command) -> Iterator[None]:
+    """Give the command's terminal the size of ours, whenever ours changes."""
+
+    def changed(_number: int, _frame: Optional[FrameType]) -> None:
+        guest.later(lambda: guest.resize(command, *_size(1)))
+
+    before = signal.signal(signal.SIGWINCH, changed)
+    changed(signal.SIGWINCH, None)  # it may have changed during the boot
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+@contextlib.contextmanager
+def _raw(fd: int) -> Iterator[None]:
+    """The terminal passes every key on; restored at the end, without waiting for its output."""
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setraw(fd, termios.TCSANOW)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSANOW, before)
+
+
+def _size(fd: int) -> tuple[int, int]:
+    """Rows and columns of a terminal; 24 by 80 where it does not know."""
+    rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    return rows or 24, columns or 80
+
+
+def _environment() -> dict[str, str]:
+    return {"TERM": os.environ.get("TERM", "dumb")}
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write all of it, whatever the descriptor's mode; raises BrokenPipeError when nobody reads."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            _wait_writable(fd)
+
+
+def _wait_writable(fd: int) -> None:
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
+    poller.poll()

@@ -1,0 +1,237 @@
+"""Kernel and guest image as a run wants them: found in the cache, or built into it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from inject.errors import ExitStatus, InjectError
+from inject.vm.build import debian
+from inject.vm.build import image
+from inject.vm.build import kernel
+from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, cache_root, key_of, need_space
+
+HEADERS_KIND = "headers"
+HEADERS = "headers.ext4"
+
+_MAGIC = slice(0x202, 0x206)
+_VERSION_OFFSET = 0x20E
+_HEADER_SIZE = 0x8000
+_RELEASE = re.compile(rb"\d+\.[\w.+-]+", re.ASCII)
+_HEADERS_SPACE = 600_000_000
+_HEADER_FOLDERS = ("include", "arch/x86/include")
+
+
+class BadKernelImage(InjectError):
+    """What was given as a kernel image is none."""
+
+    status = ExitStatus.USAGE
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The files a guest is started from; none of them may be written to.
+
+    ``vmlinux``, ``headers`` (an ext4 image for /lib/modules) and ``config`` are
+    None for a kernel of the user's whose build tree was not found. ``release``
+    is what ``uname -r`` says in the guest.
+    """
+
+    bzimage: Path
+    vmlinux: Optional[Path]
+    headers: Optional[Path]
+    config: Optional[Path]
+    rootfs: Path
+    kernel_key: str
+    image_key: str
+    release: str
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional[Artifacts]:
+    """What is there already, or None. Builds nothing, needs no network, takes milliseconds.
+
+    Raises InjectError for an unknown flavour, BadKernelImage for a
+    ``kernel_image`` that is no kernel.
+    """
+    cache = _cache()
+    root = cache.find(image.KIND, image.key())
+    if kernel_image is not None:
+        own = UserKernel.at(kernel_image)
+        headers = cache.find(HEADERS_KIND, own.key)
+        if root is None or (own.tree is not None and headers is None):
+            return None
+        return _of_user(own, headers, root)
+    built = cache.find(kernel.KIND, kernel.key(flavour))
+    return _of_entries(built, root) if built and root else None
+
+
+def keys(flavour: str = "test", kernel_image: Optional[Path] = None) -> dict[str, str]:
+    """The names under which kernel and image are, or would be, in the cache; raises as find() does."""
+    own = UserKernel.at(kernel_image).key if kernel_image is not None else kernel.key(flavour)
+    return {kernel.KIND: own, image.KIND: image.key()}
+
+
+def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: Progress = _silent) -> Artifacts:
+    """Build what is missing; returns at once when nothing is.
+
+    ``progress`` gets short lines of text, at least every debian.TICK seconds
+    while something is built. Raises InjectError when a build fails (the message
+    ends with the last lines of its log), CannotRun when this machine lacks
+    something, BadKernelImage for a ``kernel_image`` that is no kernel.
+    """
+    cache = _cache()
+    kernel.flavour(flavour)
+    own = UserKernel.at(kernel_image) if kernel_image is not None else None
+    # The image first: it takes two minutes, and finds a missing mirror early.
+    root = image.build(cache, progress)
+    if own is not None:
+        return _of_user(own, _user_headers(own, cache, progress), root)
+    return _of_entries(kernel.build(flavour, cache, progress), root)
+
+
+def _cache() -> Cache:
+    return Cache(cache_root(), cleaner=debian.remove_work)
+
+
+def _of_entries(built: Entry, root: Entry) -> Artifacts:
+    return Artifacts(
+        bzimage=built.file("bzImage"),
+        vmlinux=built.file("vmlinux"),
+        headers=built.file(HEADERS),
+        config=built.file("config"),
+        rootfs=root.file(image.ROOTFS),
+        kernel_key=built.path.name,
+        image_key=root.path.name,
+        release=str(built.manifest["release"]),
+    )
+
+
+# ---------------------------------------------------------------- the user's own kernel
+
+
+@dataclass(frozen=True)
+class UserKernel:
+    """A bzImage that the user built, and its build tree where that was found.
+
+    ``source`` is the source tree; it differs from ``tree`` after ``make O=``.
+    """
+
+    bzimage: Path
+    tree: Optional[Path]
+    source: Optional[Path]
+    release: str
+    key: str
+
+    @staticmethod
+    def at(path: Path) -> UserKernel:
+        """Look at ``path`` and around it; raises BadKernelImage when it is no bzImage."""
+        hint = "give the arch/x86/boot/bzImage of a kernel build"
+        try:
+            # arch/x86_64/boot/bzImage is a link to the real place.
+            real = path.expanduser().resolve()
+            with real.open("rb") as file:
+                header = file.read(_HEADER_SIZE)
+        except (OSError, RuntimeError) as error:
+            raise BadKernelImage(
+                f"cannot read the kernel image {path}: {getattr(error, 'strerror', error)}", hint
+            ) from None
+        release = release_of(header)
+        if not release:
+            raise BadKernelImage(f"{path} is no x86 bzImage", hint)
+        tree = _tree_of(real)
+        inputs: dict[str, Input] = {"image": real, "release": release}
+        if tree is not None:
+            inputs["config"] = tree / ".config"
+            inputs["generated"] = tree / "include/generated/autoconf.h"
+        return UserKernel(real, tree, _source_of(tree) if tree else None, release, key_of(inputs))
+
+
+def release_of(header: bytes) -> str:
+    """The release that a bzImage carries, or "" where ``header`` does not begin one.
+
+    Documentation/arch/x86/boot.rst: "HdrS" at 0x202, and at 0x20e the offset of
+    the version string, counted from 0x200.
+    """
+    if header[_MAGIC] != b"HdrS":
+        return ""
+    start = int.from_bytes(header[_VERSION_OFFSET : _VERSION_OFFSET + 2], "little") + 0x200
+    words = header[start : start + 256].split(b"\0")[0].split()
+    return words[0].decode("ascii") if words and _RELEASE.fullmatch(words[0]) else ""
+
+
+def _tree_of(bzimage: Path) -> Optional[Path]:
+    """The build tree that ``TREE/arch/x86/boot/bzImage`` is in, where it looks complete."""
+    if len(bzimage.parents) < 4:
+        return None
+    tree = bzimage.parents[3]
+    wanted = (".config", "include/generated/autoconf.h", "arch/x86/include/generated")
+    return tree if all((tree / name).exists() for name in wanted) else None
+
+
+def _source_of(tree: Path) -> Path:
+    """The source tree of a build tree: the tree itself, or what ``source`` in it points to."""
+    link = tree / "source"
+    return link.resolve() if link.is_dir() else tree
+
+
+def _of_user(own: UserKernel, headers: Optional[Entry], root: Entry) -> Artifacts:
+    return Artifacts(
+        bzimage=own.bzimage,
+        vmlinux=_existing(own.tree, "vmlinux"),
+        headers=headers.file(HEADERS) if headers else None,
+        config=_existing(own.tree, ".config"),
+        rootfs=root.file(image.ROOTFS),
+        kernel_key=own.key,
+        image_key=root.path.name,
+        release=own.release,
+    )
+
+
+def _existing(tree: Optional[Path], name: str) -> Optional[Path]:
+    return tree / name if tree is not None and (tree / name).is_file() else None
+
+
+def _user_headers(own: UserKernel, cache: Cache, progress: Progress) -> Optional[Entry]:
+    """The headers of the user's kernel as an image in the cache, or None, said in words."""
+    if own.tree is None or own.source is None:
+        progress(
+            f"kernel {own.release}: no build tree around {own.bzimage}, so there are no headers for the guest: "
+            "bcc cannot compile in it, unless the kernel has CONFIG_IKHEADERS=y"
+        )
+        return None
+    found = cache.find(HEADERS_KIND, own.key)
+    if found:
+        return found
+    with cache.building(HEADERS_KIND, own.key, progress) as staging:
+        return cache.find(HEADERS_KIND, own.key) or _pack_headers(own, own.tree, own.source, staging, progress)
+
+
+def _pack_headers(own: UserKernel, tree: Path, source: Path, staging: Staging, progress: Progress) -> Entry:
+    progress(f"kernel {own.release}: packing its headers from {tree}")
+    need_space(staging.path, _HEADERS_SPACE, "packing the kernel's headers")
+    packed = staging.path / "headers"
+    target = packed / own.release / "build"
+    try:
+        # Generated headers of the build tree lie over the static ones of the source.
+        for origin in dict.fromkeys((source, tree)):
+            for folder in _HEADER_FOLDERS:
+                if (origin / folder).is_dir():
+                    shutil.copytree(
+                        origin / folder,
+                        target / folder,
+                        symlinks=True,
+                        dirs_exist_ok=True,
+                        ignore=shutil.ignore_patterns("*.cmd"),
+                    )
+        shutil.copy(tree / ".config", target)
+    except (OSError, shutil.Error) as error:
+        raise InjectError(f"cannot copy the kernel headers of {tree}: {error}") from None
+    image.headers_image(packed, staging.path / HEADERS)
+    return staging.publish({"release": own.release})

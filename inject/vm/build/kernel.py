@@ -1,0 +1,204 @@
+"""The test kernel: Debian's source, our patches and configuration, a fixed compiler.
+
+It is compiled inside a Debian build root, by ``kernel-config/build.sh``.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inject.errors import CannotRun, InjectError
+from inject.vm.build import debian
+from inject.vm.build import kconfig
+from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
+
+KIND = "kernel"
+HERE = Path(__file__).resolve().parent
+CONFIG_DIR = HERE.parents[2] / "kernel-config"
+
+RECIPE = "1"
+"""To be raised when this file starts to put something else into an entry."""
+
+PACKAGES = (
+    "bc",
+    "bison",
+    "dwarves",
+    "e2fsprogs",
+    "flex",
+    "gcc",
+    "kmod",
+    "libc6-dev",
+    "libdw-dev",
+    "libelf-dev",
+    "libssl-dev",
+    "linux-source-6.12",
+    "make",
+    "patch",
+    "perl",
+    "python3",
+    "xz-utils",
+    "zlib1g-dev",
+)
+
+ARTEFACTS = ("bzImage", "vmlinux", "System.map", "config", "headers.ext4", "versions")
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One kernel that can be asked for by name.
+
+    ``space`` is what a build needs at its largest, in bytes; ``steps`` is about
+    how many lines make prints, for the progress; ``limit`` is in seconds.
+    """
+
+    name: str
+    space: int
+    steps: int
+    limit: float
+
+
+FLAVOURS = {
+    "test": Flavour("test", space=6_000_000_000, steps=2350, limit=3 * 3600.0),
+    "debug": Flavour("debug", space=9_000_000_000, steps=2400, limit=6 * 3600.0),
+}
+
+
+def flavour(name: str) -> Flavour:
+    """The flavour of that name; raises InjectError for any other."""
+    try:
+        return FLAVOURS[name]
+    except KeyError:
+        raise InjectError(f"there is no kernel flavour {name!r}", f"choose {' or '.join(FLAVOURS)}") from None
+
+
+def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
+    """Everything in this tree that decides what the kernel of that flavour is.
+
+    The archive decides the rest: the point release of the source, and the
+    compiler. They are left out of the key on purpose, and are in the manifest
+    instead. With them a call that finds its kernel could not return at once and
+    without a network, and a point release of Debian would rebuild everybody's
+    kernel under their feet; RECIPE, or removing the entry, asks for a new one.
+
+    Raises InjectError when the fragments contradict each other or cannot be read.
+    """
+    if not folder.is_dir():
+        raise CannotRun(
+            "this inject is installed without kernel-config/, which kernels are built from",
+            "run it from a checkout (make demo), or give --kernel-image",
+        )
+    flavour(name)
+    found: dict[str, Input] = {
+        "recipe": RECIPE,
+        "suite": debian.SUITE,
+        "packages": "\n".join(PACKAGES),
+        "config": wanted(name, folder),
+        "build.sh": folder / "build.sh",
+    }
+    for kind in ("patches/*.patch", "module/*", "inlined.c"):
+        for file in sorted(folder.glob(kind)):
+            found[str(file.relative_to(folder))] = file
+    return found
+
+
+def wanted(name: str, folder: Path = CONFIG_DIR) -> str:
+    """The merged configuration that is asked for; the real one has more."""
+    return kconfig.render(kconfig.load(folder / f"{name}.config"))
+
+
+def key(name: str) -> str:
+    """The key of that flavour's entry; takes milliseconds and no network."""
+    return key_of(inputs(name))
+
+
+def build(name: str, cache: Cache, progress: Progress) -> Entry:
+    """Find the kernel of that flavour in the cache, or build it.
+
+    Raises InjectError when it cannot be built (see debian.run), CannotRun when
+    this machine lacks a program, is no x86_64, or runs out of space.
+    """
+    chosen, identity = flavour(name), key(name)
+    found = cache.find(KIND, identity)
+    if found:
+        return found
+    require_x86()
+    with cache.building(KIND, identity, progress) as staging:
+        return cache.find(KIND, identity) or _build(chosen, identity, cache, staging, progress)
+
+
+def require_x86() -> None:
+    """Raise CannotRun on other machines: nothing here cross-compiles or boots other guests."""
+    machine = os.uname().machine
+    if machine != "x86_64":
+        raise CannotRun(f"the test kernel is for x86_64 and this machine is {machine}", "use an x86_64 machine")
+
+
+def _build(chosen: Flavour, identity: str, cache: Cache, staging: Staging, progress: Progress) -> Entry:
+    kit = staging.path / "kit"
+    _make_kit(kit, chosen.name)
+    purpose = f"building the {chosen.name} kernel"
+    with debian.work_directory(staging.path) as work:
+        need_space(work, chosen.space, purpose)
+        debian.run(
+            _tree(staging.path, kit),
+            f"kernel {chosen.name}",
+            work,
+            cache.log(KIND, identity),
+            progress,
+            chosen.limit,
+            lambda log: describe(log, chosen),
+        )
+    shutil.rmtree(kit)
+    facts = read_versions((staging.path / "versions").read_text())
+    return staging.publish({"flavour": chosen.name, **facts})
+
+
+def _make_kit(kit: Path, name: str) -> None:
+    """What build.sh finds at /kit: patches, the test module, configuration, and the verifier of it."""
+    shutil.copytree(
+        CONFIG_DIR / "patches", kit / "patches", ignore=lambda _, names: [n for n in names if not n.endswith(".patch")]
+    )
+    shutil.copytree(CONFIG_DIR / "module", kit / "module")
+    for file in ("build.sh", "inlined.c"):
+        shutil.copy(CONFIG_DIR / file, kit)
+    (kit / "wanted.config").write_text(wanted(name))
+    package = kit / "inject" / "vm"
+    package.mkdir(parents=True)
+    shutil.copy(HERE.parents[1] / "errors.py", kit / "inject")
+    shutil.copy(HERE / "kconfig.py", package)
+    for folder in (kit / "inject", package):
+        (folder / "__init__.py").write_text("")
+
+
+def _tree(stage: Path, kit: Path) -> debian.Tree:
+    hooks = [
+        f"copy-in {shlex.quote(str(kit))} /",
+        f'chroot "$1" sh /kit/build.sh {jobs()}',
+    ]
+    hooks += [f"download /out/{name} {shlex.quote(str(stage / name))}" for name in ARTEFACTS]
+    return debian.Tree("apt", PACKAGES, tuple(hooks))
+
+
+def jobs() -> int:
+    """How many compilers run at once: one for each CPU we may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def describe(log: debian.Log, chosen: Flavour) -> str:
+    """How far the build is: ``1234 of ~2350 objects`` while it compiles."""
+    if log.phase != "compiling":
+        return log.phase
+    return f"{log.steps} of ~{max(chosen.steps, log.steps)} objects"
+
+
+def read_versions(text: str) -> dict[str, Any]:
+    """``NAME=VALUE`` lines as build.sh writes them; raises InjectError without a release."""
+    facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    if not facts.get("release"):
+        raise InjectError("the kernel build ended without telling its release")
+    return facts

@@ -1,0 +1,76 @@
+"""The checkout as a tar that the guest reads from a block device.
+
+The guest's image holds no code of ours: what the user edits is what runs.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import Optional
+
+from inject.errors import CannotRun
+from inject.vm.carry import pycache as compiled
+
+SERIAL = "inject-checkout"
+"""The disk that carries the tar; the image's /sbin/inject-init looks for it."""
+
+HOME = "/run/inject"
+"""Where the tar is unpacked in the guest."""
+
+PARTS = ("inject", "scenarios", "tests", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "setup.cfg")
+LIMIT = 64 << 20
+"""Bytes; more than this in a checkout is a mistake (a build tree, a core dump)."""
+
+_SKIPPED = frozenset({"__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
+
+
+def root() -> Path:
+    """The folder that holds the running ``inject`` package."""
+    return Path(__file__).resolve().parents[3]
+
+
+def files(checkout: Path) -> list[Path]:
+    """What the guest gets, relative to ``checkout``, in a fixed order."""
+    found: list[Path] = []
+    for part in PARTS:
+        top = checkout / part
+        candidates = sorted(top.rglob("*")) if top.is_dir() else [top] if top.is_file() else []
+        found += [p.relative_to(checkout) for p in candidates if _wanted(p, checkout)]
+    return found
+
+
+def _wanted(path: Path, checkout: Path) -> bool:
+    parts = path.relative_to(checkout).parts
+    return path.is_file() and path.suffix != ".pyc" and not _SKIPPED.intersection(parts)
+
+
+def pack(checkout: Path, target: Path, modules: Optional[Path] = None) -> int:
+    """Write the tar of ``checkout`` to ``target`` and return its size in bytes.
+
+    ``modules`` is a folder of compiled modules (compiled.py); what fits goes along.
+
+    Raises CannotRun when the checkout has no ``inject`` package or is larger
+    than :data:`LIMIT`. The size is a multiple of 10240, so of a sector too.
+    """
+    names = files(checkout)
+    if Path("inject/vm/inguest/init") not in names:
+        raise CannotRun(f"{checkout} is not a checkout of inject: inject/vm/inguest/init is missing")
+    size = sum((checkout / name).stat().st_size for name in names)
+    if size > LIMIT:
+        raise CannotRun(
+            f"inject/, scenarios/ and tests/ of {checkout} hold {size >> 20} MiB, more than {LIMIT >> 20} MiB",
+            "remove what does not belong there",
+        )
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT, dereference=True) as tar:
+        for name in names:
+            tar.add(checkout / name, arcname=str(name), recursive=False, filter=_plain)
+        for arcname, file in compiled.matching(checkout, names, modules) if modules else ():
+            tar.add(file, arcname=arcname, recursive=False, filter=_plain)
+    return target.stat().st_size
+
+
+def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info
