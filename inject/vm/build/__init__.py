@@ -1,0 +1,1 @@
+"""Kernels and guest images, built into the cache. Imports errors only."""
