@@ -16,8 +16,8 @@ from typing import Any, Optional
 
 from inject.vm.build import artifacts
 from tests.bench import table
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = {"test": 3000, "debug": 1800}
 """Seconds for one guest; measured some 500 and 200 on two free cores."""
 GUEST = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.measure"

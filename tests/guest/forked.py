@@ -24,8 +24,8 @@ import bcc  # noqa: F401
 
 from inject import cli
 from inject.cli.watch import command as watch  # noqa: F401
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300.0
 """Seconds after which a command counts as hung."""
 _DESCRIPTORS = 4096

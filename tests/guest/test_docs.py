@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import manual
 import pytest
 from bench import guest_only
+
+from tests.support import manual
 
 pytestmark = guest_only
 

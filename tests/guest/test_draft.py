@@ -21,7 +21,6 @@ from inject.kernel.syscalls import WRAPPER
 
 pytestmark = guest_only
 
-ROOT = Path(__file__).resolve().parents[2]
 DAILY = 1
 LIMIT = 1800
 """Seconds after which a whole call counts as hung."""

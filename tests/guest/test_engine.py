@@ -26,11 +26,11 @@ from inject.kernel.nofail import Contract
 from inject.model.scenario import Probe, Scenario
 from inject.process.cgroup import Cgroup
 from inject.vm.build.cache import cache_root
+from tests.support import ROOT
 
 GETPID = "__x64_sys_getpid"
 BOUND = 120.0
 """Seconds after which a wait of these tests has failed."""
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def ad_hoc(fault: str, run: str = "true") -> Scenario:

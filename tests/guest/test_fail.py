@@ -19,12 +19,11 @@ from inject.errors import InjectError
 from inject.process import adopted
 from inject.process.cgroup import hierarchy
 from inject.process.janitor import Janitor
+from tests.support import ROOT
 
 MKDIR, UNLINK, OPENAT = "__x64_sys_mkdir", "__x64_sys_unlink", "__x64_sys_openat"
 LIMIT = 300
 """Seconds after which a command counts as hung."""
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def fail(*words: str, cwd: Path = ROOT) -> Done:

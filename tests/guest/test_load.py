@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from rule_model import Trigger
 
 from inject import scenario as scenarios
 from inject.engine.engine import Engine
@@ -26,6 +25,7 @@ from inject.model.event import Injection
 from inject.model.scenario import Probe
 from inject.model.verdict import Counts
 from inject.process.cgroup import Cgroup
+from tests.support.rule_model import Trigger
 
 CALLS = int(os.environ.get("INJECT_CALLS", "200000"))
 """Of all tasks and functions together, for each kind of probe; `make load` makes a million."""

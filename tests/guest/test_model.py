@@ -13,19 +13,19 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
-import examples  # noqa: F401
 import pytest
 from callers import Server
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from rule_model import Call, Machine
 
+import tests.support.examples  # noqa: F401
 from inject.engine.engine import Engine
 from inject.engine.planner import Plan, Planner, Types
 from inject.kernel.kernel import Kernel
 from inject.model.scenario import ArgTest, Fault, Op, Probe, Scenario, Scope, When
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
+from tests.support.rule_model import Call, Machine
 
 EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "20"))
 """For each kind of probe; INJECT_SEARCH=1 makes them new ones every time."""

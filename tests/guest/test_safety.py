@@ -25,7 +25,6 @@ from inject.model.scenario import Probe
 from inject.process.cgroup import Cgroup
 from inject.trial.trial import LEASE
 
-ROOT = Path(__file__).resolve().parents[2]
 BOUND = 180.0
 """Seconds after which a wait of these tests has failed."""
 

@@ -33,13 +33,13 @@ from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.propagation import fate as trace
 from inject.propagation import watchlist as callers
+from tests.support import ROOT
 
 GETPID, MKDIR = 39, 83
 """Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""
 
 
 (GETPID_FAILS,) = scenarios.parse("faults: [{function: __x64_sys_getpid, return: -EPERM}]\nrun: x\n", "t.yaml", "t")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Bench:

@@ -22,9 +22,10 @@ import yaml
 from bench import guest_only
 from forked import inject
 
+from tests.support import ROOT
+
 pytestmark = guest_only
 
-ROOT = Path(__file__).resolve().parents[2]
 UNREACHED = "page_pool_alloc_pages"
 DAILY = 4
 LIMIT = 3600

@@ -21,9 +21,9 @@ from loop import LIMIT, Loop
 
 from inject import scenario as scenarios
 from inject.process.cgroup import hierarchy
+from tests.support import ROOT
 
 MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def watch(*words: str) -> list[str]:

@@ -1,3 +1,3 @@
 """Examples are the same in each run."""
 
-import examples  # noqa: F401
+import tests.support.examples  # noqa: F401

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_btf import Blob, kernel_types
 
 from inject.errors import CannotRun, InjectError
 from inject.kernel import btf as module
 from inject.kernel.btf import Access, Btf
+from tests.support.raw_btf import Blob, kernel_types
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,10 @@ from inject.engine.bytecode import (
     load,
     unbind,
 )
+from tests.support import ROOT
 
 KEY = cache_key("source", "0.31.0", "deadbeef", "6.12")
 CODE = Bytecode({"on_kprobe": b"\x18" + bytes(15), "on_sys_exit": bytes(range(8))}, ("rules", "events"))
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_64(value: int, source: int = 0) -> bytes:

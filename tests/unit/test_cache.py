@@ -16,8 +16,8 @@ import pytest
 from inject.errors import InjectError
 from inject.vm.build import cache as cache_module
 from inject.vm.build.cache import MANIFEST, WORK, Cache, cache_root, human, key_of, need_space, remove_tree
+from tests.support import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
 
 
@@ -170,7 +170,7 @@ def start_builder(cache: Cache) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert child.stdout is not None
     assert child.stdout.readline().startswith("building")

@@ -20,14 +20,14 @@ from typing import NamedTuple, NoReturn, Optional, Union
 import click
 import pytest
 from click.testing import CliRunner
-from fake_kernel import CONFIG, build
-from raw_btf import kernel_types
 
 from inject import __version__, cli
 from inject.cli.lazy import contexts, path_of
 from inject.kernel.kernel import Kernel
+from tests.support import ROOT
+from tests.support.fake_kernel import CONFIG, build
+from tests.support.raw_btf import kernel_types
 
-ROOT = Path(__file__).parents[2]
 MALFORMED = ROOT / "tests/data/malformed"
 SMOKE = ROOT / "scenarios/smoke/mkdir.yaml"
 BOUND = 120

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from fake_kernel import build
 
 from inject import cli
 from inject.cli import completion
+from tests.support import ROOT
+from tests.support.fake_kernel import build
 
-ROOT = Path(__file__).parents[2]
 LIMIT = 60
 """Seconds after which a shell counts as hung."""
 

@@ -13,8 +13,8 @@ import pytest
 
 from inject.errors import CannotRun, InjectError
 from inject.vm.build import debian
+from tests.support import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
 
 # `apt-get indextargets` of three machines, fields that nothing looks at left out.
@@ -271,7 +271,7 @@ def test_nothing_of_a_build_survives_its_tool(tmp_path: Path, fake: Path, number
         [sys.executable, "-c", RUNNER, str(tmp_path)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "INJECT_MARK": marker},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "INJECT_MARK": marker},
         start_new_session=True,
     )
     try:

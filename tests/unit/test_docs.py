@@ -12,16 +12,15 @@ from pathlib import Path
 from types import ModuleType
 
 import click
-import manual
 import pytest
 import yaml
-from manual import Command
 
 from inject import scenario as scenarios
 from inject.cli import cli
 from inject.cli.lazy import contexts, path_of
+from tests.support import ROOT, manual
+from tests.support.manual import Command
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 120
 """Seconds after which a command of a page counts as hung."""
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from fake_kernel import CONFIG, RELEASE, build
 
 from inject import doctor
 from inject.doctor import OPTIONAL, Check, can_boot_guests, can_inject, examine
 from inject.kernel.kernel import Kernel
+from tests.support.fake_kernel import CONFIG, RELEASE, build
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_kernel import LIST, build
-from raw_btf import kernel_types
 
 from inject import scenario as scenarios
 from inject.draft.drafter import Drafter
@@ -18,6 +16,8 @@ from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
 from inject.model.point import ErrorType
 from inject.model.scenario import Scenario, Scope
+from tests.support.fake_kernel import LIST, build
+from tests.support.raw_btf import kernel_types
 
 FUNCTIONS = [line.split()[0] for line in LIST.splitlines() if line.split()[0] not in ("twin", "new_kind")]
 

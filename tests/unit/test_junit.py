@@ -15,11 +15,12 @@ from inject.model.verdict import Reason, Status, Verdict
 from inject.report import junit
 from inject.report.evidence import Evidence
 from inject.report.jsonl import injection_event
+from tests.support import DATA
 
 xmlschema = pytest.importorskip("xmlschema")
 pytest.importorskip("junitparser")
 
-SCHEMA = xmlschema.XMLSchema(str(Path(__file__).parents[1] / "data/junit.xsd"))
+SCHEMA = xmlschema.XMLSchema(str(DATA / "junit.xsd"))
 VERDICTS = [
     Verdict("a/b/pass", Status.PASS, seconds=0.1),
     Verdict(

@@ -7,12 +7,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from fake_kernel import CONFIG, RELEASE, build
 
 from inject.errors import CannotRun
 from inject.kernel import kernel as kernel_module
 from inject.kernel.kernel import Kernel, Symbol
 from inject.model.point import ErrorType, FaultPoint
+from tests.support.fake_kernel import CONFIG, RELEASE, build
 
 
 def refusal(kernel: Kernel, function: str) -> tuple[str, str]:

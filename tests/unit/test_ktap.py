@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import inject
 from hypothesis import given
 from hypothesis import strategies as st
-from ktap_reader import read
 
 from inject.model.event import Injection
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report.evidence import KEPT, Evidence, Fired
 from inject.report.jsonl import injection_event, injection_from
 from inject.report.ktap import LOG_LINES, Ktap
+from tests.support.command import inject
+from tests.support.ktap_reader import read
 
 INJECTION = Injection(0, "bch2_x", "-ENOMEM", -12, 3, 1, 2, "dd", 99, ("bch2_x+0x0", "bch2_write+0x1f"))
 NOTHING = Fired()

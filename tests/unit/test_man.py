@@ -12,6 +12,7 @@ import pytest
 
 from inject.cli import cli, man
 from inject.cli.lazy import contexts
+from tests.support import ROOT
 
 DAY = datetime.date(2026, 1, 2)
 
@@ -95,7 +96,7 @@ def test_a_new_date_needs_a_new_text(tmp_path: Path) -> None:
 
 
 def test_the_page_in_the_tree_is_this_one() -> None:
-    path = Path(__file__).parents[2] / "docs/inject.1"
+    path = ROOT / "docs/inject.1"
     written = path.read_text()
     date = man.date_of(written)
     assert date is not None

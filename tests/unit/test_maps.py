@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import inject
 from inject.engine import engine as probe
 from inject.engine import planner as plan
 from inject.engine.maps import AREAS, TABLES
+from tests.support import ROOT
 
-SOURCE = (Path(inject.__file__).parent / "engine/override.bpf.c").read_text()
+SOURCE = (ROOT / "inject/engine/override.bpf.c").read_text()
 
 
 def test_tables_are_declared() -> None:

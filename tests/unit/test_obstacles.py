@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_kernel import CONFIG, FILES, KALLSYMS, PATHS, RELEASE, build
-from raw_btf import kernel_types
 
 from inject import doctor
 from inject.cli.local import _explanation
@@ -19,6 +17,8 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.modules import MOST_BYTES, file_of, module_with, name_of
 from inject.kernel.obstacles import OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
 from inject.model.scenario import Fault, When
+from tests.support.fake_kernel import CONFIG, FILES, KALLSYMS, PATHS, RELEASE, build
+from tests.support.raw_btf import kernel_types
 
 INLINED = """\
 bch2_alloc\topen_ctree xfs_mount

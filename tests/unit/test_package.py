@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import configparser
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")

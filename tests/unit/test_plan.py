@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from fake_kernel import KALLSYMS, build
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_btf import kernel_types
 
 from inject.engine import planner as module
 from inject.engine.bytecode import USES_MARK
@@ -39,9 +37,12 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import Contract as KnownContract
 from inject.model.point import ErrorType
 from inject.model.scenario import ArgTest, Contract, Fault, Follow, Op, Scenario, Scope, When
+from tests.support import ROOT
+from tests.support.fake_kernel import KALLSYMS, build
+from tests.support.raw_btf import kernel_types
 
 Test.__test__ = False  # type: ignore[attr-defined]  # it is no test of pytest's
-SOURCE = (Path(__file__).parents[2] / "inject/engine/override.bpf.c").read_text()
+SOURCE = (ROOT / "inject/engine/override.bpf.c").read_text()
 DEVICES = {"$DEV": (0x800010, 0x2A), "$MNT": (0x2A, 0x2A)}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rule_model import Trigger, fired, possible, scatter
 
-PROGRAM = (Path(__file__).parents[2] / "inject/engine/override.bpf.c").read_text()
+from tests.support import ROOT
+from tests.support.rule_model import Trigger, fired, possible, scatter
+
+PROGRAM = (ROOT / "inject/engine/override.bpf.c").read_text()
 MATCHES = st.integers(0, 200)
 SMALL = st.integers(0, 40)
 SEEDS = st.integers(0, (1 << 64) - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,8 +24,9 @@ from inject.model.scenario import (
 )
 from inject.model.verdict import Reason
 from inject.scenario import ScenarioErrors, load, parse
+from tests.support import DATA
 
-VALID = Path(__file__).parents[1] / "data" / "valid"
+VALID = DATA / "valid"
 FAULT = "faults: [{function: bch2_folio_set, return: -ENOMEM}]\n"
 
 

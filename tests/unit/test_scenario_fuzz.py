@@ -15,6 +15,7 @@ import yaml
 
 from inject.scenario import ScenarioErrors, loads_all_errors, parse
 from inject.scenario.jsonschema import json_schema
+from tests.support import DATA
 
 hypothesis = pytest.importorskip("hypothesis")
 jsonschema = pytest.importorskip("jsonschema")
@@ -26,7 +27,7 @@ settings = hypothesis.settings(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 
-VALID = Path(__file__).parents[1] / "data" / "valid"
+VALID = DATA / "valid"
 TEXTS = [path.read_bytes().decode("utf-8") for path in sorted(VALID.glob("*.yaml"))]
 LINE = re.compile(r"^[^\n]+:\d+:\d+: [^\n]+$")
 SCHEMA = jsonschema.Draft202012Validator(json_schema())

@@ -7,14 +7,14 @@ expected.txt; read the difference as a user would.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from inject.errors import ExitStatus
 from inject.scenario import ScenarioErrors, load, loads_all_errors, tree
+from tests.support import DATA
 
-FOLDER = Path(__file__).parents[1] / "data" / "malformed"
+FOLDER = DATA / "malformed"
 EXPECTED = FOLDER / "expected.txt"
 FILES = sorted(path.name for path in FOLDER.glob("*.yaml"))
 ONE_LINE = re.compile(r"[^\n]+:\d+:\d+: [^\n]+")

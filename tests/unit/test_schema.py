@@ -13,10 +13,10 @@ import yaml
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.scenario.jsonschema import json_schema
 from inject.scenario.values import COMMON, ReturnValue
+from tests.support import DATA
 
 jsonschema = pytest.importorskip("jsonschema")
 
-DATA = Path(__file__).parents[1] / "data"
 BEYOND = 40
 """Malformed files whose fault no schema sees: in the text (`017`), between keys, in an expression."""
 

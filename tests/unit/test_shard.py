@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from command import inject
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inject import scenario as scenarios
 from inject.campaign.shard import MOST, Shard
 from inject.model.scenario import Fault, Scenario
+from tests.support.command import inject
 
 
 def named(*names: str) -> list[Scenario]:

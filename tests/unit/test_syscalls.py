@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_kernel import build
-from raw_btf import SIGNED, Blob
 
 from inject.errors import InjectError
 from inject.kernel import btf as kinds
@@ -15,6 +13,8 @@ from inject.kernel.btf import Access, Btf
 from inject.kernel.kernel import Kernel
 from inject.kernel.syscalls import access, arguments, call_of
 from inject.model.point import ErrorType, FaultPoint
+from tests.support.fake_kernel import build
+from tests.support.raw_btf import SIGNED, Blob
 
 OPENAT = """\
 name: sys_enter_openat

@@ -17,8 +17,8 @@ from inject.model.scenario import When
 from inject.model.verdict import Counts
 from inject.scenario.shorthand import BadSyntax
 from inject.scenario.writer import fault_keys, to_yaml
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STACK = ("bch2_folio_reservation_get_partial+0x0", "bch2_buffered_write+0x45", "bch2_write_iter+0x1", "vfs_write+0x2")
 FIRED = Injection(0, "bch2_folio_reservation_get_partial", "-EIO", -5, 3, 1, 123, "dd", 0, STACK)
 

@@ -13,8 +13,8 @@ import yaml
 from click.testing import CliRunner
 
 from inject import cli
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github/workflows/test.yml"
 
 

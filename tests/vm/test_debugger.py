@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from inject.vm.guest import Artefacts, Guest
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 900.0
 """Seconds after which a call counts as hung."""
 

@@ -18,6 +18,7 @@ import pytest
 from inject.errors import CannotRun, ExitStatus
 from inject.vm import accel
 from inject.vm.guest import Artefacts, Ending, Guest, Lost, Options, boot
+from tests.support import ROOT
 
 NewGuest = Callable[..., Guest]
 
@@ -193,8 +194,7 @@ with ended_by_signals(), guest.machine as machine:
 def test_our_end_is_qemus_end(artefacts: Artefacts, tmp_path: Path, number: int) -> None:
     """SIGKILL included: no QEMU, no file, however far the boot has come."""
     parts = [str(artefacts.bzimage), str(artefacts.rootfs), str(artefacts.headers)]
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(root)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, *parts],
         stdout=subprocess.PIPE,

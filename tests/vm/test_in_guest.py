@@ -17,8 +17,8 @@ import pytest
 from inject.vm.carry import checkout
 from inject.vm.carry import programs as warm
 from inject.vm.guest import Artefacts, Guest, Options, boot
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 3000.0
 """Seconds after which a part counts as hung."""
 PARTS = 2

@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 import pytest
 
 from inject.vm.guest import Artefacts
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SIX = "tests/data/jobs/six.yaml"
 NAMES = [f"side/{number}" for number in range(1, 7)]
 LIMIT = 900.0

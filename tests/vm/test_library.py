@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+
 LIMIT = 3600
 """Seconds for the whole library: some five minutes of two processors, and it must hold on a busy one."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import inject
+
+from tests.support.command import inject
 
 pytestmark = pytest.mark.usefixtures("artefacts")
 

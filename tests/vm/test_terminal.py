@@ -13,14 +13,13 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 
 from inject.vm.guest import Artefacts
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300
 """Seconds after which a command counts as hung."""
 

@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+
 BROKEN = ROOT / "tests/data/broken"
 LIMIT = 900
 """Seconds after which a whole call counts as hung."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support import ROOT
 
 HOST, GUEST, ELSEWHERE = "host", "guest", "elsewhere"
 """Who runs a command: tests/unit, tests/guest, or whoever RUN_ELSEWHERE names."""

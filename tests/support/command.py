@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Optional
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support import ROOT
+
 LIMIT = 120
 """Seconds after which a command counts as hung."""
 
