@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import ExitStatus, InjectError
-from inject.vm.build import debian
-from inject.vm.build import image
-from inject.vm.build import kernel
+from inject.vm.build import debian, image, kernel
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, cache_root, key_of, need_space
 
 HEADERS_KIND = "headers"

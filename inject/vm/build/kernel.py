@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inject.errors import CannotRun, InjectError
-from inject.vm.build import debian
-from inject.vm.build import kconfig
+from inject.vm.build import debian, kconfig
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 
 KIND = "kernel"
