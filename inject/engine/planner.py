@@ -11,8 +11,8 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 from inject.engine.globs import compile_glob
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
@@ -25,7 +25,8 @@ from inject.kernel.obstacles import gaps, hidden_frame, refuse
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.glob import is_glob
 from inject.model.point import ErrorType, FaultPoint
-from inject.model.scenario import ArgTest, Contract, Fault, Op, Returned, Scenario, Scope, Symbolic, When
+from inject.model.scenario import ArgTest, Contract, Fault, Op, Returned, Scenario, Scope, Symbolic
+from inject.model.trigger import Trigger
 
 MOST_TESTS = 6
 MOST_VALUES = 8
@@ -113,11 +114,7 @@ class Rule:
     any_task: bool
     tests: tuple[Test, ...]
     comm: str
-    after: int
-    nth: int
-    every: int
-    times: int
-    chance: int
+    trigger: Trigger
     seed: int
     path: tuple[str, ...] = ()
     ranges: tuple[tuple[int, int, int], ...] = ()
@@ -297,7 +294,7 @@ class Planner:
             any_task=fault.scope is Scope.ANY,
             tests=tuple(tests),
             comm=when.comm or "",
-            **_trigger(when),
+            trigger=when.trigger,
             seed=rule_seed(self.seed, index),
             path=tuple(name for name in when.stack if not name.startswith("!")),
             ranges=ranges,
@@ -529,22 +526,6 @@ def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:
     return [symbol for prefix in wanted for symbol in kernel.functions(f"{prefix}*")]
 
 
-def with_trigger(rule: Rule, when: When) -> Rule:
-    """``rule`` with the trigger of ``when``, whose conditions (args, stack, comm, device) are not looked at."""
-    return replace(rule, **_trigger(when))
-
-
-def _trigger(when: When) -> dict[str, Any]:
-    """The keys of a rule that say which of the matching calls fail."""
-    return {
-        "after": when.after,
-        "nth": when.nth or 0,
-        "every": when.every or 0,
-        "times": when.times if when.times is not None else (1 if when.nth else 0),
-        "chance": min(U64, int(when.probability * (1 << 64))) if when.probability else 0,
-    }
-
-
 def rule_seed(seed: int, index: int) -> int:
     """The 64-bit seed of fault number ``index``, so that two faults draw differently."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest(), "little")
@@ -626,6 +607,7 @@ def uses(rule: Rule) -> int:
 
 
 def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
+    trigger = rule.trigger
     head = RULE.pack(
         *rule.values,
         *[0] * (MOST_VALUES - len(rule.values)),
@@ -637,11 +619,11 @@ def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
         len(rule.path),
         rule.forbidden,
         rule.sparing,
-        rule.after,
-        rule.nth,
-        rule.every,
-        rule.times,
-        rule.chance,
+        trigger.after,
+        trigger.nth or 0,
+        trigger.every or 0,
+        trigger.limit or 0,
+        trigger.chance,
         rule.seed,
     )
     tests = b"".join(_test_bytes(test, globs) for test in rule.tests)

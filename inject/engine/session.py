@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from inject.engine.engine import Engine
-from inject.engine.planner import Plan, Planner, Rule, with_trigger
+from inject.engine.planner import Plan, Planner, Rule
 from inject.kernel.log import LogWriter
 from inject.model.event import Injection
-from inject.model.scenario import Fault, Probe, Scope, When
+from inject.model.scenario import Fault, Probe, Scope
+from inject.model.trigger import Trigger
 from inject.model.verdict import Counts
 
 LEASE = 5.0
@@ -92,13 +93,12 @@ class Session:
     def arm(self, index: int) -> None:
         """Let it fire by its trigger, counted from now."""
         row = self.rows[index]
-        self._fire(index, row.fault.when)
+        self._fire(index, row.fault.when.trigger)
         row.state = State.ARMED
 
     def once(self, index: int) -> None:
         """Fail the next call that its conditions take, and no more."""
-        when = self.rows[index].fault.when
-        self._fire(index, replace(when, after=0, nth=None, every=None, probability=None, times=1))
+        self._fire(index, Trigger(times=1))
         self.rows[index].state = State.ONCE
 
     def disarm(self, index: int) -> None:
@@ -117,40 +117,25 @@ class Session:
         for index in range(len(self.rows)):
             self.disarm(index)
 
-    def retrigger(self, index: int, when: When) -> None:
-        """Give it the trigger of ``when`` (its other keys do not count); at once if armed, else it is off."""
+    def retrigger(self, index: int, trigger: Trigger) -> None:
+        """Give a fault another trigger; at once if it is armed, otherwise it is off."""
         row = self.rows[index]
-        new = replace(
-            row.fault.when,
-            after=when.after,
-            nth=when.nth,
-            every=when.every,
-            probability=when.probability,
-            times=when.times,
-        )
-        row.fault = replace(row.fault, when=new)
-        row.rule = with_trigger(row.rule, new)
+        row.fault = replace(row.fault, when=replace(row.fault.when, trigger=trigger))
+        row.rule = replace(row.rule, trigger=trigger)
         if row.state is State.ARMED:
             self.arm(index)
         else:
             self.disarm(index)
 
-    def _fire(self, index: int, when: When) -> None:
+    def _fire(self, index: int, trigger: Trigger) -> None:
         """Counters go on, so the trigger is moved to where they stand."""
         row = self.rows[index]
         self._engine.rewrite(index, _quiet(row.rule))
         counts = self._engine.counts()[index]
-        rule = with_trigger(row.rule, when)
-        drawn = self._engine.drawn(index)
-        row.goal = counts.injected + rule.times if rule.times else 0
-        self._engine.rewrite(
-            index,
-            replace(
-                rule,
-                after=counts.matched + rule.after,
-                times=drawn + rule.times if rule.times else 0,
-            ),
-        )
+        drawn, limit = self._engine.drawn(index), trigger.limit
+        row.goal = counts.injected + limit if limit else 0
+        moved = replace(trigger, after=counts.matched + trigger.after, times=drawn + limit if limit else None)
+        self._engine.rewrite(index, replace(row.rule, trigger=moved))
 
     def mark(self) -> str:
         """Write a numbered line to the kernel log; returns what it says, or why it could not."""
@@ -185,7 +170,7 @@ class Session:
 
 def _quiet(rule: Rule) -> Rule:
     """The same rule, which counts and never fires."""
-    return replace(rule, after=NEVER)
+    return replace(rule, trigger=replace(rule.trigger, after=NEVER))
 
 
 def for_any_task(faults: Sequence[Fault]) -> list[Fault]:

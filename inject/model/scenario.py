@@ -9,6 +9,7 @@ from typing import Optional, Union
 
 from inject.errors import Place
 from inject.model.errorpath import Fate
+from inject.model.trigger import Trigger
 from inject.model.verdict import Reason
 
 DEFAULT_TIMEOUT = 60.0
@@ -77,17 +78,13 @@ class ArgTest:
 
 @dataclass(frozen=True)
 class When:
-    """All of it must hold for a call to be failed; everything absent means every call."""
+    """What must hold for a call to match, and which of the matching calls fail; by default every call."""
 
     args: tuple[ArgTest, ...] = ()
     stack: tuple[str, ...] = ()
     comm: Optional[str] = None
     device: Optional[str] = None
-    after: int = 0
-    nth: Optional[int] = None
-    every: Optional[int] = None
-    probability: Optional[float] = None
-    times: Optional[int] = None
+    trigger: Trigger = Trigger()
 
 
 @dataclass(frozen=True)

@@ -35,16 +35,12 @@ def armed_event(scenario: str, trial: int, faults: Iterable[Fault]) -> dict[str,
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
-    when = fault.when
-    triggers = {
-        name: value
-        for name in ("after", "nth", "every", "probability", "times")
-        if (value := getattr(when, name)) not in (None, 0)
-    }
+    trigger = fault.when.trigger
+    limit = {"times": trigger.limit} if trigger.limit else {}
     scope = {} if fault.scope is Scope.WORKLOAD else {"scope": fault.scope.value}
     follow = {"follow": fault.follow.value} if fault.follow else {}
     returned = list(fault.values) if len(fault.values) > 1 else fault.values[0]
-    return {"function": fault.function, "return": returned, **scope, **follow, **triggers}
+    return {"function": fault.function, "return": returned, **scope, **follow, **trigger.keys(), **limit}
 
 
 def injection_event(scenario: str, trial: int, injection: Injection) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from inject.model import trigger
 from inject.model.scenario import (
     DEFAULT_TIMEOUT,
     Bound,
@@ -22,6 +23,7 @@ from inject.model.scenario import (
     VmWishes,
     When,
 )
+from inject.model.trigger import Trigger
 from inject.model.verdict import Reason
 from inject.scenario.fields import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
 from inject.scenario.mappings import Arguments, Errnos
@@ -93,11 +95,7 @@ def _build_when(fields: Fields) -> When:
         stack=fields.get("stack", ()),
         comm=fields.get("comm"),
         device=fields.get("device"),
-        after=fields.get("after", 0),
-        nth=fields.get("nth"),
-        every=fields.get("every"),
-        probability=fields.get("probability"),
-        times=fields.get("times", 1 if "nth" in fields else None),
+        trigger=Trigger(**{name: fields.values[name] for name in trigger.KEYS if name in fields.values}),
     )
 
 
@@ -137,7 +135,7 @@ WHEN = Record(
 
 
 def _limit(when: Any) -> Any:
-    return when.times if isinstance(when, When) else None
+    return when.trigger.limit if isinstance(when, When) else None
 
 
 def _check_fault(fields: Fields, problems: Problems) -> None:
@@ -329,7 +327,7 @@ def _check_injections(fields: Fields, problems: Problems) -> None:
     if not isinstance(expect, Expectation) or not faults:
         return
     for fault in faults:
-        times = fault.when.times
+        times = fault.when.trigger.limit
         if fault.injected is None and times is not None and expect.injected.low > times:
             what = f"`injected` asks for {expect.injected}, but `times` of {fault.function} allows {times}"
             place = next(_children(fields.nodes["expect"], "injected")).place

@@ -11,14 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Optional, Union
 
-from inject.errors import ExitStatus, InjectError
+from inject.errors import ExitStatus, InjectError, Place
+from inject.model import trigger as model
+from inject.model.scenario import When
+from inject.model.trigger import Trigger
+from inject.scenario.fields import read_any
+from inject.scenario.format import WHEN
+from inject.scenario.problems import Problems
 from inject.scenario.spelling import ARG_PATH
+from inject.scenario.tree import MapNode, ScalarNode
 from inject.scenario.writer import Word
 
 COMMAND_LINE = "command line"
 """What a scenario that stands for a command line calls its file."""
 
-TRIGGERS = ("nth", "every", "after", "times", "probability")
 EXPECTATIONS = ("exit", "errno", "injected", "output")
 
 _ARG = re.compile(
@@ -79,7 +85,7 @@ def trigger(texts: Iterable[str]) -> dict[str, Word]:
     for text in texts:
         for part in text.split(","):
             key, equals, value = (word.strip() for word in part.partition("="))
-            if key not in TRIGGERS or not equals or not value:
+            if key not in model.KEYS or not equals or not value:
                 raise _bad_trigger(text, key, value)
             if key in found:
                 raise BadSyntax(f"--when says `{key}` twice", "keep one of them")
@@ -87,16 +93,31 @@ def trigger(texts: Iterable[str]) -> dict[str, Word]:
     return found
 
 
+def to_trigger(text: str) -> Trigger:
+    """``nth=3`` as a Trigger, by the rules of a scenario; "" is every call. Raises BadSyntax."""
+    place = Place(COMMAND_LINE)
+    words = trigger([text.strip()]) if text.strip() else {}
+    pairs = tuple((ScalarNode(place, key, True), ScalarNode(place, str(word), True)) for key, word in words.items())
+    problems = Problems()
+    when = read_any(WHEN, MapNode(place, pairs), "when", problems)
+    for error in problems.errors():
+        raise BadSyntax(error.message, error.hint)
+    assert isinstance(when, When)
+    return when.trigger
+
+
 def _bad_trigger(text: str, key: str, value: str) -> BadSyntax:
-    if key in TRIGGERS:
+    if key in model.KEYS:
         return BadSyntax(f"--when {_shown(text)} has no number after {key}", f"write {key}=3")
     number = re.fullmatch(r"([1-9]\d*)(\+(\d*))?", key)
     if number and not value:  # strace's way of saying it
         step = f"--when {_of_strace(int(number[1]), number[2], int(number[3] or 0))}"
         return BadSyntax(f"--when {_shown(text)} does not say what is counted", f"write {step}")
-    near = get_close_matches(key, TRIGGERS, n=1, cutoff=0.6)
+    near = get_close_matches(key, model.KEYS, n=1, cutoff=0.6)
     step = (
-        f"did you mean {near[0]}=...?" if near else f"write {', '.join(TRIGGERS[:-1])} or {TRIGGERS[-1]}, as in nth=3"
+        f"did you mean {near[0]}=...?"
+        if near
+        else f"write {', '.join(model.KEYS[:-1])} or {model.KEYS[-1]}, as in nth=3"
     )
     return BadSyntax(f"--when knows no {_shown(key)}", step)
 
@@ -161,13 +182,13 @@ def fault(function: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if options.get(name):
             when[name] = options[name]
     triggers = trigger(options.get("when") or ())
-    for name in TRIGGERS:
+    for name in model.KEYS:
         value = options.get(name)
         if value is not None and name in triggers:
             raise BadSyntax(f"--{name} and --when {name}= say the same", "keep one of them")
         if value is not None:
             triggers[name] = Word(value)
-    when.update((name, triggers[name]) for name in TRIGGERS if name in triggers)
+    when.update((name, triggers[name]) for name in model.KEYS if name in triggers)
     return {
         "function": function,
         "return": returns(options["value"]),

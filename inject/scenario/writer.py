@@ -71,10 +71,8 @@ def fault_keys(fault: Fault) -> dict[str, Any]:
     for name in ("comm", "device"):
         if getattr(when, name) is not None:
             keys[name] = getattr(when, name)
-    for name in ("after", "nth", "every", "probability", "times"):
-        value = getattr(when, name)
-        if value not in (None, 0) and not (name == "times" and when.nth and value == 1):
-            keys[name] = Word(f"{value:.20f}".rstrip("0")) if name == "probability" else value
+    for name, value in when.trigger.keys().items():
+        keys[name] = Word(f"{value:.20f}".rstrip("0")) if name == "probability" else value
     values = [_symbol(value) for value in fault.values]
     return {
         "function": fault.function,

@@ -431,7 +431,7 @@ class Trial:
     def _adopted(self, adopt: Callable[[Janitor], Adopted], engine: Engine) -> Adopted:
         """What runs already; the wait for it ends when no fault can fire any more."""
         subject = adopt(self.tools.janitor)
-        limits = [fault.when.times for fault in self.scenario.faults]
+        limits = [fault.when.trigger.limit for fault in self.scenario.faults]
 
         def spent() -> bool:
             return all(limit is not None and counts.injected >= limit for limit, counts in zip(limits, engine.counts()))

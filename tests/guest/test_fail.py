@@ -136,7 +136,7 @@ def test_what_is_saved_gives_the_same_verdict(tmp_path: Path, nth: str, expect: 
         reason = done.stderr.partition("fail (")[2].partition(")")[0]
         assert f"fail ({reason})" in again.stdout
     (scenario,) = scenarios.load([file])
-    assert scenario.faults[0].when.nth == int(nth)
+    assert scenario.faults[0].when.trigger.nth == int(nth)
     assert file.read_text().startswith("# inject fail ")
 
 

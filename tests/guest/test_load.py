@@ -25,7 +25,7 @@ from inject.model.event import Injection
 from inject.model.scenario import Probe
 from inject.model.verdict import Counts
 from inject.process.cgroup import Cgroup
-from tests.support.rule_model import Trigger
+from tests.support.rule_model import Selector
 
 CALLS = int(os.environ.get("INJECT_CALLS", "200000"))
 """Of all tasks and functions together, for each kind of probe; `make load` makes a million."""
@@ -134,17 +134,17 @@ def storm(
 
 def attach(
     engine: Engine, kernel: Kernel, types: Types, when: Mapping[str, str], probe: Probe, seed: int = 1
-) -> list[Trigger]:
+) -> list[Selector]:
     """One fault for each function; their triggers for the model."""
     lines = "".join(f"  - {{function: __x64_sys_{n}, return: -EPERM, when: {w}}}\n" for n, w in when.items())
     (scenario,) = scenarios.parse(f"faults:\n{lines}run: x\n", "t.yaml", "t")
     plan = Planner(kernel, types, seed).plan(scenario)
     engine.attach(plan, probe)
     assert set(engine.used) == {probe}
-    return [Trigger.of(rule) for rule in plan.rules]
+    return [Selector.of(rule) for rule in plan.rules]
 
 
-def lucky(trigger: Trigger) -> list[int]:
+def lucky(trigger: Selector) -> list[int]:
     """Ordinals, as the model draws them, of the first MODELLED calls."""
     return [ordinal for ordinal in range(1, MODELLED + 1) if trigger.wants(ordinal)]
 

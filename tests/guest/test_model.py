@@ -23,6 +23,7 @@ from inject.engine.engine import Engine
 from inject.engine.planner import Plan, Planner, Types
 from inject.kernel.kernel import Kernel
 from inject.model.scenario import ArgTest, Fault, Op, Probe, Scenario, Scope, When
+from inject.model.trigger import Trigger
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from tests.support.rule_model import Call, Machine
@@ -118,11 +119,13 @@ class Example:
             args=tuple(self._arg_test(parameter) for parameter in FUNCTIONS[name][1] if pick.randrange(4) == 0),
             stack=one_in(5, lambda: pick.choice(STACKS), ()),
             comm=comm,
-            after=one_in(2, lambda: pick.randint(1, 4), 0),
-            nth=one_in(8, lambda: pick.randint(1, 4), None),
-            every=one_in(2, lambda: pick.randint(2, 4), None),
-            probability=one_in(4, lambda: pick.choice([0.1, 0.5, 0.9]), None),
-            times=one_in(3, lambda: pick.randint(1, 6), None),
+            trigger=Trigger(
+                after=one_in(2, lambda: pick.randint(1, 4), 0),
+                nth=one_in(8, lambda: pick.randint(1, 4), None),
+                every=one_in(2, lambda: pick.randint(2, 4), None),
+                probability=one_in(4, lambda: pick.choice([0.1, 0.5, 0.9]), None),
+                times=one_in(3, lambda: pick.randint(1, 6), None),
+            ),
         )
         values = tuple(pick.choice(VALUES) for _ in range(pick.randint(1, 3)))
         # Other programs of the guest call these functions, too, and have other names.

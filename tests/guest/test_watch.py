@@ -141,7 +141,7 @@ def test_keys(loop: Loop) -> None:
     assert b"nothing is armed" in terminal.seen
     assert termios.tcgetattr(terminal.theirs) == terminal.before
     (saved,) = scenarios.load([loop.folder / "kept.yaml"])
-    assert [(f.function, f.value, f.when.nth) for f in saved.faults] == [
+    assert [(f.function, f.value, f.when.trigger.nth) for f in saved.faults] == [
         (MKDIR, "-EDQUOT", 3)
     ]  # the other was not armed
     gone()

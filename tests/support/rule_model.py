@@ -13,6 +13,7 @@ from typing import Optional, Union
 
 from inject.engine.planner import Rule, rule_seed
 from inject.model.scenario import ArgTest, Fault, Op, Returned, Scope, When
+from inject.model.trigger import Trigger
 
 U64 = (1 << 64) - 1
 
@@ -26,7 +27,7 @@ def scatter(x: int) -> int:
 
 
 @dataclass(frozen=True)
-class Trigger:
+class Selector:
     """The part of a rule that picks among matching calls; 0 says that a key is absent."""
 
     after: int = 0
@@ -38,9 +39,9 @@ class Trigger:
     seed: int = 0
 
     @staticmethod
-    def of(rule: Rule) -> Trigger:
-        """The trigger of a planned rule."""
-        return Trigger(rule.after, rule.nth, rule.every, rule.times, rule.chance, rule.seed)
+    def of(rule: Rule) -> Selector:
+        """That of a planned rule."""
+        return _selector(rule.trigger, rule.seed)
 
     def wants(self, ordinal: int) -> bool:
         """Whether the match of that ordinal, from 1, fires as far as ``times`` lets it."""
@@ -54,20 +55,20 @@ class Trigger:
         return not self.chance or scatter(self.seed ^ scatter(ordinal)) < self.chance
 
 
-def fired(trigger: Trigger, matches: int, budget: Optional[int] = None) -> tuple[int, ...]:
+def fired(selector: Selector, matches: int, budget: Optional[int] = None) -> tuple[int, ...]:
     """Which of the first ``matches`` matching calls fire, as ordinals from 1.
 
     ``budget`` bounds them once more, as the whole arming does; None or 0 is no bound.
     """
-    chosen = [ordinal for ordinal in range(1, matches + 1) if trigger.wants(ordinal)]
-    if trigger.times:
-        chosen = chosen[: trigger.times]
+    chosen = [ordinal for ordinal in range(1, matches + 1) if selector.wants(ordinal)]
+    if selector.times:
+        chosen = chosen[: selector.times]
     return tuple(chosen[:budget] if budget else chosen)
 
 
-def possible(trigger: Trigger, matches: int) -> frozenset[int]:
+def possible(selector: Selector, matches: int) -> frozenset[int]:
     """The ordinals that may fire when CPUs race: ``times`` then bounds how many, not which."""
-    return frozenset(fired(replace(trigger, times=0), matches))
+    return frozenset(fired(replace(selector, times=0), matches))
 
 
 # ---------------------------------------------------------------- whole calls
@@ -149,7 +150,7 @@ class Machine:
         self.budget = budget
         self.asked = 0
         """Injections that only the budget could forbid."""
-        self._triggers = [_trigger(fault.when, rule_seed(seed, index)) for index, fault in enumerate(faults)]
+        self._selectors = [_selector(fault.when.trigger, rule_seed(seed, index)) for index, fault in enumerate(faults)]
 
     def call(self, call: Call) -> Optional[Returned]:
         """What the function returns in place of running, as written; None if it runs."""
@@ -161,17 +162,17 @@ class Machine:
         return None
 
     def _ask(self, index: int, fault: Fault, call: Call) -> Optional[Returned]:
-        tally, trigger = self.tallies[index], self._triggers[index]
+        tally, selector = self.tallies[index], self._selectors[index]
         if not call.inside and fault.scope is not Scope.ANY:
             return None
         tally.seen += 1
         if not matches(fault.when, call):
             return None
         tally.matched += 1
-        if not trigger.wants(tally.matched):
+        if not selector.wants(tally.matched):
             return None
         tally.wanted += 1
-        if trigger.times and tally.wanted > trigger.times:
+        if selector.times and tally.wanted > selector.times:
             return None
         self.asked += 1
         if self.budget and self.asked > self.budget:
@@ -182,7 +183,7 @@ class Machine:
         return value
 
 
-def _trigger(when: When, seed: int) -> Trigger:
-    times = when.times if when.times is not None else (1 if when.nth else 0)
-    chance = min(U64, int((when.probability or 0) * (1 << 64)))
-    return Trigger(when.after, when.nth or 0, when.every or 0, times, chance, seed)
+def _selector(trigger: Trigger, seed: int) -> Selector:
+    times = trigger.times if trigger.times is not None else (1 if trigger.nth else 0)
+    chance = min(U64, int((trigger.probability or 0) * (1 << 64)))
+    return Selector(trigger.after, trigger.nth or 0, trigger.every or 0, times, chance, seed)

@@ -8,6 +8,7 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.model.scenario import ArgTest, Bound, Contract, Fault, Op, Scenario, Scope, When
+from inject.model.trigger import Trigger
 from inject.scenario import shorthand as compact
 from inject.scenario.shorthand import BadSyntax
 from inject.scenario.writer import Word, to_yaml
@@ -57,9 +58,7 @@ def test_everything_that_a_fault_can_say() -> None:
             stack=("bch2_write", "!kthread", "module:bcachefs"),
             comm="fio*",
             device="/dev/vdb",
-            after=5,
-            every=10,
-            times=2,
+            trigger=Trigger(after=5, every=10, times=2),
         ),
         injected=Bound(1, 2),
     )
@@ -129,6 +128,27 @@ def test_triggers_that_cannot_be_read(text: str, step: str) -> None:
         compact.trigger([text])
 
 
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("", Trigger()),
+        (" nth=3 ", Trigger(nth=3)),
+        ("after=5,every=10", Trigger(after=5, every=10)),
+        ("probability=0.1,times=2", Trigger(probability=0.1, times=2)),
+    ],
+)
+def test_a_trigger_alone(typed: str, found: Trigger) -> None:
+    assert compact.to_trigger(typed) == found
+    assert str(found) == (typed.strip() or "every call")
+
+
+@pytest.mark.parametrize("typed", ["x", "nth=0", "nth=1,every=2", "probability=2", ",", "nth=\033"])
+def test_a_trigger_that_makes_no_sense_is_a_sentence(typed: str) -> None:
+    with pytest.raises(BadSyntax) as caught:
+        compact.to_trigger(typed)
+    assert "\n" not in str(caught.value) and "\033" not in str(caught.value)
+
+
 def test_a_trigger_said_in_two_ways() -> None:
     with pytest.raises(BadSyntax, match="--nth and --when nth= say the same"):
         compact.fault("f", {"value": "-EIO", "nth": "3", "when": ("nth=3",)})
@@ -136,8 +156,8 @@ def test_a_trigger_said_in_two_ways() -> None:
 
 def test_strace_counts_the_same() -> None:
     """3+2 is the 3rd, 5th, 7th call; after=1,every=2 is too."""
-    when = made({"value": "-EIO", "when": ("after=1,every=2",)}).faults[0].when
-    assert [n for n in range(1, 9) if n > when.after and not (n - when.after) % (when.every or 1)] == [3, 5, 7]
+    found = made({"value": "-EIO", "when": ("after=1,every=2",)}).faults[0].when.trigger
+    assert [n for n in range(1, 9) if n > found.after and not (n - found.after) % (found.every or 1)] == [3, 5, 7]
 
 
 def test_expectations() -> None:

@@ -37,6 +37,7 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import Contract as KnownContract
 from inject.model.point import ErrorType
 from inject.model.scenario import ArgTest, Contract, Fault, Follow, Op, Scenario, Scope, When
+from inject.model.trigger import Trigger
 from tests.support import ROOT
 from tests.support.fake_kernel import KALLSYMS, build
 from tests.support.raw_btf import kernel_types
@@ -168,11 +169,7 @@ def test_a_rule_with_everything(planner: Planner) -> None:
         stack=("bch2_*", "!xfs_mount"),
         comm="fio*",
         device="$DEV",
-        after=1,
-        nth=None,
-        every=3,
-        probability=0.25,
-        times=5,
+        trigger=Trigger(after=1, every=3, probability=0.25, times=5),
     )
     made = fault(
         value=("-EIO", "-BCH_ERR_ENOSPC_disk_reservation"), when=when, scope=Scope.ANY, follow=Follow.WRITEBACK
@@ -228,16 +225,25 @@ def test_equal_globs_are_kept_once_for_all_rules(planner: Planner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "times"),
-    [(When(), 0), (When(nth=3), 1), (When(nth=3, times=4), 4), (When(every=2), 0), (When(times=9), 9)],
+    ("trigger", "times"),
+    [
+        (Trigger(), 0),
+        (Trigger(nth=3), 1),
+        (Trigger(nth=3, times=4), 4),
+        (Trigger(every=2), 0),
+        (Trigger(times=9), 9),
+    ],
 )
-def test_nth_fires_once_unless_told_otherwise(planner: Planner, when: When, times: int) -> None:
-    assert planner.rule(fault(when=when), 0).times == times
+def test_nth_fires_once_unless_told_otherwise(planner: Planner, trigger: Trigger, times: int) -> None:
+    (data,) = render(Plan((planner.rule(fault(when=When(trigger=trigger)), 0),))).rules
+    assert as_rule(data).times == times
 
 
 @pytest.mark.parametrize(("given_", "chance"), [(None, 0), (0.5, 1 << 63), (1.0, U64), (2**-64, 1)])
 def test_chance(planner: Planner, given_: Optional[float], chance: int) -> None:
-    assert planner.rule(fault(when=When(probability=given_)), 0).chance == chance
+    trigger = Trigger(probability=given_)
+    (data,) = render(Plan((planner.rule(fault(when=When(trigger=trigger)), 0),))).rules
+    assert as_rule(data).chance == chance
 
 
 def test_seeds_differ_by_fault_and_by_run() -> None:

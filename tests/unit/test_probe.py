@@ -10,9 +10,10 @@ from inject.engine.engine import _kind
 from inject.engine.planner import Plan, Rule
 from inject.model.point import ErrorType, FaultPoint
 from inject.model.scenario import Probe
+from inject.model.trigger import Trigger
 
 POINT = FaultPoint("f", ErrorType.ERRNO_NULL, "", 0x1000, ("f",))
-FAILS = Rule(POINT, (1,), ("-EIO",), False, (), "", 0, 0, 0, 0, 0, 0, trampoline="f")
+FAILS = Rule(POINT, (1,), ("-EIO",), False, (), "", Trigger(), 0, trampoline="f")
 NULL = replace(FAILS, values=(0,), returned=("NULL",), trampoline="")
 OTHER = replace(NULL, point=replace(POINT, function="g", address=0x2000))
 

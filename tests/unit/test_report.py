@@ -15,6 +15,7 @@ from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.event import Injection
 from inject.model.scenario import Fault, Scope, When
+from inject.model.trigger import Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.report import jsonl, junit, paint, table
 from inject.report import progress as console
@@ -172,7 +173,7 @@ def test_progress_lines():
 
 def test_every_event_has_the_keys_of_the_contract():
     injection = Injection(1, "f", "-EIO", -5, 4, 10, 11, "dd", 99, ("f+0x0", "g+0x1"))
-    fault = Fault("f", "-EIO", scope=Scope.ANY, when=When(nth=3))
+    fault = Fault("f", "-EIO", scope=Scope.ANY, when=When(trigger=Trigger(nth=3)))
     events = [
         jsonl.run_event(version="0", kernel="6", config_hash="ab", seed=1, argv=["run", "x"]),
         jsonl.armed_event("s", 0, [fault]),
@@ -181,7 +182,7 @@ def test_every_event_has_the_keys_of_the_contract():
         jsonl.end_event(ALL),
     ]
     assert set(events[0]) >= {"version", "kernel", "config_hash", "seed", "argv"}
-    assert events[1]["faults"] == [{"function": "f", "return": "-EIO", "scope": "any", "nth": 3}]
+    assert events[1]["faults"] == [{"function": "f", "return": "-EIO", "scope": "any", "nth": 3, "times": 1}]
     keys = {"scenario", "trial", "fault", "function", "return", "value", "ordinal", "pid", "tid", "comm", "time_ns"}
     assert set(events[2]) == keys | {"type", "stack"}
     keys = {"scenario", "trial", "status", "reason", "detail", "counts", "seconds", "reproduce"}

@@ -22,6 +22,7 @@ from inject.model.scenario import (
     VmWishes,
     When,
 )
+from inject.model.trigger import Trigger
 from inject.model.verdict import Reason
 from inject.scenario import ScenarioErrors, load, parse
 from tests.support import DATA
@@ -80,9 +81,7 @@ def test_every_key() -> None:
         stack=("bch2_buffered_write", "ksys_write"),
         comm="fio*",
         device="$DEV",
-        after=5,
-        nth=3,
-        times=1,
+        trigger=Trigger(after=5, nth=3, times=1),
     )
 
 
@@ -159,7 +158,7 @@ def test_predicates() -> None:
     [("{nth: 3}", 1), ("{nth: 3, times: 2}", 2), ("{every: 3}", None), ("{}", None), ("{after: 4, times: 5}", 5)],
 )
 def test_times(text: str, times: Any) -> None:
-    assert when(text).times == times
+    assert when(text).trigger.limit == times
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_several_documents() -> None:
     assert (first.name, second.name) == ("several/first", "several/second")
     assert second.checks == () and second.sweep == Sweep()
     assert [str(second.expected_injections(index)) for index in (0, 1)] == ["0", "1..3"]
-    assert first.faults[0].when.after == 16
+    assert first.faults[0].when.trigger.after == 16
 
 
 def test_all_problems_of_a_file_are_told() -> None:

@@ -9,13 +9,10 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.cli.watch import board
-from inject.cli.watch.command import parse_trigger, scenario_text
+from inject.cli.watch.command import scenario_text
 from inject.cli.watch.screen import split_keys
-from inject.engine.planner import Rule, with_trigger
 from inject.model.event import Injection
-from inject.model.scenario import When
 from inject.model.verdict import Counts
-from inject.scenario.shorthand import BadSyntax
 from inject.scenario.writer import fault_keys, to_yaml
 from tests.support import ROOT
 
@@ -80,26 +77,6 @@ def test_a_number_keeps_to_its_column(value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "shown"),
-    [
-        ("", "every call"),
-        ("nth=3", "nth=3"),
-        ("after=5,every=10", "after=5,every=10"),
-        ("probability=0.1,times=2", "probability=0.1,times=2"),
-    ],
-)
-def test_triggers_as_typed_and_as_shown(typed: str, shown: str) -> None:
-    assert board.trigger_text(parse_trigger(typed)) == shown
-
-
-@pytest.mark.parametrize("typed", ["x", "nth=0", "nth=1,every=2", "probability=2", ",", "nth=\033"])
-def test_a_trigger_that_makes_no_sense_is_a_sentence(typed: str) -> None:
-    with pytest.raises(BadSyntax) as caught:
-        parse_trigger(typed)
-    assert "\n" not in str(caught.value) and "\033" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("typed", "keys"),
     [
         ("aq", ["a", "q"]),
@@ -134,10 +111,3 @@ def test_what_is_saved_is_a_scenario() -> None:
         "sh -c 'it'\"'\"'s'\n"
     )
     assert scenarios.parse(scenario_text(faults, []) + "filesystem: {type: ext4}\n", "x.yaml", "x")[0].run
-
-
-def test_a_trigger_changes_nothing_else() -> None:
-    rule = Rule(None, (5,), ("EIO",), False, (), "comm", 1, 2, 3, 4, 5, 6, ("a",))  # type: ignore[arg-type]
-    other = with_trigger(rule, When(nth=7, comm="not looked at"))
-    assert (other.after, other.nth, other.every, other.times, other.chance) == (0, 7, 0, 1, 0)
-    assert with_trigger(other, When(after=1, every=3, times=4)).comm == "comm"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.model.event import Injection
-from inject.model.scenario import When
 from inject.model.verdict import Counts
 from inject.report.paint import paint
 
@@ -133,16 +132,6 @@ def _path(injection: Injection, width: int) -> str:
             return _cut(text + " < ..", width)
         text += more
     return _cut(text, width)
-
-
-def trigger_text(when: When) -> str:
-    """``nth=3``, ``after=5,every=10``; ``every call`` without any."""
-    parts = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name in ("after", "nth", "every", "probability", "times")
-        if (value := getattr(when, name)) not in (None, 0) and not (name == "times" and when.nth and value == 1)
-    ]
-    return ",".join(parts) or "every call"
 
 
 def number(value: int) -> str:

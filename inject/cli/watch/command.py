@@ -26,7 +26,7 @@ from inject.errors import ExitStatus, InjectError
 from inject.kernel.kernel import Kernel
 from inject.model.event import Injection
 from inject.model.point import ErrorType
-from inject.model.scenario import Fault, Probe, When
+from inject.model.scenario import Fault, Probe
 from inject.process import adopted
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
@@ -399,7 +399,7 @@ class Live:
                 row.state.value,
                 row.fault.function,
                 ",".join(map(str, row.fault.values)),
-                board.trigger_text(row.fault.when),
+                str(row.fault.when.trigger),
                 row.counts,
                 row.rate,
                 row.last,
@@ -426,12 +426,12 @@ class Live:
             step = -1 if key in ("up", "k") else 1
             self._selected = (self._selected + step) % len(session.rows)
             fault = session.rows[self._selected].fault
-            self._message = f"{fault.function} returns {fault.returns}: {board.trigger_text(fault.when)}"
+            self._message = f"{fault.function} returns {fault.returns}: {fault.when.trigger}"
         elif key in ("a", "f", "A") and self._subject.ended():
             self._message = f"{self._subject.ended()}: there is nothing left to fail"
         elif key == "a":
             session.arm(self._selected)
-            self._message = f"{name} is armed, counted from now: {board.trigger_text(row.fault.when)}"
+            self._message = f"{name} is armed, counted from now: {row.fault.when.trigger}"
         elif key == "d":
             session.disarm(self._selected)
             self._message = f"{name} is off"
@@ -474,10 +474,9 @@ class Live:
 
     def _retrigger(self, typed: str) -> str:
         row = self._session.rows[self._selected]
-        when = parse_trigger(typed)
-        self._session.retrigger(self._selected, when)
+        self._session.retrigger(self._selected, compact.to_trigger(typed))
         state = "at once" if row.state is State.ARMED else "when armed"
-        return f"{row.fault.function} {state}: {board.trigger_text(row.fault.when)}"
+        return f"{row.fault.function} {state}: {row.fault.when.trigger}"
 
     def _save(self, typed: str) -> str:
         path = Path(typed.strip()).expanduser()
@@ -496,17 +495,6 @@ class Live:
             if used
             else f"saved to {path}"
         )
-
-
-def parse_trigger(typed: str) -> When:
-    """``nth=3`` and the like, judged by the rules of a scenario; "" is every call. Raises InjectError."""
-    keys = compact.trigger([typed.strip()]) if typed.strip() else {}
-    block = {"function": "f", "return": 0, **({"when": keys} if keys else {})}
-    try:
-        (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), "typed", "typed")
-    except scenarios.ScenarioErrors as errors:
-        raise compact.BadSyntax(str(errors.errors[0]).split(": ", 1)[1]) from None
-    return scenario.faults[0].when
 
 
 def scenario_text(faults: Sequence[Fault], command: Sequence[str]) -> str:

@@ -1,0 +1,51 @@
+"""Which of the calls that meet a fault's conditions fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Optional, Union
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Which of the matching calls fail; all of them unless a key says otherwise."""
+
+    after: int = 0
+    """Matching calls that are let through first."""
+    nth: Optional[int] = None
+    """Fail only this one, counted from 1 behind ``after``."""
+    every: Optional[int] = None
+    """Fail each one whose number behind ``after`` is a multiple of this."""
+    probability: Optional[float] = None
+    """Fail at random, from the seed."""
+    times: Optional[int] = None
+    """Most injections, as written; :attr:`limit` is what applies."""
+
+    @property
+    def limit(self) -> Optional[int]:
+        """Most injections; None without limit. ``nth`` fires once unless ``times`` says otherwise."""
+        return 1 if self.times is None and self.nth else self.times
+
+    @property
+    def chance(self) -> int:
+        """The probability as a share of 2**64; 0 if there is none."""
+        return min((1 << 64) - 1, int(self.probability * (1 << 64))) if self.probability else 0
+
+    def keys(self) -> Mapping[str, Union[int, float]]:
+        """The keys that say something, as a scenario has them."""
+        return {name: value for name in KEYS if (value := getattr(self, name)) not in (None, 0)}
+
+    def __str__(self) -> str:
+        """``nth=3``, ``after=5,every=10``; ``every call`` without any key."""
+        return (
+            ",".join(
+                f"{name}={value:g}" if name == "probability" else f"{name}={value}"
+                for name, value in self.keys().items()
+            )
+            or "every call"
+        )
+
+
+KEYS: tuple[str, ...] = tuple(field.name for field in fields(Trigger))
+"""The keys of ``when`` that make a trigger, in the order in which they are asked."""
