@@ -1,39 +1,36 @@
-"""Files that a command writes for the user: whole or not at all."""
+"""Files that a command writes for the user."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from inject.errors import ExitStatus, InjectError
+from inject.store import write_file
 
 
 class FileThere(InjectError):
-    """A file that would be overwritten."""
+    """The file exists and must not be overwritten."""
 
     status = ExitStatus.USAGE
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists", "choose another file, or overwrite it with --force")
+
 
 def write_text(path: Path, text: str, *, option: str, force: bool = True) -> None:
-    """Put ``text`` at ``path``, on the disk when this returns; ``option`` is what the user gave the path with.
+    """Write ``text`` to ``path``, on the disk when this returns; ``option`` is how the user named the path.
 
-    Raises FileThere when something is there and not ``force``, InjectError when it cannot be written.
+    A symbolic link stays and its target is written. Raises FileThere if ``path`` exists and not
+    ``force``, InjectError if it cannot be written.
     """
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         if force:
-            staged.replace(path)
-        else:
-            os.link(staged, path)  # unlike a rename it never replaces anything
+            path = path.resolve()
+            if path.exists() and not path.is_file():
+                # A rename would put a file in the place of /dev/null.
+                raise InjectError(f"{path} is not a regular file", f"choose another file for {option}")
+        write_file(path, text, mode=0o666, replace=force, durable=True)
     except FileExistsError:
-        raise FileThere(f"{path} is there already", "choose another file, or overwrite it with --force") from None
+        raise FileThere(path) from None
     except OSError as error:
         raise InjectError(f"cannot write {path}: {error.strerror}", f"choose another file for {option}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            staged.unlink()

@@ -17,8 +17,8 @@ from inject.engine.planner import Types
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.scenario.problems import ScenarioErrors
+from inject.store import cache_root
 from inject.vm import guest
-from inject.vm.build import cache
 
 LIMIT = 1 << 20
 """Bytes of a first scenario; a real one has about 3 kB."""
@@ -72,7 +72,7 @@ def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: A
     _refuse(output, force)
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
     text, said = bytearray(), bytearray()
-    with guest.boot(found, guest.Options(**chosen), cache=cache.cache_root(), say=note) as booted:
+    with guest.boot(found, guest.Options(**chosen), cache=cache_root(), say=note) as booted:
         command = booted.start(
             ["inject", "new", "--", function],
             on_stdout=lambda data: text.extend(data[: LIMIT - len(text)]),
@@ -103,7 +103,7 @@ def _name(output: Optional[Path]) -> str:
 def _refuse(output: Optional[Path], force: bool) -> None:
     """Before anything is asked or booted; what comes into being later is still not overwritten."""
     if output is not None and not force and output.exists():
-        raise FileThere(f"{output} is there already", "choose another file, or overwrite it with --force")
+        raise FileThere(output)
 
 
 def _deliver(text: str, output: Optional[Path], force: bool) -> None:

@@ -28,9 +28,9 @@ from inject.model.scenario import Fault, Probe, Scenario
 from inject.process.janitor import Janitor
 from inject.report import jsonl
 from inject.scenario.shorthand import COMMAND_LINE, BadSyntax
+from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.trial.trial import Options, Tools, device_numbers, run_all
-from inject.vm.build.cache import cache_root
 
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:

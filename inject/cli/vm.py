@@ -23,10 +23,11 @@ from inject.cli.stopping import STOP_OPTION
 from inject.fleet import dispatch as batch
 from inject.fleet import worker as lane
 from inject.report.paint import printable
+from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
 from inject.vm import guest
-from inject.vm.build import artifacts, cache
+from inject.vm.build import artifacts
 
 FLAVOURS = ("test", "debug")
 MOST_JOBS = 64
@@ -186,7 +187,7 @@ def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[i
     """
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
     options = guest.Options(timeout=timeout, icount=icount, **chosen)
-    return terminal.vm_exec(command, found, options, cache=cache.cache_root(), say=note)
+    return terminal.vm_exec(command, found, options, cache=cache_root(), say=note)
 
 
 @vm.command("fail", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -206,7 +207,7 @@ def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
     chosen["gdb"] = chosen["gdb"] or "--stop-on-injection" in own
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
     words = ("inject", "fail", *rest)
-    return terminal.vm_exec(words, found, guest.Options(**chosen), cache=cache.cache_root(), say=note)
+    return terminal.vm_exec(words, found, guest.Options(**chosen), cache=cache_root(), say=note)
 
 
 @vm.command()
@@ -220,7 +221,7 @@ def shell(**chosen: Any) -> int:
       inject vm shell --gdb
     """
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
-    return terminal.vm_shell(found, guest.Options(**chosen), cache=cache.cache_root(), say=note)
+    return terminal.vm_shell(found, guest.Options(**chosen), cache=cache_root(), say=note)
 
 
 @vm.command("run")
@@ -279,7 +280,7 @@ def run_(
             lane.Request(tuple(found), seed, arguments),
             artefacts,
             guest.Options(**guest_choice),
-            cache=cache.cache_root(),
+            cache=cache_root(),
             on_event=follower,
             say=follower.note,
             idle=follower.idle,

@@ -13,11 +13,12 @@ import json
 import os
 import stat
 import struct
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
+
+from inject.store import write_file
 
 INSTRUCTION = struct.Struct("<BBhi")
 LOAD_64 = 0x18
@@ -156,14 +157,6 @@ def keep(directory: Path, key: str, bytecode: Bytecode) -> None:
     programs = {name: base64.b64encode(code).decode() for name, code in bytecode.programs.items()}
     body = json.dumps({"programs": programs, "maps": bytecode.maps}).encode()
     digest = hashlib.sha256(body).hexdigest().encode()
-    temporary = ""
-    try:
+    with contextlib.suppress(OSError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=directory)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(digest + b"\n" + body)
-        Path(temporary).replace(directory / f"{key}.bpf")
-    except OSError:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+        write_file(directory / f"{key}.bpf", digest + b"\n" + body)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inject.model.verdict import Status, Verdict
-from inject.vm.carry.pycache import replace_file
+from inject.store import write_file
 
 MOST = 10_000
 """Scenarios that are remembered for one kernel."""
@@ -40,4 +40,4 @@ def learn(path: Path, verdicts: Iterable[Verdict]) -> None:
             seconds[verdict.scenario] = round(verdict.seconds, 2)
     newest = dict(list(seconds.items())[-MOST:])
     with contextlib.suppress(OSError):
-        replace_file(path, json.dumps(newest, indent=0).encode())
+        write_file(path, json.dumps(newest, indent=0), parents=True)

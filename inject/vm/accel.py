@@ -14,6 +14,7 @@ import platform
 from pathlib import Path
 
 from inject.errors import CannotRun
+from inject.store import write_file
 
 CHOICES = ("auto", "kvm", "tcg")
 
@@ -60,10 +61,7 @@ def known_bad(memory: Path) -> bool:
 def remember_bad(memory: Path, why: str) -> None:
     """Keep the answer; a cache that cannot be written only costs the next run some seconds."""
     with contextlib.suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        staged = memory.with_suffix(f".{os.getpid()}")
-        staged.write_text(json.dumps({"kvm": False, "why": why}) + "\n")
-        staged.replace(memory)
+        write_file(memory, json.dumps({"kvm": False, "why": why}) + "\n", parents=True)
 
 
 def _processor() -> str:

@@ -20,7 +20,7 @@ from inject.kernel.kernel import Kernel
 from inject.model.scenario import Probe
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
-from inject.vm.build.cache import cache_root
+from inject.store import cache_root
 from tests.bench import others, rate, start
 from tests.bench.loop import Caller, counts_instructions
 

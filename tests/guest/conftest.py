@@ -18,7 +18,7 @@ from inject.model.scenario import Probe
 from inject.oracles.leaks import KMEMLEAK
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
-from inject.vm.build.cache import cache_root
+from inject.store import cache_root
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -25,7 +25,7 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import Contract
 from inject.model.scenario import Probe, Scenario
 from inject.process.cgroup import Cgroup
-from inject.vm.build.cache import cache_root
+from inject.store import cache_root
 from tests.support import ROOT
 
 GETPID = "__x64_sys_getpid"

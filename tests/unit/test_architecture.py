@@ -16,6 +16,7 @@ PACKAGE = ROOT / "inject"
 
 LAYERS = (
     {"errors"},
+    {"store"},
     {"model"},
     {"scenario", "kernel", "process"},
     {"engine", "fixture", "doctor", "versions"},

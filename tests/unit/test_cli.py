@@ -515,7 +515,7 @@ def test_new_overwrites_only_when_told_to(kernel: Path, tmp_path: Path) -> None:
     path.write_text("precious")
     for words in (["new"], ["vm", "new"]):
         line = sentence(inject(*words, "open_ctree", "-o", path, kernel=kernel), 2)
-        assert line == f"inject: {path} is there already; choose another file, or overwrite it with --force"
+        assert line == f"inject: {path} exists; choose another file, or overwrite it with --force"
     assert path.read_text() == "precious"
     assert inject("new", "open_ctree", "-o", path, "--force", kernel=kernel).returncode == 0
     assert "function: open_ctree" in path.read_text()

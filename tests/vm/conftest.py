@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from inject import store
 from inject.vm import qemu
-from inject.vm.build import artifacts, cache
+from inject.vm.build import artifacts
 from inject.vm.guest import Artefacts, Guest, Options
 
 
@@ -36,7 +37,7 @@ def artefacts() -> Artefacts:
 @pytest.fixture(scope="session")
 def cache_root() -> Path:
     """The real cache: what is known about this host's KVM saves time in every test."""
-    return cache.cache_root()
+    return store.cache_root()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import ExitStatus, InjectError
+from inject.store import cache_root
 from inject.vm.build import debian, image, kernel
-from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, cache_root, key_of, need_space
+from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 
 HEADERS_KIND = "headers"
 HEADERS = "headers.ext4"

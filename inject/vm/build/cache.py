@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from inject.errors import InjectError
+from inject.store import sync, write_file
 
 MANIFEST = "manifest.json"
 WORK = "work"
@@ -41,24 +42,6 @@ _HASH_BLOCK = 1 << 20
 
 Progress = Callable[[str], None]
 Input = Union[str, bytes, Path]
-
-
-def cache_root() -> Path:
-    """The cache folder: ``$INJECT_CACHE``, ``$XDG_CACHE_HOME/inject`` or ``~/.cache/inject``.
-
-    Raises InjectError where none of them can be told.
-    """
-    own = os.environ.get("INJECT_CACHE")
-    if own:
-        return Path(own).absolute()
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    # The XDG base directory specification: a relative path is to be ignored.
-    if xdg and Path(xdg).is_absolute():
-        return Path(xdg) / "inject"
-    try:
-        return Path.home() / ".cache" / "inject"
-    except RuntimeError:
-        raise InjectError("there is no home directory to keep kernels and images in", "set INJECT_CACHE") from None
 
 
 def key_of(inputs: Mapping[str, Input]) -> str:
@@ -119,20 +102,17 @@ class Staging:
                     remove_tree(item)
                 elif item.name != WORK:
                     files[item.name] = item.stat().st_size
-                    _sync(item)
+                    sync(item)
             (self.path / WORK).unlink(missing_ok=True)
             text = json.dumps({"kind": self._kind, "key": self._key, **manifest, "files": files}, indent=1)
-            target = self.path / MANIFEST
-            target.write_text(text + "\n")
-            _sync(target)
-            _sync(self.path)
+            write_file(self.path / MANIFEST, text + "\n", mode=0o666, durable=True)
             final = self._cache.place(self._kind, self._key)
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():
                 # Not a finished entry, or nobody would have built it again.
                 remove_tree(final)
             self.path.rename(final)
-            _sync(final.parent)
+            sync(final.parent)
         except OSError as error:
             raise InjectError(f"cannot write {self.path}: {error.strerror}", _disk_hint(error)) from None
         entry = self._cache.find(self._kind, self._key)
@@ -287,14 +267,6 @@ def _try_lock(descriptor: int) -> bool:
             return False
         raise
     return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_hint(error: OSError) -> str:

@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 from inject.errors import GuestLost, InjectError
+from inject.store import write_file
 from inject.vm.carry import checkout
 from inject.vm.carry import pycache as compiled
 from inject.vm.guest import Guest
@@ -51,7 +52,7 @@ def pull(guest: Guest, kept: Path) -> None:
         for name in listed.decode().split()[:MOST_FILES]:
             if "/" in name or not name.endswith(".bpf") or (kept / name).exists():
                 continue
-            compiled.replace_file(kept / name, guest.read_file(f"{IN_GUEST}/{name}", limit=LARGEST))
+            write_file(kept / name, guest.read_file(f"{IN_GUEST}/{name}", limit=LARGEST), parents=True)
         for old in sorted(kept.glob("*.bpf"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
             old.unlink(missing_ok=True)
 

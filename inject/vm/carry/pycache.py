@@ -7,16 +7,15 @@ source. Python itself checks the header again.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import re
 import struct
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from inject.store import write_file
 
 HEADER = struct.Struct("<4sIII")
 """Magic, flags, the source's time and size: Lib/importlib/_bootstrap_external.py, _classify_pyc()."""
@@ -83,21 +82,7 @@ def keep(archive: bytes, kept: Path, at: str) -> int:
                 continue
             opened = tar.extractfile(member)
             if opened is not None:
-                replace_file(kept / member.name, opened.read())
+                write_file(kept / member.name, opened.read(), parents=True)
                 count += 1
-    replace_file(kept / _STATE, at.encode())
+    write_file(kept / _STATE, at, parents=True)
     return count
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` at once, whoever else does the same; makes the folder. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise

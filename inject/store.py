@@ -1,0 +1,82 @@
+"""The cache directory, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+from typing import Union
+
+from inject.errors import InjectError
+
+
+def cache_root() -> Path:
+    """Return the cache directory: ``$INJECT_CACHE``, ``$XDG_CACHE_HOME/inject`` or ``~/.cache/inject``.
+
+    Raises InjectError if none of the three is known.
+    """
+    own = os.environ.get("INJECT_CACHE")
+    if own:
+        return Path(own).absolute()
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    # The XDG base directory specification: a relative path must be ignored.
+    if xdg and Path(xdg).is_absolute():
+        return Path(xdg) / "inject"
+    try:
+        return Path.home() / ".cache" / "inject"
+    except RuntimeError:
+        raise InjectError("no home directory to keep the cache in", "set INJECT_CACHE") from None
+
+
+def write_file(
+    path: Path,
+    content: Union[str, bytes],
+    *,
+    mode: int = 0o600,
+    parents: bool = False,
+    replace: bool = True,
+    durable: bool = False,
+) -> None:
+    """Write ``content`` to ``path``, so that a reader finds all of it or what was there before.
+
+    Text becomes UTF-8. ``mode`` is what the umask is applied to. ``parents`` makes missing
+    directories. With ``durable`` the file and its name are on the disk when this returns.
+    Processes may write the same file at once: the last one wins. A failed write leaves nothing behind.
+
+    Raises FileExistsError if ``path`` exists and ``replace`` is false, else OSError.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # The name does not contain the file's own, which may be as long as a name can be.
+    staged = path.with_name(f".inject-{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if replace:
+            staged.replace(path)
+        else:
+            os.link(staged, path)  # unlike rename(2), link(2) never replaces a file
+    finally:
+        with contextlib.suppress(OSError):
+            staged.unlink()
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a directory to the disk; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # fsync(2): this filesystem cannot synchronize a directory
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+"""Files are written whole or not at all, on a full disk and in a directory that refuses, too."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inject import store
+from inject.cli.files import FileThere, write_text
+from inject.errors import InjectError
+from inject.store import cache_root, write_file
+from tests.support import ROOT
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+# ---------------------------------------------------------------- where
+
+
+def test_the_explicit_directory_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("INJECT_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_root() == tmp_path / ".cache" / "inject"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_root() == tmp_path / ".cache" / "inject"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root() == tmp_path / "xdg" / "inject"
+    monkeypatch.setenv("INJECT_CACHE", str(tmp_path / "own"))
+    assert cache_root() == tmp_path / "own"
+
+
+def test_no_home_directory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("INJECT_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(InjectError, match="set INJECT_CACHE"):
+        cache_root()
+
+
+# ---------------------------------------------------------------- what is written
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_text_and_bytes(tmp_path: Path, durable: bool) -> None:
+    write_file(tmp_path / "text", "né\n", durable=durable)
+    write_file(tmp_path / "bytes", b"\0\xff", durable=durable)
+    assert (tmp_path / "text").read_bytes() == b"n\xc3\xa9\n"
+    assert (tmp_path / "bytes").read_bytes() == b"\0\xff"
+    assert names(tmp_path) == ["bytes", "text"]
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize(("mode", "found"), [(0o600, 0o600), (0o666, 0o644)])
+def test_the_mode_and_the_umask(tmp_path: Path, mode: int, found: int) -> None:
+    """A file that is replaced gets the new mode, too."""
+    for _ in range(2):
+        write_file(tmp_path / "file", "x", mode=mode)
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == found
+        (tmp_path / "file").chmod(0o640)
+
+
+def test_missing_directories(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_file(tmp_path / "a" / "b", "x")
+    write_file(tmp_path / "a" / "b", "x", parents=True)
+    assert (tmp_path / "a" / "b").read_text() == "x"
+
+
+def test_the_longest_name(tmp_path: Path) -> None:
+    write_file(tmp_path / ("x" * 255), "x")
+    assert names(tmp_path) == ["x" * 255]
+
+
+def test_a_file_that_must_not_be_replaced(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", "first", replace=False)
+    with pytest.raises(FileExistsError):
+        write_file(tmp_path / "file", "second", replace=False)
+    assert (tmp_path / "file").read_text() == "first"
+    assert names(tmp_path) == ["file"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from inject.store import write_file
+for _ in range(200):
+    write_file(Path(sys.argv[1]), sys.argv[2] * 50000)
+"""
+
+
+def test_several_writers_at_once(tmp_path: Path) -> None:
+    """A reader finds one writer's whole file at any time."""
+    file = tmp_path / "file"
+    file.write_text("0" * 50000)
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(file), str(n)], cwd=ROOT) for n in range(3)]
+    while any(writer.poll() is None for writer in writers):
+        text = file.read_text()
+        assert len(text) == 50000 and len(set(text)) == 1
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert names(tmp_path) == ["file"]
+
+
+# ---------------------------------------------------------------- what fails
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "rename", "link"])
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Each step may be the one that fails: the old file stays and nothing else does."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_text("old")
+    target = tmp_path / ("new" if step == "link" else "file")
+    if step == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    elif step == "rename":
+        monkeypatch.setattr(Path, "replace", full)
+    elif step == "link":
+        monkeypatch.setattr(os, "link", full)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if step == "write":  # the kernel itself cuts the write short; Python ignores SIGXFSZ
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(OSError):
+            write_file(target, "x" * (1 << 20), replace=step != "link", durable=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("refusing", ["a file", "read-only"])
+def test_a_directory_that_refuses(tmp_path: Path, refusing: str) -> None:
+    if refusing == "a file":
+        (tmp_path / "in-the-way").write_text("")
+        directory = tmp_path / "in-the-way"
+    else:
+        directory = Path("/proc/self")  # refuses root, too
+    with pytest.raises(OSError):
+        write_file(directory / "file", "x")
+    with pytest.raises(OSError):
+        write_file(directory / "file", "x", parents=True)
+
+
+def test_a_filesystem_that_cannot_sync_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    store.sync(tmp_path)
+
+
+# ---------------------------------------------------------------- for the user
+
+
+def test_a_file_of_the_users(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    write_text(file, "one", option="--save")
+    with pytest.raises(FileThere, match="--force"):
+        write_text(file, "two", option="-o", force=False)
+    (tmp_path / "link").symlink_to(file)
+    write_text(tmp_path / "link", "three", option="--save")
+    assert (tmp_path / "link").is_symlink() and file.read_text() == "three"
+
+
+def test_a_directory_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InjectError, match="No such file or directory; choose another file for --save"):
+        write_text(tmp_path / "none" / "file", "x", option="--save")
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo"])
+def test_what_is_not_a_regular_file_stays(tmp_path: Path, kind: str) -> None:
+    """As root, a rename would put a file in the place of /dev/null."""
+    path = tmp_path / kind
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    before = path.stat()
+    with pytest.raises(InjectError, match="is not a regular file"):
+        write_text(path, "x", option="--save")
+    assert path.stat().st_ino == before.st_ino
