@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import click
 
 from inject.campaign.shard import Shard
 from inject.errors import ExitStatus
+from inject.model.event import Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
 from inject.report import jsonl, junit, table
@@ -70,7 +71,7 @@ class Display:
         if verdict.status is Status.PASS:
             self._evidence.forget([verdict.scenario])
 
-    def emit(self, event: dict[str, Any]) -> None:
+    def emit(self, event: Event) -> None:
         """One event for the JSON lines, and for what the reports show of it."""
         self._evidence.take(event)
         if self._report is not None:
@@ -78,7 +79,7 @@ class Display:
 
     def finish(self, verdicts: Sequence[Verdict], junit_path: Optional[str]) -> None:
         """The end of the JSON lines, JUnit, and the table unless standard output is KTAP's."""
-        self.emit(jsonl.end_event(verdicts))
+        self.emit(RunEnded.of(verdicts))
         if junit_path:
             junit.write(junit_path, verdicts, evidence=self._evidence)
         if self._ktap is not None:

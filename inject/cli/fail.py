@@ -23,13 +23,14 @@ from inject.engine.planner import Types
 from inject.errors import ExitStatus
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
+from inject.model.event import Event, Injected, Injection, RunEnded
 from inject.model.scenario import Expectation, Probe, Scenario
 from inject.model.verdict import Reason, Status, Verdict
 from inject.process import adopted
 from inject.process.janitor import Janitor
 from inject.process.signals import ended_by_signals
-from inject.report import jsonl, table
 from inject.report import progress as console
+from inject.report import table
 from inject.report.paint import printable
 from inject.scenario import shorthand as compact
 from inject.scenario.files import default_name
@@ -235,8 +236,8 @@ def fail(
         if subject is not None and not quiet:
             click.echo("inject: armed until it ends or Ctrl-C", err=True)
         verdict = Trial(scenario, tools, options).run()
-        display.emit(mark(jsonl.verdict_event(verdict)))
-        display.emit(jsonl.end_event([verdict]))
+        display.emit(mark(verdict))
+        display.emit(RunEnded.of([verdict]))
     saved.write(verdict)
     if not quiet:
         summary.show(scenario, verdict)
@@ -335,12 +336,12 @@ class Summary:
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._first: dict[int, Mapping[str, Any]] = {}
+        self._first: dict[int, Injection] = {}
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: Event) -> None:
         """One event of the trial."""
-        if event["type"] == "injection":
-            self._first.setdefault(event["fault"], event)
+        if isinstance(event, Injected):
+            self._first.setdefault(event.injection.fault, event.injection)
         self._display.emit(event)
 
     def show(self, scenario: Scenario, verdict: Verdict) -> None:
@@ -358,7 +359,7 @@ class Summary:
             calls = f"{counts.seen} call{'s' * (counts.seen != 1)} seen, {counts.matched} matched{spared}"
             yield f"{fault.function} returned {fault.returns} {times} ({calls})"
             if index in self._first:
-                yield f"  first in {console.path_line(jsonl.injection_from(self._first[index]))}"
+                yield f"  first in {console.path_line(self._first[index])}"
         yield from table.error_lines(verdict)
         if verdict.status is not Status.PASS:
             yield console.verdict_line(verdict)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import click
 
 from inject.cli.display import Display, own_arguments
-from inject.model.errorpath import ErrorPath
+from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
-from inject.report import jsonl
 from inject.report import progress as console
 
 QUIET = 60.0
@@ -49,32 +48,31 @@ class Follower:
         self._started = self._shown = now()
         self._beats = display.verbosity >= 0 and not sys.stderr.isatty()
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """One event of a guest, or of the batch on its behalf."""
-        kind = event.get("type")
-        if kind == "end":
+        if isinstance(event, RunEnded):
             return  # the display writes it with the table
-        if kind == "run":
-            event = {**event, "argv": own_arguments()}
+        if isinstance(event, RunStarted):
+            event = replace(event, argv=tuple(own_arguments()))
         self._display.emit(event)
-        if kind == "armed":
+        if isinstance(event, Armed):
             self._begun += 1
-            self._under_way.append(event["scenario"])
-            self._display.begin(self._begun, self._scenarios[event["scenario"]])
-        elif kind == "injection":
-            self._say(event, console.injection_line(jsonl.injection_from(event)))
-        elif kind == "error":
-            self._say(event, console.error_line(ErrorPath.from_json({**event, "count": 1}), event["ordinal"]))
-        elif kind == "verdict":
+            self._under_way.append(event.scenario)
+            self._display.begin(self._begun, self._scenarios[event.scenario])
+        elif isinstance(event, Injected):
+            self._say(event.scenario, console.injection_line(event.injection))
+        elif isinstance(event, ErrorTraced):
+            self._say(event.scenario, console.error_line(event.path, event.ordinal))
+        elif isinstance(event, Verdict):
             self._done += 1
-            self._under_way = [name for name in self._under_way if name != event["scenario"]]
+            self._under_way = [name for name in self._under_way if name != event.scenario]
             self._shown = self._now()
-            self._display.end(Verdict.from_json(event))
+            self._display.end(event)
 
-    def _say(self, event: dict[str, Any], line: str) -> None:
+    def _say(self, scenario: str, line: str) -> None:
         if self._display.verbosity >= 1:
             self._shown = self._now()
-        self._display.say(f"  {event['scenario']}: {line.strip()}" if self._several else line)
+        self._display.say(f"  {scenario}: {line.strip()}" if self._several else line)
 
     def note(self, line: str) -> None:
         """One line about a guest."""

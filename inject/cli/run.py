@@ -24,9 +24,9 @@ from inject.engine.planner import Planner, Types
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
+from inject.model.event import RunStarted
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.process.janitor import Janitor
-from inject.report import jsonl
 from inject.scenario.shorthand import COMMAND_LINE, BadSyntax
 from inject.store import cache_root
 from inject.trial.judge import exit_status
@@ -215,12 +215,12 @@ def run(
         if not found and not ask:
             return display.nothing(shard, junit_path)
         display.emit(
-            jsonl.run_event(
+            RunStarted(
                 version=__version__,
                 kernel=kernel.release,
                 config_hash=config_hash(kernel),
                 seed=seed,
-                argv=own_arguments(),
+                argv=tuple(own_arguments()),
             )
         )
         tools = Tools(kernel, Types(kernel), engine, janitor, lambda event: display.emit(mark(event)), display.say)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import click
 
 from inject.errors import CannotRun
+from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Probe
+from inject.model.verdict import Verdict
 from inject.report.jsonl import JsonLines
-from inject.vm.channel import RESULTS_PORT, WATCHED, WISH
-
-Event = dict[str, Any]
+from inject.vm.channel import RESULTS_PORT, WATCHED
 
 PORT = f"/dev/virtio-ports/{RESULTS_PORT}"
 PROC = Path("/proc")
@@ -48,9 +49,9 @@ def marking(stop: bool, json_path: Optional[str]) -> Iterator[Callable[[Event], 
         own = stack.enter_context(JsonLines(PORT)) if json_path != PORT else None
 
         def mark(event: Event) -> Event:
-            if event["type"] == "armed":
-                event = {**event, WISH: True}
-            if own is not None and event["type"] in ("armed", "verdict"):
+            if isinstance(event, Armed):
+                event = replace(event, stop=True)
+            if own is not None and isinstance(event, (Armed, Verdict)):
                 own.write(event)
             return event
 
@@ -58,4 +59,4 @@ def marking(stop: bool, json_path: Optional[str]) -> Iterator[Callable[[Event], 
             yield mark
         finally:
             if own is not None:
-                own.write({"type": "end"})
+                own.write(RunEnded())

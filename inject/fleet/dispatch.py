@@ -13,13 +13,13 @@ from typing import Callable
 
 from inject import __version__
 from inject.fleet import durations
-from inject.fleet.journal import Event, verdict_of
+from inject.fleet.journal import verdict_of
 from inject.fleet.queue import Work
 from inject.fleet.worker import Desk, Lane, Outlets, Request
+from inject.model.event import Event, RunEnded, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.process.signals import ended_by_signals, signals_held
-from inject.report.jsonl import end_event, run_event
 from inject.vm.guest import Artefacts, Lost, Options
 
 ENDING = 90.0
@@ -38,10 +38,9 @@ class Merged:
 
     def take(self, event: Event) -> None:
         """One event of any guest."""
-        kind = event.get("type")
-        if kind == "verdict":
-            self.verdicts.append(Verdict.from_json(event))
-        if kind == "run":
+        if isinstance(event, Verdict):
+            self.verdicts.append(event)
+        if isinstance(event, RunStarted):
             self._begin(event)
         elif self._begun:
             self._on_event(event)
@@ -60,10 +59,10 @@ class Merged:
     def finish(self, order: Sequence[Scenario]) -> list[Verdict]:
         """The last line; the verdicts in the order of the scenarios."""
         if not self._begun:  # no guest said of its kernel what the line has to say
-            self._begin(run_event(version=__version__, kernel="", config_hash="", seed=self._seed, argv=()))
+            self._begin(RunStarted(__version__, kernel="", config_hash="", seed=self._seed, argv=()))
         place = {scenario.name: number for number, scenario in enumerate(order)}
         self.verdicts.sort(key=lambda verdict: place.get(verdict.scenario, len(place)))
-        self._on_event(end_event(self.verdicts))
+        self._on_event(RunEnded.of(self.verdicts))
         return self.verdicts
 
 
@@ -117,7 +116,7 @@ def run_batch(
             if not desk.booted.is_set():
                 raise lost
             for scenario in scenarios:
-                merged.take(verdict_of(scenario, lost, armed=False, seed=request.seed).to_json())
+                merged.take(verdict_of(scenario, lost, armed=False, seed=request.seed))
     verdicts = merged.finish(request.scenarios)
     durations.learn(past, verdicts)
     return verdicts

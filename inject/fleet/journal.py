@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
+from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.model.verdict import Reason, Status, Verdict
+from inject.report.jsonl import from_json
 from inject.trial.judge import settle
 from inject.vm.channel import decode
 from inject.vm.guest import Ending, Lost, Patience
-
-Event = dict[str, Any]
 
 IN_GUEST = "sudo inject run"
 FROM_HOST = "inject vm run"
@@ -54,24 +54,22 @@ class Journal:
         """One line of the results port: keep count, pass it on."""
         self.moved.reset()
         try:
-            event = decode(line)
-            kind = event.get("type")
-            if kind == "verdict":
+            event = from_json(decode(line))
+            if isinstance(event, Verdict):
                 self._given(event)
                 return
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             self.bad_lines += 1
             return
-        if kind == "end":
+        if isinstance(event, RunEnded):
             self.ended = True
             return
-        if kind == "armed":
+        if isinstance(event, Armed):
             self.armed = True
         self.on_event(event)
 
-    def _given(self, event: Event) -> None:
+    def _given(self, verdict: Verdict) -> None:
         """The guest's own verdict; raises ValueError when it is not of the scenario that the guest was given."""
-        verdict = Verdict.from_json(event)
         if self.current is None or verdict.scenario != self.current.name:
             raise ValueError(f"nobody asked for {verdict.scenario}")
         if verdict.reproduce.startswith(IN_GUEST):
@@ -83,7 +81,7 @@ class Journal:
         """The scenario under way has its verdict."""
         self.current, self.armed = None, False
         self.settled += 1
-        self.on_event(verdict.to_json())
+        self.on_event(verdict)
 
     def blame(self, lost: Lost) -> None:
         """The guest is lost: the scenario under way gets the verdict."""

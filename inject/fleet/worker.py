@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from inject.errors import InjectError
-from inject.fleet.journal import LOG_LINES, SLACK, Event, Journal
+from inject.fleet.journal import LOG_LINES, SLACK, Journal
 from inject.fleet.queue import Work
+from inject.model.event import Event
 from inject.model.scenario import Scenario
 from inject.vm.carry import checkout
 from inject.vm.carry import programs as warm

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 
 class Fate(enum.Enum):
@@ -49,34 +48,3 @@ class ErrorPath:
     frames: tuple[Frame, ...] = ()
     """The callers, innermost first."""
     count: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """As the JSON-lines report has it."""
-        return {
-            "fault": self.fault,
-            "function": self.function,
-            "return": self.returned,
-            "fate": self.fate.value,
-            "errno": self.errno,
-            "where": self.where,
-            "call": self.call,
-            "result": self.result,
-            "path": [{"function": frame.function, "returned": frame.returned} for frame in self.frames],
-            "count": self.count,
-        }
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> ErrorPath:
-        """The inverse of :meth:`to_json`; raises KeyError, TypeError or ValueError on foreign data."""
-        return ErrorPath(
-            fault=data["fault"],
-            function=data["function"],
-            returned=data["return"],
-            fate=Fate(data["fate"]),
-            errno=data["errno"],
-            where=data["where"],
-            call=data["call"],
-            result=data["result"],
-            frames=tuple(Frame(frame["function"], frame["returned"]) for frame in data["path"]),
-            count=data["count"],
-        )

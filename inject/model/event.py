@@ -1,8 +1,14 @@
-"""What happens while a trial is armed."""
+"""What a run tells as it happens, each event a frozen value; only report/jsonl.py turns them into JSON and back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Union
+
+from inject.model.errorpath import ErrorPath
+from inject.model.scenario import Fault, Probe
+from inject.model.verdict import Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -10,8 +16,10 @@ class Injection:
     """One call that was made to fail, as the kernel reported it."""
 
     fault: int
+    """Index of the fault in its scenario."""
     function: str
     returned: str
+    """The injected value by name: ``-ENOMEM``."""
     value: int
     ordinal: int
     """Which match of its fault this was, from 1."""
@@ -22,3 +30,71 @@ class Injection:
     """Nanoseconds of CLOCK_MONOTONIC."""
     stack: tuple[str, ...] = ()
     """Innermost first, ``symbol+0xoff``."""
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The first event of a run."""
+
+    version: str
+    """Of inject."""
+    kernel: str
+    """The kernel's release; "" if no guest lived long enough to say."""
+    config_hash: str
+    """A short name for the kernel's configuration; "" if the kernel does not show it."""
+    seed: int
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Armed:
+    """A trial is about to be armed; told before, so that a guest that dies is blamed on this trial."""
+
+    scenario: str
+    trial: int
+    faults: tuple[Fault, ...]
+    """Read back from JSON, a fault has its function, values, scope and trigger, and none of its other conditions."""
+    probes: tuple[Probe, ...] = ()
+    """How each fault is attached."""
+    stop: bool = False
+    """Ask a debugger outside of the guest to stop the guest at each injection until the verdict."""
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A call of an armed trial was made to fail."""
+
+    scenario: str
+    trial: int
+    injection: Injection
+
+
+@dataclass(frozen=True)
+class ErrorTraced:
+    """Where the error of one injection went; fault and ``ordinal`` say of which."""
+
+    scenario: str
+    trial: int
+    path: ErrorPath
+    ordinal: int
+    tid: int
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The last event: how many trials had each status. A report without it is of a run that died."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    errors: int = 0
+
+    @staticmethod
+    def of(verdicts: Iterable[Verdict]) -> RunEnded:
+        """The end of a run that gave ``verdicts``."""
+        statuses = [verdict.status for verdict in verdicts]
+        return RunEnded(*(statuses.count(status) for status in (Status.PASS, Status.FAIL, Status.SKIP, Status.ERROR)))
+
+
+Event = Union[RunStarted, Armed, Injected, ErrorTraced, Verdict, RunEnded]
+"""Anything a run tells; a verdict is its own event."""

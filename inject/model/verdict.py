@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 from inject.model.errorpath import ErrorPath
 
@@ -70,43 +69,3 @@ class Verdict:
     """What changes no status, but what a reader of a pass, too, must know: a bound that was reached, a repetition."""
     errors: tuple[ErrorPath, ...] = ()
     """Where the injected errors went, each way once; () where nobody asked."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The ``verdict`` object of the JSON-lines report."""
-        return {
-            "type": "verdict",
-            "scenario": self.scenario,
-            "trial": self.trial,
-            "status": self.status.value,
-            "reason": self.reason.value if self.reason else None,
-            "detail": self.detail,
-            "counts": [vars(c) for c in self.counts],
-            "seconds": round(self.seconds, 3),
-            "reproduce": self.reproduce,
-            "finding": self.finding,
-            "log": list(self.log),
-            "unusable": self.unusable,
-            "exit": self.exit,
-            "notes": list(self.notes),
-            "errors": [path.to_json() for path in self.errors],
-        }
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Verdict:
-        """The inverse of :meth:`to_json`; raises KeyError or ValueError on foreign data."""
-        return Verdict(
-            scenario=data["scenario"],
-            status=Status(data["status"]),
-            reason=Reason(data["reason"]) if data["reason"] else None,
-            detail=data["detail"],
-            trial=data["trial"],
-            counts=tuple(Counts(**c) for c in data["counts"]),
-            seconds=data["seconds"],
-            reproduce=data["reproduce"],
-            finding=data.get("finding", ""),
-            log=tuple(data.get("log", ())),
-            unusable=data.get("unusable", ""),
-            exit=data.get("exit"),
-            notes=tuple(data.get("notes", ())),
-            errors=tuple(ErrorPath.from_json(path) for path in data.get("errors", ())),
-        )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from inject.model.event import Injection
-from inject.report.jsonl import injection_from
+from inject.model.event import Event, Injected, Injection
 from inject.report.paint import printable
 from inject.report.progress import injection_line
 
@@ -40,15 +38,15 @@ class Evidence:
     _kept: dict[tuple[str, int], list[Injection]] = field(default_factory=dict)
     _totals: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """An event of the JSON lines; all but injections are ignored."""
-        if event.get("type") != "injection":
+    def take(self, event: Event) -> None:
+        """Keep an injection; every other event is ignored."""
+        if not isinstance(event, Injected):
             return
-        key = (event["scenario"], event["trial"])
+        key = (event.scenario, event.trial)
         self._totals[key] = self._totals.get(key, 0) + 1
         kept = self._kept.setdefault(key, [])
         if len(kept) < KEPT:
-            kept.append(injection_from(event))
+            kept.append(event.injection)
 
     def of(self, scenario: str, trial: int = 0) -> Fired:
         """What fired there."""

@@ -1,37 +1,62 @@
-"""JSON lines: one object a line, each flushed as it happens. The keys are the contract of product.md."""
+"""JSON lines: one object a line, each flushed as it happens, and the one place that knows the keys.
+
+Keys may be added; a key that is there keeps its name and meaning.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Union
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, Optional, Union
 
 from inject.errors import InjectError
-from inject.model.errorpath import ErrorPath
-from inject.model.event import Injection
-from inject.model.scenario import Fault, Scope
-from inject.model.verdict import Status, Verdict
-
-Event = Mapping[str, Any]
-
-
-def run_event(*, version: str, kernel: str, config_hash: str, seed: int, argv: Sequence[str]) -> dict[str, Any]:
-    """The first line."""
-    return {
-        "type": "run",
-        "version": version,
-        "kernel": kernel,
-        "config_hash": config_hash,
-        "seed": seed,
-        "argv": list(argv),
-    }
+from inject.model.errorpath import ErrorPath, Fate, Frame
+from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection, RunEnded, RunStarted
+from inject.model.scenario import Fault, Follow, Probe, Scope, When
+from inject.model.trigger import KEYS, Trigger
+from inject.model.verdict import Counts, Reason, Status, Verdict
 
 
-def armed_event(scenario: str, trial: int, faults: Iterable[Fault]) -> dict[str, Any]:
-    """Written before a trial is armed, so that a guest that dies is blamed on it."""
-    return {"type": "armed", "scenario": scenario, "trial": trial, "faults": [_fault(fault) for fault in faults]}
+class NotAnEvent(ValueError):
+    """Data that is not an event in the form of :func:`to_json`."""
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """``event`` as the object of its line."""
+    if isinstance(event, Injected):
+        return {"type": "injection", "scenario": event.scenario, "trial": event.trial, **_injection(event.injection)}
+    if isinstance(event, ErrorTraced):
+        path = {key: value for key, value in _error_path(event.path).items() if key != "count"}
+        told = {"type": "error", "scenario": event.scenario, "trial": event.trial}
+        return {**told, **path, "ordinal": event.ordinal, "tid": event.tid}
+    if isinstance(event, Verdict):
+        return _verdict(event)
+    if isinstance(event, Armed):
+        return _armed(event)
+    if isinstance(event, RunStarted):
+        return {"type": "run", **vars(event), "argv": list(event.argv)}
+    return {"type": "end", **vars(event)}
+
+
+def from_json(data: Any) -> Event:
+    """The inverse of :func:`to_json` for what another process wrote; raises NotAnEvent for anything else.
+
+    Keys that are not known are ignored.
+    """
+    try:
+        return _READERS[data["type"]](data)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise NotAnEvent(f"not an event: {type(error).__name__}: {error}") from None
+
+
+def _armed(event: Armed) -> dict[str, Any]:
+    told = {"type": "armed", "scenario": event.scenario, "trial": event.trial}
+    probes = {"probes": [probe.value for probe in event.probes]} if event.probes else {}
+    stop = {"stop": True} if event.stop else {}
+    return {**told, "faults": [_fault(fault) for fault in event.faults], **probes, **stop}
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
@@ -43,12 +68,19 @@ def _fault(fault: Fault) -> dict[str, Any]:
     return {"function": fault.function, "return": returned, **scope, **follow, **trigger.keys(), **limit}
 
 
-def injection_event(scenario: str, trial: int, injection: Injection) -> dict[str, Any]:
-    """A call was made to fail."""
+def _read_fault(data: Mapping[str, Any]) -> Fault:
+    returned = data["return"]
+    return Fault(
+        function=_text(data["function"]),
+        value=tuple(returned) if isinstance(returned, list) else returned,
+        scope=Scope(data.get("scope", Scope.WORKLOAD.value)),
+        follow=Follow(data["follow"]) if "follow" in data else None,
+        when=When(trigger=Trigger(**{name: data[name] for name in KEYS if name in data})),
+    )
+
+
+def _injection(injection: Injection) -> dict[str, Any]:
     return {
-        "type": "injection",
-        "scenario": scenario,
-        "trial": trial,
         "fault": injection.fault,
         "function": injection.function,
         "return": injection.returned,
@@ -62,34 +94,155 @@ def injection_event(scenario: str, trial: int, injection: Injection) -> dict[str
     }
 
 
-def error_event(scenario: str, trial: int, ordinal: int, tid: int, path: ErrorPath) -> dict[str, Any]:
-    """Where the error of the injection with this fault and ordinal went."""
-    found = {key: value for key, value in path.to_json().items() if key != "count"}
-    return {"type": "error", "scenario": scenario, "trial": trial, **found, "ordinal": ordinal, "tid": tid}
-
-
-def injection_from(event: Event) -> Injection:
-    """The inverse of :func:`injection_event`; raises KeyError or TypeError on foreign data."""
-    known = {"return": "returned"}
-    keep = {known.get(key, key): value for key, value in event.items() if key not in ("type", "scenario", "trial")}
-    return Injection(**{**keep, "stack": tuple(keep["stack"])})
-
-
-def verdict_event(verdict: Verdict) -> dict[str, Any]:
-    """A scenario or trial ended."""
-    return verdict.to_json()
-
-
-def end_event(verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """The last line; a file without it is a run that died."""
-    statuses = [verdict.status for verdict in verdicts]
+def _error_path(path: ErrorPath) -> dict[str, Any]:
     return {
-        "type": "end",
-        "passed": statuses.count(Status.PASS),
-        "failed": statuses.count(Status.FAIL),
-        "skipped": statuses.count(Status.SKIP),
-        "errors": statuses.count(Status.ERROR),
+        "fault": path.fault,
+        "function": path.function,
+        "return": path.returned,
+        "fate": path.fate.value,
+        "errno": path.errno,
+        "where": path.where,
+        "call": path.call,
+        "result": path.result,
+        "path": [{"function": frame.function, "returned": frame.returned} for frame in path.frames],
+        "count": path.count,
     }
+
+
+def _read_error_path(data: Mapping[str, Any]) -> ErrorPath:
+    return ErrorPath(
+        fault=_number(data["fault"]),
+        function=_text(data["function"]),
+        returned=_text(data["return"]),
+        fate=Fate(data["fate"]),
+        errno=_text(data["errno"]),
+        where=_text(data["where"]),
+        call=_text(data["call"]),
+        result=_maybe_number(data["result"]),
+        frames=tuple(Frame(_text(frame["function"]), _text(frame["returned"])) for frame in _list(data["path"])),
+        count=_number(data.get("count", 1)),
+    )
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "type": "verdict",
+        "scenario": verdict.scenario,
+        "trial": verdict.trial,
+        "status": verdict.status.value,
+        "reason": verdict.reason.value if verdict.reason else None,
+        "detail": verdict.detail,
+        "counts": [vars(counts) for counts in verdict.counts],
+        "seconds": round(verdict.seconds, 3),
+        "reproduce": verdict.reproduce,
+        "finding": verdict.finding,
+        "log": list(verdict.log),
+        "unusable": verdict.unusable,
+        "exit": verdict.exit,
+        "notes": list(verdict.notes),
+        "errors": [_error_path(path) for path in verdict.errors],
+    }
+
+
+def _read_verdict(data: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        scenario=_text(data["scenario"]),
+        status=Status(data["status"]),
+        reason=Reason(data["reason"]) if data["reason"] is not None else None,
+        detail=_text(data["detail"]),
+        trial=_number(data["trial"]),
+        counts=tuple(Counts(*(_number(one[field.name]) for field in fields(Counts))) for one in _list(data["counts"])),
+        seconds=float(data["seconds"]),
+        reproduce=_text(data["reproduce"]),
+        finding=_text(data["finding"]),
+        log=_texts(data["log"]),
+        unusable=_text(data["unusable"]),
+        exit=_maybe_number(data["exit"]),
+        notes=_texts(data["notes"]),
+        errors=tuple(_read_error_path(path) for path in _list(data["errors"])),
+    )
+
+
+def _read_run(data: Mapping[str, Any]) -> RunStarted:
+    return RunStarted(
+        version=_text(data["version"]),
+        kernel=_text(data["kernel"]),
+        config_hash=_text(data["config_hash"]),
+        seed=_number(data["seed"]),
+        argv=_texts(data["argv"]),
+    )
+
+
+def _read_armed(data: Mapping[str, Any]) -> Armed:
+    return Armed(
+        scenario=_text(data["scenario"]),
+        trial=_number(data["trial"]),
+        faults=tuple(_read_fault(fault) for fault in _list(data["faults"])),
+        probes=tuple(Probe(probe) for probe in _list(data.get("probes", []))),
+        stop=bool(data.get("stop")),
+    )
+
+
+def _read_injected(data: Mapping[str, Any]) -> Injected:
+    injection = Injection(
+        fault=_number(data["fault"]),
+        function=_text(data["function"]),
+        returned=_text(data["return"]),
+        value=_number(data["value"]),
+        ordinal=_number(data["ordinal"]),
+        pid=_number(data["pid"]),
+        tid=_number(data["tid"]),
+        comm=_text(data["comm"]),
+        time_ns=_number(data["time_ns"]),
+        stack=_texts(data["stack"]),
+    )
+    return Injected(_text(data["scenario"]), _number(data["trial"]), injection)
+
+
+def _read_error(data: Mapping[str, Any]) -> ErrorTraced:
+    path = _read_error_path(data)
+    scenario, trial = _text(data["scenario"]), _number(data["trial"])
+    return ErrorTraced(scenario, trial, path, _number(data["ordinal"]), _number(data["tid"]))
+
+
+def _read_end(data: Mapping[str, Any]) -> RunEnded:
+    return RunEnded(*(_number(data[field.name]) for field in fields(RunEnded)))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Event]] = {
+    "run": _read_run,
+    "armed": _read_armed,
+    "injection": _read_injected,
+    "error": _read_error,
+    "verdict": _read_verdict,
+    "end": _read_end,
+}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _maybe_number(value: Any) -> Optional[int]:
+    return None if value is None else _number(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_text(one) for one in _list(value))
 
 
 class JsonLines:
@@ -125,7 +278,7 @@ class JsonLines:
         """Write one event and hand it to the kernel at once."""
         if self._broken:
             return
-        data = json.dumps(event, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        data = json.dumps(to_json(event), ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
         try:
             if not self._own:
                 sys.stdout.flush()  # what was printed before stays before

@@ -24,7 +24,7 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.log import LogReader, LogWriter
 from inject.kernel.obstacles import refuse
 from inject.model.errorpath import ErrorPath
-from inject.model.event import Injection
+from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection
 from inject.model.point import FaultPoint
 from inject.model.scenario import Fault, Probe, Scenario, Scope
 from inject.model.verdict import Counts, Reason, Status, Verdict
@@ -39,7 +39,6 @@ from inject.process.signals import signals_held
 from inject.process.workload import Outcome, Workload, run_workload
 from inject.propagation import fate as trace
 from inject.propagation import watchlist as callers
-from inject.report import jsonl
 from inject.report import progress as console
 from inject.scenario.files import shared_folder
 from inject.trial.judge import Complaint, Facts, judge, settle, tail
@@ -63,7 +62,7 @@ RENEWAL = 1.0
 SCRIPT_TIMEOUT = 120.0
 """Seconds for ``setup`` and ``recover``, or the scenario's timeout if that is longer."""
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -364,8 +363,7 @@ class Trial:
         renewal = lease(engine)
         self._log.begin(self.options.seed)
         with workload:
-            event = jsonl.armed_event(scenario.name, self.number, scenario.faults)
-            self.tools.emit({**event, "probes": [probe.value for probe in engine.used]})
+            self.tools.emit(Armed(scenario.name, self.number, scenario.faults, tuple(engine.used)))
             timeout = scenario.timeout
             try:
                 try:
@@ -425,7 +423,7 @@ class Trial:
             point, trail.fault, written, trail.injected, engine.path(trail), call, trail.result
         )
         self._errors.append(path)
-        self.tools.emit(jsonl.error_event(self.scenario.name, self.number, trail.ordinal, trail.tid, path))
+        self.tools.emit(ErrorTraced(self.scenario.name, self.number, path, trail.ordinal, trail.tid))
         self.tools.say(console.error_line(path, trail.ordinal))
 
     def _adopted(self, adopt: Callable[[Janitor], Adopted], engine: Engine) -> Adopted:
@@ -442,7 +440,7 @@ class Trial:
 
     def _take(self, injection: Injection) -> None:
         self._log.injection(injection)
-        self.tools.emit(jsonl.injection_event(self.scenario.name, self.number, injection))
+        self.tools.emit(Injected(self.scenario.name, self.number, injection))
         self.tools.say(console.injection_line(injection))
 
     # ------------------------------------------------------------ after
@@ -629,7 +627,7 @@ def run_all(
             verdict = Trial(scenario, tools, replace(options, budget=left)).run()
             if options.budget:  # 0 is no budget at all, and must stay 0
                 left -= sum(counts.injected for counts in verdict.counts)
-        tools.emit(jsonl.verdict_event(verdict))
+        tools.emit(verdict)
         end(verdict)
         verdicts.append(verdict)
         unusable = unusable or verdict.unusable

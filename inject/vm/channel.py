@@ -41,9 +41,6 @@ RESULTS_PORT = "inject.results"
 WATCHED = "inject.gdb"
 """Word on the kernel's command line of a guest that a debugger watches."""
 
-WISH = "stop"
-"""Key of an ``armed`` event on the results port: stop the guest at each injection until the verdict."""
-
 CHUNK = 32 << 10
 """Bytes of a stream or file that travel in one message."""
 

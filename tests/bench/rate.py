@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from inject.engine.engine import Engine
-from inject.model.event import Injection
+from inject.model.event import Injected, Injection
 from inject.report import jsonl
 from inject.trial.trial import Watcher
 from tests.bench.loop import Caller
@@ -21,7 +21,7 @@ def report(tell: Callable[..., None], engine: Engine, caller: Caller, number: in
     with jsonl.JsonLines(os.devnull) as lines:
 
         def take(injection: Injection) -> None:
-            lines.write(jsonl.injection_event("bench", 0, injection))
+            lines.write(Injected("bench", 0, injection))
             told[0] += 1
 
         watcher = Watcher(engine, take, lambda _: None)

@@ -15,37 +15,36 @@ from inject.fleet import dispatch as batch
 from inject.fleet import worker as lane
 from inject.fleet.dispatch import Merged, run_batch
 from inject.fleet.worker import Request, guest_argv
+from inject.model.event import Armed, Event, RunEnded, RunStarted
 from inject.model.scenario import Fault, Scenario, VmWishes
 from inject.model.verdict import Status, Verdict
 from inject.vm.guest import Ending, Lost, Options
 
-Events = list[dict[str, Any]]
+Events = list[Event]
 
 
 def scenario(name: str, **rest: Any) -> Scenario:
     return Scenario(name, f"{name}.yaml", (Fault("f", "-ENOMEM"),), "true", **rest)
 
 
-def verdict(name: str) -> dict[str, Any]:
-    return Verdict(name, Status.PASS).to_json()
+def verdict(name: str) -> Verdict:
+    return Verdict(name, Status.PASS)
+
+
+def started(kernel: str) -> RunStarted:
+    return RunStarted("0", kernel, "", 1, ())
 
 
 def test_one_run_comes_first_whatever_comes_first() -> None:
     seen: Events = []
     merged = Merged(seen.append, 5)
     merged.take(verdict("b"))
-    merged.take({"type": "run", "kernel": "one"})
-    merged.take({"type": "armed", "scenario": "a"})
-    merged.take({"type": "run", "kernel": "two"})
+    merged.take(started("one"))
+    merged.take(Armed("a", 0, ()))
+    merged.take(started("two"))
     merged.take(verdict("a"))
     found = merged.finish([scenario("a"), scenario("b")])
-    assert [(e["type"], e.get("scenario", e.get("kernel"))) for e in seen] == [
-        ("run", "one"),
-        ("verdict", "b"),
-        ("armed", "a"),
-        ("verdict", "a"),
-        ("end", None),
-    ]
+    assert seen == [started("one"), verdict("b"), Armed("a", 0, ()), verdict("a"), RunEnded(passed=2)]
     assert [one.scenario for one in found] == ["a", "b"]
 
 
@@ -54,8 +53,8 @@ def test_a_report_without_any_guests_word_has_a_run_too() -> None:
     merged = Merged(seen.append, 5)
     merged.take(verdict("a"))
     merged.finish([scenario("a")])
-    assert [event["type"] for event in seen] == ["run", "verdict", "end"]
-    assert seen[0]["seed"] == 5
+    assert [type(event) for event in seen] == [RunStarted, Verdict, RunEnded]
+    assert isinstance(seen[0], RunStarted) and seen[0].seed == 5
 
 
 def test_command_in_the_guest() -> None:

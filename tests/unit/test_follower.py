@@ -9,25 +9,23 @@ import re
 import struct
 import sys
 import termios
-from typing import Any
 
 import pytest
 
 from inject.cli import vm
 from inject.cli.display import Display
 from inject.cli.progress import QUIET, Follower
-from inject.model.event import Injection
+from inject.model.event import Armed, Injected, Injection
 from inject.model.scenario import Fault, Scenario
 from inject.model.verdict import Status, Verdict
-from inject.report.jsonl import armed_event, injection_event
 
 
 def scenario(name: str) -> Scenario:
     return Scenario(name, f"{name}.yaml", (Fault("f", "-ENOMEM"),), "true")
 
 
-def fired(name: str) -> dict[str, Any]:
-    return injection_event(name, 0, Injection(0, "f", "-ENOMEM", -12, 1, 7, 7, "dd", 0))
+def fired(name: str) -> Injected:
+    return Injected(name, 0, Injection(0, "f", "-ENOMEM", -12, 1, 7, 7, "dd", 0))
 
 
 @pytest.mark.parametrize(
@@ -46,12 +44,12 @@ def test_a_long_silence_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
     clock = [1000.0]
     follower = Follower([scenario("a"), scenario("b")], Display(2, 0, None), now=lambda: clock[0])
     follower.idle()
-    follower(armed_event("a", 0, ()))
+    follower(Armed("a", 0, ()))
     clock[0] += QUIET
     follower.idle()
     follower.idle()
     assert capsys.readouterr().err.splitlines() == ["inject: 0 of 2 done after 1 min, at a"]
-    follower(Verdict("a", Status.PASS).to_json())
+    follower(Verdict("a", Status.PASS))
     capsys.readouterr()
     clock[0] += QUIET - 1
     follower.idle()

@@ -9,40 +9,48 @@ import pytest
 
 from inject.fleet import journal as journals
 from inject.fleet.journal import Journal
+from inject.model.event import Armed, Event, RunEnded, RunStarted
 from inject.model.scenario import Fault, Finding, Scenario
 from inject.model.verdict import Reason, Status, Verdict
+from inject.report.jsonl import to_json
 from inject.vm.channel import encode
 from inject.vm.guest import Ending, Lost
 
-Events = list[dict[str, Any]]
+Events = list[Event]
+STARTED = RunStarted("0", "6.12", "", 1, ())
 
 
 def scenario(name: str, **rest: Any) -> Scenario:
     return Scenario(name, f"scenarios/{name}.yaml", (Fault("__x64_sys_mkdir", "-ENOMEM"),), "mkdir x", **rest)
 
 
-def journal(events: Iterable[dict[str, Any]], given: Scenario, **rest: Any) -> tuple[Journal, Events]:
+def journal(events: Iterable[Event], given: Scenario, **rest: Any) -> tuple[Journal, Events]:
     """Where the run of ``given`` stands after ``events``."""
     seen: Events = []
     made = Journal(seen.append, **rest)
     made.give(given)
     for event in events:
-        made.take(encode(event)[:-1])
+        made.take(encode(to_json(event))[:-1])
     return made, seen
 
 
-def armed(name: str) -> dict[str, Any]:
-    return {"type": "armed", "scenario": name, "trial": 0, "faults": []}
+def armed(name: str) -> Armed:
+    return Armed(name, 0, ())
 
 
-def passed(name: str, **rest: Any) -> dict[str, Any]:
-    return Verdict(name, Status.PASS, reproduce=f"sudo inject run {name}.yaml", **rest).to_json()
+def passed(name: str, **rest: Any) -> Verdict:
+    return Verdict(name, Status.PASS, reproduce=f"sudo inject run {name}.yaml", **rest)
+
+
+def last(seen: Events) -> Verdict:
+    assert isinstance(seen[-1], Verdict)
+    return seen[-1]
 
 
 def blamed(made: Journal, seen: Events, lost: Lost) -> Verdict:
     made.blame(lost)
     assert made.current is None
-    return Verdict.from_json(seen[-1])
+    return last(seen)
 
 
 PANIC = Lost(Ending.PANICKED, "Fatal exception", console="one\ntwo")
@@ -62,7 +70,7 @@ def test_a_guest_that_fell_silent_is_a_hang() -> None:
 
 
 def test_a_death_before_arming_is_no_finding() -> None:
-    verdict = blamed(*journal([{"type": "run"}], scenario("a")), PANIC)
+    verdict = blamed(*journal([STARTED], scenario("a")), PANIC)
     assert (verdict.scenario, verdict.status, verdict.reason) == ("a", Status.ERROR, None)
     assert "before the scenario was armed" in verdict.detail
 
@@ -77,7 +85,7 @@ def test_what_this_machine_did_is_no_finding() -> None:
 def test_a_death_after_the_verdict_blames_the_next() -> None:
     made, seen = journal([armed("a"), passed("a")], scenario("a"))
     made.blame(PANIC)
-    assert [event["type"] for event in seen] == ["armed", "verdict"]
+    assert [type(event) for event in seen] == [Armed, Verdict]
     made.give(scenario("b"))
     verdict = blamed(made, seen, PANIC)
     assert (verdict.scenario, verdict.status) == ("b", Status.ERROR)
@@ -89,9 +97,9 @@ def test_a_known_bug_that_crashes_is_a_finding() -> None:
 
 
 def test_the_verdict_is_passed_on_in_the_hosts_words() -> None:
-    made, seen = journal([{"type": "run"}, armed("a"), passed("a"), {"type": "end"}], scenario("a"))
-    assert [event["type"] for event in seen] == ["run", "armed", "verdict"]
-    assert seen[-1]["reproduce"] == "inject vm run a.yaml"
+    made, seen = journal([STARTED, armed("a"), passed("a"), RunEnded(1)], scenario("a"))
+    assert [type(event) for event in seen] == [RunStarted, Armed, Verdict]
+    assert last(seen).reproduce == "inject vm run a.yaml"
     assert (made.current, made.settled, made.ended, made.armed) == (None, 1, True, False)
 
 
@@ -105,8 +113,8 @@ def test_nonsense_is_counted_and_settles_nothing(line: bytes) -> None:
 def test_a_verdict_that_nobody_asked_for_settles_nothing() -> None:
     made, seen = journal([passed("b")], scenario("a"))
     assert (made.bad_lines, made.settled, seen) == (1, 0, [])
-    made.take(encode(passed("a"))[:-1])
-    made.take(encode(passed("a"))[:-1])
+    made.take(encode(to_json(passed("a")))[:-1])
+    made.take(encode(to_json(passed("a")))[:-1])
     assert (made.bad_lines, made.settled, len(seen)) == (2, 1, 1)
 
 
@@ -118,7 +126,7 @@ def test_an_unusable_kernel_is_remembered() -> None:
 def test_a_run_that_ends_without_a_verdict_is_our_error() -> None:
     made, seen = journal([], scenario("a"), seed=3)
     made.unreported(1, "Traceback (most recent call last):\nValueError: odd\n")
-    verdict = Verdict.from_json(seen[-1])
+    verdict = last(seen)
     assert (verdict.status, verdict.reproduce) == (Status.ERROR, "inject vm run scenarios/a.yaml --only a --seed 3")
     assert verdict.detail.endswith("without a verdict: ValueError: odd")
     made.unreported(1, "")

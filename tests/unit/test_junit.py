@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inject.model.event import Injection
+from inject.model.event import Injected, Injection
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report import junit
 from inject.report.evidence import Evidence
-from inject.report.jsonl import injection_event
 from tests.support import DATA
 
 xmlschema = pytest.importorskip("xmlschema")
@@ -40,7 +39,7 @@ def problems(path: Path, verdicts: Sequence[Verdict], evidence: Any = None) -> l
 
 def test_every_status(tmp_path: Path) -> None:
     evidence = Evidence()
-    evidence.take(injection_event("fail", 3, Injection(0, "f", "-EIO", -5, 1, 1, 1, "dd", 0, ("f+0x0", "g+0x1"))))
+    evidence.take(Injected("fail", 3, Injection(0, "f", "-EIO", -5, 1, 1, 1, "dd", 0, ("f+0x0", "g+0x1"))))
     assert problems(tmp_path / "x.xml", VERDICTS, evidence) == []
     assert problems(tmp_path / "x.xml", []) == []
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inject.model.event import Injection
+from inject.model.event import Armed, Injected, Injection
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report.evidence import KEPT, Evidence, Fired
-from inject.report.jsonl import injection_event, injection_from
 from inject.report.ktap import LOG_LINES, Ktap
 from tests.support.command import inject
 from tests.support.ktap_reader import read
@@ -140,17 +139,13 @@ def test_long_evidence_is_cut_and_says_so() -> None:
 def test_evidence_is_kept_by_trial_and_bounded() -> None:
     evidence = Evidence()
     for number in range(KEPT + 4):
-        evidence.take(injection_event("one", 0, INJECTION))
-        evidence.take({"type": "armed", "scenario": "one", "trial": 0, "faults": [number]})
-    evidence.take(injection_event("one", 1, INJECTION))
+        evidence.take(Injected("one", 0, INJECTION))
+        evidence.take(Armed("one", number, ()))
+    evidence.take(Injected("one", 1, INJECTION))
     assert (len(evidence.of("one").first), evidence.of("one").total) == (KEPT, KEPT + 4)
     assert (evidence.of("one", 1).total, evidence.of("two").total) == (1, 0)
     evidence.forget(["one"])
     assert evidence.of("one", 1) == Fired()
-
-
-def test_an_injection_survives_the_journal() -> None:
-    assert injection_from(injection_event("one", 0, INJECTION)) == INJECTION
 
 
 # ---------------------------------------------------------------- the command

@@ -4,8 +4,6 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -13,9 +11,7 @@ import pytest
 
 from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath, Fate, Frame
-from inject.model.event import Injection
-from inject.model.scenario import Fault, Scope, When
-from inject.model.trigger import Trigger
+from inject.model.event import Injected, Injection
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.report import jsonl, junit, paint, table
 from inject.report import progress as console
@@ -69,7 +65,7 @@ def test_a_fail_shows_where_it_was_injected_first():
     for number, verdict in enumerate((FAIL, PASS, FINDING, ERROR)):
         stack = ("should_failslab+0x5", "__alloc_object+0x34", *(f"caller{step}+0x1" for step in range(20)))
         injection = Injection(0, "should_failslab", "-ENOMEM", -12, 7, 100 + number, 100 + number, "mount", 1, stack)
-        evidence.take(jsonl.injection_event(verdict.scenario, verdict.trial, injection))
+        evidence.take(Injected(verdict.scenario, verdict.trial, injection))
     shown = " ".join(table.render(ALL, width=80, colour=False, evidence=evidence).split())
     path = " < ".join(["should_failslab", "__alloc_object", *(f"caller{step}" for step in range(11)), "..."])
     for number in (0, 3):
@@ -82,7 +78,7 @@ def test_a_note_is_shown_with_a_pass_too(tmp_path):
     text = table.render([noted], width=80, colour=False)
     assert "pass smoke/mkdir\n  note: remount: the tree was listed to 10 files \\x1b[31m\n  note: another\n" in text
     assert "note: another" in table.render([replace(FAIL, notes=("another",))], width=80, colour=False)
-    assert Verdict.from_json(json.loads(json.dumps(noted.to_json()))) == noted
+    assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(noted)))) == noted
     junit.write(tmp_path / "x.xml", [noted])
     assert "note: another" in ET.parse(tmp_path / "x.xml").getroot().find(".//system-out").text
 
@@ -135,25 +131,6 @@ def test_where_errors_went_is_shown_to_those_who_ask():
 
 def test_where_an_error_went_as_a_line_and_as_json():
     assert console.error_line(WAY, 4) == "  match 4 of bch2_x: translated: write(2) failed with EIO"
-    event = jsonl.error_event("s", 1, 4, 77, WAY)
-    assert event == {
-        "type": "error",
-        "scenario": "s",
-        "trial": 1,
-        "fault": 0,
-        "function": "bch2_x",
-        "return": "-ENOMEM",
-        "fate": "translated",
-        "errno": "EIO",
-        "where": "",
-        "call": "write",
-        "result": -5,
-        "path": [{"function": "g\x1b", "returned": "-EIO"}],
-        "ordinal": 4,
-        "tid": 77,
-    }
-    verdict = replace(PASS, errors=(WAY,))
-    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
 
 
 # ---------------------------------------------------------------- console
@@ -166,71 +143,6 @@ def test_progress_lines():
     assert console.verdict_line(FINDING) == "finding a/c 0.0 s"
     injection = Injection(0, "bch2_x", "-ENOMEM", -12, 3, 1, 2, "dd", 0)
     assert console.injection_line(injection) == "  dd/2: bch2_x returns -ENOMEM (match 3)"
-
-
-# ---------------------------------------------------------------- JSON lines
-
-
-def test_every_event_has_the_keys_of_the_contract():
-    injection = Injection(1, "f", "-EIO", -5, 4, 10, 11, "dd", 99, ("f+0x0", "g+0x1"))
-    fault = Fault("f", "-EIO", scope=Scope.ANY, when=When(trigger=Trigger(nth=3)))
-    events = [
-        jsonl.run_event(version="0", kernel="6", config_hash="ab", seed=1, argv=["run", "x"]),
-        jsonl.armed_event("s", 0, [fault]),
-        jsonl.injection_event("s", 0, injection),
-        jsonl.verdict_event(FAIL),
-        jsonl.end_event(ALL),
-    ]
-    assert set(events[0]) >= {"version", "kernel", "config_hash", "seed", "argv"}
-    assert events[1]["faults"] == [{"function": "f", "return": "-EIO", "scope": "any", "nth": 3, "times": 1}]
-    keys = {"scenario", "trial", "fault", "function", "return", "value", "ordinal", "pid", "tid", "comm", "time_ns"}
-    assert set(events[2]) == keys | {"type", "stack"}
-    keys = {"scenario", "trial", "status", "reason", "detail", "counts", "seconds", "reproduce"}
-    assert set(events[3]) >= keys
-    assert events[4] == {"type": "end", "passed": 2, "failed": 1, "skipped": 1, "errors": 1}
-    assert [event["type"] for event in events] == ["run", "armed", "injection", "verdict", "end"]
-
-
-def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
-    file = tmp_path / "out.jsonl"
-    with jsonl.JsonLines(file) as lines:
-        lines.write({"a": "é\n\udcff"})
-        assert json.loads(file.read_text()) == {"a": "é\n\udcff"}
-        lines.write({"b": 2})
-        assert len(file.read_text().splitlines()) == 2
-
-
-def test_a_full_disk_is_one_sentence_and_then_silence():
-    lines = jsonl.JsonLines("/dev/full")
-    with pytest.raises(InjectError, match="cannot write /dev/full: No space left on device"):
-        lines.write({})
-    lines.write({})
-
-
-def test_a_file_that_cannot_be_made_is_said_so(tmp_path):
-    with pytest.raises(InjectError, match="No such file or directory"):
-        jsonl.JsonLines(tmp_path / "none" / "x")
-
-
-def test_standard_output_in_order_and_a_reader_that_goes_away():
-    code = (
-        "from inject.report.jsonl import JsonLines\n"
-        "from inject.errors import InjectError\n"
-        "print('first')\n"
-        "lines = JsonLines('-')\n"
-        "lines.write({'n': 1})\n"
-        "try:\n"
-        "    for _ in range(100000): lines.write({'n': 2})\n"
-        "except InjectError as error:\n"
-        "    import os; os.write(2, str(error).encode()); os._exit(5)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout.readline() == b"first\n"
-    assert process.stdout.readline() == b'{"n":1}\n'
-    process.stdout.close()
-    assert process.stderr.read() == b"cannot write standard output: Broken pipe"
-    process.stderr.close()
-    assert process.wait() == 5
 
 
 # ---------------------------------------------------------------- JUnit
@@ -261,7 +173,7 @@ def test_junit_carries_call_path_and_log(tmp_path):
     pytest.importorskip("junitparser")
     evidence = Evidence()
     injection = Injection(0, "bch2_x", "-ENOMEM", -12, 3, 1, 2, "dd", 0, ("bch2_x+0x0", "bch2_write+0x1f"))
-    evidence.take(jsonl.injection_event(FAIL.scenario, 0, injection))
+    evidence.take(Injected(FAIL.scenario, 0, injection))
     file = tmp_path / "junit.xml"
     junit.write(file, ALL, evidence=evidence)
     text = ET.parse(file).getroot().find(".//failure").text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,11 +11,16 @@ import pytest
 
 from inject.cli import stopping
 from inject.errors import CannotRun
+from inject.model.event import Armed, Event, Injected, Injection, RunEnded
 from inject.model.scenario import Probe
+from inject.model.verdict import Status, Verdict
+from inject.report.jsonl import from_json
 from inject.vm.channel import WATCHED
 
-ARMED = {"type": "armed", "scenario": "a"}
-VERDICT = {"type": "verdict", "scenario": "a"}
+ARMED = Armed("a", 0, ())
+STOP = replace(ARMED, stop=True)
+FIRED = Injected("a", 0, Injection(0, "f", "-EIO", -5, 1, 1, 1, "dd", 0))
+VERDICT = Verdict("a", Status.PASS)
 
 
 @pytest.fixture()
@@ -26,28 +32,28 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "port"
 
 
-def told(port: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in port.read_text().splitlines()]
+def told(port: Path) -> list[Event]:
+    return [from_json(json.loads(line)) for line in port.read_text().splitlines()]
 
 
 def test_the_wish_is_told_and_ends_with_the_run(port: Path) -> None:
     with stopping.marking(True, None) as mark:
-        assert mark(ARMED) == {**ARMED, "stop": True}
-        assert mark({"type": "injection"}) == {"type": "injection"}
+        assert mark(ARMED) == STOP
+        assert mark(FIRED) == FIRED
         assert mark(VERDICT) == VERDICT
-    assert told(port) == [{**ARMED, "stop": True}, VERDICT, {"type": "end"}]
+    assert told(port) == [STOP, VERDICT, RunEnded()]
 
 
 def test_an_interrupted_run_takes_its_wish_back(port: Path) -> None:
     with pytest.raises(KeyboardInterrupt), stopping.marking(True, None) as mark:
         mark(ARMED)
         raise KeyboardInterrupt
-    assert told(port)[-1] == {"type": "end"}
+    assert told(port)[-1] == RunEnded()
 
 
 def test_a_report_that_goes_there_anyway_carries_it(port: Path) -> None:
     with stopping.marking(True, str(port)) as mark:
-        assert mark(ARMED) == {**ARMED, "stop": True}
+        assert mark(ARMED) == STOP
     assert not port.exists()
 
 

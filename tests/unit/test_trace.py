@@ -206,8 +206,3 @@ def test_the_path_for_a_reader() -> None:
         "  h         void",
         "  write(2)  7",
     ]
-
-
-def test_it_survives_the_way_through_json() -> None:
-    path = climb(("g", error("EIO")), result=-errno.EIO)
-    assert ErrorPath.from_json(path.to_json()) == path

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from inject.errors import CannotRun
-from inject.vm.channel import WATCHED, WISH, decode
+from inject.model.event import Armed, RunEnded
+from inject.model.verdict import Verdict
+from inject.report.jsonl import from_json
+from inject.vm.channel import WATCHED, decode
 from inject.vm.gdb.rsp import INTERRUPT, Gone, Wire
 from inject.vm.gdb.symbols import Symbols
 from inject.vm.machine import Machine
@@ -120,12 +123,12 @@ class Debugger:
     def hear(self, line: bytes) -> None:
         """A line that the guest wrote to its results port: whether it wants to be stopped."""
         try:
-            event = decode(line)
+            event = from_json(decode(line))
         except ValueError:
             return
-        if event.get("type") == "armed":
-            self._wanted, self._had = bool(event.get(WISH)), False
-        elif event.get("type") in ("verdict", "end"):
+        if isinstance(event, Armed):
+            self._wanted, self._had = event.stop, False
+        elif isinstance(event, (Verdict, RunEnded)):
             self._wanted = False
 
     # ------------------------------------------------------------ the guest

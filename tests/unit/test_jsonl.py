@@ -1,0 +1,180 @@
+"""The JSON lines: their keys, the way there and back, and what a file or a reader can do to them."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from inject.errors import InjectError
+from inject.model.errorpath import ErrorPath, Fate, Frame
+from inject.model.event import Armed, ErrorTraced, Injected, Injection, RunEnded, RunStarted
+from inject.model.scenario import Fault, Follow, Probe, Scope, When
+from inject.model.trigger import Trigger
+from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.report import jsonl
+
+INJECTION = Injection(1, "f", "-EIO", -5, 4, 10, 11, "dd\x1b", 99, ("f+0x0", "g+0x1"))
+WAY = ErrorPath(0, "bch2_x", "-ENOMEM", Fate.TRANSLATED, "EIO", "", "write", -5, (Frame("g\x1b", "-EIO"),), 3)
+PASS = Verdict("smoke/mkdir", Status.PASS, counts=(Counts(40, 8, 1),), seconds=0.42)
+FAIL = Verdict(
+    "a/b",
+    Status.FAIL,
+    Reason.HANG,
+    detail="still running",
+    trial=2,
+    counts=(Counts(12, 7, 0, 3, 1), Counts(1, 1, 1)),
+    seconds=12.25,
+    reproduce="inject run x.yaml",
+    finding="known",
+    log=("line",),
+    unusable="tasks blocked",
+    exit=137,
+    notes=("note",),
+    errors=(WAY,),
+)
+FAULTS = (
+    Fault("f", "-EIO", scope=Scope.ANY, when=When(trigger=Trigger(nth=3, times=1))),
+    Fault(
+        "g",
+        ("-EIO", 5, "NULL"),
+        follow=Follow.WRITEBACK,
+        when=When(trigger=Trigger(2, every=3, times=9, probability=0.5)),
+    ),
+)
+EVENTS = [
+    RunStarted(version="0", kernel="6", config_hash="ab", seed=1, argv=("run", "x")),
+    Armed("s", 0, FAULTS, (Probe.KPROBE, Probe.FMOD_RET), stop=True),
+    Armed("s", 4, ()),
+    Injected("s", 0, INJECTION),
+    ErrorTraced("s", 1, replace(WAY, count=1), 4, 77),
+    ErrorTraced("s", 1, ErrorPath(0, "f", "-EIO", Fate.UNSEEN, where="g"), 1, 7),
+    PASS,
+    FAIL,
+    RunEnded.of([PASS, FAIL, PASS]),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_survives_the_way_through_json(event):
+    line = json.dumps(jsonl.to_json(event))
+    assert jsonl.from_json(json.loads(line)) == event
+    assert jsonl.from_json({**json.loads(line), "added": "later"}) == event
+
+
+def test_of_a_faults_conditions_only_the_trigger_is_told():
+    fault = Fault("f", "-EIO", when=When(stack=("g",), comm="dd", trigger=Trigger(nth=3)))
+    told = jsonl.to_json(Armed("s", 0, (fault,)))
+    assert jsonl.from_json(told) == Armed("s", 0, (Fault("f", "-EIO", when=When(trigger=Trigger(nth=3, times=1))),))
+    assert jsonl.to_json(jsonl.from_json(told)) == told
+
+
+@pytest.mark.parametrize("key", [key for key in jsonl.to_json(FAIL)])
+@pytest.mark.parametrize("value", [{}, ["x", 1], object()])
+def test_foreign_data_is_one_error(key, value):
+    with pytest.raises(jsonl.NotAnEvent, match="not an event"):
+        jsonl.from_json({**jsonl.to_json(FAIL), key: value})
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_a_missing_key_is_the_same_error(event):
+    told = jsonl.to_json(event)
+    for key in set(told) - {"probes", "stop"}:
+        with pytest.raises(jsonl.NotAnEvent):
+            jsonl.from_json({other: value for other, value in told.items() if other != key})
+
+
+def test_a_number_beyond_a_float_is_the_same_error():
+    with pytest.raises(jsonl.NotAnEvent):
+        jsonl.from_json({**jsonl.to_json(FAIL), "seconds": 10**400})
+
+
+@pytest.mark.parametrize("data", [None, [], "armed", 3, {}, {"type": "other"}, {"type": []}, {"type": "verdict"}])
+def test_what_is_no_object_of_a_known_type_is_the_same_error(data):
+    with pytest.raises(jsonl.NotAnEvent):
+        jsonl.from_json(data)
+
+
+def test_the_keys_of_an_error():
+    assert jsonl.to_json(ErrorTraced("s", 1, WAY, 4, 77)) == {
+        "type": "error",
+        "scenario": "s",
+        "trial": 1,
+        "fault": 0,
+        "function": "bch2_x",
+        "return": "-ENOMEM",
+        "fate": "translated",
+        "errno": "EIO",
+        "where": "",
+        "call": "write",
+        "result": -5,
+        "path": [{"function": "g\x1b", "returned": "-EIO"}],
+        "ordinal": 4,
+        "tid": 77,
+    }
+
+
+def test_every_event_has_the_keys_of_the_contract():
+    events = [
+        jsonl.to_json(event)
+        for event in (
+            RunStarted(version="0", kernel="6", config_hash="ab", seed=1, argv=("run", "x")),
+            Armed("s", 0, FAULTS[:1]),
+            Injected("s", 0, INJECTION),
+            FAIL,
+            RunEnded.of([PASS, FAIL, PASS]),
+        )
+    ]
+    assert set(events[0]) >= {"version", "kernel", "config_hash", "seed", "argv"}
+    assert events[1]["faults"] == [{"function": "f", "return": "-EIO", "scope": "any", "nth": 3, "times": 1}]
+    keys = {"scenario", "trial", "fault", "function", "return", "value", "ordinal", "pid", "tid", "comm", "time_ns"}
+    assert set(events[2]) == keys | {"type", "stack"}
+    keys = {"scenario", "trial", "status", "reason", "detail", "counts", "seconds", "reproduce"}
+    assert set(events[3]) >= keys
+    assert events[4] == {"type": "end", "passed": 2, "failed": 1, "skipped": 0, "errors": 0}
+    assert [event["type"] for event in events] == ["run", "armed", "injection", "verdict", "end"]
+
+
+def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
+    file = tmp_path / "out.jsonl"
+    with jsonl.JsonLines(file) as lines:
+        odd = replace(PASS, detail="é\n\udcff")
+        lines.write(odd)
+        assert jsonl.from_json(json.loads(file.read_text())) == odd
+        lines.write(RunEnded())
+        assert len(file.read_text().splitlines()) == 2
+
+
+def test_a_full_disk_is_one_sentence_and_then_silence():
+    lines = jsonl.JsonLines("/dev/full")
+    with pytest.raises(InjectError, match="cannot write /dev/full: No space left on device"):
+        lines.write(RunEnded())
+    lines.write(RunEnded())
+
+
+def test_a_file_that_cannot_be_made_is_said_so(tmp_path):
+    with pytest.raises(InjectError, match="No such file or directory"):
+        jsonl.JsonLines(tmp_path / "none" / "x")
+
+
+def test_standard_output_in_order_and_a_reader_that_goes_away():
+    code = (
+        "from inject.report.jsonl import JsonLines\n"
+        "from inject.errors import InjectError\n"
+        "from inject.model.event import RunEnded\n"
+        "print('first')\n"
+        "lines = JsonLines('-')\n"
+        "lines.write(RunEnded(1))\n"
+        "try:\n"
+        "    for _ in range(100000): lines.write(RunEnded(2))\n"
+        "except InjectError as error:\n"
+        "    import os; os.write(2, str(error).encode()); os._exit(5)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"first\n"
+    assert process.stdout.readline() == b'{"type":"end","passed":1,"failed":0,"skipped":0,"errors":0}\n'
+    process.stdout.close()
+    assert process.stderr.read() == b"cannot write standard output: Broken pipe"
+    process.stderr.close()
+    assert process.wait() == 5
