@@ -18,15 +18,15 @@ NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 HOMES = {
-    "list": "inject.cli.local:list_",
+    "list": "inject.cli.list:list_",
     "new": "inject.cli.new:new",
-    "check": "inject.cli.local:check",
-    "doctor": "inject.cli.local:doctor",
+    "check": "inject.cli.check:check",
+    "doctor": "inject.cli.doctor:doctor",
     "run": "inject.cli.run:run",
     "fail": "inject.cli.fail:fail",
     "watch": "inject.cli.watch.command:watch",
     "vm": "inject.cli.vm:vm",
-    "schema": "inject.cli.local:schema",
+    "schema": "inject.cli.schema:schema",
     "completion": "inject.cli.completion:completion",
 }
 """Every command and where it is."""

@@ -15,7 +15,7 @@ from typing import Callable
 import pytest
 
 from inject import scenario as scenarios
-from inject.cli.local import _explanation
+from inject.cli.list import explanation
 from inject.engine.engine import Engine
 from inject.engine.planner import Plan, Planner, Types
 from inject.errors import CannotRun, InjectError
@@ -152,7 +152,7 @@ def test_the_modules_own_errors(writes: Callable[[str, list[str]], list[str]]) -
 def test_it_is_listed_with_its_module(loaded: None) -> None:
     point = Kernel().fault_point("inject_test_add")
     assert (point.module, point.error_type) == (NAME, ErrorType.ERRNO)
-    text = _explanation(Kernel(), "inject_test_add")
+    text = explanation(Kernel(), "inject_test_add")
     assert "module: inject_test" in text
     assert "int inject_test_add(struct inject_test_point * point, char * name)" in text
     assert "cannot be failed here" not in text

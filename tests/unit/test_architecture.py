@@ -35,7 +35,7 @@ OWNERS = {
     "bcc": {"inject/engine/engine.py", "inject/doctor.py"},
     "yaml": {"inject/scenario"},
     "click": {"inject/cli"},
-    "tabulate": {"inject/report/table.py", "inject/cli/local.py"},
+    "tabulate": {"inject/report/table.py", "inject/cli/list.py"},
     "junitparser": {"inject/report/junit.py"},
 }
 PRINTS = {"inject/cli", "inject/vm/inguest"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inject import doctor
-from inject.cli.local import _explanation
+from inject.cli.list import explanation
 from inject.engine.planner import Plan, Planner, Types
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
@@ -64,7 +64,7 @@ def test_a_missing_option_is_said_before_attaching(tmp_path: Path, option: str) 
     assert said.endswith(f"; build the kernel with {option}=y, or use `inject vm run`")
     found = {check.name: check for check in doctor.examine(made.kernel)}[option]
     assert f"{found.detail}; {found.fix}" == said
-    assert f"cannot be failed here: {found.detail}. Fix: {found.fix}" in _explanation(made.kernel, "open_ctree")
+    assert f"cannot be failed here: {found.detail}. Fix: {found.fix}" in explanation(made.kernel, "open_ctree")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_blacklisted(tmp_path: Path) -> None:
     made = planner(tmp_path, blacklist="0xffffffff81001000-0xffffffff81001010\topen_ctree\n")
     said = refused(made, Fault("open_ctree", "-EIO"))
     assert said == "open_ctree is on the kprobe blacklist; choose one of its callers"
-    assert "cannot be failed here: open_ctree is on the kprobe" in _explanation(made.kernel, "open_ctree")
+    assert "cannot be failed here: open_ctree is on the kprobe" in explanation(made.kernel, "open_ctree")
 
 
 def test_blacklisted_under_its_other_name(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_callers_that_hold_it_inline(tmp_path: Path) -> None:
         " mark it noinline",
     )
     assert Plan((rule, rule)).notes == rule.notes
-    assert f"calls that are missed: {rule.notes[0]}" in _explanation(made.kernel, "bch2_alloc")
+    assert f"calls that are missed: {rule.notes[0]}" in explanation(made.kernel, "bch2_alloc")
     for whole in ("open_ctree", "xfs_mount"):
         assert made.rule(Fault(whole, "-EIO"), 0).notes == (), "a part of its own is no caller"
-    assert "calls that are missed" not in _explanation(made.kernel, "open_ctree")
+    assert "calls that are missed" not in explanation(made.kernel, "open_ctree")
 
 
 def test_callers_that_use_a_clone(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_what_a_kernel_that_does_not_say_is_asked(tmp_path: Path) -> None:
     kernel = build(tmp_path)
     assert kernel.inlined_into("bch2_alloc") is None
     assert hidden_frame(kernel, "bch2_alloc") == ""
-    assert "this kernel does not say where functions are inlined" in _explanation(kernel, "bch2_alloc")
+    assert "this kernel does not say where functions are inlined" in explanation(kernel, "bch2_alloc")
 
 
 def test_where_the_kernel_says_it_a_stranger_is_misspelt(tmp_path: Path) -> None:

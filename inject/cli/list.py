@@ -1,0 +1,96 @@
+"""`inject list`: the error-injectable functions of this kernel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from typing import Optional
+
+import click
+from tabulate import tabulate
+
+from inject.cli import completion
+from inject.engine.planner import LEGAL_WORDS, Types
+from inject.errors import CannotRun
+from inject.kernel.btf import Btf, Prototype
+from inject.kernel.kernel import Kernel
+from inject.kernel.nofail import contracts_of
+from inject.kernel.obstacles import gaps, of_function, of_kernel
+from inject.model.glob import to_regex
+from inject.model.point import FaultPoint
+
+SYSTEM_CALLS = ("__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat_sys_", "__arm64_sys_")
+
+
+@click.command("list")
+@click.argument("pattern", default="*", shell_complete=completion.functions)
+@click.option(
+    "--explain",
+    metavar="FUNC",
+    shell_complete=completion.functions,
+    help="Everything that is known of one function.",
+)
+def list_(pattern: str, explain: Optional[str]) -> None:
+    """Functions of this kernel that are tagged for error injection.
+
+    PATTERN is a glob; system calls are left out unless it names them.
+
+    \b
+    Examples:
+      sudo inject list 'bch2_*'
+      sudo inject list '__x64_sys_*'
+      sudo inject list --explain __filemap_add_folio
+    """
+    kernel = Kernel()
+    if explain:
+        click.echo(explanation(kernel, explain))
+        return
+    points = [point for point in kernel.fault_points if _asked(point, pattern)]
+    if not points:
+        raise CannotRun(f"no tagged function matches {pattern!r}", "inject list '*' shows all but the system calls")
+    types = Types(kernel)
+    rows = [(p.function, p.error_type.value, p.module or "vmlinux", _prototype_text(types, p)) for p in points]
+    width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 0
+    table = tabulate(rows, headers=("function", "type", "module", "prototype"), tablefmt="plain")
+    click.echo("\n".join(line[:width].rstrip() if width else line for line in table.splitlines()))
+
+
+def _asked(point: FaultPoint, pattern: str) -> bool:
+    if pattern == "*" and point.function.startswith(SYSTEM_CALLS):
+        return False
+    return re.fullmatch(to_regex(pattern), point.function) is not None
+
+
+def _prototype(types: Types, point: FaultPoint) -> Optional[Prototype]:
+    try:
+        btf: Btf = types.of(point.module)
+    except CannotRun:
+        return None
+    return btf.prototype(point.function)
+
+
+def _prototype_text(types: Types, point: FaultPoint) -> str:
+    if point.function.startswith(SYSTEM_CALLS):
+        return "system call"
+    prototype = _prototype(types, point)
+    return str(prototype) if prototype else "not in BTF"
+
+
+def explanation(kernel: Kernel, function: str) -> str:
+    point = kernel.fault_point(function)
+    lines = [f"{function}: tagged {point.error_type.value}, may return {LEGAL_WORDS[point.error_type]}"]
+    prototype = _prototype(Types(kernel), point)
+    lines.append(f"  prototype: {prototype or 'not in BTF, so its arguments cannot be tested'}")
+    lines.append(f"  module: {point.module or 'vmlinux'}")
+    others = [name for name in point.names if name != function]
+    if others:
+        lines.append(f"  other names at the same address: {', '.join(others)}")
+    for contract in contracts_of(function):
+        lines.append(f"  contract: {contract.calls} are spared unless")
+        lines.append(f"    `contract: ignore`, because {contract.why} ({contract.source})")
+    lines += [f"  calls that are missed: {sentence}" for sentence in gaps(kernel, point)]
+    if kernel.inlined_into(function) is None:
+        lines.append("  calls that are missed: this kernel does not say where functions are inlined")
+    lines += [f"  cannot be failed here: {obstacle}" for obstacle in (*of_kernel(kernel), *of_function(kernel, point))]
+    return "\n".join(lines)
