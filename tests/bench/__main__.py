@@ -17,6 +17,7 @@ from typing import Any, Optional
 from inject.vm.build import artifacts
 from tests.bench import table
 from tests.support import ROOT
+from tests.support.command import COMMAND
 
 LIMIT = {"test": 3000, "debug": 1800}
 """Seconds for one guest; measured some 500 and 200 on two free cores."""
@@ -26,7 +27,7 @@ GUEST = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.me
 def measure(kernel: str, *words: str) -> list[dict[str, Any]]:
     """The lines that a guest with ``kernel`` says; passed on to standard error as they come."""
     script = " ".join((GUEST, "--kernel", kernel, *words))
-    command = [sys.executable, "-m", "inject", "vm", "exec", "--kernel", kernel, "--icount", "0", "--cpus", "1"]
+    command = [*COMMAND, "vm", "exec", "--kernel", kernel, "--icount", "0", "--cpus", "1"]
     command += ["--timeout", str(LIMIT[kernel]), "--", "sh", "-c", script]
     lines = []
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as guest:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 import pytest
 
@@ -68,13 +67,3 @@ def bench(janitor: Janitor) -> Iterator[Bench]:
 def sh(script: str) -> str:
     """Run shell text that must succeed."""
     return check_tool(["bash", "-euc", script], timeout=120)
-
-
-def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether ``true`` came within the bound."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.05)
-    return True

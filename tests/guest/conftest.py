@@ -1,6 +1,7 @@
 """What the guest's tests share: one kernel, one janitor, an engine for each module, a group and a bench for each test.
 
 Starting a process and reading the kernel's types cost a large part of a second under emulation.
+What `inject` imports late is imported here, so that its forks (tests/support/command.py) have it.
 What needs the detectors of the debug kernel is left to `make debug-test`.
 """
 
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import bcc  # noqa: F401
 import pytest
 from bench import KPROBES, Bench, bench
 
+from inject.cli.watch import command as watch  # noqa: F401
 from inject.engine.engine import Engine
 from inject.engine.planner import Types
 from inject.kernel.kernel import Kernel

@@ -6,11 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-LIMIT = 300
-"""Seconds after which a wait has failed."""
+from tests.support.waiting import LIMIT, wait_for
 
 
 class Loop:
@@ -32,10 +30,7 @@ class Loop:
             "    time.sleep(0.02)\n"
         )
         self.process = subprocess.Popen([sys.executable, "-c", script], cwd=folder, start_new_session=True)
-        deadline = time.monotonic() + LIMIT
-        while not (folder / "child-runs").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for((folder / "child-runs").exists, "the child runs", process=self.process)
 
     def group(self) -> str:
         return Path(f"/proc/{self.process.pid}/cgroup").read_text()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from bench import guest_only
-from forked import inject
 
 from inject import scenario as scenarios
 from inject.draft.drafter import Drafter
@@ -18,6 +17,7 @@ from inject.engine.planner import Planner, Types
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
 from inject.kernel.syscalls import WRAPPER
+from tests.support.command import inject
 
 pytestmark = guest_only
 

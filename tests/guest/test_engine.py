@@ -6,14 +6,11 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 import pytest
 from bench import KPROBES
-from forked import Tool, inject
 
 from inject import scenario as scenarios
 from inject.engine import planner as plans
@@ -27,6 +24,8 @@ from inject.model.scenario import Probe, Scenario
 from inject.process.cgroup import Cgroup
 from inject.store import cache_root
 from tests.support import ROOT
+from tests.support.command import COMMAND, Tool, inject
+from tests.support.waiting import wait_for
 
 GETPID = "__x64_sys_getpid"
 BOUND = 120.0
@@ -398,14 +397,6 @@ def test_every_tagged_function_can_be_probed(engine: Engine, kernel: Kernel, typ
 # ---------------------------------------------------------------- the tool itself
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Poll until ``condition`` holds; fails the test after BOUND seconds."""
-    deadline = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {BOUND:.0f} s: {what}"
-        time.sleep(0.1)
-
-
 def test_the_kernels_own_example(tmp_path: Path) -> None:
     """Documentation/fault-injection: btrfs fails in open_ctree, and mounts afterwards."""
     image = tmp_path / "btrfs.img"
@@ -486,7 +477,7 @@ def one_line(done: subprocess.CompletedProcess[str], says: str, status: int) -> 
 
 
 def test_without_root() -> None:
-    argv = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-m", "inject", "run", SMOKE]
+    argv = ["setpriv", "--reuid=65534", "--clear-groups", *COMMAND, "run", SMOKE]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=BOUND)
     one_line(done, "injecting faults needs root; run with sudo", 3)
 
@@ -495,7 +486,7 @@ def test_without_bcc(tmp_path: Path) -> None:
     """A module of that name that cannot be imported stands before the real one."""
     (tmp_path / "bcc.py").write_text("raise ImportError(\"No module named 'bcc'\", name='bcc')\n")
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
-    command = [sys.executable, "-m", "inject", "run", SMOKE]
+    command = [*COMMAND, "run", SMOKE]
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=BOUND)
     one_line(done, "bcc is not installed for this Python", 3)

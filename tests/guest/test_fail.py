@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from bench import KPROBES
-from forked import Done, Tool, inject
 from loop import Loop
 
 from inject import scenario as scenarios
@@ -20,10 +19,10 @@ from inject.process import adopted
 from inject.process.cgroup import hierarchy
 from inject.process.janitor import Janitor
 from tests.support import ROOT
+from tests.support.command import Done, Tool, inject
+from tests.support.waiting import LIMIT, wait_for
 
 MKDIR, UNLINK, OPENAT = "__x64_sys_mkdir", "__x64_sys_unlink", "__x64_sys_openat"
-LIMIT = 300
-"""Seconds after which a command counts as hung."""
 
 
 def fail(*words: str, cwd: Path = ROOT) -> Done:
@@ -169,19 +168,13 @@ def test_the_end_of_the_tool_is_the_end_of_the_fault(loop: Loop, number: int) ->
     home = loop.group()
     words = ["fail", MKDIR, "--return", "-EDQUOT", "--pid", str(loop.process.pid)]
     with (loop.folder / "said").open("w") as said, Tool(*words, stderr=said) as tool:
-        deadline = time.monotonic() + LIMIT
-        while not loop.errors("parent"):
-            assert time.monotonic() < deadline and tool.poll() is None
-            time.sleep(0.05)
+        wait_for(lambda: loop.errors("parent"), "a failed call", process=tool)
         tool.send_signal(number)
         status = tool.wait(LIMIT)
     printed = (loop.folder / "said").read_text()
     assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0), printed
     assert ("returned -EDQUOT" in printed) == (number != signal.SIGKILL)
-    deadline = time.monotonic() + LIMIT
-    while loop.group() != home or list(hierarchy().rglob("inject-*")):
-        assert time.monotonic() < deadline, loop.group()
-        time.sleep(0.05)
+    wait_for(lambda: loop.group() == home and not list(hierarchy().rglob("inject-*")), loop.group)
     before = loop.errors("parent")
     time.sleep(0.5)
     assert loop.errors("parent") == before

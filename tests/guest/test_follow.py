@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from forked import inject
+
+from tests.support.command import inject
 
 pytestmark = pytest.mark.slow
 

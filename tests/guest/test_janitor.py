@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import eventually, guest_only, sh
+from bench import guest_only, sh
 
 from inject.errors import InjectError
 from inject.process.janitor import Janitor, mount_points, undo_dir
+from tests.support.waiting import wait_for
 
 pytestmark = guest_only
 
@@ -74,15 +75,15 @@ def test_sigkill_leaves_nothing(kind):
     assert not gone(made)
     tool.kill()
     end(tool)
-    assert eventually(lambda: gone(made))
-    assert eventually(lambda: not Path(f"/proc/{janitor}").exists() or "Z" in sh(f"cat /proc/{janitor}/stat"))
+    wait_for(lambda: gone(made), "everything is undone")
+    wait_for(lambda: not Path(f"/proc/{janitor}").exists() or "Z" in sh(f"cat /proc/{janitor}/stat"), "its end")
 
 
 def test_sigkill_while_the_filesystem_is_being_made():
     tool, _, made = start("disks", "early")
     tool.kill()
     end(tool)
-    assert eventually(lambda: gone(made))
+    wait_for(lambda: gone(made), "everything is undone")
     assert sh("lsblk --noheadings --raw --output TYPE").count("part") == 0
 
 
@@ -93,7 +94,7 @@ def test_signals_that_end_the_tool_do_not_end_the_janitor():
     assert not gone(made)
     os.killpg(tool.pid, signal.SIGKILL)
     end(tool)
-    assert eventually(lambda: gone(made))
+    wait_for(lambda: gone(made), "everything is undone")
 
 
 def test_a_mount_that_a_stranger_holds_goes_lazily():
@@ -102,11 +103,11 @@ def test_a_mount_that_a_stranger_holds_goes_lazily():
     try:
         tool.kill()
         end(tool)
-        assert eventually(lambda: not any(point.startswith(made[0]) for point in mount_points()))
+        wait_for(lambda: not any(point.startswith(made[0]) for point in mount_points()), "the lazy unmount")
     finally:
         stranger.kill()
         stranger.wait()
-    assert eventually(lambda: gone(made))
+    wait_for(lambda: gone(made), "everything is undone")
 
 
 def test_a_directory_with_a_mount_inside_is_not_emptied(place):

@@ -7,7 +7,7 @@ import resource
 from dataclasses import replace
 
 import pytest
-from bench import TYPES, eventually, guest_only, sh
+from bench import TYPES, guest_only, sh
 
 from inject.fixture.filesystem import Fixture
 from inject.kernel.log import LogReader, LogWriter
@@ -19,6 +19,7 @@ from inject.oracles.fsck import Fsck
 from inject.oracles.leaks import Leaks
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations, online_reserved
+from tests.support.waiting import wait_for
 
 pytestmark = guest_only
 
@@ -408,7 +409,7 @@ def test_reservations_are_quiet_when_all_is_well(place):
         assert online_reserved(fixture) > 0, "data that is not written yet holds a reservation"
         assert looked(place, fixture, Reservations()) is None
         sh("echo 1 > /proc/sys/vm/drop_caches")  # what a clean folio still holds goes with the folio
-        assert eventually(lambda: online_reserved(fixture) == 0)
+        wait_for(lambda: online_reserved(fixture) == 0, "the reservation is given back")
 
 
 def test_reservations_bite_when_some_are_not_given_back(place, monkeypatch):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from forked import Tool
 
 from inject import scenario as scenarios
 from inject.engine.engine import Engine
@@ -24,6 +23,8 @@ from inject.kernel.kernel import Kernel
 from inject.model.scenario import Probe
 from inject.process.cgroup import Cgroup
 from inject.trial.trial import LEASE
+from tests.support.command import Tool
+from tests.support.waiting import wait_for
 
 BOUND = 180.0
 """Seconds after which a wait of these tests has failed."""
@@ -72,14 +73,6 @@ def victim(tmp_path: Path) -> Iterator[Callable[[], str]]:
     finally:
         process.kill()
         process.wait()
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Poll until ``condition`` holds; fails the test after BOUND seconds."""
-    deadline = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {BOUND:.0f} s: {what}"
-        time.sleep(0.02)
 
 
 def start(tmp_path: Path, probe: Probe, text: str = SCENARIO, *options: str) -> Tool:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Callable, Optional
 
 import pytest
-from forked import inject
 
 from inject import scenario as scenarios
 from inject.engine import kprobe_multi as bpf
@@ -34,6 +33,7 @@ from inject.process.janitor import Janitor
 from inject.propagation import fate as trace
 from inject.propagation import watchlist as callers
 from tests.support import ROOT
+from tests.support.command import inject
 
 GETPID, MKDIR = 39, 83
 """Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""

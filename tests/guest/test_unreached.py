@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import yaml
 from bench import guest_only
-from forked import inject
 
 from tests.support import ROOT
+from tests.support.command import inject
 
 pytestmark = guest_only
 

@@ -2,83 +2,39 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import select
 import signal
-import struct
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bench import KPROBES
-from forked import Tool, inject
-from loop import LIMIT, Loop
+from loop import Loop
 
 from inject import scenario as scenarios
 from inject.process.cgroup import hierarchy
 from tests.support import ROOT
+from tests.support.command import Tool, inject
+from tests.support.terminal import Terminal, take_terminal
+from tests.support.waiting import LIMIT, wait_for
 
 MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
-
-
-def watch(*words: str) -> list[str]:
-    return ["watch", *words]
-
-
-def take_terminal() -> None:
-    """Standard input is the terminal of a session that begins here."""
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "vt220", "NO_COLOR": "1"}
 
 
-class Terminal:
-    """`inject watch` on a terminal that is ours to play."""
+class Watch(Terminal):
+    """`inject watch` on a terminal."""
 
     def __init__(self, *words: str, cwd: Path, rows: int = 24, columns: int = 80) -> None:
-        self.seen = b""
-        self.fd, self.theirs = pty.openpty()
-        theirs = self.theirs
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.before = termios.tcgetattr(theirs)
+        super().__init__(rows, columns)
+        inner = self.inner
         self.process = Tool(
-            *watch(*words), cwd=cwd, env=ENVIRONMENT, stdin=theirs, stdout=theirs, stderr=theirs, prepare=take_terminal
+            "watch", *words, cwd=cwd, env=ENVIRONMENT, stdin=inner, stdout=inner, stderr=inner, prepare=take_terminal
         )
-
-    def lose(self) -> None:
-        """The user's side goes away, as when a window is closed."""
-        os.close(self.theirs)
-        os.close(self.fd)
-
-    def type(self, keys: str) -> None:
-        os.write(self.fd, keys.encode())
-
-    def expect(self, pattern: str) -> None:
-        """Wait until ``pattern`` has been shown since the last time."""
-        deadline = time.monotonic() + LIMIT
-        while not (found := re.search(pattern.encode(), self.seen)):
-            assert time.monotonic() < deadline, self.seen
-            self._read()
-        self.seen = self.seen[found.end() :]
-
-    def _read(self) -> None:
-        if select.select([self.fd], [], [], 0.5)[0]:
-            self.seen += os.read(self.fd, 65536)
-
-    def end(self) -> int:
-        """Its exit code, with everything shown meanwhile taken."""
-        deadline = time.monotonic() + LIMIT
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, self.seen
-            self._read()
-        return self.process.wait()
 
 
 @pytest.fixture
@@ -90,10 +46,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
 
 def gone() -> None:
     """Wait until nothing of ours is left in the kernel."""
-    deadline = time.monotonic() + LIMIT
-    while KPROBES.read_text() or list(hierarchy().rglob("inject-*")):
-        assert time.monotonic() < deadline, KPROBES.read_text()
-        time.sleep(0.05)
+    wait_for(lambda: not (KPROBES.read_text() or list(hierarchy().rglob("inject-*"))), "an empty kernel")
 
 
 def quiet(loop: Loop) -> None:
@@ -106,7 +59,7 @@ def quiet(loop: Loop) -> None:
 
 def test_keys(loop: Loop) -> None:
     """Fire once, a trigger, arm, disarm, save, quit: the program sees exactly that many failures."""
-    terminal = Terminal(f"{MKDIR}=-EDQUOT", RMDIR, "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal = Watch(f"{MKDIR}=-EDQUOT", RMDIR, "--pid", str(loop.process.pid), cwd=loop.folder)
     terminal.expect("everything is off")
     terminal.expect(f"off   {MKDIR} +-EDQUOT every call +[1-9]")
     assert loop.errors("parent") + loop.errors("child") == 0
@@ -127,10 +80,7 @@ def test_keys(loop: Loop) -> None:
     terminal.type("t\r")
     terminal.expect("when armed: every call")
     terminal.type("a")
-    deadline = time.monotonic() + LIMIT
-    while loop.errors("parent") + loop.errors("child") < 20:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: loop.errors("parent") + loop.errors("child") >= 20, "20 failed calls")
     terminal.type("d")
     terminal.expect("is off")
     quiet(loop)
@@ -139,7 +89,7 @@ def test_keys(loop: Loop) -> None:
     terminal.type("q")
     assert terminal.end() == 0, terminal.seen
     assert b"nothing is armed" in terminal.seen
-    assert termios.tcgetattr(terminal.theirs) == terminal.before
+    assert terminal.restored()
     (saved,) = scenarios.load([loop.folder / "kept.yaml"])
     assert [(f.function, f.value, f.when.trigger.nth) for f in saved.faults] == [
         (MKDIR, "-EDQUOT", 3)
@@ -150,16 +100,13 @@ def test_keys(loop: Loop) -> None:
 
 @pytest.mark.parametrize("how", ["ctrl-c", "lost terminal", "SIGTERM", "SIGKILL"])
 def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
-    terminal = Terminal(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
     terminal.expect("armed")
-    deadline = time.monotonic() + LIMIT
-    while not loop.errors("parent"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: loop.errors("parent"), "a failed call")
     if how == "ctrl-c":
         terminal.type("\x03")
     elif how == "lost terminal":
-        terminal.lose()
+        terminal.close()
     else:
         terminal.process.send_signal(getattr(signal, how))
     if how != "lost terminal":
@@ -172,17 +119,14 @@ def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
 @pytest.mark.slow
 def test_a_stopped_tool_fails_nothing_for_long(loop: Loop) -> None:
     """The kernel's own deadline ends it; when the tool goes on, so does the fault."""
-    terminal = Terminal(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
     terminal.expect("1 of 1 armed")
     terminal.process.send_signal(signal.SIGSTOP)
     time.sleep(8)
     quiet(loop)
     before = loop.errors("parent")
     terminal.process.send_signal(signal.SIGCONT)
-    deadline = time.monotonic() + LIMIT
-    while loop.errors("parent") == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: loop.errors("parent") > before, "a failed call")
     terminal.type("q")
     assert terminal.end() == 0
     gone()
@@ -196,7 +140,7 @@ def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
         f"  - {{function: {RMDIR}, return: -EIO, when: {{comm: nobody}}}}\nrun: 'true'\n"
     )
     script = "mkdir a; mkdir b; mkdir c; rmdir a; rmdir c; echo done"
-    done = inject(*watch(str(file), "--arm", "--", "bash", "-c", script), cwd=tmp_path, env=ENVIRONMENT)
+    done = inject("watch", str(file), "--arm", "--", "bash", "-c", script, cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert "\033" not in done.stdout + done.stderr and "\r" not in done.stdout
     assert f": {MKDIR} returns -EDQUOT (match 2) < " in done.stdout
@@ -209,7 +153,7 @@ def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
 
 def test_a_serial_line_without_a_size(tmp_path: Path) -> None:
     """No size, no colour, a row that would wrap: everything fits 80 columns."""
-    terminal = Terminal(f"{MKDIR}=-EDQUOT", "--", "sleep", "600", cwd=tmp_path, rows=0, columns=0)
+    terminal = Watch(f"{MKDIR}=-EDQUOT", "--", "sleep", "600", cwd=tmp_path, rows=0, columns=0)
     terminal.expect("q\\)uit")
     terminal.type("q")
     assert terminal.end() == 0
@@ -220,7 +164,7 @@ def test_a_serial_line_without_a_size(tmp_path: Path) -> None:
 
 def test_what_is_refused(tmp_path: Path) -> None:
     def said(*words: str) -> tuple[int, str]:
-        done = inject(*watch(*words), cwd=tmp_path, env=ENVIRONMENT)
+        done = inject("watch", *words, cwd=tmp_path, env=ENVIRONMENT)
         return done.returncode, done.stderr
 
     assert said(f"{MKDIR}=EDQUOT", "--any") == (

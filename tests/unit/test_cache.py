@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from inject.errors import InjectError
 from inject.vm.build.cache import MANIFEST, WORK, Cache, human, key_of, need_space, remove_tree
 from tests.support import ROOT
+from tests.support.waiting import wait_for
 
 PATIENCE = 30.0
 
@@ -210,9 +210,7 @@ def test_second_builder_waits_for_the_first(tmp_path: Path) -> None:
     thread = threading.Thread(target=second)
     thread.start()
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not said and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: said, "the second builder waits", seconds=PATIENCE)
         assert said == ["kernel-k1: waiting for another process that builds it"]
         assert not done.is_set()
     finally:

@@ -11,11 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Optional, Union
+from typing import Optional, Union
 
 import click
 import pytest
@@ -23,10 +21,13 @@ from click.testing import CliRunner
 
 from inject import __version__, cli
 from inject.cli.lazy import contexts, path_of
-from inject.kernel.kernel import Kernel
 from tests.support import ROOT
+from tests.support.command import Done
+from tests.support.command import inject as forked
+from tests.support.elsewhere import become
 from tests.support.fake_kernel import CONFIG, build
 from tests.support.raw_btf import kernel_types
+from tests.support.waiting import wait_for
 
 MALFORMED = ROOT / "tests/data/malformed"
 SMOKE = ROOT / "scenarios/smoke/mkdir.yaml"
@@ -34,87 +35,22 @@ BOUND = 120
 """Seconds after which a command counts as hanging."""
 
 
-class Done(NamedTuple):
-    """A command that ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-# The real command on another kernel's files. Rights are given up once all is imported, so that a
-# checkout in root's own folder does, too.
-ELSEWHERE = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from test_cli import become
-become(*sys.argv[1:])
-"""
-
-
-def become(root: str, rights: str, *words: str) -> NoReturn:
-    """Be the command, with the kernel under ``root``, as root, or as nobody ("none")."""
-    if root:
-        Kernel.__init__.__defaults__ = (Path(root),)  # type: ignore[misc]
-    if rights == "none" and os.geteuid() == 0:
-        os.setgroups([])
-        os.setresuid(65534, 65534, 65534)
-    if rights == "root" and os.geteuid():
-        os.geteuid = lambda: 0
-    sys.argv = ["inject", *words]
-    cli.main()
-
-
 def inject(*words: Union[str, Path], kernel: Optional[Path] = None, rights: str = "") -> Done:
-    """The command in a process of its own, forked to spare the imports; never a traceback, whatever it is asked."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if pid == 0:
-            code = 99
-            try:
-                code = _forked(out.fileno(), err.fileno(), str(kernel or ""), rights, *map(str, words))
-            finally:
-                os._exit(code)
-        code = _ended(pid)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode())
-    assert "Traceback" not in texts[1]
-    return Done(code, *texts)
-
-
-def _forked(out: int, err: int, *arguments: str) -> int:
-    signal.alarm(BOUND)
-    for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
-        os.dup2(fd, number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    try:
-        become(*arguments)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-
-def _ended(pid: int) -> int:
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFEXITED(status), f"killed by signal {os.WTERMSIG(status)}"
-    return os.WEXITSTATUS(status)
+    """The command, on another kernel's files and with other rights if given; never a traceback."""
+    done = forked(*words, prepare=lambda: become(str(kernel or ""), rights), timeout=BOUND)
+    assert done.returncode >= 0, f"killed by signal {-done.returncode}"
+    assert "Traceback" not in done.stderr
+    return done
 
 
 def spawned(*words: str, kernel: str = "", stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """The command in an interpreter of its own, where the end of the interpreter matters."""
     return subprocess.Popen(
-        [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), kernel, "root", *words],
+        [sys.executable, "-m", "tests.support.elsewhere", kernel, "root", *words],
+        cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
         text=True,
     )
 
@@ -575,10 +511,9 @@ def test_interrupted(tmp_path: Path, kernel: Path, number: signal.Signals) -> No
     os.mkfifo(pipe)
     process = spawned("run", str(SMOKE), "--json", str(pipe), kernel=str(kernel))
     try:
-        deadline = time.monotonic() + BOUND
-        while "wait_for_partner" not in Path(f"/proc/{process.pid}/wchan").read_text():  # fs/pipe.c, fifo_open()
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.02)
+        where = Path(f"/proc/{process.pid}/wchan")
+        # fs/pipe.c, fifo_open()
+        wait_for(lambda: "wait_for_partner" in where.read_text(), where.read_text, process=process)
         process.send_signal(number)
         out, error = process.communicate(timeout=BOUND)
     finally:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,9 +16,7 @@ from inject import cli
 from inject.cli import completion
 from tests.support import ROOT
 from tests.support.fake_kernel import build
-
-LIMIT = 60
-"""Seconds after which a shell counts as hung."""
+from tests.support.terminal import Terminal
 
 SHELLS = {
     "bash": ["bash", "--norc", "--noprofile", "-i"],
@@ -32,42 +27,38 @@ BEGIN = {
     "zsh": 'PS1="$ "; unsetopt zle_bracketed_paste; LISTMAX=10000; autoload -U compinit; compinit -u -d $HOME/dump',
 }
 COMMAND = """\
-#!{python}
-import sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from inject import cli
-from inject.kernel.kernel import Kernel
-Kernel.__init__.__defaults__ = (Path({kernel!r}),)
-cli.main()
+#!/bin/sh
+PYTHONPATH='{root}' exec '{python}' -m tests.support.elsewhere '{kernel}' '' "$@"
 """
 """The real command, with another kernel's files."""
 
 
 class Shell:
-    """An interactive shell whose terminal is ours to play."""
+    """An interactive shell on a terminal."""
 
     def __init__(self, argv: Sequence[str], home: Path, path: str) -> None:
-        self.fd, theirs = pty.openpty()
+        self._terminal = Terminal(50, 100)
+        inner = self._terminal.inner
         env = {"PATH": path, "HOME": str(home), "TERM": "dumb", "LANG": "C.UTF-8", "COLUMNS": "100", "LINES": "50"}
-        self.process = subprocess.Popen(
-            argv, cwd=home, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        self._terminal.process = subprocess.Popen(
+            argv, cwd=home, env=env, stdin=inner, stdout=inner, stderr=inner, start_new_session=True
         )
-        os.close(theirs)
+
+    def close(self) -> None:
+        """End it."""
+        self._terminal.process.kill()
+        self._terminal.process.wait()
+        self._terminal.close()
 
     def type(self, text: str) -> None:
         """The user types."""
-        os.write(self.fd, text.encode())
+        self._terminal.type(text)
 
     def until(self, pattern: str) -> str:
         """What is shown until ``pattern`` is seen, that included."""
-        seen = ""
-        end = time.monotonic() + LIMIT
-        while not re.search(pattern, seen):
-            assert time.monotonic() < end, seen
-            if select.select([self.fd], [], [], 1)[0]:
-                seen += os.read(self.fd, 65536).decode()
-        return seen
+        shown = self._terminal.expect(pattern) + self._terminal.seen.decode()
+        self._terminal.seen = b""
+        return shown
 
     def run(self, line: str) -> str:
         """A whole line, and what it printed."""
@@ -111,9 +102,7 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         assert "inject:" not in one.run(f'eval "$(inject completion {name})"')
         yield one
     finally:
-        one.process.kill()
-        one.process.wait()
-        os.close(one.fd)
+        one.close()
 
 
 def test_commands(shell: Shell) -> None:

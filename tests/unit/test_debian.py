@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from inject.errors import CannotRun, InjectError
 from inject.vm.build import debian
 from tests.support import ROOT
+from tests.support.waiting import wait_for
 
 PATIENCE = 30.0
 
@@ -242,16 +242,6 @@ debian.run(debian.Tree("apt", ("gcc",)), "image", here, here / "log", lambda lin
 """
 
 
-def wait_gone(marker: str) -> bool:
-    """Whether every process with ``marker`` in its environment ends within PATIENCE."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if not marked(marker):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def marked(marker: str) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -275,14 +265,12 @@ def test_nothing_of_a_build_survives_its_tool(tmp_path: Path, fake: Path, number
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not (tmp_path / "started").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for((tmp_path / "started").exists, "the build starts", process=tool, seconds=PATIENCE)
         assert marked(marker)
         tool.send_signal(number)
         assert tool.wait(PATIENCE) != 0
         if os.geteuid() == 0 or number == signal.SIGINT:
-            assert wait_gone(marker)
+            wait_for(lambda: not marked(marker), "all of the build ends", seconds=PATIENCE)
     finally:
         tool.kill()
         for pid in marked(marker):

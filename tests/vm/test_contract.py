@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.command import COMMAND
 
 LIMIT = 900
 """Seconds after which the call counts as hung."""
@@ -21,7 +21,7 @@ def test_xfs_survives_what_its_contract_spares(tmp_path: Path) -> None:
     report = tmp_path / "out.jsonl"
     kept, ignored = "memory/mount-xfs", "xfs"
     files = ["scenarios/memory/mount.yaml", "tests/data/contract"]
-    command = [sys.executable, "-m", "inject", "vm", "run", *files, "--only", kept, "--only", ignored]
+    command = [*COMMAND, "vm", "run", *files, "--only", kept, "--only", ignored]
     done = subprocess.run([*command, "--json", str(report)], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     events = [json.loads(line) for line in report.read_text().splitlines()]
     verdicts = {event["scenario"]: event for event in events if event["type"] == "verdict"}

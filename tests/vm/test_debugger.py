@@ -8,15 +8,17 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Optional
 
 import pytest
 
 from inject.vm.guest import Artefacts, Guest
 from tests.support import ROOT
+from tests.support.command import COMMAND
+from tests.support.waiting import wait_for
 
 LIMIT = 900.0
 """Seconds after which a call counts as hung."""
@@ -35,9 +37,13 @@ class Call:
     """`inject vm ...` that is under way; what it prints is kept as it comes."""
 
     def __init__(self, *words: str) -> None:
-        command = [sys.executable, "-m", "inject", "vm", *words]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*COMMAND, "vm", *words],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -50,14 +56,15 @@ class Call:
 
     def wait_for(self, pattern: str, count: int = 1) -> str:
         """The ``count``-th line that ``pattern`` is found in."""
-        until = time.monotonic() + LIMIT
-        while True:
-            ended = self.process.poll() is not None and not self._reader.is_alive()
-            found = [line for line in self.lines if re.search(pattern, line)]
-            if len(found) >= count:
-                return found[count - 1]
-            assert not ended and time.monotonic() < until, "\n".join(self.lines)
-            time.sleep(0.1)
+
+        def found() -> list[str]:
+            return [line for line in self.lines if re.search(pattern, line)][count - 1 :]
+
+        return wait_for(found, lambda: "\n".join(self.lines), process=self, seconds=LIMIT)[0]
+
+    def poll(self) -> Optional[int]:
+        """The exit code once all that was printed is read."""
+        return None if self._reader.is_alive() else self.process.poll()
 
     def end(self) -> int:
         """The exit code."""

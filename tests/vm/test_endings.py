@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
@@ -19,6 +18,7 @@ from inject.errors import CannotRun, ExitStatus
 from inject.vm import accel
 from inject.vm.guest import Artefacts, Ending, Guest, Lost, Options, boot
 from tests.support import ROOT
+from tests.support.waiting import wait_for
 
 NewGuest = Callable[..., Guest]
 
@@ -211,10 +211,7 @@ def test_our_end_is_qemus_end(artefacts: Artefacts, tmp_path: Path, number: int)
             holder.wait(PATIENCE)
         finally:
             holder.kill()
-    until = time.monotonic() + PATIENCE
-    while _runs(qemu):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(lambda: not _runs(qemu), "QEMU's end", seconds=PATIENCE)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ import pytest
 
 from inject.vm.guest import Artefacts
 from tests.support import ROOT
+from tests.support.command import COMMAND
+from tests.support.waiting import wait_for
 
 SIX = "tests/data/jobs/six.yaml"
 NAMES = [f"side/{number}" for number in range(1, 7)]
@@ -33,7 +33,7 @@ class Run:
         self.disks.mkdir()
         words = ["vm", "run", "--jobs", "2", "-v", "--json", str(self.report), *options, SIX]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inject", *words],
+            [*COMMAND, *words],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -48,14 +48,14 @@ class Run:
 
     def wait_for_both(self) -> list[int]:
         """Until two scenarios are under way at once: the guests' process ids."""
-        until = time.monotonic() + LIMIT
-        while True:
-            assert time.monotonic() < until and self.process.poll() is None, self.process.communicate()
+
+        def both() -> bool:
             events = self.events()
             armed = {event["scenario"] for event in events if event["type"] == "armed"}
-            if len(armed - {event["scenario"] for event in events if event["type"] == "verdict"}) == 2:
-                return self.guests()
-            time.sleep(0.1)
+            return len(armed - {event["scenario"] for event in events if event["type"] == "verdict"}) == 2
+
+        wait_for(both, "two scenarios armed at once", process=self.process, seconds=LIMIT)
+        return self.guests()
 
     def guests(self) -> list[int]:
         """The QEMU processes of this run."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.command import COMMAND
 
 LIMIT = 3600
 """Seconds for the whole library: some five minutes of two processors, and it must hold on a busy one."""
@@ -25,7 +25,7 @@ def test_the_shipped_scenarios_pass(tmp_path: Path) -> None:
     """
     report = tmp_path / "out.jsonl"
     shard = os.environ.get("INJECT_SHARD", "10/10")
-    command = [sys.executable, "-m", "inject", "vm", "run", "scenarios/", "--shard", shard]
+    command = [*COMMAND, "vm", "run", "scenarios/", "--shard", shard]
     done = subprocess.run(
         [*command, "--json", str(report)], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False
     )

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
-import sys
-import termios
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
 from inject.vm.guest import Artefacts
 from tests.support import ROOT
+from tests.support.command import COMMAND
+from tests.support.terminal import Terminal, take_terminal
 
 LIMIT = 300
 """Seconds after which a command counts as hung."""
@@ -27,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("artefacts")
 
 
 def vm(*words: str) -> list[str]:
-    return [sys.executable, "-m", "inject", "vm", *words]
+    return [*COMMAND, "vm", *words]
 
 
 def vm_exec(argv: Sequence[str], **rest: Any) -> subprocess.CompletedProcess[bytes]:
@@ -71,93 +66,45 @@ def test_the_first_interrupt_goes_to_the_command_and_the_second_ends_the_guest()
         assert running.wait(LIMIT) == 130
 
 
-class Terminal:
-    """A process whose terminal is ours to play."""
-
-    def __init__(self, command: Sequence[str], rows: int, columns: int) -> None:
-        self.seen = b""
-        self.fd, theirs = pty.openpty()
-        self.before = termios.tcgetattr(theirs)
-        self.theirs = theirs
-        self.resize(rows, columns)
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_control
-        )
-
-    def resize(self, rows: int, columns: int) -> None:
-        """The user changes the window's size."""
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, keys: bytes) -> None:
-        """The user types."""
-        os.write(self.fd, keys)
-
-    def expect(self, text: bytes) -> None:
-        """Wait until ``text`` has been shown since the last time."""
-        until = time.monotonic() + LIMIT
-        while text not in self.seen:
-            assert time.monotonic() < until, self.seen
-            if select.select([self.fd], [], [], 1)[0]:
-                self.seen += os.read(self.fd, 65536)
-            else:
-                assert self.process.poll() is None, self.seen
-        self.seen = self.seen.partition(text)[2]
-
-    def end(self) -> Optional[int]:
-        """The exit code, with whatever is still shown taken."""
-        until = time.monotonic() + LIMIT
-        while self.process.poll() is None and time.monotonic() < until:
-            if select.select([self.fd], [], [], 0.2)[0]:
-                self.seen += os.read(self.fd, 65536)
-        while select.select([self.fd], [], [], 0)[0]:
-            self.seen += os.read(self.fd, 65536)
-        return self.process.poll()
-
-    def restored(self) -> bool:
-        """Whether the terminal's modes are as before."""
-        return termios.tcgetattr(self.theirs) == self.before
-
-
-def _control() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 @pytest.fixture()
 def shell(artefacts: Artefacts) -> Iterator[Terminal]:
     """`inject vm shell` on a terminal of 33 rows and 111 columns."""
-    terminal = Terminal(vm("shell"), 33, 111)
+    terminal = Terminal(33, 111)
+    inner = terminal.inner
+    terminal.process = subprocess.Popen(
+        vm("shell"), cwd=ROOT, stdin=inner, stdout=inner, stderr=inner, preexec_fn=take_terminal
+    )
     try:
         yield terminal
     finally:
         terminal.process.terminate()
         terminal.process.wait(LIMIT)
-        os.close(terminal.fd)
-        os.close(terminal.theirs)
+        terminal.close()
 
 
 def test_shell(shell: Terminal) -> None:
     """Size, change of size, Ctrl-C, exit code; the terminal as it was."""
-    shell.expect(b"# ")
+    shell.expect("# ")
     assert not shell.restored()
-    shell.type(b"stty size; tty\r")
-    shell.expect(b"33 111\r\n/dev/pts/")
+    shell.type("stty size; tty\r")
+    shell.expect("33 111\r\n/dev/pts/")
     shell.resize(44, 132)
-    shell.type(b"trap 'echo sized' WINCH; until stty size | grep '44 132'; do sleep 0.2; done\r")
-    shell.expect(b"44 132\r\n")
-    shell.type(b"sleep 600\r")
-    shell.expect(b"sleep 600\r\n")
+    shell.type("trap 'echo sized' WINCH; until stty size | grep '44 132'; do sleep 0.2; done\r")
+    shell.expect("44 132\r\n")
+    shell.type("sleep 600\r")
+    shell.expect("sleep 600\r\n")
     time.sleep(1)
-    shell.type(b"\x03")
-    shell.expect(b"# ")
-    shell.type(b"exit 17\r")
+    shell.type("\x03")
+    shell.expect("# ")
+    shell.type("exit 17\r")
     assert shell.end() == 17, shell.seen
     assert shell.restored()
 
 
 @pytest.mark.slow
 def test_shell_restores_the_terminal_when_the_guest_is_lost(shell: Terminal) -> None:
-    shell.expect(b"# ")
-    shell.type(b"echo c >/proc/sysrq-trigger\r")
+    shell.expect("# ")
+    shell.type("echo c >/proc/sysrq-trigger\r")
     assert shell.end() == 128, shell.seen
     assert shell.restored()
     assert b"the guest panicked: sysrq triggered crash" in shell.seen
@@ -165,7 +112,7 @@ def test_shell_restores_the_terminal_when_the_guest_is_lost(shell: Terminal) -> 
 
 @pytest.mark.slow
 def test_shell_restores_the_terminal_when_it_is_terminated(shell: Terminal) -> None:
-    shell.expect(b"# ")
+    shell.expect("# ")
     shell.process.send_signal(signal.SIGTERM)
     assert shell.end() == 130, shell.seen
     assert shell.restored()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.command import COMMAND
 
 BROKEN = ROOT / "tests/data/broken"
 LIMIT = 900
@@ -19,7 +19,7 @@ LIMIT = 900
 
 def vm_run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`inject vm run` as a user types it."""
-    command = [sys.executable, "-m", "inject", "vm", "run", *arguments]
+    command = [*COMMAND, "vm", "run", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
 
 

@@ -1,0 +1,81 @@
+"""A pseudo-terminal whose user is the test."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import termios
+from typing import Any
+
+from tests.support.waiting import wait_for
+
+
+class Terminal:
+    """Both sides of a terminal: the test types and reads at ``fd``, ``process`` is given ``inner``."""
+
+    def __init__(self, rows: int = 24, columns: int = 80) -> None:
+        self.process: Any = None
+        """Popen or Tool that runs on it, once it is started; its end is the end of a wait."""
+        self.seen = b""
+        """What was shown and not yet expected."""
+        self.fd, self.inner = pty.openpty()
+        self._modes = termios.tcgetattr(self.inner)
+        self.resize(rows, columns)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the window's size."""
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, keys: str) -> None:
+        """Press these keys."""
+        os.write(self.fd, keys.encode())
+
+    def expect(self, pattern: str) -> str:
+        """Wait until ``pattern`` is shown; return what was shown up to its end since the last time."""
+        found = wait_for(
+            lambda: self._read() and re.search(pattern.encode(), self.seen),
+            lambda: f"{pattern!r} in {self.seen!r}",
+            process=self.process,
+            pause=0,
+        )
+        shown, self.seen = self.seen[: found.end()], self.seen[found.end() :]
+        return shown.decode(errors="replace")
+
+    def end(self) -> int:
+        """The exit code of the process, with everything that it still shows taken."""
+        wait_for(
+            lambda: self._read() and self.process.poll() is not None,
+            lambda: f"the end of the process, which shows {self.seen!r}",
+            pause=0,
+        )
+        self._read()
+        code: int = self.process.poll()
+        return code
+
+    def _read(self) -> bool:
+        """Take what is shown, after a moment at most; True."""
+        pause = 0.1
+        while select.select([self.fd], [], [], pause)[0]:
+            self.seen += os.read(self.fd, 65536)
+            pause = 0
+        return True
+
+    def restored(self) -> bool:
+        """Whether the terminal's modes are as they were."""
+        return termios.tcgetattr(self.inner) == self._modes
+
+    def close(self) -> None:
+        """The user's side goes away, as when a window is closed."""
+        os.close(self.inner)
+        os.close(self.fd)
+
+
+def take_terminal() -> None:
+    """Begin a session whose terminal is standard input; for a new process, before its program."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
