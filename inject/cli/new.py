@@ -18,7 +18,8 @@ from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.scenario.problems import ScenarioErrors
 from inject.store import cache_root
-from inject.vm import guest
+from inject.vm.boot import boot
+from inject.vm.guest import GuestOptions
 
 LIMIT = 1 << 20
 """Bytes of a first scenario; a real one has about 3 kB."""
@@ -72,13 +73,13 @@ def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: A
     _refuse(output, force)
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
     text, said = bytearray(), bytearray()
-    with guest.boot(found, guest.Options(**chosen), cache=cache_root(), say=note) as booted:
-        command = booted.start(
+    with boot(found, GuestOptions(**chosen), cache=cache_root(), say=note) as booted:
+        command = booted.requests.start(
             ["inject", "new", "--", function],
             on_stdout=lambda data: text.extend(data[: LIMIT - len(text)]),
             on_stderr=lambda data: said.extend(data[: LIMIT - len(said)]),
         )
-        status = booted.wait(command, PATIENCE)
+        status = booted.requests.wait(command, PATIENCE)
     if status:
         click.echo(said.decode(errors="replace").rstrip(), err=True)
         return status

@@ -20,14 +20,15 @@ from inject.cli.lazy import Commands
 from inject.cli.progress import Follower, note
 from inject.cli.run import chosen, report_options
 from inject.cli.stopping import STOP_OPTION
-from inject.fleet import dispatch as batch
-from inject.fleet import worker as lane
+from inject.fleet.dispatch import run_batch
+from inject.fleet.worker import Request
 from inject.report.paint import printable
 from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
-from inject.vm import guest
 from inject.vm.build import artifacts
+from inject.vm.guest import GuestOptions
+from inject.vm.hosts import Guests
 
 FLAVOURS = ("test", "debug")
 MOST_JOBS = 64
@@ -186,7 +187,7 @@ def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[i
       inject vm exec -- inject fail open_ctree --return -ENOMEM -- mount /dev/vdd /mnt
     """
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
-    options = guest.Options(timeout=timeout, icount=icount, **chosen)
+    options = GuestOptions(timeout=timeout, icount=icount, **chosen)
     return terminal.vm_exec(command, found, options, cache=cache_root(), say=note)
 
 
@@ -207,7 +208,7 @@ def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
     chosen["gdb"] = chosen["gdb"] or "--stop-on-injection" in own
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
     words = ("inject", "fail", *rest)
-    return terminal.vm_exec(words, found, guest.Options(**chosen), cache=cache_root(), say=note)
+    return terminal.vm_exec(words, found, GuestOptions(**chosen), cache=cache_root(), say=note)
 
 
 @vm.command()
@@ -221,7 +222,7 @@ def shell(**chosen: Any) -> int:
       inject vm shell --gdb
     """
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
-    return terminal.vm_shell(found, guest.Options(**chosen), cache=cache_root(), say=note)
+    return terminal.vm_shell(found, GuestOptions(**chosen), cache=cache_root(), say=note)
 
 
 @vm.command("run")
@@ -272,14 +273,13 @@ def run_(
     ):
         if not found:
             return display.nothing(shard, junit_path)
-        artefacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
+        found_artifacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
         display.start()
         arguments = ("--probe", probe, *["--trace"] * trace, *["--stop-on-injection"] * stop_on_injection)
         follower = Follower(found, display, several=jobs > 1)
-        verdicts = batch.run_batch(
-            lane.Request(tuple(found), seed, arguments),
-            artefacts,
-            guest.Options(**guest_choice),
+        verdicts = run_batch(
+            Request(tuple(found), seed, arguments),
+            Guests(found_artifacts, GuestOptions(**guest_choice), cache_root()),
             cache=cache_root(),
             on_event=follower,
             say=follower.note,

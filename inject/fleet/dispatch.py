@@ -13,14 +13,14 @@ from typing import Callable
 
 from inject import __version__
 from inject.fleet import durations
+from inject.fleet.host import Hosts, Lost
 from inject.fleet.journal import verdict_of
 from inject.fleet.queue import Work
-from inject.fleet.worker import Desk, Lane, Outlets, Request
+from inject.fleet.worker import Callbacks, Mailbox, Request, Worker
 from inject.model.event import Event, RunEnded, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.process.signals import ended_by_signals, signals_held
-from inject.vm.guest import Artefacts, Lost, Options
 
 ENDING = 90.0
 """Seconds that workers get in all to end their guests."""
@@ -68,8 +68,7 @@ class Merged:
 
 def run_batch(
     request: Request,
-    artefacts: Artefacts,
-    options: Options,
+    hosts: Hosts,
     *,
     cache: Path,
     on_event: Callable[[Event], None],
@@ -86,34 +85,26 @@ def run_batch(
     called several times a second. Raises Lost when not even one guest boots,
     KeyboardInterrupt for SIGINT, SIGTERM, SIGHUP.
     """
-    past = durations.file(cache, artefacts.kernel_key)
-    work = Work(request.scenarios, options, durations.known(past), longest_first=jobs > 1)
+    past = durations.file(cache, hosts.key)
+    work = Work(request.scenarios, hosts.kind, durations.known(past), longest_first=jobs > 1)
     merged = Merged(on_event, request.seed or 0)
     unbooted: list[tuple[Lost, list[Scenario]]] = []
-    outlets = Outlets(merged.take, on_output, say, lambda lost, scenarios: unbooted.append((lost, scenarios)))
-    desk = Desk()
+    callbacks = Callbacks(merged.take, on_output, say, lambda lost, scenarios: unbooted.append((lost, scenarios)))
+    mailbox = Mailbox()
     several = min(jobs, len(request.scenarios)) > 1
-    lanes = [
-        Lane(
-            f"guest {number}" if several else "",
-            request,
-            artefacts,
-            cache=cache,
-            work=work,
-            desk=desk,
-            outlets=outlets,
-        )
+    workers = [
+        Worker(f"guest {number}" if several else "", request, hosts, work, mailbox, callbacks)
         for number in range(1, min(jobs, len(request.scenarios)) + 1)
     ]
-    with ended_by_signals(), _working(lanes, desk):
+    with ended_by_signals(), _working(workers, mailbox):
         working = True
-        while working or desk.serve():  # what the last of them left is still to do
-            working = any(lane.is_alive() for lane in lanes)
-            desk.serve()
+        while working or mailbox.serve():  # what the last of them left is still to do
+            working = any(worker.is_alive() for worker in workers)
+            mailbox.serve()
             idle()
-            _raise_error(lanes)
+            _raise_error(workers)
         for lost, scenarios in unbooted:
-            if not desk.booted.is_set():
+            if not mailbox.booted.is_set():
                 raise lost
             for scenario in scenarios:
                 merged.take(verdict_of(scenario, lost, armed=False, seed=request.seed))
@@ -123,24 +114,24 @@ def run_batch(
 
 
 @contextlib.contextmanager
-def _working(lanes: Sequence[Lane], desk: Desk) -> Iterator[None]:
+def _working(workers: Sequence[Worker], mailbox: Mailbox) -> Iterator[None]:
     """The workers at work; at the end, however it comes, they and their guests are gone.
 
     A worker never gets the signals that end us: the main thread has to hear them.
     """
     try:
         with signals_held():
-            for lane in lanes:
-                lane.start()
+            for worker in workers:
+                worker.start()
         yield
     finally:
         with signals_held():
-            desk.end()
-            for lane in lanes:
-                lane.join(ENDING / len(lanes))
+            mailbox.end()
+            for worker in workers:
+                worker.join(ENDING / len(workers))
 
 
-def _raise_error(lanes: Sequence[Lane]) -> None:
-    for lane in lanes:
-        if lane.error is not None:
-            raise lane.error
+def _raise_error(workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        if worker.error is not None:
+            raise worker.error

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
+from inject.fleet.host import Ending, Lost, Patience
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report.jsonl import from_json
 from inject.trial.judge import settle
-from inject.vm.channel import decode
-from inject.vm.guest import Ending, Lost, Patience
 
 IN_GUEST = "sudo inject run"
 FROM_HOST = "inject vm run"
@@ -54,7 +54,7 @@ class Journal:
         """One line of the results port: keep count, pass it on."""
         self.moved.reset()
         try:
-            event = from_json(decode(line))
+            event = from_json(json.loads(line))
             if isinstance(event, Verdict):
                 self._given(event)
                 return
@@ -92,7 +92,7 @@ class Journal:
         """`inject run` ended with ``status`` and the scenario under way has no verdict: our fault, not the kernel's."""
         if self.current is None:
             return
-        log = tuple(said.split("\n"))
+        log = tuple(said.rstrip("\n").split("\n")[-LOG_LINES:])
         last = next((line for line in reversed(log) if line.strip()), "it printed nothing")
         detail = f"inject run in the guest ended with exit code {status} without a verdict: {last}"
         command = _reproduce(self.current, self.seed)

@@ -16,11 +16,14 @@ from types import FrameType
 from typing import Callable, Optional
 
 from inject.errors import CannotRun
+from inject.fleet.host import Command
 from inject.process.signals import ended_by_signals
+from inject.vm.boot import boot
+from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout
 from inject.vm.carry import programs as warm
 from inject.vm.channel import CHUNK
-from inject.vm.guest import Artefacts, Command, Guest, Options, boot
+from inject.vm.guest import Guest, GuestOptions
 
 SHELL = ("bash", "-l")
 
@@ -32,8 +35,8 @@ _SIGPIPE = 128 + signal.SIGPIPE
 
 def vm_exec(
     argv: Sequence[str],
-    artefacts: Artefacts,
-    options: Options,
+    artifacts: Artifacts,
+    options: GuestOptions,
     *,
     cache: Path,
     say: Callable[[str], None] = lambda _: None,
@@ -46,10 +49,10 @@ def vm_exec(
     Lost, CannotRun, or CommandTimeout after ``options.timeout`` seconds.
     """
     stdin = None if _is_terminal(0) else 0
-    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say) as guest:
-        kept = warm.folder(cache, artefacts.kernel_key)
+    with ended_by_signals(), boot(artifacts, options, cache=cache, say=say) as guest:
+        kept = warm.folder(cache, artifacts.kernel_key)
         warm.push(guest, kept)
-        command = guest.start(
+        command = guest.requests.start(
             argv,
             stdin=stdin is not None,
             env=_environment(),
@@ -58,7 +61,7 @@ def vm_exec(
         )
         with _interrupt_goes_to(guest, command), Forward(guest, command, stdin):
             try:
-                status = guest.wait(command, options.timeout)
+                status = guest.requests.wait(command, options.timeout)
             except BrokenPipeError:
                 return _SIGPIPE
         warm.pull(guest, kept)
@@ -66,8 +69,8 @@ def vm_exec(
 
 
 def vm_shell(
-    artefacts: Artefacts,
-    options: Options,
+    artifacts: Artifacts,
+    options: GuestOptions,
     *,
     cache: Path,
     argv: Sequence[str] = SHELL,
@@ -85,11 +88,11 @@ def vm_shell(
     def say_line(line: str) -> None:
         say(f"{line}\r" if raw else line)
 
-    with ended_by_signals(), boot(artefacts, options, cache=cache, say=say_line) as guest, _raw(0):
+    with ended_by_signals(), boot(artifacts, options, cache=cache, say=say_line) as guest, _raw(0):
         raw = True
-        warm.push(guest, warm.folder(cache, artefacts.kernel_key))
+        warm.push(guest, warm.folder(cache, artifacts.kernel_key))
         say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
-        command = guest.start(
+        command = guest.requests.start(
             argv,
             stdin=True,
             tty=_size(1),
@@ -98,7 +101,7 @@ def vm_shell(
             on_stdout=lambda data: _write_all(1, data),
         )
         with _follow_size(guest, command), Forward(guest, command, 0):
-            return guest.wait(command)
+            return guest.requests.wait(command)
 
 
 class Forward:
@@ -127,10 +130,10 @@ class Forward:
         if _INTERRUPT in data and self.guest.held and _is_terminal(self.source):
             raise KeyboardInterrupt  # a guest that stands still cannot hear it
         if data:
-            self.guest.feed(self.command, data)
+            self.guest.requests.feed(self.command, data)
         else:
             self.guest.machine.unwatch(self.source)
-            self.guest.end_input(self.command)
+            self.guest.requests.end_input(self.command)
 
 
 @contextlib.contextmanager
@@ -143,7 +146,7 @@ def _interrupt_goes_to(guest: Guest, command: Command) -> Iterator[None]:
         count += 1
         if count > 1 or guest.held:
             raise KeyboardInterrupt
-        guest.later(lambda: guest.signal(command, signal.SIGINT))
+        guest.later(lambda: guest.requests.signal(command, signal.SIGINT))
 
     before = signal.signal(signal.SIGINT, forward)
     try:
@@ -157,7 +160,7 @@ def _follow_size(guest: Guest, command: Command) -> Iterator[None]:
     """Give the command's terminal the size of ours, whenever ours changes."""
 
     def changed(_number: int, _frame: Optional[FrameType]) -> None:
-        guest.later(lambda: guest.resize(command, *_size(1)))
+        guest.later(lambda: guest.requests.resize(command, *_size(1)))
 
     before = signal.signal(signal.SIGWINCH, changed)
     changed(signal.SIGWINCH, None)  # it may have changed during the boot

@@ -193,6 +193,16 @@ class Machine:
         }
 
     def __enter__(self) -> Machine:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ start
+
+    def open(self) -> None:
+        """Start QEMU and wait for its monitor."""
         try:
             self._spawn()
             self._wait_for_monitor()
@@ -200,12 +210,6 @@ class Machine:
         except BaseException:
             self.close()
             raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # ------------------------------------------------------------ start
 
     def _spawn(self) -> None:
         binary = qemu.find(qemu.BINARY)

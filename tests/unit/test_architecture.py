@@ -24,8 +24,8 @@ LAYERS = (
     {"report"},
     {"trial"},
     {"campaign"},
-    {"vm"},
     {"fleet"},
+    {"vm"},
     {"cli"},
     {"__main__"},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ import pytest
 
 from inject.errors import InjectError
 from inject.fleet import dispatch as batch
-from inject.fleet import worker as lane
 from inject.fleet.dispatch import Merged, run_batch
+from inject.fleet.host import Ending, Lost
 from inject.fleet.worker import Request, guest_argv
 from inject.model.event import Armed, Event, RunEnded, RunStarted
 from inject.model.scenario import Fault, Scenario, VmWishes
 from inject.model.verdict import Status, Verdict
-from inject.vm.guest import Ending, Lost, Options
 
 Events = list[Event]
 
@@ -58,7 +57,7 @@ def test_a_report_without_any_guests_word_has_a_run_too() -> None:
 
 
 def test_command_in_the_guest() -> None:
-    words = guest_argv(Request((scenario("a"),), seed=3, arguments=("--no-skip",)))
+    words = guest_argv(Request((scenario("a"),), seed=3, arguments=("--no-skip",)), "/dev/results")
     assert words[:5] == ["python3", "-m", "inject", "run", "--ask"]
     assert {"--stop-when-unusable", "--no-skip", "3"} <= set(words)
 
@@ -71,36 +70,40 @@ def test_the_request_starts_where_the_user_is(tmp_path: Path, monkeypatch: pytes
 # ---------------------------------------------------------------- workers, with a guest that never boots
 
 
-class Nothing:
-    """Artefacts that nobody looks at."""
+class FakeHosts:
+    """Hosts whose :meth:`open` is the test's function."""
 
-    bzimage = rootfs = Path("/nonexistent")
-    headers = None
-    kernel_key = image_key = "none"
+    key = "none"
+
+    def __init__(self, opens: Callable[..., Any]) -> None:
+        self.open = opens
+
+    def kind(self, scenario: Scenario) -> VmWishes:
+        """As the scenario has it."""
+        return scenario.vm
 
 
-def batch_of(cache: Path, count: int, jobs: int, seen: Events, **rest: Any) -> list[Verdict]:
+def batch_of(opens: Callable[..., Any], cache: Path, count: int, jobs: int, seen: Events, **rest: Any) -> list[Verdict]:
     """A batch of ``count`` scenarios, the first of them in a guest of its own kind."""
     own = scenario("0", vm=VmWishes(cpus=1))
     request = Request((own, *(scenario(str(number)) for number in range(1, count))), seed=1)
-    return run_batch(request, Nothing(), Options(), cache=cache, on_event=seen.append, jobs=jobs, **rest)  # type: ignore[arg-type]
+    return run_batch(request, FakeHosts(opens), cache=cache, on_event=seen.append, jobs=jobs, **rest)
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_when_no_guest_boots_that_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+def test_when_no_guest_boots_that_is_said_once(tmp_path: Path, jobs: int) -> None:
     def dead(*_: Any, **__: Any) -> Any:
         raise Lost(Ending.NEVER_BOOTED, "no reason", console="last words")
 
-    monkeypatch.setattr(lane, "boot", dead)
     seen: Events = []
     with pytest.raises(Lost, match="never booted: no reason"):
-        batch_of(tmp_path, 5, jobs, seen)
+        batch_of(dead, tmp_path, 5, jobs, seen)
     assert seen == []
     assert not _workers()
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_an_error_of_one_worker_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+def test_an_error_of_one_worker_ends_all(tmp_path: Path, jobs: int) -> None:
     """The others wait in their guests until the tick ends them."""
     first = threading.Lock()
 
@@ -111,13 +114,12 @@ def test_an_error_of_one_worker_ends_all(tmp_path: Path, monkeypatch: pytest.Mon
             tick()
             time.sleep(0.01)
 
-    monkeypatch.setattr(lane, "boot", one_fails)
     with pytest.raises(InjectError, match="no space"):
-        batch_of(tmp_path, 9, jobs, [])
+        batch_of(one_fails, tmp_path, 9, jobs, [])
     assert not _workers()
 
 
-def test_an_interrupt_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_all(tmp_path: Path) -> None:
     def waits(*_: Any, tick: Any, say: Any, **__: Any) -> Any:
         say("here")
         while True:
@@ -128,9 +130,8 @@ def test_an_interrupt_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert line.startswith("guest ")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lane, "boot", waits)
     with pytest.raises(KeyboardInterrupt):
-        batch_of(tmp_path, 9, 3, [], say=interrupt)
+        batch_of(waits, tmp_path, 9, 3, [], say=interrupt)
     assert not _workers()
 
 

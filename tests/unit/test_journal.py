@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from inject.fleet import journal as journals
+from inject.fleet.host import Ending, Lost
 from inject.fleet.journal import Journal
 from inject.model.event import Armed, Event, RunEnded, RunStarted
 from inject.model.scenario import Fault, Finding, Scenario
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report.jsonl import to_json
 from inject.vm.channel import encode
-from inject.vm.guest import Ending, Lost
 
 Events = list[Event]
 STARTED = RunStarted("0", "6.12", "", 1, ())

@@ -9,16 +9,17 @@ from typing import Any, Optional
 import pytest
 
 from inject.vm.carry import programs as warm
-from inject.vm.guest import Options
+from inject.vm.guest import GuestOptions
 
 
 class Holder:
     """Stands for a guest whose folder of programs holds ``names``."""
 
-    options = Options(modules=None)
+    options = GuestOptions(modules=None)
 
     def __init__(self, *names: str) -> None:
         self.names = names
+        self.requests = self
         self.written: list[str] = []
 
     def exec(self, _argv: list[str], *, on_stdout: Optional[Any] = None, **_: Any) -> int:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 
 from inject.fleet.queue import START, Work
 from inject.model.scenario import Fault, Scenario, VmWishes
-from inject.vm.guest import Options
+from inject.vm.build.artifacts import Artifacts
+from inject.vm.guest import GuestOptions
+from inject.vm.hosts import Guests
 
-OPTIONS = Options(cpus=2, memory=1 << 30)
+OPTIONS = GuestOptions(cpus=2, memory=1 << 30)
+NOTHING = Artifacts(Path("x"), None, None, None, Path("y"), "kernel", "image", "6.12")
+KIND = Guests(NOTHING, OPTIONS, Path("z")).kind
 
 
 def scenario(name: str, **rest: Any) -> Scenario:
     return Scenario(name, f"{name}.yaml", (Fault("f", "-ENOMEM"),), "true", **rest)
 
 
-def names(work: Work, options: Optional[Options]) -> list[str]:
+def names(work: Work, options: Optional[Hashable]) -> list[str]:
     """Everything that a guest of this kind is given."""
     assert options is not None
     found = []
@@ -29,7 +35,7 @@ def names(work: Work, options: Optional[Options]) -> list[str]:
 
 
 def test_one_worker_goes_in_the_order_given() -> None:
-    work = Work([scenario("a"), scenario("b"), scenario("c")], OPTIONS, {"c": 99.0}, longest_first=False)
+    work = Work([scenario("a"), scenario("b"), scenario("c")], KIND, {"c": 99.0}, longest_first=False)
     options = work.join()
     assert options == OPTIONS
     assert (names(work, options), work.left()) == (["a", "b", "c"], 0)
@@ -37,18 +43,18 @@ def test_one_worker_goes_in_the_order_given() -> None:
 
 def test_the_longest_come_first_and_the_unknown_count_as_usual() -> None:
     seconds = {"short": 1.0, "long": 9.0, "longest": 20.0}
-    work = Work([scenario(n) for n in ("short", "new", "long", "longest")], OPTIONS, seconds, longest_first=True)
+    work = Work([scenario(n) for n in ("short", "new", "long", "longest")], KIND, seconds, longest_first=True)
     assert names(work, work.join()) == ["longest", "new", "long", "short"]
 
 
 def test_scenarios_with_the_same_wishes_share_a_guest() -> None:
     one = VmWishes(cpus=1)
     members = [scenario("a"), scenario("b", vm=one), scenario("c"), scenario("d", vm=VmWishes(1, 4 << 30))]
-    work = Work(members, OPTIONS, dict.fromkeys("abcd", 1.0), longest_first=False)
+    work = Work(members, KIND, dict.fromkeys("abcd", 1.0), longest_first=False)
     kinds = []
     for _ in range(3):
         options = work.join()
-        assert options is not None
+        assert isinstance(options, GuestOptions)
         kinds.append((options.cpus, options.memory >> 30, names(work, options)))
         work.leave(options)
     assert sorted(kinds) == [(1, 1, ["b"]), (1, 4, ["d"]), (2, 1, ["a", "c"])]
@@ -58,21 +64,20 @@ def test_scenarios_with_the_same_wishes_share_a_guest() -> None:
 def test_a_kind_without_a_guest_comes_before_help_for_another() -> None:
     seconds = {"a": 500.0, "b": 500.0, "own": 1.0}
     members = [scenario("a"), scenario("b"), scenario("own", vm=VmWishes(cpus=1))]
-    work = Work(members, OPTIONS, seconds, longest_first=True)
+    work = Work(members, KIND, seconds, longest_first=True)
     first, second, third = work.join(), work.join(), work.join()
-    assert first is not None and second is not None and third is not None
-    assert [first.cpus, second.cpus, third.cpus] == [2, 1, 2]
+    assert [options.cpus for options in (first, second, third) if isinstance(options, GuestOptions)] == [2, 1, 2]
 
 
 @pytest.mark.parametrize(("each", "guests"), [(START / 4, 1), (START * 4, 3)])
 def test_one_more_guest_has_to_pay(each: float, guests: int) -> None:
-    work = Work([scenario("a"), scenario("b"), scenario("c")], OPTIONS, dict.fromkeys("abc", each), longest_first=True)
+    work = Work([scenario("a"), scenario("b"), scenario("c")], KIND, dict.fromkeys("abc", each), longest_first=True)
     joined = [options for options in (work.join() for _ in range(3)) if options is not None]
     assert len(joined) == guests
 
 
 def test_what_was_given_back_is_the_next() -> None:
-    work = Work([scenario("a"), scenario("b")], OPTIONS, {}, longest_first=False)
+    work = Work([scenario("a"), scenario("b")], KIND, {}, longest_first=False)
     taken = work.take(OPTIONS)
     assert taken is not None
     work.give_back(OPTIONS, taken)
@@ -80,7 +85,7 @@ def test_what_was_given_back_is_the_next() -> None:
 
 
 def test_what_nobody_will_run_is_given_up_by_the_last() -> None:
-    work = Work([scenario("a"), scenario("b")], OPTIONS, dict.fromkeys("ab", 2 * START), longest_first=False)
+    work = Work([scenario("a"), scenario("b")], KIND, dict.fromkeys("ab", 2 * START), longest_first=False)
     assert work.join() == work.join() == OPTIONS
     assert work.give_up(OPTIONS) == []
     work.leave(OPTIONS)

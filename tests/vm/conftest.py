@@ -11,8 +11,9 @@ import pytest
 
 from inject import store
 from inject.vm import qemu
-from inject.vm.build import artifacts
-from inject.vm.guest import Artefacts, Guest, Options
+from inject.vm.boot import Boot
+from inject.vm.build.artifacts import Artifacts, find
+from inject.vm.guest import Guest, GuestOptions
 
 
 def _absent(reason: str) -> None:
@@ -22,12 +23,12 @@ def _absent(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def artefacts() -> Artefacts:
+def artifacts() -> Artifacts:
     """The kernel and image that `inject vm build` made."""
     for program in (qemu.BINARY, qemu.IMAGE_TOOL):
         if shutil.which(program) is None:
             _absent(f"{program} is not installed")
-    found = artifacts.find("test", None)
+    found = find("test", None)
     if found is None:
         _absent("no kernel and image yet: run `inject vm build`")
     assert found is not None
@@ -41,18 +42,18 @@ def cache_root() -> Path:
 
 
 @pytest.fixture(scope="module")
-def guest(artefacts: Artefacts) -> Iterator[Guest]:
+def guest(artifacts: Artifacts) -> Iterator[Guest]:
     """One guest for all tests of a module."""
-    with Guest(artefacts, Options()) as booted:
+    with Boot(artifacts, GuestOptions()) as booted:
         yield booted
 
 
 @pytest.fixture()
-def new_guest(artefacts: Artefacts) -> Callable[..., Guest]:
-    """Makes a guest of one's own, not yet booted, from the keys of Options."""
+def new_guest(artifacts: Artifacts) -> Callable[..., Boot]:
+    """Makes a guest of one's own, not yet booted, from the keys of GuestOptions."""
 
-    def make(**options: object) -> Guest:
-        return Guest(artefacts, Options(**options))  # type: ignore[arg-type]
+    def make(**options: object) -> Boot:
+        return Boot(artifacts, GuestOptions(**options))  # type: ignore[arg-type]
 
     return make
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from inject.vm.boot import Boot
+from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import programs as warm
-from inject.vm.guest import Artefacts, Guest
 from tests.bench.table import cost_goals
 
 MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.measure --ours"
@@ -17,12 +18,12 @@ MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.
 
 @pytest.mark.slow
 def test_the_cost_of_a_call_keeps_its_goals(
-    artefacts: Artefacts, cache_root: Path, new_guest: Callable[..., Guest]
+    artifacts: Artifacts, cache_root: Path, new_guest: Callable[..., Boot]
 ) -> None:
     out, err = bytearray(), bytearray()
     with new_guest(icount=0, cpus=1) as guest:
-        warm.push(guest, warm.folder(cache_root, artefacts.kernel_key))
-        status = guest.exec(["sh", "-c", MEASURE], on_stdout=out.extend, on_stderr=err.extend, timeout=600)
+        warm.push(guest, warm.folder(cache_root, artifacts.kernel_key))
+        status = guest.requests.exec(["sh", "-c", MEASURE], on_stdout=out.extend, on_stderr=err.extend, timeout=600)
     assert status == 0, err.decode()
     lines = [json.loads(line) for line in out.decode().splitlines()]
     assert [goal for goal in cost_goals(lines) if not goal.met] == []

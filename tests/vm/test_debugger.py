@@ -15,7 +15,8 @@ from typing import Optional
 
 import pytest
 
-from inject.vm.guest import Artefacts, Guest
+from inject.vm.boot import Boot
+from inject.vm.build.artifacts import Artifacts
 from tests.support import ROOT
 from tests.support.command import COMMAND
 from tests.support.waiting import wait_for
@@ -90,7 +91,7 @@ def frames(shown: str) -> list[str]:
 
 
 @pytest.fixture()
-def calls(artefacts: Artefacts) -> Iterator[list[Call]]:
+def calls(artifacts: Artifacts) -> Iterator[list[Call]]:
     """Calls that a test starts; they end with it."""
     if shutil.which("gdb") is None:
         pytest.skip("gdb is not installed")
@@ -144,7 +145,7 @@ def test_a_scenario_waits_for_gdb_and_an_interrupt_ends_it(calls: list[Call]) ->
     assert call.lines[-1] == "inject: interrupted"
 
 
-def test_no_time_counts_while_a_debugger_holds_the_guest(new_guest: Callable[..., Guest]) -> None:
+def test_no_time_counts_while_a_debugger_holds_the_guest(new_guest: Callable[..., Boot]) -> None:
     """Twice as long as a guest may be silent; then whoever was connected is gone, and the guest goes on."""
     with new_guest(gdb=True, silence=4) as guest:
         assert guest.debugger is not None
@@ -157,5 +158,5 @@ def test_no_time_counts_while_a_debugger_holds_the_guest(new_guest: Callable[...
             guest.machine.pump()
         leaves = threading.Timer(8, connection.close)
         leaves.start()
-        assert guest.exec(["true"]) == 0
+        assert guest.requests.exec(["true"]) == 0
         assert not leaves.is_alive()

@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
 from inject.errors import CannotRun, ExitStatus
+from inject.fleet.host import Ending, Lost
 from inject.vm import accel
-from inject.vm.guest import Artefacts, Ending, Guest, Lost, Options, boot
+from inject.vm.boot import Boot, boot
+from inject.vm.build.artifacts import Artifacts
+from inject.vm.guest import Guest, GuestOptions
 from tests.support import ROOT
 from tests.support.waiting import wait_for
 
-NewGuest = Callable[..., Guest]
+NewGuest = Callable[..., Boot]
 
 PATIENCE = 120
 """Seconds after which a test gives up waiting for another process."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Altered:
-    """Artefacts with another kernel."""
-
-    bzimage: Path
-    rootfs: Path
-    headers: Optional[Path]
-    kernel_key: str = "altered"
-
-
-def loses(guest: Guest, *argv: str) -> Lost:
-    """How ``guest`` is lost while it runs ``argv``."""
-    with pytest.raises(Lost) as caught, guest:
-        guest.exec(argv)
+def loses(boot: Boot, *argv: str) -> Lost:
+    """How the guest of ``boot`` is lost while it runs ``argv``."""
+    with pytest.raises(Lost) as caught, boot as guest:
+        guest.requests.exec(argv)
     assert caught.value.status is ExitStatus.LOST
-    assert gone(guest)
+    assert boot.guest is not None and gone(boot.guest)
     return caught.value
 
 
@@ -55,10 +47,12 @@ def test_panic_of_one_of_two_guests(new_guest: NewGuest) -> None:
     """Side by side on one image, each with its own root and scratch disks."""
     with new_guest() as one, new_guest() as other:
         for number, guest in enumerate((one, other)):
-            guest.exec(["sh", "-c", f"echo {number} >/root/mine; dd if=/root/mine of=$(ls /dev/vd? | tail -1)"])
+            guest.requests.exec(
+                ["sh", "-c", f"echo {number} >/root/mine; dd if=/root/mine of=$(ls /dev/vd? | tail -1)"]
+            )
         with pytest.raises(Lost) as caught:
-            one.exec(["sh", "-c", "echo last words >/dev/kmsg; echo c >/proc/sysrq-trigger; sleep 600"])
-        assert other.read_file("/root/mine") == b"1\n"
+            one.requests.exec(["sh", "-c", "echo last words >/dev/kmsg; echo c >/proc/sysrq-trigger; sleep 600"])
+        assert other.requests.read_file("/root/mine") == b"1\n"
     assert gone(one)
     lost = caught.value
     assert (lost.ending, lost.status) == (Ending.PANICKED, ExitStatus.LOST)
@@ -90,7 +84,7 @@ def test_qemu_killed_is_the_hosts_fault(new_guest: NewGuest) -> None:
         assert guest.machine.process is not None
         os.kill(guest.machine.process.pid, signal.SIGKILL)
         with pytest.raises(Lost, match="QEMU was ended by SIGKILL") as caught:
-            guest.exec(["sleep", "600"])
+            guest.requests.exec(["sleep", "600"])
     assert (caught.value.ending, caught.value.host_fault) == (Ending.ENDED, True)
 
 
@@ -107,22 +101,22 @@ def test_paused_guest_is_hung(new_guest: NewGuest) -> None:
     with new_guest(silence=6) as guest:
         guest.machine.ask("stop")
         with pytest.raises(Lost, match="no heartbeat") as caught:
-            guest.exec(["true"])
+            guest.requests.exec(["true"])
     assert caught.value.ending is Ending.HUNG
 
 
-def test_bogus_kernel(artefacts: Artefacts, tmp_path: Path) -> None:
+def test_bogus_kernel(artifacts: Artifacts, tmp_path: Path) -> None:
     bogus = tmp_path / "bzImage"
     bogus.write_bytes(b"not a kernel" * 1000)
-    lost = loses(Guest(Altered(bogus, artefacts.rootfs, artefacts.headers), Options(boot_timeout=5)), "true")
+    lost = loses(Boot(replace(artifacts, bzimage=bogus), GuestOptions(boot_timeout=5)), "true")
     assert lost.ending is Ending.NEVER_BOOTED
 
 
-def test_kernel_that_dies_silently(artefacts: Artefacts, tmp_path: Path) -> None:
+def test_kernel_that_dies_silently(artifacts: Artifacts, tmp_path: Path) -> None:
     """The first 64 KiB of a kernel: QEMU starts it, it cannot even print."""
     cut = tmp_path / "bzImage"
-    cut.write_bytes(artefacts.bzimage.read_bytes()[: 64 << 10] + bytes(1 << 20))
-    lost = loses(Guest(Altered(cut, artefacts.rootfs, artefacts.headers), Options(boot_timeout=5)), "true")
+    cut.write_bytes(artifacts.bzimage.read_bytes()[: 64 << 10] + bytes(1 << 20))
+    lost = loses(Boot(replace(artifacts, bzimage=cut), GuestOptions(boot_timeout=5)), "true")
     assert lost.ending is Ending.NEVER_BOOTED
 
 
@@ -140,21 +134,21 @@ def test_init_that_never_speaks(new_guest: NewGuest) -> None:
     assert "Linux version" in lost.console
 
 
-def test_no_accelerator_of_that_name(artefacts: Artefacts, tmp_path: Path) -> None:
+def test_no_accelerator_of_that_name(artifacts: Artifacts, tmp_path: Path) -> None:
     with (
         pytest.raises(CannotRun, match="no accelerator is called"),
-        boot(artefacts, Options(accel="warp"), cache=tmp_path),
+        boot(artifacts, GuestOptions(accel="warp"), cache=tmp_path),
     ):
         pass
 
 
 @pytest.mark.slow
-def test_kvm_is_tried_and_the_answer_kept(artefacts: Artefacts, tmp_path: Path) -> None:
+def test_kvm_is_tried_and_the_answer_kept(artifacts: Artifacts, tmp_path: Path) -> None:
     """With a KVM that runs the kernel nothing is said; with one that does not, once."""
     said: list[str] = []
     for _ in range(2):
-        with boot(artefacts, Options(), cache=tmp_path, say=said.append) as guest:
-            assert guest.exec(["true"]) == 0
+        with boot(artifacts, GuestOptions(), cache=tmp_path, say=said.append) as guest:
+            assert guest.requests.exec(["true"]) == 0
             accelerator = guest.machine.accel
     usable = os.access(accel.DEVICE, os.R_OK | os.W_OK)
     kept = [json.loads(file.read_text())["kvm"] for file in (tmp_path / "accel").glob("*.json")]
@@ -166,9 +160,9 @@ def test_kvm_is_tried_and_the_answer_kept(artefacts: Artefacts, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artefacts: Artefacts) -> None:
+def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artifacts: Artifacts) -> None:
     """What an unusable KVM looks like when it hangs: not a byte on the console."""
-    silent = Guest(artefacts, Options(append="loglevel=0 init=/bin/sleep -- 600"), sign_of_life=3)
+    silent = Boot(artifacts, GuestOptions(append="loglevel=0 init=/bin/sleep -- 600"), sign_of_life=3)
     lost = loses(silent, "true")
     assert (lost.ending, lost.why) == (Ending.NEVER_BOOTED, "no sign of life for 3 s")
 
@@ -176,13 +170,10 @@ def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artefacts: Artefacts) 
 # ---------------------------------------------------------------- our own end
 
 _HOLD = """
-import sys
-from inject.vm.guest import Guest, Options
 from inject.process.signals import ended_by_signals
-from tests.vm.test_endings import Altered
-from pathlib import Path
-kernel, rootfs, headers = sys.argv[1:]
-guest = Guest(Altered(Path(kernel), Path(rootfs), Path(headers) if headers != "None" else None), Options())
+from inject.vm.build.artifacts import find
+from inject.vm.guest import Guest, GuestOptions
+guest = Guest(find(), GuestOptions())
 with ended_by_signals(), guest.machine as machine:
     print(machine.process.pid, flush=True)
     while True:
@@ -191,12 +182,11 @@ with ended_by_signals(), guest.machine as machine:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_our_end_is_qemus_end(artefacts: Artefacts, tmp_path: Path, number: int) -> None:
+def test_our_end_is_qemus_end(artifacts: Artifacts, tmp_path: Path, number: int) -> None:
     """SIGKILL included: no QEMU, no file, however far the boot has come."""
-    parts = [str(artefacts.bzimage), str(artefacts.rootfs), str(artefacts.headers)]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, *parts],
+        [sys.executable, "-c", _HOLD],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,

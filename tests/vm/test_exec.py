@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from inject.errors import InjectError
+from inject.fleet.host import CommandTimeout
 from inject.vm.channel import WINDOW
-from inject.vm.guest import CommandTimeout, Guest
+from inject.vm.guest import Guest
 
 
 def run(guest: Guest, argv: Sequence[str], **rest: Any) -> tuple[int, bytes, bytes]:
     """Status, standard output and standard error of a command."""
     out, err = bytearray(), bytearray()
-    status = guest.exec(argv, on_stdout=out.extend, on_stderr=err.extend, **rest)
+    status = guest.requests.exec(argv, on_stdout=out.extend, on_stderr=err.extend, **rest)
     return status, bytes(out), bytes(err)
 
 
@@ -85,62 +86,65 @@ def test_exit_does_not_wait_for_what_is_left_running(guest: Guest) -> None:
 def test_commands_side_by_side(guest: Guest) -> None:
     outs = [bytearray() for _ in range(3)]
     commands = [
-        guest.start(["sh", "-c", f"sleep 1; echo {n}; exit {n}"], on_stdout=out.extend) for n, out in enumerate(outs)
+        guest.requests.start(["sh", "-c", f"sleep 1; echo {n}; exit {n}"], on_stdout=out.extend)
+        for n, out in enumerate(outs)
     ]
-    assert [guest.wait(command) for command in commands] == [0, 1, 2]
+    assert [guest.requests.wait(command) for command in commands] == [0, 1, 2]
     assert outs == [b"0\n", b"1\n", b"2\n"]
 
 
 def test_signal_reaches_the_whole_group(guest: Guest) -> None:
     out = bytearray()
-    command = guest.start(["sh", "-c", "echo ready; sleep 600 | cat"], on_stdout=out.extend)
+    command = guest.requests.start(["sh", "-c", "echo ready; sleep 600 | cat"], on_stdout=out.extend)
     while b"ready" not in out:
         guest.step()
-    guest.signal(command, signal.SIGTERM)
-    assert guest.wait(command, 60) == 128 + signal.SIGTERM
+    guest.requests.signal(command, signal.SIGTERM)
+    assert guest.requests.wait(command, 60) == 128 + signal.SIGTERM
     assert run(guest, ["pgrep", "sleep"])[0] == 1
 
 
 def test_timeout_kills_and_the_guest_goes_on(guest: Guest) -> None:
     with pytest.raises(CommandTimeout):
-        guest.exec(["sleep", "600"], timeout=1)
+        guest.requests.exec(["sleep", "600"], timeout=1)
     assert run(guest, ["pgrep", "sleep"])[0] == 1
 
 
 def test_files_both_ways(guest: Guest) -> None:
     data = bytes(i * 3 % 253 for i in range(100_000))
-    guest.write_file("/root/new/folder/file", data, mode=0o600)
-    assert guest.read_file("/root/new/folder/file") == data
+    guest.requests.write_file("/root/new/folder/file", data, mode=0o600)
+    assert guest.requests.read_file("/root/new/folder/file") == data
     assert run(guest, ["stat", "-c", "%a", "/root/new/folder/file"])[1] == b"600\n"
     with pytest.raises(InjectError, match="no such regular file"):
-        guest.read_file("/root/missing")
+        guest.requests.read_file("/root/missing")
     with pytest.raises(InjectError, match="larger than"):
-        guest.read_file("/root/new/folder/file", limit=10)
+        guest.requests.read_file("/root/new/folder/file", limit=10)
 
 
 def test_a_terminal_has_the_size_asked_for(guest: Guest) -> None:
     out = bytearray()
-    command = guest.start(["sh", "-c", "stty size; read x; stty size; tty"], tty=(31, 117), on_stdout=out.extend)
+    command = guest.requests.start(
+        ["sh", "-c", "stty size; read x; stty size; tty"], tty=(31, 117), on_stdout=out.extend
+    )
     while b"31 117" not in out:
         guest.step()
-    guest.resize(command, 50, 99)
-    guest.feed(command, b"\n")
-    assert guest.wait(command, 60) == 0
+    guest.requests.resize(command, 50, 99)
+    guest.requests.feed(command, b"\n")
+    assert guest.requests.wait(command, 60) == 0
     assert b"50 99" in out and b"/dev/pts/" in out
 
 
 def test_ctrl_c_on_a_terminal(guest: Guest) -> None:
     out = bytearray()
     script = "trap 'exit 55' INT; echo ready; while :; do sleep 0.1; done"
-    command = guest.start(["sh", "-c", script], tty=(24, 80), stdin=True, on_stdout=out.extend)
+    command = guest.requests.start(["sh", "-c", script], tty=(24, 80), stdin=True, on_stdout=out.extend)
     while b"ready" not in out:
         guest.step()
-    guest.feed(command, b"\x03")
-    assert guest.wait(command, 60) == 55
+    guest.requests.feed(command, b"\x03")
+    assert guest.requests.wait(command, 60) == 55
 
 
 def test_what_the_guest_offers(guest: Guest) -> None:
-    mounts = guest.read_file("/proc/mounts").decode()
+    mounts = guest.requests.read_file("/proc/mounts").decode()
     for expected in ("/sys/fs/cgroup cgroup2 rw", "/sys/kernel/debug debugfs", "/sys/kernel/tracing tracefs",
                      "/sys/fs/bpf bpf", "/dev/pts devpts", "/tmp tmpfs"):  # fmt: skip
         assert expected in mounts
@@ -159,13 +163,13 @@ def test_zombies_are_reaped(guest: Guest) -> None:
 def test_results_arrive_line_by_line(guest: Guest) -> None:
     lines: list[bytes] = []
     guest.on_result = lines.append
-    command = guest.start(["sh", "-c", "exec 3>/dev/virtio-ports/inject.results; echo one >&3; sleep 600"])
+    command = guest.requests.start(["sh", "-c", "exec 3>/dev/virtio-ports/inject.results; echo one >&3; sleep 600"])
     while not lines:
         guest.step()
     assert (lines, command.status) == ([b"one"], None)
-    guest.signal(command, signal.SIGKILL)
-    guest.wait(command)
-    guest.exec(["sh", "-c", "seq 1 20000 >/dev/virtio-ports/inject.results"])
+    guest.requests.signal(command, signal.SIGKILL)
+    guest.requests.wait(command)
+    guest.requests.exec(["sh", "-c", "seq 1 20000 >/dev/virtio-ports/inject.results"])
     while len(lines) < 20001:
         guest.step()
     assert lines[1:] == [str(n).encode() for n in range(1, 20001)]
@@ -174,8 +178,8 @@ def test_results_arrive_line_by_line(guest: Guest) -> None:
 def test_snapshot_and_back(guest: Guest) -> None:
     """Everything in the guest can be saved, and its agent answers after a restore."""
     monitor = guest.machine
-    guest.exec(["sh", "-c", "echo before >/tmp/state; echo before >/root/state; sync"])
+    guest.requests.exec(["sh", "-c", "echo before >/tmp/state; echo before >/root/state; sync"])
     assert monitor.ask("human-monitor-command", 120, **{"command-line": "savevm one"}) == ""
-    guest.exec(["sh", "-c", "echo after >/tmp/state; echo after >/root/state; sync"])
+    guest.requests.exec(["sh", "-c", "echo after >/tmp/state; echo after >/root/state; sync"])
     assert monitor.ask("human-monitor-command", 120, **{"command-line": "loadvm one"}) == ""
-    assert guest.read_file("/tmp/state") == guest.read_file("/root/state") == b"before\n"
+    assert guest.requests.read_file("/tmp/state") == guest.requests.read_file("/root/state") == b"before\n"

@@ -14,9 +14,11 @@ from typing import Optional
 
 import pytest
 
+from inject.vm.boot import boot
+from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout
 from inject.vm.carry import programs as warm
-from inject.vm.guest import Artefacts, Guest, Options, boot
+from inject.vm.guest import Guest, GuestOptions
 from tests.support import ROOT
 
 LIMIT = 3000.0
@@ -30,10 +32,10 @@ SHOWN = 30_000
 class Place:
     """A guest that is booted when it is needed, and again after it was lost."""
 
-    def __init__(self, artefacts: Artefacts, cache: Path) -> None:
-        self._artefacts = artefacts
+    def __init__(self, artifacts: Artifacts, cache: Path) -> None:
+        self._artifacts = artifacts
         self._cache = cache
-        self._kept = warm.folder(cache, artefacts.kernel_key)
+        self._kept = warm.folder(cache, artifacts.kernel_key)
         self._open = contextlib.ExitStack()
         self._guest: Optional[Guest] = None
 
@@ -42,7 +44,9 @@ class Place:
         printed = bytearray()
         guest = self._guest or self._boot()
         try:
-            status = guest.exec(argv, env=env, timeout=LIMIT, on_stdout=printed.extend, on_stderr=printed.extend)
+            status = guest.requests.exec(
+                argv, env=env, timeout=LIMIT, on_stdout=printed.extend, on_stderr=printed.extend
+            )
         except BaseException:
             self._guest = None
             self._open.close()
@@ -50,7 +54,7 @@ class Place:
         return status, printed.decode(errors="replace")
 
     def _boot(self) -> Guest:
-        self._guest = self._open.enter_context(boot(self._artefacts, Options(), cache=self._cache))
+        self._guest = self._open.enter_context(boot(self._artifacts, GuestOptions(), cache=self._cache))
         warm.push(self._guest, self._kept)
         return self._guest
 
@@ -62,9 +66,9 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def place(artefacts: Artefacts, cache_root: Path) -> Iterator[Place]:
+def place(artifacts: Artifacts, cache_root: Path) -> Iterator[Place]:
     """Where the files run: one guest for all that this process is given."""
-    made = Place(artefacts, cache_root)
+    made = Place(artifacts, cache_root)
     yield made
     made.close()
 

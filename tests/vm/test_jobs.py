@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from inject.vm.guest import Artefacts
+from inject.vm.build.artifacts import Artifacts
 from tests.support import ROOT
 from tests.support.command import COMMAND
 from tests.support.waiting import wait_for
@@ -66,7 +66,7 @@ class Run:
 
 
 @pytest.fixture()
-def run(artefacts: Artefacts, tmp_path: Path) -> Iterator[Run]:
+def run(artifacts: Artifacts, tmp_path: Path) -> Iterator[Run]:
     """Two guests for six scenarios, KTAP on standard output."""
     made = Run(tmp_path, "--ktap", "--junit", str(tmp_path / "out.xml"))
     try:

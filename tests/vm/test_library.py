@@ -15,7 +15,7 @@ from tests.support.command import COMMAND
 LIMIT = 3600
 """Seconds for the whole library: some five minutes of two processors, and it must hold on a busy one."""
 
-pytestmark = pytest.mark.usefixtures("artefacts")
+pytestmark = pytest.mark.usefixtures("artifacts")
 
 
 def test_the_shipped_scenarios_pass(tmp_path: Path) -> None:

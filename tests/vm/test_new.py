@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.command import inject
 
-pytestmark = pytest.mark.usefixtures("artefacts")
+pytestmark = pytest.mark.usefixtures("artifacts")
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from inject.vm.guest import Artefacts
+from inject.vm.build.artifacts import Artifacts
 from tests.support import ROOT
 from tests.support.command import COMMAND
 from tests.support.terminal import Terminal, take_terminal
@@ -18,7 +18,7 @@ from tests.support.terminal import Terminal, take_terminal
 LIMIT = 300
 """Seconds after which a command counts as hung."""
 
-pytestmark = pytest.mark.usefixtures("artefacts")
+pytestmark = pytest.mark.usefixtures("artifacts")
 
 
 def vm(*words: str) -> list[str]:
@@ -67,7 +67,7 @@ def test_the_first_interrupt_goes_to_the_command_and_the_second_ends_the_guest()
 
 
 @pytest.fixture()
-def shell(artefacts: Artefacts) -> Iterator[Terminal]:
+def shell(artifacts: Artifacts) -> Iterator[Terminal]:
     """`inject vm shell` on a terminal of 33 rows and 111 columns."""
     terminal = Terminal(33, 111)
     inner = terminal.inner

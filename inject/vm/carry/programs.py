@@ -35,11 +35,11 @@ def folder(cache: Path, kernel_key: str) -> Path:
 def push(guest: Guest, kept: Path) -> None:
     """Give ``guest`` what an earlier one compiled; without anything kept it compiles anew."""
     files = sorted(kept.glob("*.bpf"))[:MOST_FILES] if kept.is_dir() else []
-    if not files or guest.exec(["sh", "-c", _PRIVATE], timeout=60) != 0:
+    if not files or guest.requests.exec(["sh", "-c", _PRIVATE], timeout=60) != 0:
         return
     for file in files:
         with contextlib.suppress(FileNotFoundError):  # another run has just put a newer one in its place
-            guest.write_file(f"{IN_GUEST}/{file.name}", file.read_bytes(), mode=0o600)
+            guest.requests.write_file(f"{IN_GUEST}/{file.name}", file.read_bytes(), mode=0o600)
 
 
 def pull(guest: Guest, kept: Path) -> None:
@@ -47,12 +47,13 @@ def pull(guest: Guest, kept: Path) -> None:
     _pull_modules(guest)
     listed = bytearray()
     with contextlib.suppress(InjectError, GuestLost, OSError):
-        if guest.exec(["sh", "-c", _LIST], timeout=60, on_stdout=listed.extend) != 0:
+        if guest.requests.exec(["sh", "-c", _LIST], timeout=60, on_stdout=listed.extend) != 0:
             return
         for name in listed.decode().split()[:MOST_FILES]:
             if "/" in name or not name.endswith(".bpf") or (kept / name).exists():
                 continue
-            write_file(kept / name, guest.read_file(f"{IN_GUEST}/{name}", limit=LARGEST), parents=True)
+            data = guest.requests.read_file(f"{IN_GUEST}/{name}", limit=LARGEST)
+            write_file(kept / name, data, parents=True)
         for old in sorted(kept.glob("*.bpf"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
             old.unlink(missing_ok=True)
 
@@ -69,5 +70,7 @@ def _pull_modules(guest: Guest) -> None:
 
     with contextlib.suppress(InjectError, GuestLost, OSError, tarfile.TarError):
         at = compiled.state(options.checkout, checkout.files(options.checkout))
-        if at != compiled.fetched(options.modules) and not guest.exec(["sh", "-c", _PACK], timeout=60, on_stdout=take):
+        if at == compiled.fetched(options.modules):
+            return
+        if guest.requests.exec(["sh", "-c", _PACK], timeout=60, on_stdout=take) == 0:
             compiled.keep(bytes(archive), options.modules, at)

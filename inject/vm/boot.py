@@ -1,0 +1,142 @@
+"""Booting a guest: on which accelerator, within which time, and what is tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, Optional
+
+from inject.errors import CannotRun
+from inject.fleet.host import Ending, Lost, Patience
+from inject.vm import accel
+from inject.vm.build.artifacts import Artifacts
+from inject.vm.carry import pycache as compiled
+from inject.vm.gdb.debugger import Debugger
+from inject.vm.guest import Guest, GuestOptions
+
+
+@dataclass
+class Boot:
+    """The boot of one guest on one accelerator; a context manager that gives the guest and ends QEMU when left.
+
+    ``sign_of_life``: seconds within which the console must show a first byte.
+    ``guest`` is the latest one that was started. A QEMU that crashes under TCG is started once more.
+    """
+
+    artifacts: Artifacts
+    options: GuestOptions
+    accelerator: str = "tcg"
+    sign_of_life: Optional[float] = None
+    on_result: Optional[Callable[[bytes], None]] = None
+    say: Callable[[str], None] = lambda _: None
+    tick: Callable[[], None] = lambda: None
+    guest: Optional[Guest] = None
+
+    def __enter__(self) -> Guest:
+        try:
+            return self._start()
+        except Lost as lost:
+            if not lost.qemu_crashed or self.accelerator != "tcg":
+                raise
+            self.say(f"{lost.message} (a fault of QEMU); trying once more")
+            return self._start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.guest is not None:
+            self.guest.close()
+
+    def _start(self) -> Guest:
+        guest = Guest(
+            self.artifacts, self.options, accelerator=self.accelerator, on_result=self.on_result, tick=self.tick
+        )
+        self.guest = guest
+        started = time.monotonic()
+        try:
+            guest.machine.open()
+            _phase(guest, "qemu", started)
+            self._wait_for_agent(guest, started)
+            if guest.machine.stub is not None:
+                guest.debugger = Debugger(guest.machine, guest.machine.stub, self.artifacts.vmlinux, self.say)
+                guest.debugger.start()
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+    def _wait_for_agent(self, guest: Guest, started: float) -> None:
+        patience = Patience(self.options.boot_seconds())
+        life = Patience(self.sign_of_life) if self.sign_of_life else None
+        hello = guest.requests.hello
+        while not hello:
+            guest.machine.pump()
+            hello = guest.requests.hello
+            if guest.machine.console.seen:
+                _phase(guest, "kernel", started)
+            guest.examiner.booted = bool(hello)
+            guest.examiner.check()
+            if life and not guest.machine.console.seen and life.over():
+                raise guest.examiner.lost(Ending.NEVER_BOOTED, f"no sign of life for {life.limit:g} s")
+            if patience.over():
+                guest.examiner.provoke_last_words()
+                raise guest.examiner.lost(Ending.NEVER_BOOTED, f"its agent said nothing for {patience.limit:g} s")
+        _phase(guest, "agent", started)
+        guest.phases["init"] = float(hello.get("init", 0.0))
+        guest.alive()
+
+
+def _phase(guest: Guest, name: str, started: float) -> None:
+    guest.phases.setdefault(name, round(time.monotonic() - started, 3))
+
+
+@contextlib.contextmanager
+def boot(
+    artifacts: Artifacts,
+    options: GuestOptions,
+    *,
+    cache: Path,
+    on_result: Optional[Callable[[bytes], None]] = None,
+    say: Callable[[str], None] = lambda _: None,
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[Guest]:
+    """A booted guest on the best accelerator that runs it; ends QEMU on leaving.
+
+    With ``accel="auto"`` KVM is tried first. If the guest gives no sign of life there,
+    ``say`` gets a line about it, and once the guest has booted under TCG the answer is
+    kept in ``cache``. ``tick`` is called before every wait and may raise to end it.
+    Raises Lost when no accelerator boots it, CannotRun when QEMU is missing.
+    """
+    options = replace(options, modules=compiled.folder(cache, artifacts.image_key))
+    memory = accel.memory_file(cache, artifacts.kernel_key)
+    with contextlib.ExitStack() as stack:
+        names = _accelerators(options, memory)
+        why = ""
+        if len(names) > 1:
+            bound = replace(options, boot_timeout=min(accel.FIRST_HEARTBEAT, options.boot_seconds()))
+            tried = Boot(artifacts, bound, "kvm", accel.SIGN_OF_LIFE, on_result, say, tick)
+            try:
+                guest = stack.enter_context(tried)
+            except Lost as lost:
+                why = lost.why
+                say(f"KVM does not run this kernel here ({why}); using TCG")
+        if len(names) == 1 or why:
+            one = Boot(artifacts, options, names[-1], on_result=on_result, say=say, tick=tick)
+            guest = stack.enter_context(one)
+        if why:
+            accel.remember_bad(memory, why)
+        yield guest
+
+
+def _accelerators(options: GuestOptions, memory: Path) -> list[str]:
+    """What to try, in order; raises CannotRun for a choice that this machine or these options exclude.
+
+    With gdb only TCG: there the clock stands still with the guest, and breakpoints are cheap.
+    """
+    if options.icount is not None:
+        if options.accel == "kvm":
+            raise CannotRun("KVM does not count instructions", "leave --accel kvm out")
+        return ["tcg"]
+    names = accel.candidates(options.accel, memory)
+    return ["tcg"] if options.gdb and options.accel == "auto" else names

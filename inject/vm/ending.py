@@ -1,0 +1,92 @@
+"""How a guest ended: from what QEMU and the console say to Lost."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+
+from inject.fleet.host import Ending, Lost, Patience
+from inject.vm.machine import Machine, MonitorError
+
+LAST_WORDS = 5.0
+"""Seconds that a panicked or hung guest gets to finish what it prints."""
+
+_SHUTDOWN = {
+    "guest-shutdown": "it was powered off from inside",
+    "guest-reset": "it was reset without a panic, as by a triple fault",
+}
+
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL})
+
+
+class Examiner:
+    """Tells from one machine whether its guest is gone, and why. ``booted``: the agent has said hello."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.booted = False
+
+    def lost(self, ending: Ending, why: str, hint: str = "", **of_host: bool) -> Lost:
+        """The exception for this end, with the console's tail."""
+        return Lost(ending, why, hint=hint, console=self._machine.console.tail(), **of_host)
+
+    def check(self, *, held: bool = False) -> None:
+        """Raise Lost if QEMU ended or stopped the guest; ``held``: a debugger stopped it."""
+        machine = self._machine
+        if machine.stopped and not held:
+            self._check_stop()
+        if machine.running():
+            return
+        hint = "" if machine.drain() else "not all that it wrote could be read"
+        panic, why, code = machine.console.panic(), self._why_qemu_ended(), machine.exit_code()
+        ending = Ending.ENDED if self.booted else Ending.NEVER_BOOTED
+        if panic is not None:
+            ending = Ending.PANICKED if self.booted else Ending.NEVER_BOOTED
+            raise self.lost(ending, panic or "it gave no reason", hint)
+        raise self.lost(ending, why, hint, host_fault=code != 0, qemu_crashed=-code in _CRASHES)
+
+    def check_panic(self) -> None:
+        """Raise Lost if the console shows a panic."""
+        panic = self._machine.console.panic()
+        if panic is not None:
+            raise self.lost(Ending.PANICKED, panic)
+
+    def provoke_last_words(self) -> None:
+        """Send an NMI, at which the guest's kernel panics with a stack that shows where it hung."""
+        machine = self._machine
+        with contextlib.suppress(MonitorError):
+            machine.ask("inject-nmi", timeout=LAST_WORDS)
+            patience = Patience(LAST_WORDS)
+            while machine.running() and not patience.over():
+                machine.pump()
+            machine.drain(LAST_WORDS if not machine.running() else 0.0)
+
+    def _why_qemu_ended(self) -> str:
+        code = self._machine.exit_code()
+        said = "; ".join(self._machine.errors.tail(3).strip().split("\n"))
+        if code < 0:
+            return f"QEMU was ended by {_signal_name(-code)}{': ' + said if said else ''}"
+        if code > 0:
+            return f"QEMU ended with exit code {code}: {said or 'it gave no reason'}"
+        return _SHUTDOWN.get(self._machine.shutdown, self._machine.shutdown or "QEMU ended")
+
+    def _check_stop(self) -> None:
+        """Raise Lost if QEMU stopped the guest: the host's disk is full, or KVM failed."""
+        machine = self._machine
+        if machine.out_of_space:
+            why, hint = "the host's disk is full", "free some space, or set TMPDIR to a larger place"
+            raise self.lost(Ending.HUNG, why, hint, host_fault=True)
+        with contextlib.suppress(MonitorError):
+            status = machine.ask("query-status").get("status")
+            if status in ("internal-error", "io-error", "guest-panicked"):
+                ending = Ending.HUNG if self.booted else Ending.NEVER_BOOTED
+                said = machine.errors.text().strip().split("\n")[0]
+                why = f"QEMU stopped it ({status}{': ' + said if said else ''})"
+                raise self.lost(ending, why, host_fault=True)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

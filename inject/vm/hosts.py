@@ -1,0 +1,124 @@
+"""QEMU guests as the hosts of a batch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+from inject.errors import InjectError
+from inject.fleet.host import Command, OnOutput
+from inject.model.scenario import Scenario
+from inject.vm.boot import boot
+from inject.vm.build.artifacts import Artifacts
+from inject.vm.carry import checkout
+from inject.vm.carry import programs as warm
+from inject.vm.channel import RESULTS_PORT
+from inject.vm.guest import Guest, GuestOptions
+
+_LINK = """
+[ -e "$1" ] || { mkdir -p "${1%/*}/" && ln -s "$2" "$1"; }
+linked=$?
+mkdir -p "$3"
+[ "$linked" = 0 ] && [ "$1" -ef "$2" ]
+"""
+
+
+class GuestHost:
+    """A booted guest, as :class:`inject.fleet.host.Host`. ``kept`` holds programs that earlier guests compiled."""
+
+    results = f"/dev/virtio-ports/{RESULTS_PORT}"
+
+    def __init__(self, guest: Guest, kept: Path) -> None:
+        self._guest = guest
+        self._kept = kept
+
+    def carry(self, files: Sequence[str], cwd: Path) -> Mapping[str, str]:
+        """Give the guest the same files under the same paths, so that every message names the user's path.
+
+        The checkout is there already; a link makes it appear where the user has it.
+        """
+        requests, home = self._guest.requests, self._guest.options.checkout.resolve()
+        linked = requests.exec(["sh", "-c", _LINK, "sh", str(home), checkout.HOME, str(cwd)], timeout=60) == 0
+        shipped = set(checkout.files(home)) if linked else set()
+        for file in dict.fromkeys(files):
+            path = Path(os.path.normpath(cwd / file))
+            if path.is_relative_to(home) and path.relative_to(home) in shipped:
+                continue
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise InjectError(f"cannot read {file}: {error.strerror}") from None
+            requests.write_file(str(path), data)
+        warm.push(self._guest, self._kept)
+        return {"PYTHONPATH": checkout.HOME}
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, on_stdout: OnOutput, on_stderr: OnOutput
+    ) -> Command:
+        """Start a command as root, with an open standard input."""
+        return self._guest.requests.start(argv, env=env, cwd=cwd, stdin=True, on_stdout=on_stdout, on_stderr=on_stderr)
+
+    def feed(self, command: Command, data: bytes) -> None:
+        """Send input to ``command``."""
+        self._guest.requests.feed(command, data)
+
+    def end_input(self, command: Command) -> None:
+        """Close the input of ``command``."""
+        self._guest.requests.end_input(command)
+
+    def step(self) -> None:
+        """Wait a moment for anything to happen; raises Lost when the guest is gone."""
+        self._guest.step()
+
+    def keep(self) -> None:
+        """Keep what the guest has compiled."""
+        warm.pull(self._guest, self._kept)
+
+    def show_blocked(self) -> None:
+        """Have the guest's kernel print the stacks of blocked tasks (sysrq w)."""
+        self._guest.requests.trigger("/proc/sysrq-trigger", b"w")
+
+    def console_tail(self, lines: int = 60) -> str:
+        """The last lines that the guest printed."""
+        return self._guest.console_tail(lines)
+
+    def results_dropped(self) -> int:
+        """Number of lines on the results port that were too long to be taken."""
+        return self._guest.results_dropped()
+
+
+class Guests:
+    """Boots guests for a batch, as :class:`inject.fleet.host.Hosts`. A kind is the options of a guest."""
+
+    def __init__(self, artifacts: Artifacts, options: GuestOptions, cache: Path) -> None:
+        self._artifacts = artifacts
+        self._options = options
+        self._cache = cache
+
+    @property
+    def key(self) -> str:
+        """The key of the guests' kernel."""
+        return self._artifacts.kernel_key
+
+    def kind(self, scenario: Scenario) -> GuestOptions:
+        """The options with what the scenario asks for."""
+        wanted, options = scenario.vm, self._options
+        return replace(options, cpus=wanted.cpus or options.cpus, memory=wanted.memory or options.memory)
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        kind: Hashable,
+        *,
+        on_result: Callable[[bytes], None],
+        say: Callable[[str], None],
+        tick: Callable[[], None],
+    ) -> Iterator[GuestHost]:
+        """A booted guest; raises Lost when none boots."""
+        assert isinstance(kind, GuestOptions)
+        with boot(self._artifacts, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
+            yield GuestHost(guest, warm.folder(self._cache, self._artifacts.kernel_key))

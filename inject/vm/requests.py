@@ -1,0 +1,197 @@
+"""What the host asks of the agent in the guest: files and commands."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.fleet.host import Command, CommandTimeout, OnOutput, Patience
+from inject.vm.channel import CHUNK, WINDOW, Lines, decode, encode, pack, unpack
+
+REQUEST = 60.0
+"""Seconds that the agent may take to write or read one piece of a file."""
+
+KILLED = 5.0
+"""Seconds for a killed command to end."""
+
+
+class Requests:
+    """Requests to one agent, and its answers.
+
+    ``send`` writes to the agent's port; ``step`` waits a moment and raises Lost when
+    the guest is gone. ``hello`` is the agent's first message, {} until it has come.
+    """
+
+    def __init__(self, send: Callable[[bytes], None], step: Callable[[], None]) -> None:
+        self.hello: dict[str, Any] = {}
+        self._write = send
+        self._step = step
+        self._lines = Lines()
+        self._commands: dict[int, Command] = {}
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._last_id = 0
+
+    # ------------------------------------------------------------ the port
+
+    def hear(self, data: bytes) -> None:
+        """Take what the agent wrote to its port."""
+        for line in self._lines.feed(data):
+            message = decode(line)
+            kind, number = message.get("is"), int(message.get("id", 0))
+            command = self._commands.get(number)
+            if kind == "hello":
+                self.hello = message
+            elif kind == "pong":
+                continue
+            elif command is not None:
+                self._of_command(command, str(kind), message)
+            else:
+                self._answers[number] = message
+
+    def _of_command(self, command: Command, kind: str, message: Mapping[str, Any]) -> None:
+        if kind == "out":
+            take = command.on_stderr if message["stream"] == 2 else command.on_stdout
+            if take is not None:
+                take(unpack(message["data"]))
+        elif kind == "taken":
+            command.credit += message["bytes"]
+        elif kind == "exit":
+            command.status = message["code"] if "code" in message else 128 + message["signal"]
+            del self._commands[command.id]
+        elif kind == "error":
+            command.error = message["message"]
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self._send("ping", 0)
+
+    def _send(self, do: str, number: int, **rest: Any) -> None:
+        self._write(encode({"do": do, "id": number, **rest}))
+
+    def _new_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    # ------------------------------------------------------------ files
+
+    def _request(self, do: str, **rest: Any) -> dict[str, Any]:
+        number = self._new_id()
+        self._send(do, number, **rest)
+        patience = Patience(REQUEST)
+        while number not in self._answers:
+            self._step()
+            if patience.over():
+                raise InjectError(f"the guest did not {do} {rest.get('path', '')} within {REQUEST:g} s")
+        answer = self._answers.pop(number)
+        if answer["is"] == "error":
+            raise InjectError(f"the guest could not {do} {rest.get('path', '')}: {answer['message']}")
+        return answer
+
+    def write_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Write a file and make its directories; raises InjectError when the guest cannot."""
+        self._request("write", path=path, data=pack(data[:CHUNK]), append=False, mode=mode)
+        for start in range(CHUNK, len(data), CHUNK):
+            self._request("write", path=path, data=pack(data[start : start + CHUNK]), append=True)
+
+    def trigger(self, path: str, data: bytes) -> None:
+        """Write to an existing file such as /proc/sysrq-trigger."""
+        self._request("write", path=path, data=pack(data), append=True)
+
+    def read_file(self, path: str, limit: int = 64 << 20) -> bytes:
+        """A regular file's bytes; raises InjectError when it is missing or larger than ``limit``."""
+        data = bytearray()
+        while True:
+            answer = self._request("read", path=path, offset=len(data))
+            data += unpack(answer["data"])
+            if len(data) > limit:
+                raise InjectError(f"{path} in the guest is larger than {limit} bytes")
+            if answer["eof"]:
+                return bytes(data)
+
+    # ------------------------------------------------------------ commands
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[str] = None,
+        stdin: bool = False,
+        tty: Optional[tuple[int, int]] = None,
+        on_stdout: Optional[OnOutput] = None,
+        on_stderr: Optional[OnOutput] = None,
+    ) -> Command:
+        """Start a command as root. ``tty`` (rows, columns): on a terminal, all output to ``on_stdout``."""
+        if not argv:
+            raise CannotRun("no command to run in the guest")
+        command = Command(self._new_id(), on_stdout, on_stderr, WINDOW)
+        self._commands[command.id] = command
+        size = list(tty) if tty else None
+        self._send("exec", command.id, argv=list(argv), env=dict(env or {}), cwd=cwd, stdin=stdin, tty=size)
+        return command
+
+    def feed(self, command: Command, data: bytes) -> None:
+        """Send input to ``command``; at most ``command.credit`` bytes."""
+        if len(data) > command.credit:
+            raise ValueError(f"{len(data)} bytes of input, room for {command.credit}")
+        command.credit -= len(data)
+        for start in range(0, len(data), CHUNK):
+            self._send("stdin", command.id, data=pack(data[start : start + CHUNK]))
+
+    def end_input(self, command: Command) -> None:
+        """Close the input of ``command``."""
+        self._send("stdin", command.id, eof=True)
+
+    def signal(self, command: Command, number: int) -> None:
+        """Signal the command's process group."""
+        self._send("signal", command.id, signal=int(number))
+
+    def resize(self, command: Command, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal."""
+        self._send("resize", command.id, rows=rows, columns=columns)
+
+    def wait(self, command: Command, timeout: Optional[float] = None, stdin: bytes = b"") -> int:
+        """Send ``stdin`` to the command, wait for its end and return its status.
+
+        Raises CommandTimeout, after killing it, when it takes over ``timeout`` seconds.
+        """
+        patience = Patience(timeout) if timeout is not None else None
+        rest = memoryview(stdin)
+        while command.status is None:
+            if rest and command.credit:
+                size = min(command.credit, CHUNK)
+                self.feed(command, bytes(rest[:size]))
+                rest = rest[size:]
+                if not rest:
+                    self.end_input(command)
+            else:
+                self._step()
+            if command.error:
+                raise InjectError(f"the guest could not run the command: {command.error}")
+            if patience and patience.over():
+                self._kill(command)
+                raise CommandTimeout(f"the command did not end within {patience.limit:g} s")
+        return command.status
+
+    def _kill(self, command: Command) -> None:
+        self.signal(command, signal.SIGKILL)
+        patience = Patience(KILLED)
+        while command.status is None and not patience.over():
+            self._step()
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[str] = None,
+        stdin: bytes = b"",
+        on_stdout: Optional[OnOutput] = None,
+        on_stderr: Optional[OnOutput] = None,
+        timeout: Optional[float] = None,
+    ) -> int:
+        """Run a command to its end and return its status (128 plus the signal that ended it)."""
+        command = self.start(argv, env=env, cwd=cwd, stdin=bool(stdin), on_stdout=on_stdout, on_stderr=on_stderr)
+        return self.wait(command, timeout, stdin)
