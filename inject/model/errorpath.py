@@ -1,10 +1,16 @@
-"""Where the error of an injection went."""
+"""Where the error of an injection went, and how that is told to a reader."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Optional
+
+NOT_SEEN = "?"
+"""What a function returned if nothing saw it return."""
+VOID = "void"
 
 
 class Fate(enum.Enum):
@@ -13,18 +19,18 @@ class Fate(enum.Enum):
     PROPAGATED = "propagated"
     """The system call failed with the same errno."""
     TRANSLATED = "translated"
-    """It failed with another."""
+    """It failed with another errno."""
     SWALLOWED = "swallowed"
-    """It succeeded, in part or whole."""
+    """It succeeded, wholly or in part."""
     BLOCKED = "blocked"
-    """It had not come back when the fault was disarmed."""
+    """It had not returned when the fault was disarmed."""
     UNSEEN = "unseen"
-    """There was no system call above, and nobody seen to turn the error into success."""
+    """No system call was above, and no function was seen to turn the error into success."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A function on the way up and what it returned: a number, an error's name, ``void``, ``?`` if not seen."""
+    """A function above the failed one and what it returned: a number, an error's name, ``void``, ``?`` if not seen."""
 
     function: str
     returned: str
@@ -32,7 +38,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ErrorPath:
-    """Where the error of one injection went, or of ``count`` injections that went the same way."""
+    """Where the error of one injection went, or of ``count`` injections with the same path."""
 
     fault: int
     function: str
@@ -41,10 +47,50 @@ class ErrorPath:
     errno: str = ""
     """What the system call failed with."""
     where: str = ""
-    """The function that swallowed it, or that was last seen to carry it."""
+    """The function that swallowed the error, or the last one that was seen to return it."""
     call: str = ""
-    """The system call, ``write``; "" where none ended."""
+    """The system call, ``write``; "" if there is none."""
     result: Optional[int] = None
     frames: tuple[Frame, ...] = ()
     """The callers, innermost first."""
     count: int = 1
+
+
+def describe(path: ErrorPath) -> str:
+    """Describe the fate in one line: ``propagated: write(2) failed with ENOSPC``."""
+    call = f"{path.call}(2)"
+    if path.fate is Fate.PROPAGATED:
+        return f"propagated: {call} failed with {path.errno}"
+    if path.fate is Fate.TRANSLATED:
+        return f"translated: {call} failed with {path.errno}"
+    if path.fate is Fate.BLOCKED:
+        return f"blocked: still in {call} when the fault was disarmed"
+    if path.fate is Fate.UNSEEN:
+        top = path.frames[-1].function if path.frames else path.function
+        return f"unseen: last carried by {path.where}; no system call is above {top}"
+    returned = next((frame.returned for frame in path.frames if frame.function == path.where), "")
+    by = f" in {path.where}, which returned {returned}" if returned not in ("", VOID) else f" in {path.where} (void)"
+    part = ", a part of the work" if re.fullmatch(r"[1-9]\d*", returned) and path.result not in (None, 0) else ""
+    end = f"; {call} returned {path.result}" if path.call else ""
+    return f"swallowed{by if path.where else ''}{part}{end}"
+
+
+def grouped(paths: Sequence[ErrorPath], most: int) -> tuple[ErrorPath, ...]:
+    """The ``most`` most frequent of the different paths, each once and with its count."""
+    counts: dict[ErrorPath, int] = {}
+    for path in paths:
+        key = replace(path, count=1)
+        counts[key] = counts.get(key, 0) + path.count
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return tuple(replace(path, count=count) for path, count in ordered[:most])
+
+
+def as_lines(path: ErrorPath) -> list[str]:
+    """Show the path: its fate, then the failed function first and the system call last."""
+    rows = [(path.function, f"{path.returned} (injected)"), *((f.function, f.returned) for f in path.frames)]
+    if path.call:
+        result = NOT_SEEN if path.result is None else str(path.result)
+        rows.append((f"{path.call}(2)", f"-{path.errno}" if path.errno else result))
+    width = max(len(name) for name, _ in rows)
+    times = f" ({path.count} times)" if path.count > 1 else ""
+    return [describe(path) + times, *(f"  {name:<{width}}  {value}" for name, value in rows)]

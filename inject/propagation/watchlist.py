@@ -1,10 +1,10 @@
-"""Which functions may lie between an injection and its system call: those whose returns are watched. Pure.
+"""The functions whose returns are watched: those that may lie between an injection and its system call. Pure.
 
-A return probe works only if it was there when its function was entered, so the
-choice is made before anybody knows which call will be failed. It goes by name: the
-filesystem under test, and the layers that lead to any filesystem. A system call's
-own function is left out, because its value is the call's result; so is what is known
-by its name to return nothing, or to be no part of any way up.
+A return probe works only if it is attached before its function is entered, so the
+choice comes before the first injection. It goes by name: the filesystem under test,
+and the layers that lead to any filesystem. A system call's own function is left out,
+because its return value is the call's result. So are functions whose names say that
+they return nothing, or that they are not on an error's way up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "ext4": ("ext4_*", "__ext4_*", "jbd2_*", "__jbd2_*", "do_get_write_access"),
     "btrfs": ("btrfs_*", "__btrfs_*", "cow_file_range*", "open_ctree", "init_tree_roots", "push_leaf*", "split_*"),
 }
-"""By filesystem: how its functions are called."""
+"""By filesystem: the names of its functions."""
 
 LAYERS = (
     # reading and writing
@@ -43,17 +43,17 @@ LAYERS = (
     # the block layer
     "submit_bio*", "__submit_bio*", "blk_mq_submit_bio", "bio_*",
 )  # fmt: skip
-"""Functions of the layers above and below filesystems, as 6.12 calls them."""
+"""Functions of the layers above and below filesystems (names of Linux 6.12)."""
 
 IDLE = re.compile(
     r".*_(to_text|exit|free|put|done|endio|show|store|fn|work|worker|init_early|unlock|wakeup|wake|validate|sort|swab"
     r"|cmp|is_\w+|lru_\w+|stats?|count|pr_\w+|msg|report|dump|print\w*|seq_\w+)|.*_to_text_\w+"
 )
-"""What is never of interest: cleaning up, printing, comparing."""
+"""Functions that are never watched: they clean up, print, or compare."""
 
 
 def families(filesystem: Optional[str], functions: Iterable[str]) -> tuple[str, ...]:
-    """The filesystems whose functions are watched: the scenario's own, or those of the failed functions, else all."""
+    """Filesystems whose functions are watched: the scenario's own, else those of the failed functions, else all."""
     if filesystem in FAMILIES:
         return (filesystem,)
     functions = tuple(functions)
@@ -62,16 +62,16 @@ def families(filesystem: Optional[str], functions: Iterable[str]) -> tuple[str, 
 
 
 def pattern(chosen: Sequence[str]) -> str:
-    """A regular expression for the names of the functions to be watched, as far as names tell; see ``idle``."""
+    """Regular expression for the names of the functions to watch, before watched() leaves some out."""
     return _words([*LAYERS, *(glob for family in chosen for glob in FAMILIES[family])])
 
 
 def watched(found: dict[int, str], unfit: Iterable[int]) -> list[int]:
-    """Of the functions ``found``, by address, those to be watched, in order.
+    """Addresses of the functions to watch, sorted, out of ``found`` (names by address).
 
-    Left out are the ``unfit``: those that are failed themselves, since what they return is known
-    and a return probe would hide their caller from the program that fails them, and those
-    in which a return probe cuts the call path (Kernel.realigned).
+    The ``unfit`` are left out: the failed functions, whose return value is known and whose
+    caller a return probe would hide from the BPF program, and those in which a return probe
+    cuts the call path (Kernel.realigned).
     """
     unwanted = set(unfit)
     return sorted(address for address, name in found.items() if address not in unwanted and not IDLE.fullmatch(name))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from inject.model.errorpath import ErrorPath
+from inject.model.errorpath import ErrorPath, describe
 from inject.model.event import Injection
 from inject.model.verdict import Status, Verdict
-from inject.propagation.fate import describe
 from inject.report.paint import paint, paint_status, printable, status_word
 
 CALLERS = 4

@@ -9,8 +9,8 @@ from typing import Optional
 
 from tabulate import MIN_PADDING, tabulate
 
+from inject.model.errorpath import as_lines
 from inject.model.verdict import Counts, Status, Verdict
-from inject.propagation import fate as trace
 from inject.report.evidence import Evidence, Fired
 from inject.report.paint import paint, paint_status, printable, status_word
 from inject.report.progress import path_line
@@ -151,7 +151,7 @@ def _explain(verdict: Verdict, fired: Fired, width: int, colour: bool) -> str:
 def error_lines(verdict: Verdict) -> list[str]:
     """Each way that errors went, function by function; [] where none was followed."""
     shown = verdict.errors[:ERROR_PATHS]
-    text = [printable(line) for path in shown for line in trace.lines(path)]
+    text = [printable(line) for path in shown for line in as_lines(path)]
     if len(verdict.errors) > len(shown):
         text.append(f"[... {len(verdict.errors) - len(shown)} more ways; --json has them all ...]")
     return text

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from inject.model.errorpath import ErrorPath
+from inject.model.errorpath import ErrorPath, as_lines, describe, grouped
 from inject.model.scenario import Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
-from inject.propagation.fate import describe, grouped, lines
 from inject.scenario.problems import either
 
 MOST_PATHS = 5
@@ -156,7 +155,7 @@ def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
             detail = (
                 f"{count} of {len(own)} errors of {fault.function} went elsewhere than {words}: {describe(astray[0])}"
             )
-            return Complaint(Reason.ERRNO, detail, tuple(line for path in astray for line in lines(path)))
+            return Complaint(Reason.ERRNO, detail, tuple(line for path in astray for line in as_lines(path)))
     return None
 
 

@@ -23,7 +23,7 @@ from inject.fixture.mkfs_cache import Shelf
 from inject.kernel.kernel import Kernel
 from inject.kernel.log import LogReader, LogWriter
 from inject.kernel.obstacles import refuse
-from inject.model.errorpath import ErrorPath
+from inject.model.errorpath import ErrorPath, grouped
 from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection
 from inject.model.point import FaultPoint
 from inject.model.scenario import Fault, Probe, Scenario, Scope
@@ -37,8 +37,8 @@ from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.process.signals import signals_held
 from inject.process.workload import Outcome, Workload, run_workload
-from inject.propagation import fate as trace
-from inject.propagation import watchlist as callers
+from inject.propagation import watchlist
+from inject.propagation.fate import Reader
 from inject.report import progress as console
 from inject.scenario.files import shared_folder
 from inject.trial.judge import Complaint, Facts, judge, settle, tail
@@ -98,9 +98,9 @@ class Tools:
     """Filesystems made for earlier trials."""
 
     @cached_property
-    def reader(self) -> trace.Reader:
+    def reader(self) -> Reader:
         """Reads return values by this kernel's types."""
-        return trace.Reader(self.kernel, self.types)
+        return Reader(self.kernel, self.types)
 
 
 class Ticker(threading.Thread):
@@ -345,7 +345,7 @@ class Trial:
             status, reason, detail = Status.ERROR, None, self._bounded
         if status is Status.PASS and self._ours:
             status, detail = Status.ERROR, "; ".join(self._ours)
-        errors = trace.grouped(self._errors, MOST_PATHS)
+        errors = grouped(self._errors, MOST_PATHS)
         return replace(self._verdict(status, reason, detail, log), counts=counts, exit=_code(outcome), errors=errors)
 
     def _armed(
@@ -404,10 +404,10 @@ class Trial:
         if not (self.options.trace or self.scenario.follows_errors):
             return []
         filesystem = self.scenario.filesystem.type if self.scenario.filesystem else None
-        chosen = callers.families(filesystem, [point.function for point in self._points])
-        found = self.tools.kernel.traceable_at(callers.pattern(chosen))
+        chosen = watchlist.families(filesystem, [point.function for point in self._points])
+        found = self.tools.kernel.traceable_at(watchlist.pattern(chosen))
         unfit = self.tools.kernel.realigned(found)
-        watched = callers.watched(found, [*unfit, *(point.address for point in self._points)])
+        watched = watchlist.watched(found, [*unfit, *(point.address for point in self._points)])
         if not watched:
             raise CannotRun(
                 "this kernel does not say which functions can be watched, so errors cannot be followed",

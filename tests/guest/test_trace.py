@@ -25,13 +25,13 @@ from inject.engine.planner import Planner, Types
 from inject.errors import InjectError
 from inject.fixture.filesystem import Fixture, remove_directory, trial_directory
 from inject.kernel.kernel import Kernel
-from inject.model.errorpath import ErrorPath, Fate
+from inject.model.errorpath import ErrorPath, Fate, describe
 from inject.model.event import Injection
 from inject.model.scenario import Filesystem, Probe
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
-from inject.propagation import fate as trace
-from inject.propagation import watchlist as callers
+from inject.propagation import watchlist
+from inject.propagation.fate import Reader
 from tests.support import ROOT
 from tests.support.command import inject
 
@@ -48,12 +48,12 @@ class Bench:
     def __init__(self, kernel: Kernel, engine: Engine, group: Cgroup, mountpoint: Path) -> None:
         self.kernel = kernel
         self.types = Types(kernel)
-        self.reader = trace.Reader(kernel, self.types)
+        self.reader = Reader(kernel, self.types)
         self.engine = engine
         self.group = group
         self.mountpoint = mountpoint
-        found = kernel.traceable_at(callers.pattern(["bcachefs"]))
-        self.watch = callers.watched(found, kernel.realigned(found))
+        found = kernel.traceable_at(watchlist.pattern(["bcachefs"]))
+        self.watch = watchlist.watched(found, kernel.realigned(found))
 
     def follow(
         self,
@@ -262,7 +262,7 @@ def test_a_write_that_fails_halfway_is_short(bench: Bench) -> None:
     assert results == [0] and fired
     assert (path.fate, path.where, path.call) == (Fate.SWALLOWED, "bch2_write_iter", "write")
     assert path.result is not None and 0 < path.result < size
-    assert "a part of the work" in trace.describe(path)
+    assert "a part of the work" in describe(path)
 
 
 def test_readahead_that_finds_no_page_is_forgiven(bench: Bench) -> None:

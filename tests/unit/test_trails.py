@@ -6,7 +6,6 @@ import struct
 
 from inject.engine import return_trace as trails
 from inject.engine.return_trace import BEGIN, LEAVE, STEP, Trails, shortened
-from inject.propagation import watchlist as callers
 
 
 def begin(ordinal: int, tid: int, frames: tuple[int, ...], caller: int = 0, fault: int = 0) -> bytes:
@@ -75,28 +74,3 @@ def test_the_direct_caller_is_put_where_the_unwinder_left_it_out() -> None:
     assert shortened([1, 2, 10, 30, 0], 2, 20) == [(10, 2), (20, -1), (30, 3)]
     assert shortened([10, 30], 0, 0) == [(10, 0), (30, 1)]
     assert shortened([], 0, 20) == []
-
-
-# ---------------------------------------------------------------- who is watched
-
-
-def test_the_filesystem_decides_or_the_failed_function_or_all_are_watched() -> None:
-    assert callers.families("xfs", ["bch2_x"]) == ("xfs",)
-    assert callers.families(None, ["__bch2_folio_create"]) == ("bcachefs",)
-    assert callers.families(None, ["open_ctree"]) == ("btrfs",)
-    assert callers.families(None, ["should_failslab"]) == tuple(callers.FAMILIES)
-
-
-def test_names_that_are_watched() -> None:
-    import re
-
-    match = re.compile(callers.pattern(["bcachefs"])).fullmatch
-    for name in ("bch2_write_iter", "__bch2_buffered_write.isra.0", "vfs_write", "filemap_read", "ksys_write"):
-        assert match(name), name
-    for name in ("xfs_file_write_iter", "__x64_sys_write", "schedule", "bch2", "my_vfs_write"):
-        assert not match(name), name
-
-
-def test_idle_and_failed_functions_are_not_watched() -> None:
-    found = {30: "bch2_write", 10: "bch2_inode_to_text", 20: "bch2_trans_put", 40: "bch2_folio_set"}
-    assert callers.watched(found, [40]) == [30]
