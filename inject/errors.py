@@ -1,4 +1,4 @@
-"""The one exception that commands turn into a sentence, and the exit codes."""
+"""The exceptions that a command turns into a sentence, and the exit codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is written: ``file:line:col``, both counted from 1."""
+    """Where something is written, as text ``file:line:col``; lines and columns count from 1."""
 
     file: str
     line: int = 1
@@ -31,7 +31,7 @@ class ExitStatus(enum.IntEnum):
 
 
 class InjectError(Exception):
-    """Something the user has to know, in one sentence, with the next step as hint.
+    """What the user must know, in one sentence, with the next step as hint.
 
     ``status`` is the exit code of a command that ends with this error.
     """
@@ -48,15 +48,16 @@ class InjectError(Exception):
 
 
 class ScenarioError(InjectError):
-    """A scenario file is wrong at one place: ``file:line:col: message``."""
+    """What is wrong at one place of a scenario; as text ``file:line:col: message; hint``."""
 
     status = ExitStatus.USAGE
 
-    def __init__(self, message: str, *, file: str, line: int = 1, column: int = 1, hint: str = "") -> None:
-        super().__init__(f"{file}:{line}:{column}: {message}", hint)
-        self.file = file
-        self.line = line
-        self.column = column
+    def __init__(self, message: str, *, place: Place, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.place = place
+
+    def __str__(self) -> str:
+        return f"{self.place}: {super().__str__()}"
 
 
 class CannotRun(InjectError):

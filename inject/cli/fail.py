@@ -312,8 +312,8 @@ class Saved:
         name = default_name(self._path, None) if self._path else f"fail/{self._faults[0]['function']}"
         try:
             (scenario,) = scenarios.parse(self.text(None), compact.COMMAND_LINE, name)
-        except scenarios.ScenarioErrors as errors:
-            raise compact.BadSyntax(str(errors.errors[0]).split(": ", 1)[1]) from None
+        except scenarios.ScenarioErrors as error:
+            raise compact.BadSyntax(error.errors[0].message, error.errors[0].hint) from None
         faults = tuple(replace(one, place=None) for one in scenario.faults)
         expect = scenario.expect if self._expect else Expectation(exit=ANY_EXIT)
         return replace(scenario, faults=faults, expect=expect, file=str(self._path or scenario.file))

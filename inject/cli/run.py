@@ -134,8 +134,7 @@ def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault]) -> None:
             place = fault.place or (fault.value_places or (None,))[0]
             if place is not None and place.file != COMMAND_LINE:
                 raise
-            _, found, said = error.message.partition(f"{COMMAND_LINE}:")
-            raise BadSyntax(said.partition(": ")[2] if found else error.message, error.hint) from None
+            raise BadSyntax(error.message, error.hint) from None
 
 
 def config_hash(kernel: Kernel) -> str:

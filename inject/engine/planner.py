@@ -507,7 +507,7 @@ def _placed(error: InjectError, place: Optional[Place]) -> InjectError:
     """``error`` with the place in the scenario that it is about, unless it has one."""
     if place is None or isinstance(error, ScenarioError):
         return error
-    return ScenarioError(error.message, file=place.file, line=place.line, column=place.column, hint=error.hint)
+    return ScenarioError(error.message, place=place, hint=error.hint)
 
 
 def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:

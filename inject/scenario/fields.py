@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 
-from inject.errors import Place
-from inject.scenario.problems import Problems, Wrong, closest, shown, suggestion
+from inject.errors import Place, ScenarioError
+from inject.scenario.problems import Problems, closest, shown, suggestion, wrong
 from inject.scenario.scalars import is_missing, kind_of
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
 
@@ -21,7 +21,7 @@ class Kind(Protocol):
     """What a key's value may be."""
 
     def read(self, node: Node, label: str) -> Any:
-        """The value; raises Wrong. ``label`` is what the user calls it."""
+        """The value; raises ScenarioError. ``label`` is what the user calls it."""
 
     def schema(self) -> dict[str, Any]:
         """The same as JSON Schema; it never rejects what ``read`` takes."""
@@ -32,18 +32,18 @@ def read_any(kind: Any, node: Node, label: str, problems: Problems) -> Any:
     before = len(problems)
     try:
         value = kind.read_parts(node, label, problems) if hasattr(kind, "read_parts") else kind.read(node, label)
-    except Wrong as wrong:
-        problems.catch(wrong)
+    except ScenarioError as error:
+        problems.catch(error)
         return None
     return value if len(problems) == before else None
 
 
 def scalar_text(node: Node, label: str, wants: str) -> str:
-    """The text of a value as written; raises Wrong for nothing, YAML's null, lists and mappings."""
+    """The text of a value as written; raises ScenarioError for nothing, YAML's null, lists and mappings."""
     if not isinstance(node, ScalarNode):
-        raise Wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "quote it if it is meant as text")
+        raise wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "quote it if it is meant as text")
     if is_missing(node) or not node.text.strip():
-        raise Wrong(node.place, f"`{label}` has no value", f"write {wants}")
+        raise wrong(node.place, f"`{label}` has no value", f"write {wants}")
     return node.text
 
 
@@ -57,15 +57,15 @@ class Text:
     longest: int = 0
 
     def read(self, node: Node, label: str) -> str:
-        """The text; raises Wrong."""
+        """The text; raises ScenarioError."""
         text = scalar_text(node, label, self.wants)
         if isinstance(node, ScalarNode) and node.plain and text in ("null", "Null", "NULL"):
-            raise Wrong(node.place, f"`{text}` without quotes is YAML's word for nothing", f'quote it: "{text}"')
+            raise wrong(node.place, f"`{text}` without quotes is YAML's word for nothing", f'quote it: "{text}"')
         if self.longest and len(text) > self.longest:
             what = f"`{label}` wants {self.wants} of at most {self.longest} characters, not {len(text)}"
-            raise Wrong(node.place, what, "shorten it")
+            raise wrong(node.place, what, "shorten it")
         if self.pattern and not re.fullmatch(self.pattern, text):
-            raise Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", self.hint)
+            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", self.hint)
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Script:
     """Text for ``bash -euo pipefail``."""
 
     def read(self, node: Node, label: str) -> str:
-        """The script; raises Wrong."""
+        """The script; raises ScenarioError."""
         return scalar_text(node, label, "shell commands")
 
     def schema(self) -> dict[str, Any]:
@@ -98,10 +98,10 @@ class Choice:
     words: tuple[str, ...]
 
     def read(self, node: Node, label: str) -> str:
-        """The word; raises Wrong."""
+        """The word; raises ScenarioError."""
         text = scalar_text(node, label, "one word")
         if text not in self.words:
-            raise Wrong(node.place, f"`{label}` cannot be {shown(text)}", suggestion(text, self.words))
+            raise wrong(node.place, f"`{label}` cannot be {shown(text)}", suggestion(text, self.words))
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Pattern:
     """A regular expression as Python's ``re`` understands it."""
 
     def read(self, node: Node, label: str) -> str:
-        """The expression, known to compile; raises Wrong."""
+        """The expression, known to compile; raises ScenarioError."""
         text = scalar_text(node, label, "a regular expression")
         try:
             with warnings.catch_warnings():
@@ -123,9 +123,9 @@ class Pattern:
         except re.error as error:
             at = "" if error.pos is None else f" at its character {error.pos + 1}"
             what = f"`{label}` is no regular expression: {error.msg}{at}"
-            raise Wrong(node.place, what, "put \\ before characters that are meant literally") from None
+            raise wrong(node.place, what, "put \\ before characters that are meant literally") from None
         except (OverflowError, RecursionError):
-            raise Wrong(node.place, f"the regular expression of `{label}` is too large", "simplify it") from None
+            raise wrong(node.place, f"the regular expression of `{label}` is too large", "simplify it") from None
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -142,11 +142,11 @@ class ListOf:
     unique: bool = True
 
     def read_parts(self, node: Node, label: str, problems: Problems) -> tuple[Any, ...]:
-        """The items; raises Wrong for what is no list."""
+        """The items; raises ScenarioError for what is no list."""
         if not isinstance(node, ListNode):
             raise self._no_list(node, label)
         if self.filled and not node.items:
-            raise Wrong(node.place, f"`{label}` is empty", "write at least one item")
+            raise wrong(node.place, f"`{label}` is empty", "write at least one item")
         values: list[Any] = []
         for item in node.items:
             before = len(problems)
@@ -159,12 +159,12 @@ class ListOf:
         return tuple(values)
 
     @staticmethod
-    def _no_list(node: Node, label: str) -> Wrong:
+    def _no_list(node: Node, label: str) -> ScenarioError:
         if isinstance(node, ScalarNode) and not is_missing(node) and "\n" not in node.text:
             step = f"write [{shown(node.text)[1:-1]}]" if node.plain else "put [ ] around it"
-            return Wrong(node.place, f"`{label}` wants a list", step)
+            return wrong(node.place, f"`{label}` wants a list", step)
         step = "begin each item with `- `" if isinstance(node, MapNode) else "write [] or remove the key"
-        return Wrong(node.place, f"`{label}` wants a list, not {kind_of(node)}", step)
+        return wrong(node.place, f"`{label}` wants a list, not {kind_of(node)}", step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
@@ -177,9 +177,9 @@ class ListOf:
 
 
 def pairs_of(node: Node, noun: str, problems: Problems, step: str) -> list[tuple[ScalarNode, Node]]:
-    """The keys and values of a mapping, each key once; raises Wrong for other nodes."""
+    """The keys and values of a mapping, each key once; raises ScenarioError for other nodes."""
     if not isinstance(node, MapNode):
-        raise Wrong(node.place, f"{noun} wants a mapping, not {kind_of(node)}", step)
+        raise wrong(node.place, f"{noun} wants a mapping, not {kind_of(node)}", step)
     first: dict[str, Place] = {}
     pairs = []
     for key, value in node.pairs:

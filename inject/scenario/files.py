@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from inject.errors import Place, ScenarioError
-from inject.scenario.problems import ScenarioErrors, Wrong, error_at, place_at, printable
+from inject.scenario.problems import ScenarioErrors, place_at, printable, wrong
 from inject.scenario.tree import nul_byte
 
 SUFFIXES = (".yaml", ".yml")
@@ -58,8 +58,8 @@ def search(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> tu
         path = Path(given)
         try:
             found = _of_folder(path, errors) if _is_folder(path) else [path]
-        except Wrong as wrong:
-            errors.append(error_at(wrong.place, wrong.message, wrong.hint))
+        except ScenarioError as error:
+            errors.append(error)
             continue
         for file in found:
             base = root if root is not None else (path if file is not path else None)
@@ -109,7 +109,7 @@ def _of_folder(folder: Path, errors: list[ScenarioError]) -> list[Path]:
     before = len(errors)
     found = list(_walk(folder, set(), errors, [MAX_FILES]))
     if not found and len(errors) == before:
-        raise Wrong(_top(folder), "no scenario in this folder", "give a folder with *.yaml files, or a file")
+        raise wrong(_top(folder), "no scenario in this folder", "give a folder with *.yaml files, or a file")
     return found
 
 
@@ -119,8 +119,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError],
         here = folder.stat()
         entries = sorted(folder.iterdir())
     except OSError as error:
-        wrong = _unreadable(folder, error)
-        errors.append(error_at(wrong.place, wrong.message, wrong.hint))
+        errors.append(_unreadable(folder, error))
         return
     if (here.st_dev, here.st_ino) in seen:
         return
@@ -130,7 +129,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError],
             continue
         left[0] -= 1
         if left[0] < 0:
-            raise Wrong(_top(folder), f"more than {MAX_FILES} files under the folder given", "give a smaller folder")
+            raise wrong(_top(folder), f"more than {MAX_FILES} files under the folder given", "give a smaller folder")
         if path.is_dir():
             if path.name != SHARED:
                 yield from _walk(path, seen, errors, left)
@@ -139,16 +138,16 @@ def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError],
 
 
 def read_text(path: Path) -> str:
-    """The text of a scenario file. Raises Wrong for what cannot be read, is no file, too large or no UTF-8."""
+    """The text of a scenario file. Raises ScenarioError for what cannot be read, is no file, too large or no UTF-8."""
     try:
         data = _read_bytes(path)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if len(data) > MAX_BYTES:
         what = f"larger than {MAX_BYTES >> 20} MiB, which no scenario is"
-        raise Wrong(_top(path), what, "give the YAML file of a scenario")
+        raise wrong(_top(path), what, "give the YAML file of a scenario")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise Wrong(_top(path), "the text is UTF-16", "save it as UTF-8")
+        raise wrong(_top(path), "the text is UTF-16", "save it as UTF-8")
     nul = data.find(b"\0")
     if nul >= 0:
         before = data[:nul].decode("utf-8", "replace")
@@ -159,7 +158,7 @@ def read_text(path: Path) -> str:
         before = data[: error.start].decode("utf-8")
         place = place_at(before, len(before), printable(str(path)))
         what = f"the byte 0x{data[error.start]:02x} is not UTF-8"
-        raise Wrong(place, what, "save the file as UTF-8 text") from None
+        raise wrong(place, what, "save the file as UTF-8 text") from None
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -169,7 +168,7 @@ def _read_bytes(path: Path) -> bytes:
         mode = os.fstat(descriptor).st_mode
         for is_kind, what in _KINDS:
             if is_kind(mode):
-                raise Wrong(_top(path), f"{what}, not a file", "give the YAML file of a scenario")
+                raise wrong(_top(path), f"{what}, not a file", "give the YAML file of a scenario")
         return file.read(MAX_BYTES + 1)
 
 
@@ -177,7 +176,7 @@ def _top(path: Path) -> Place:
     return Place(printable(str(path)))
 
 
-def _unreadable(path: Path, error: Exception) -> Wrong:
+def _unreadable(path: Path, error: Exception) -> ScenarioError:
     """The sentence for an error of the system."""
     number = error.errno if isinstance(error, OSError) else None
     words = {
@@ -190,4 +189,4 @@ def _unreadable(path: Path, error: Exception) -> Wrong:
     }
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     what, hint = words.get(number or 0, (f"cannot be read: {text.lower()}", "check the path"))
-    return Wrong(_top(path), what, hint)
+    return wrong(_top(path), what, hint)

@@ -27,7 +27,7 @@ from inject.model.trigger import Trigger
 from inject.model.verdict import Reason
 from inject.scenario.fields import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
 from inject.scenario.mappings import Arguments, Errnos
-from inject.scenario.problems import Problems, Wrong, either, shown
+from inject.scenario.problems import Problems, either, shown, wrong
 from inject.scenario.scalars import Decimal, Size, Whole
 from inject.scenario.spelling import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENARIO
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
@@ -63,11 +63,11 @@ class Comm:
     """A task's name as the kernel keeps it, or a pattern for it."""
 
     def read(self, node: Node, label: str) -> str:
-        """The pattern; raises Wrong."""
+        """The pattern; raises ScenarioError."""
         text = scalar_text(node, label, "the name of a task")
         if len(text) > COMM_LENGTH and not re.search(r"[*?\[]", text):
             what = f"the kernel cuts names of tasks to {COMM_LENGTH} characters, so {shown(text)} never matches"
-            raise Wrong(node.place, what, f"write {text[:COMM_LENGTH]}")
+            raise wrong(node.place, what, f"write {text[:COMM_LENGTH]}")
         return text
 
     def schema(self) -> dict[str, Any]:

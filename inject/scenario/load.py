@@ -12,7 +12,7 @@ from inject.model.scenario import DEFAULT_TIMEOUT, Expectation, Requires, Scenar
 from inject.scenario.fields import Fields, read_any
 from inject.scenario.files import read_text, search
 from inject.scenario.format import SCENARIO_RECORD
-from inject.scenario.problems import Problems, ScenarioErrors, Wrong, printable, shown
+from inject.scenario.problems import Problems, ScenarioErrors, printable, shown
 from inject.scenario.scalars import is_missing, kind_of
 from inject.scenario.spelling import SCENARIO
 from inject.scenario.tree import MapNode, Node, documents
@@ -42,8 +42,8 @@ def load_all(
         problems = Problems()
         try:
             scenarios += _read(read_text(source.path), str(source.path), source.name, names, problems)
-        except Wrong as wrong:
-            problems.catch(wrong)
+        except ScenarioError as error:
+            problems.catch(error)
         errors += problems.errors()
     return scenarios, errors
 

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from inject.errors import Place
+from inject.errors import Place, ScenarioError
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.scenario import ArgTest, Op
 from inject.scenario.fields import Fields, Key, Record, Text, pairs_of, read_any, scalar_text
-from inject.scenario.problems import Problems, Wrong, closest, shown
+from inject.scenario.problems import Problems, closest, shown, wrong
 from inject.scenario.spelling import ARG_PATH, SYSCALL
 from inject.scenario.tree import MapNode, Node
 from inject.scenario.values import Symbol
@@ -79,7 +79,7 @@ class Arguments:
     """``args``: parameter or member path to a value or comparisons."""
 
     def read_parts(self, node: Node, label: str, problems: Problems) -> tuple[ArgTest, ...]:
-        """The comparisons in the order written; raises Wrong for what is no mapping."""
+        """The comparisons in the order written; raises ScenarioError for what is no mapping."""
         tests: list[ArgTest] = []
         for key, value in pairs_of(node, f"`{label}`", problems, "write `parameter: value`"):
             self._check_path(key.text, key.place, problems)
@@ -113,18 +113,18 @@ class Errnos:
     """``errno``: system call to the errno that user space has to see."""
 
     def read_parts(self, node: Node, label: str, problems: Problems) -> dict[str, str]:
-        """System calls to errno names; raises Wrong for what is no mapping."""
+        """System calls to errno names; raises ScenarioError for what is no mapping."""
         step = "write it like {write: ENOSPC}"
         pairs = pairs_of(node, f"`{label}`", problems, step)
         if not pairs and not len(problems):
-            raise Wrong(node.place, f"`{label}` is empty", step)
+            raise wrong(node.place, f"`{label}` is empty", step)
         seen: dict[str, str] = {}
         for key, value in pairs:
             self._check_call(key.text, key.place, problems)
             try:
                 seen[key.text] = self._errno(value, key.text)
-            except Wrong as wrong:
-                problems.catch(wrong)
+            except ScenarioError as error:
+                problems.catch(error)
         return seen
 
     @staticmethod
@@ -141,13 +141,13 @@ class Errnos:
         if text in ERRNOS:
             return text
         if bare in ERRNOS:
-            raise Wrong(node.place, f"user space sees {bare}, not {shown(text)}", f"write {bare}")
+            raise wrong(node.place, f"user space sees {bare}, not {shown(text)}", f"write {bare}")
         if bare in KERNEL_ERRNOS or bare.startswith("BCH_ERR_"):
-            raise Wrong(node.place, f"{shown(text)} never leaves the kernel", "write the errno that user space sees")
+            raise wrong(node.place, f"{shown(text)} never leaves the kernel", "write the errno that user space sees")
         number = int(bare) if re.fullmatch("[0-9]{1,4}", bare) else 0
         near = errno.errorcode.get(number) or closest(bare, ERRNOS)
         step = f"did you mean {near}?" if near else "see errno(3) for the names"
-        raise Wrong(node.place, f"no errno is called {shown(text)}", step)
+        raise wrong(node.place, f"no errno is called {shown(text)}", step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""

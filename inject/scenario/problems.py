@@ -25,48 +25,36 @@ class ScenarioErrors(InjectError):
         super().__init__("\n".join(str(error) for error in self.errors))
 
 
-class Wrong(Exception):
-    """A value that cannot be read; whoever knows its neighbours collects it and goes on."""
-
-    def __init__(self, place: Place, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.place = place
-        self.message = message
-        self.hint = hint
-
-
 class Problems:
     """Collects the problems of one file."""
 
     def __init__(self) -> None:
-        self._found: list[Wrong] = []
+        self._found: list[ScenarioError] = []
 
     def __len__(self) -> int:
         return len(self._found)
 
     def add(self, place: Place, message: str, hint: str = "") -> None:
         """Note one problem at ``place``."""
-        self._found.append(Wrong(place, message, hint))
+        self._found.append(wrong(place, message, hint))
 
-    def catch(self, wrong: Wrong) -> None:
+    def catch(self, error: ScenarioError) -> None:
         """Note a problem that was raised."""
-        self._found.append(wrong)
+        self._found.append(error)
 
     def errors(self) -> list[ScenarioError]:
         """All problems in the order of the file, each place and sentence once, at most MAX_PROBLEMS."""
-        found = sorted(self._found, key=lambda w: (w.place.line, w.place.column))
-        unique = {(w.place, w.message): w for w in found}
-        errors = [error_at(w.place, w.message, w.hint) for w in unique.values()]
+        found = sorted(self._found, key=lambda error: (error.place.line, error.place.column))
+        errors = list({(error.place, error.message): error for error in found}.values())
         if len(errors) <= MAX_PROBLEMS:
             return errors
-        last = list(unique.values())[MAX_PROBLEMS].place
         more = f"{len(errors) - MAX_PROBLEMS} more problems follow in this file"
-        return [*errors[:MAX_PROBLEMS], error_at(last, more, "mend those above first")]
+        return [*errors[:MAX_PROBLEMS], wrong(errors[MAX_PROBLEMS].place, more, "fix those above first")]
 
 
-def error_at(place: Place, message: str, hint: str = "") -> ScenarioError:
-    """The error that users see for a problem at ``place``."""
-    return ScenarioError(message, file=place.file, line=place.line, column=place.column, hint=hint)
+def wrong(place: Place, message: str, hint: str = "") -> ScenarioError:
+    """The error for a problem at ``place``."""
+    return ScenarioError(message, place=place, hint=hint)
 
 
 def place_at(text: str, offset: int, file: str) -> Place:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from inject.errors import Place
-from inject.scenario.problems import Wrong, shown
+from inject.errors import Place, ScenarioError
+from inject.scenario.problems import shown, wrong
 from inject.scenario.tree import ListNode, Node, ScalarNode
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,24}|0x[0-9A-Fa-f]{1,24})")
@@ -45,20 +45,20 @@ def kind_of(node: Node) -> str:
 
 
 def number_text(node: Node, label: str, wants: str) -> str:
-    """The text of a value that should be a number; raises Wrong for other nodes and for quotes."""
+    """The text of a value that should be a number; raises ScenarioError for other nodes and for quotes."""
     if not isinstance(node, ScalarNode) or is_missing(node):
-        raise Wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "write the number after the colon")
+        raise wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "write the number after the colon")
     if not node.plain:
-        raise Wrong(node.place, f"`{label}` wants {wants}, and quotes make it text", "remove the quotes")
+        raise wrong(node.place, f"`{label}` wants {wants}, and quotes make it text", "remove the quotes")
     return node.text
 
 
-def refuse(place: Place, label: str, wants: str, text: str) -> Wrong:
+def refuse(place: Place, label: str, wants: str, text: str) -> ScenarioError:
     """The problem with ``text`` where ``wants`` was wanted; names the trap it fell into, if any."""
     for pattern, step in _TRAPS:
         if re.fullmatch(pattern, text):
-            return Wrong(place, f"{shown(text)} is no plain number for `{label}`", step)
-    return Wrong(place, f"`{label}` wants {wants}, not {shown(text)}")
+            return wrong(place, f"{shown(text)} is no plain number for `{label}`", step)
+    return wrong(place, f"`{label}` wants {wants}, not {shown(text)}")
 
 
 def whole_number(text: str) -> int:
@@ -83,14 +83,14 @@ class Whole:
         return f"a whole number from {self.low} to {self.high}"
 
     def read(self, node: Node, label: str) -> int:
-        """The number; raises Wrong."""
+        """The number; raises ScenarioError."""
         text = number_text(node, label, self.wants)
         try:
             value = whole_number(text)
         except ValueError:
             raise refuse(node.place, label, self.wants, text) from None
         if not self.low <= value <= self.high:
-            raise Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}")
+            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -108,16 +108,16 @@ class Decimal:
     """Patterns that users write instead, with the step to take."""
 
     def read(self, node: Node, label: str) -> float:
-        """The number; raises Wrong."""
+        """The number; raises ScenarioError."""
         wants = f"{self.unit} above 0 and up to {self.high}"
         text = number_text(node, label, wants)
         for pattern, step in self.slips:
             if re.fullmatch(pattern, text):
-                raise Wrong(node.place, f"`{label}` wants {wants}, not {shown(text)}", step)
+                raise wrong(node.place, f"`{label}` wants {wants}, not {shown(text)}", step)
         if not _DECIMAL.fullmatch(text):
             raise refuse(node.place, label, wants, text)
         if not 0 < float(text) <= self.high:
-            raise Wrong(node.place, f"`{label}` wants {wants}, not {shown(text)}")
+            raise wrong(node.place, f"`{label}` wants {wants}, not {shown(text)}")
         return float(text)
 
     def schema(self) -> dict[str, Any]:
@@ -134,10 +134,10 @@ class Size:
     example: str
 
     def read(self, node: Node, label: str) -> int:
-        """The bytes; raises Wrong. A size with a suffix may be quoted."""
+        """The bytes; raises ScenarioError. A size with a suffix may be quoted."""
         step = f"write it like {self.example}"
         if not isinstance(node, ScalarNode) or is_missing(node):
-            raise Wrong(node.place, f"`{label}` wants a size, not {kind_of(node)}", step)
+            raise wrong(node.place, f"`{label}` wants a size, not {kind_of(node)}", step)
         found = _SIZE.fullmatch(node.text)
         if not found:
             near = re.fullmatch(r"([1-9][0-9]{0,15})\s*([kmgtKMGT])i?[bB]?", node.text)
@@ -146,13 +146,13 @@ class Size:
                 if near
                 else f"write whole bytes, or K, M, G, T as in {self.example}"
             )
-            raise Wrong(node.place, f"{shown(node.text)} is no size for `{label}`", step)
+            raise wrong(node.place, f"{shown(node.text)} is no size for `{label}`", step)
         if not found[2]:
             number_text(node, label, "a size")
         value = int(found[1]) * UNITS[found[2]]
         if not self.low <= value <= self.high:
             limits = f"from {in_units(self.low)} to {in_units(self.high)}"
-            raise Wrong(node.place, f"`{label}` wants a size {limits}, not {shown(node.text)}", step)
+            raise wrong(node.place, f"`{label}` wants a size {limits}, not {shown(node.text)}", step)
         return value
 
     def schema(self) -> dict[str, Any]:

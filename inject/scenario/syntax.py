@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 import yaml
 
-from inject.errors import Place
-from inject.scenario.problems import Wrong, place_at, shown
+from inject.errors import Place, ScenarioError
+from inject.scenario.problems import place_at, shown, wrong
 
 _BLOCK_MEANT = 'quote a value that begins with > or |, as in ">=1"; a block\'s text starts on the next line'
 
@@ -41,7 +41,7 @@ _WORDS: tuple[tuple[str, bool, str, str], ...] = (
 )
 
 
-def syntax_problem(text: str, file: str, error: Exception) -> Wrong:
+def syntax_problem(text: str, file: str, error: Exception) -> ScenarioError:
     """What to say about text that the YAML parser refused with ``error``.
 
     libyaml and PyYAML's own parser word the same mistake differently, so it is
@@ -58,8 +58,8 @@ def syntax_problem(text: str, file: str, error: Exception) -> Wrong:
     for fragment, at_beginning, what, hint in _WORDS:
         if fragment in problem:
             place = begun if at_beginning and begun else there
-            return Wrong(place, what, hint or _colon_hint(text, place))
-    return Wrong(there, f"not YAML: {problem}", "quote the value if it holds special characters")
+            return wrong(place, what, hint or _colon_hint(text, place))
+    return wrong(there, f"not YAML: {problem}", "quote the value if it holds special characters")
 
 
 def _second_opinion(text: str) -> Optional[Exception]:
@@ -73,15 +73,15 @@ def _second_opinion(text: str) -> Optional[Exception]:
     return None
 
 
-def _out_of_range(text: str, file: str) -> Wrong:
+def _out_of_range(text: str, file: str) -> ScenarioError:
     """What PyYAML's own parser stumbles over without saying where."""
     escape = re.search(r"\\U(?!000|0010)", text)
     if escape:
         place = place_at(text, escape.end(), file)
-        return Wrong(place, "an escape that names no character", "use single quotes to keep backslashes")
+        return wrong(place, "an escape that names no character", "use single quotes to keep backslashes")
     directive = re.search(r"^%YAML\s*[0-9.]{0,9}", text, re.MULTILINE)
     place = place_at(text, directive.end() if directive else 0, file)
-    return Wrong(place, "a bad %YAML directive", "remove the line")
+    return wrong(place, "a bad %YAML directive", "remove the line")
 
 
 def _place(mark: Any, file: str) -> Optional[Place]:
@@ -93,12 +93,12 @@ def _line(text: str, place: Place) -> str:
     return lines[place.line - 1] if place.line <= len(lines) else ""
 
 
-def _bad_start(text: str, place: Place) -> Wrong:
+def _bad_start(text: str, place: Place) -> ScenarioError:
     character = _line(text, place)[place.column - 1 : place.column]
     if character == "\t":
-        return Wrong(place, "a tab cannot indent YAML", "use spaces")
+        return wrong(place, "a tab cannot indent YAML", "use spaces")
     what = "a backtick" if character == "`" else shown(character)
-    return Wrong(place, f"a value cannot begin with {what}", "quote the value")
+    return wrong(place, f"a value cannot begin with {what}", "quote the value")
 
 
 def _colon_hint(text: str, place: Place) -> str:

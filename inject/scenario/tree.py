@@ -15,8 +15,8 @@ from typing import Any, Optional, Union
 
 import yaml
 
-from inject.errors import Place
-from inject.scenario.problems import Problems, Wrong, place_at, shown
+from inject.errors import Place, ScenarioError
+from inject.scenario.problems import Problems, place_at, shown, wrong
 from inject.scenario.syntax import syntax_problem
 
 MAX_DEPTH = 16
@@ -98,7 +98,7 @@ class _Composer:
         self.size = 0
 
     def feed(self, event: Any) -> Optional[Node]:
-        """Take one event; returns a document when it is complete. Raises Wrong."""
+        """Take one event; returns a document when it is complete. Raises ScenarioError."""
         place = Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
         if isinstance(event, yaml.DocumentStartEvent):
             self.anchors.clear()
@@ -120,7 +120,7 @@ class _Composer:
 
     def _enter(self, place: Place, mapping: bool, anchor: Optional[str]) -> None:
         if len(self.open) >= MAX_DEPTH:
-            raise Wrong(place, f"nested deeper than {MAX_DEPTH} levels", "no part of the format needs more than 6")
+            raise wrong(place, f"nested deeper than {MAX_DEPTH} levels", "no part of the format needs more than 6")
         if anchor is not None:
             self.anchors[anchor] = None
         self.open.append(_Open(place, mapping, anchor, []))
@@ -129,7 +129,7 @@ class _Composer:
         self.size += node.size
         if self.size > MAX_NODES:
             what = f"more than {MAX_NODES} values in one file, aliases expanded"
-            raise Wrong(place, what, "split the file, or write fewer aliases")
+            raise wrong(place, what, "split the file, or write fewer aliases")
         if anchor is not None:
             self.anchors[anchor] = node
         if not self.open:
@@ -140,10 +140,10 @@ class _Composer:
     def _alias(self, place: Place, name: str) -> Node:
         if name not in self.anchors:
             what = f"`*{name}` is a YAML alias, and nothing above is anchored as `&{name}`"
-            raise Wrong(place, what, f'quote a value that begins with *: "*{name}"')
+            raise wrong(place, what, f'quote a value that begins with *: "*{name}"')
         node = self.anchors[name]
         if node is None:
-            raise Wrong(place, f"the alias `*{name}` stands inside the very value it repeats", "write the value out")
+            raise wrong(place, f"the alias `*{name}` stands inside the very value it repeats", "write the value out")
         return node
 
     @staticmethod
@@ -151,7 +151,7 @@ class _Composer:
         """Refuse what an escape in double quotes may say and no command, file or terminal can take."""
         found = re.search("[\0\ud800-\udfff]", text)
         if found:
-            raise Wrong(place, f"the escape {_escape(ord(found[0]))} stands for no character", "remove it")
+            raise wrong(place, f"the escape {_escape(ord(found[0]))} stands for no character", "remove it")
 
     @staticmethod
     def _refuse_tag(place: Place, event: Any) -> None:
@@ -159,8 +159,8 @@ class _Composer:
             return
         tag = event.tag.replace("tag:yaml.org,2002:", "!!")
         if tag.startswith("!!"):
-            raise Wrong(place, f"the YAML tag {shown(tag)} is not part of the format", "write the plain value")
-        raise Wrong(place, f"{shown(tag)} without quotes is a YAML tag", f'quote it: "{tag.rstrip(",")[:40]}"')
+            raise wrong(place, f"the YAML tag {shown(tag)} is not part of the format", "write the plain value")
+        raise wrong(place, f"{shown(tag)} without quotes is a YAML tag", f'quote it: "{tag.rstrip(",")[:40]}"')
 
 
 def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Node]]:
@@ -178,13 +178,13 @@ def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Nod
             if isinstance(event, yaml.DocumentEndEvent):  # before it, what follows may still prove it no document
                 yield document
                 document = None
-    except Wrong as wrong:
-        problems.catch(wrong)
+    except ScenarioError as error:
+        problems.catch(error)
         yield None
 
 
 def _events(text: str, file: str) -> Iterator[Any]:
-    """The parser's events; raises Wrong where the text is not YAML.
+    """The parser's events; raises ScenarioError where the text is not YAML.
 
     libyaml since 0.2.6 gives up on text that is nested too deep before it has said what comes
     before; PyYAML's own parser, which reads no further than it has to, then goes on.
@@ -212,12 +212,12 @@ def _refuse_characters(text: str, file: str) -> None:
     if code == 0:
         raise nul_byte(place)
     what = f"the control character U+{code:04X} cannot stand in a scenario"
-    raise Wrong(place, what, f'remove it, or write it as an escape in double quotes: "{_escape(code)}"')
+    raise wrong(place, what, f'remove it, or write it as an escape in double quotes: "{_escape(code)}"')
 
 
-def nul_byte(place: Place) -> Wrong:
+def nul_byte(place: Place) -> ScenarioError:
     """The problem with a NUL at ``place``."""
-    return Wrong(place, "a NUL byte: this is not a text file", "give the YAML file of a scenario")
+    return wrong(place, "a NUL byte: this is not a text file", "give the YAML file of a scenario")
 
 
 def _escape(code: int) -> str:

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
+from inject.errors import ScenarioError
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.errorpath import Fate
 from inject.model.scenario import Bound, Symbolic
 from inject.scenario.fields import read_any, scalar_text
-from inject.scenario.problems import Problems, Wrong, closest, either, shown
+from inject.scenario.problems import Problems, closest, either, shown, wrong
 from inject.scenario.scalars import Whole, is_missing, number_text, refuse, whole_number
 from inject.scenario.spelling import IDENTIFIER
 from inject.scenario.tree import ListNode, Node, ScalarNode
@@ -28,21 +29,21 @@ COMMON = (
 
 
 def _number(node: ScalarNode, label: str, wants: str) -> int:
-    """The 64-bit number in a scalar that looks like one; raises Wrong."""
+    """The 64-bit number in a scalar that looks like one; raises ScenarioError."""
     text = number_text(node, label, wants)
     try:
         value = whole_number(text)
     except ValueError:
         raise refuse(node.place, label, wants, text) from None
     if not _LOW <= value <= _HIGH:
-        raise Wrong(node.place, f"{shown(text)} does not fit into 64 bits", "write a smaller number")
+        raise wrong(node.place, f"{shown(text)} does not fit into 64 bits", "write a smaller number")
     return value
 
 
-def _unknown_errno(node: Node, name: str, sign: str) -> Wrong:
+def _unknown_errno(node: Node, name: str, sign: str) -> ScenarioError:
     near = closest(name, _ALL_ERRNOS)
     step = f"did you mean {sign}{near}?" if near else "see errno(3) for the names"
-    return Wrong(node.place, f"no errno is called {shown(name)}", step)
+    return wrong(node.place, f"no errno is called {shown(name)}", step)
 
 
 @dataclass(frozen=True)
@@ -52,30 +53,30 @@ class ReturnValue:
     wants = "an errno such as -ENOMEM, an enumerator, a number, NULL, true or false"
 
     def read(self, node: Node, label: str) -> Union[str, int]:
-        """The name as written, or the number; raises Wrong."""
+        """The name as written, or the number; raises ScenarioError."""
         text = scalar_text(node, label, self.wants)
         assert isinstance(node, ScalarNode)
         if text in ("NULL", "true", "false"):
             return text
         if text.lower() in ("null", "true", "false"):
             word = "NULL" if text.lower() == "null" else text.lower()
-            raise Wrong(node.place, f"{shown(text)} is not spelled so", f"write {word}")
+            raise wrong(node.place, f"{shown(text)} is not spelled so", f"write {word}")
         if text.lower() in ("yes", "no", "on", "off"):
-            raise Wrong(node.place, f"{shown(text)} is no boolean here", "write true or false")
+            raise wrong(node.place, f"{shown(text)} is no boolean here", "write true or false")
         if _LOOKS_NUMERIC.fullmatch(text):
             return _number(node, label, self.wants)
         name = text[1:] if text.startswith("-") else text
         if not re.fullmatch(IDENTIFIER, name):
-            raise Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}")
+            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}")
         self._check_name(node, name, negative=text.startswith("-"))
         return text
 
     @staticmethod
     def _check_name(node: Node, name: str, *, negative: bool) -> None:
         if name.lower() in ("null", "true", "false"):
-            raise Wrong(node.place, f"{shown(name)} takes no minus", "remove the minus")
+            raise wrong(node.place, f"{shown(name)} takes no minus", "remove the minus")
         if name.upper() in _ALL_ERRNOS and (name not in _ALL_ERRNOS or not negative):
-            raise Wrong(
+            raise wrong(
                 node.place,
                 f"the kernel returns errnos as negative names in capitals, not {shown(name)}",
                 f"write -{name.upper()}",
@@ -83,7 +84,7 @@ class ReturnValue:
         if _ERRNO_LIKE.fullmatch(name) and name not in _ALL_ERRNOS:
             raise _unknown_errno(node, name, "-")
         if name.startswith("BCH_ERR_") and not negative:
-            raise Wrong(node.place, f"the kernel returns {shown(name)} as a negative number", f"write -{name}")
+            raise wrong(node.place, f"the kernel returns {shown(name)} as a negative number", f"write -{name}")
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema; the errnos of filesystems are listed so that editors complete them, all are valid."""
@@ -104,14 +105,14 @@ class ReturnValues:
     def read_parts(
         self, node: Node, label: str, problems: Problems
     ) -> Union[None, str, int, tuple[Union[None, str, int], ...]]:
-        """The value, or the values as a tuple; raises Wrong."""
+        """The value, or the values as a tuple; raises ScenarioError."""
         if not isinstance(node, ListNode):
             return self.item.read(node, label)
         if not node.items:
-            raise Wrong(node.place, f"`{label}` is an empty list", "write at least one value, such as -ENOMEM")
+            raise wrong(node.place, f"`{label}` is an empty list", "write at least one value, such as -ENOMEM")
         if len(node.items) > self.longest:
             what = f"`{label}` lists {len(node.items)} values, and a fault holds {self.longest}"
-            raise Wrong(node.items[self.longest].place, what, "write another fault for the rest")
+            raise wrong(node.items[self.longest].place, what, "write another fault for the rest")
         return tuple(read_any(self.item, item, label, problems) for item in node.items)
 
     def schema(self) -> dict[str, Any]:
@@ -127,13 +128,13 @@ class Symbol:
     wants = "a number or an enumerator's name"
 
     def read(self, node: Node, label: str) -> Symbolic:
-        """The number, or the enumerator's name; raises Wrong."""
+        """The number, or the enumerator's name; raises ScenarioError."""
         text = scalar_text(node, label, self.wants)
         assert isinstance(node, ScalarNode)
         if text in ("NULL", "true", "false"):
             return int(text == "true")
         if text.lower() in ("null", "true", "false", "yes", "no", "on", "off"):
-            raise Wrong(node.place, f"{shown(text)} is not spelled so", "write true, false or NULL")
+            raise wrong(node.place, f"{shown(text)} is not spelled so", "write true, false or NULL")
         if _LOOKS_NUMERIC.fullmatch(text):
             return _number(node, label, self.wants)
         name = text[1:] if text.startswith("-") else text
@@ -141,7 +142,7 @@ class Symbol:
             return _ALL_ERRNOS[name] if name == text else -_ALL_ERRNOS[name]
         if not re.fullmatch(IDENTIFIER, text):
             step = "for a pattern write {glob: ...}" if re.search(r"[*?\[:/ ]", text) else "expressions are not read"
-            raise Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
+            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -163,24 +164,24 @@ class ExitCode:
     code = Whole(0, 255)
 
     def read(self, node: Node, label: str) -> Optional[tuple[int, ...]]:
-        """The codes allowed; None for any but 0. Raises Wrong."""
+        """The codes allowed; None for any but 0. Raises ScenarioError."""
         if isinstance(node, ScalarNode) and node.text == "nonzero":
             return None
         if not isinstance(node, ListNode):
             return (self._one(node, label),)
         if not node.items:
-            raise Wrong(node.place, f"`{label}` allows no exit code at all", "write a number, a list, or nonzero")
+            raise wrong(node.place, f"`{label}` allows no exit code at all", "write a number, a list, or nonzero")
         codes = tuple(self._one(item, label) for item in node.items)
         for index, code in enumerate(codes):
             if code in codes[:index]:
-                raise Wrong(node.items[index].place, f"`{code}` is twice in `{label}`", "remove one")
+                raise wrong(node.items[index].place, f"`{code}` is twice in `{label}`", "remove one")
         return codes
 
     def _one(self, node: Node, label: str) -> int:
         if isinstance(node, ScalarNode) and not is_missing(node) and re.fullmatch(r"[^0-9+-].*", node.text):
             near = closest(node.text, ["nonzero"])
             step = "did you mean `nonzero`?" if near else "write a number from 0 to 255, a list of such, or nonzero"
-            raise Wrong(node.place, f"{shown(node.text)} is no exit code", step)
+            raise wrong(node.place, f"{shown(node.text)} is no exit code", step)
         return self.code.read(node, label)
 
     def schema(self) -> dict[str, Any]:
@@ -197,15 +198,15 @@ class Fates:
     words = tuple(fate.value for fate in Fate if fate is not Fate.UNSEEN)
 
     def read(self, node: Node, label: str) -> tuple[Fate, ...]:
-        """The fates that are expected; raises Wrong."""
+        """The fates that are expected; raises ScenarioError."""
         if not isinstance(node, ListNode):
             return (self._one(node, label),)
         if not node.items:
-            raise Wrong(node.place, f"`{label}` allows no fate at all", f"write {either(self.words)}, or a list")
+            raise wrong(node.place, f"`{label}` allows no fate at all", f"write {either(self.words)}, or a list")
         fates = tuple(self._one(item, label) for item in node.items)
         for index, fate in enumerate(fates):
             if fate in fates[:index]:
-                raise Wrong(node.items[index].place, f"`{fate.value}` is twice in `{label}`", "remove one")
+                raise wrong(node.items[index].place, f"`{fate.value}` is twice in `{label}`", "remove one")
         return fates
 
     def _one(self, node: Node, label: str) -> Fate:
@@ -215,10 +216,10 @@ class Fates:
         bare = text.lstrip("-").upper()
         if bare in _ALL_ERRNOS:
             what = f"`{label}` says what becomes of the error, and {shown(text)} is an errno"
-            raise Wrong(node.place, what, f"write {either(self.words)}; the errno goes to `errno`, {{write: {bare}}}")
+            raise wrong(node.place, what, f"write {either(self.words)}; the errno goes to `errno`, {{write: {bare}}}")
         near = closest(text.lower(), self.words)
         step = f"did you mean `{near}`?" if near else f"write {either(self.words)}"
-        raise Wrong(node.place, f"{shown(text)} is not what can become of an error", step)
+        raise wrong(node.place, f"{shown(text)} is not what can become of an error", step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
@@ -234,7 +235,7 @@ class Injections:
     pattern = r"(>=|<=)?(0|[1-9][0-9]{0,17})|(0|[1-9][0-9]{0,17})\.\.(0|[1-9][0-9]{0,17})"
 
     def read(self, node: Node, label: str) -> Bound:
-        """The bound; raises Wrong."""
+        """The bound; raises ScenarioError."""
         text = scalar_text(node, label, self.wants)
         found = re.fullmatch(self.pattern, text)
         if not found:
@@ -242,14 +243,14 @@ class Injections:
         if found[3] is not None:
             low, high = int(found[3]), int(found[4])
             if low > high:
-                raise Wrong(node.place, f"no count is in {shown(text)}", f'write "{high}..{low}"')
+                raise wrong(node.place, f"no count is in {shown(text)}", f'write "{high}..{low}"')
             return Bound(low, high)
         count = int(found[2])
         if found[1] == ">=":
             return Bound(count, None)
         return Bound(0 if found[1] else count, count)
 
-    def _wrong(self, node: Node, label: str, text: str) -> Wrong:
+    def _wrong(self, node: Node, label: str, text: str) -> ScenarioError:
         near = re.fullmatch(r"(==?|>=?|<=?)\s*([0-9]{1,17})", text)
         step = ""
         if near:
@@ -259,7 +260,7 @@ class Injections:
         elif re.fullmatch(r"[0-9]+\s*(-|\.+|,|:)\s*[0-9]+", text):
             first, last = re.findall(r"[0-9]+", text)
             step = f'write "{first}..{last}"'
-        return Wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
+        return wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""

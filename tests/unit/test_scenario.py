@@ -203,7 +203,7 @@ def test_all_problems_of_a_file_are_told() -> None:
     text = "tags: x\nfaults:\n  - function: f()\n    retrun: -EIO\n    when: {nth: 0, every: 0x}\nrun: [x]\n"
     with pytest.raises(ScenarioErrors) as caught:
         parse(text, "f.yaml", "f")
-    places = [(error.line, error.column) for error in caught.value.errors]
+    places = [(error.place.line, error.place.column) for error in caught.value.errors]
     assert places == [(1, 7), (3, 15), (4, 5), (5, 17), (5, 20), (5, 27), (6, 6)]
 
 

@@ -147,7 +147,7 @@ def test_good_files_are_returned_beside_the_errors(tmp_path: Path) -> None:
     put(tmp_path / "bad.yaml", "run: x\n")
     scenarios, errors = loads_all_errors([tmp_path, tmp_path / "none"])
     assert [scenario.name for scenario in scenarios] == ["good"]
-    assert [Path(error.file).name for error in errors] == ["none", "bad.yaml"]
+    assert [Path(error.place.file).name for error in errors] == ["none", "bad.yaml"]
 
 
 def test_what_scenarios_share_lies_in_their_own_folder(tmp_path: Path) -> None:

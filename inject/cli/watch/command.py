@@ -178,8 +178,8 @@ def _faults(names: Sequence[str], kernel: Kernel) -> list[Fault]:
         block = compact.fault(function, {"value": value or DEFAULTS[point.error_type]})
         try:
             (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), compact.COMMAND_LINE, "watch")
-        except scenarios.ScenarioErrors as errors:
-            raise compact.BadSyntax(str(errors.errors[0]).split(": ", 1)[1]) from None
+        except scenarios.ScenarioErrors as error:
+            raise compact.BadSyntax(error.errors[0].message, error.errors[0].hint) from None
         found += [replace(fault, place=None, value_places=()) for fault in scenario.faults]
     return found
 
