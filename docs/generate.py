@@ -50,7 +50,7 @@ RECORDS: dict[str, Record] = {
 def keys_of(name: str) -> str:
     """The keys of a record as a table."""
     rows = ["| key | value | meaning |", "|---|---|---|"]
-    for key in RECORDS[name].keys:
+    for key in (key for key in RECORDS[name].keys if not key.deprecated):
         must = " (required)" if key.required else ""
         rows.append(f"| `{key.name}`{must} | {cell(value_of(key.name, key.kind))} | {cell(key.about)} |")
     return "\n".join(rows)

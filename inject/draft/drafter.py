@@ -129,7 +129,7 @@ class Drafter:
         else:
             yield _with("    # scope: any", "calls of any task, not only the workload's")
             if device and found.filesystem:
-                yield _with("    # follow: writeback", "also threads of the kernel that work on $DEV")
+                yield _with("    # scope: writeback", "also threads of the kernel that work on $DEV")
         if contracts_of(point.function):
             yield _with("    # contract: ignore", "also fail callers that rely on success")
         yield _with("    when:", "every key must hold; without `when` every call fails")

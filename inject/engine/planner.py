@@ -300,7 +300,7 @@ class Planner:
             ranges=ranges,
             forbidden=forbidden,
             sparing=forbidden >> own << own,
-            follow=self._follower(point) if fault.follow else None,
+            follow=self._follower(point) if fault.scope is Scope.WRITEBACK else None,
             notes=(*gaps(self.kernel, point), *self._hidden_frames(when.stack)),
             trampoline=self._trampoline(point) if all(values) else "",
         )
@@ -423,7 +423,7 @@ class Planner:
         found = self._to_device(point)
         if found is None:
             raise InjectError(
-                f"no argument of {point.function} leads to a device, so `follow` cannot tell whose work"
+                f"no argument of {point.function} leads to a device, so `scope: writeback` cannot tell whose work"
                 " a kernel thread does",
                 f"it needs {DEVICE_WORDS}; or write `scope: any`, narrowed by `args` or `stack`",
             )

@@ -175,4 +175,4 @@ def _quiet(rule: Rule) -> Rule:
 
 def for_any_task(faults: Sequence[Fault]) -> list[Fault]:
     """The same faults for calls of every task."""
-    return [replace(fault, scope=Scope.ANY, follow=None) for fault in faults]
+    return [replace(fault, scope=Scope.ANY) for fault in faults]

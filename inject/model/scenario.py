@@ -20,14 +20,11 @@ class Scope(enum.Enum):
     """Whose calls a fault may take."""
 
     WORKLOAD = "workload"
-    ANY = "any"
-
-
-class Follow(enum.Enum):
-    """Whose calls a fault takes beside those of its scope."""
-
+    """Those of the workload's process tree."""
     WRITEBACK = "writeback"
-    """Kernel threads, where an argument of the call leads to one of the scenario's own devices."""
+    """The workload's, and those of kernel threads if an argument leads to one of the scenario's own devices."""
+    ANY = "any"
+    """Those of any task."""
 
 
 class Contract(enum.Enum):
@@ -114,7 +111,6 @@ class Fault:
     value: Union[Returned, tuple[Returned, ...]]
     """As written: one, or several of which the k-th injection takes the k-th, over and over."""
     scope: Scope = Scope.WORKLOAD
-    follow: Optional[Follow] = None
     contract: Contract = Contract.KEEP
     when: When = When()
     injected: Optional[Bound] = None

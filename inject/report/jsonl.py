@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection, RunEnded, RunStarted
-from inject.model.scenario import Fault, Follow, Probe, Scope, When
+from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 
@@ -63,9 +63,8 @@ def _fault(fault: Fault) -> dict[str, Any]:
     trigger = fault.when.trigger
     limit = {"times": trigger.limit} if trigger.limit else {}
     scope = {} if fault.scope is Scope.WORKLOAD else {"scope": fault.scope.value}
-    follow = {"follow": fault.follow.value} if fault.follow else {}
     returned = list(fault.values) if len(fault.values) > 1 else fault.values[0]
-    return {"function": fault.function, "return": returned, **scope, **follow, **trigger.keys(), **limit}
+    return {"function": fault.function, "return": returned, **scope, **trigger.keys(), **limit}
 
 
 def _read_fault(data: Mapping[str, Any]) -> Fault:
@@ -74,7 +73,6 @@ def _read_fault(data: Mapping[str, Any]) -> Fault:
         function=_text(data["function"]),
         value=tuple(returned) if isinstance(returned, list) else returned,
         scope=Scope(data.get("scope", Scope.WORKLOAD.value)),
-        follow=Follow(data["follow"]) if "follow" in data else None,
         when=When(trigger=Trigger(**{name: data[name] for name in KEYS if name in data})),
     )
 

@@ -204,7 +204,9 @@ class Key:
     kind: Any
     about: str
     required: str = ""
-    """What to add where the key is missing; "" where it may be."""
+    """What to add if the key is missing; "" if it may be."""
+    deprecated: bool = False
+    """Still read, but never suggested, written or documented."""
 
 
 class Fields:
@@ -278,7 +280,7 @@ class Record:
         return self.build(fields) if len(problems) == before else None
 
     def _step(self, name: str) -> str:
-        names = [key.name for key in self.keys]
+        names = [key.name for key in self.keys if not key.deprecated]
         near = closest(name.replace("-", "_"), names)
         word, colon, _ = name.partition(":")
         if colon and word in names:
@@ -292,7 +294,13 @@ class Record:
         schema: dict[str, Any] = {
             "type": "object",
             "properties": {
-                key.name: {"title": key.name, "description": key.about, **key.kind.schema()} for key in self.keys
+                key.name: {
+                    "title": key.name,
+                    "description": key.about,
+                    **({"deprecated": True} if key.deprecated else {}),
+                    **key.kind.schema(),
+                }
+                for key in self.keys
             },
             "additionalProperties": False,
         }

@@ -16,7 +16,6 @@ from inject.model.scenario import (
     Fault,
     Filesystem,
     Finding,
-    Follow,
     Requires,
     Scope,
     Sweep,
@@ -139,10 +138,9 @@ def _limit(when: Any) -> Any:
 
 
 def _check_fault(fields: Fields, problems: Problems) -> None:
-    if "follow" in fields and fields.get("scope") == Scope.ANY.value:
-        problems.add(
-            fields.keys["follow"], "`follow` adds nothing to `scope: any`, which takes every task", "remove one"
-        )
+    if "follow" in fields and fields.get("scope", Scope.WORKLOAD.value) != Scope.WORKLOAD.value:
+        what = f"`follow: writeback` is the old form of `scope: writeback`, and `scope: {fields.get('scope')}` is given"
+        problems.add(fields.keys["follow"], what, "remove `follow`")
     bound, times = fields.get("injected"), _limit(fields.get("when"))
     if isinstance(bound, Bound) and times is not None and bound.low > times:
         what = f"`injected` asks for {bound}, but `times` allows {times}"
@@ -153,8 +151,7 @@ def _build_fault(fields: Fields) -> Fault:
     return Fault(
         function=fields.get("function"),
         value=fields.get("return"),
-        scope=Scope(fields.get("scope", Scope.WORKLOAD.value)),
-        follow=Follow(fields.get("follow")) if "follow" in fields else None,
+        scope=Scope.WRITEBACK if "follow" in fields else Scope(fields.get("scope", Scope.WORKLOAD.value)),
         contract=Contract(fields.get("contract", Contract.KEEP.value)),
         when=fields.get("when", When()),
         injected=fields.get("injected"),
@@ -180,12 +177,13 @@ FAULT = Record(
             "What it returns: -ERRNO, -BCH_ERR_*, another enumerator, a number, NULL, true, false; a list: in turn.",
             required="return: -ENOMEM",
         ),
-        Key("scope", _choice(Scope), "Whose calls: the workload's process tree (default) or any task's."),
         Key(
-            "follow",
-            _choice(Follow),
-            "writeback: also kernel threads, where an argument leads to one of the scenario's own devices.",
+            "scope",
+            _choice(Scope),
+            "Whose calls: workload: those of its process tree (default); writeback: also those of kernel threads "
+            "if an argument leads to one of the scenario's own devices; any: those of any task.",
         ),
+        Key("follow", Choice((Scope.WRITEBACK.value,)), "The old form of `scope: writeback`.", deprecated=True),
         Key("contract", _choice(Contract), "keep (default): spare callers known not to fail (NOFAIL); or ignore."),
         Key("when", WHEN, "Which calls fail; every key must hold. Absent: every call in scope."),
         Key("injected", Injections(), 'How often this fault must fire: 3, ">=1", "<=2" or "1..5".'),
@@ -279,13 +277,15 @@ SWEEP = Record(
 )
 
 
-def _check_follow(fields: Fields, problems: Problems) -> None:
-    """Kernel threads are told by the scenario's own devices, so there must be some."""
+def _check_writeback(fields: Fields, problems: Problems) -> None:
+    """Refuse ``scope: writeback`` in a scenario without devices of its own."""
     if "filesystem" in fields:
         return
-    for follow in _children(fields.nodes.get("faults"), "follow"):
-        what = "`follow` takes kernel threads that work on the scenario's own devices, and it has none"
-        problems.add(follow.place, what, "add `filesystem: {type: bcachefs}`, or write `scope: any`")
+    faults = fields.nodes.get("faults")
+    for scope in (*_children(faults, "scope"), *_children(faults, "follow")):
+        if isinstance(scope, ScalarNode) and scope.text == Scope.WRITEBACK.value:
+            what = "`scope: writeback` takes kernel threads that work on the scenario's own devices, and it has none"
+            problems.add(scope.place, what, "add `filesystem: {type: bcachefs}`, or write `scope: any`")
 
 
 def _children(node: Any, key: str) -> Iterator[Node]:
@@ -337,7 +337,7 @@ def _check_injections(fields: Fields, problems: Problems) -> None:
 
 def _check_scenario(fields: Fields, problems: Problems) -> None:
     _check_filesystem_uses(fields, problems)
-    _check_follow(fields, problems)
+    _check_writeback(fields, problems)
     _check_injections(fields, problems)
 
 

@@ -78,7 +78,6 @@ def fault_keys(fault: Fault) -> dict[str, Any]:
         "function": fault.function,
         "return": values if isinstance(fault.value, tuple) else values[0],
         **({"scope": fault.scope.value} if fault.scope is not Scope.WORKLOAD else {}),
-        **({"follow": fault.follow.value} if fault.follow is not None else {}),
         **({"contract": fault.contract.value} if fault.contract is not Contract.KEEP else {}),
         **({"when": keys} if keys else {}),
         **({"injected": str(fault.injected)} if fault.injected is not None else {}),

@@ -10,7 +10,7 @@ import pytest
 from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.event import Armed, ErrorTraced, Injected, Injection, RunEnded, RunStarted
-from inject.model.scenario import Fault, Follow, Probe, Scope, When
+from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.trigger import Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.report import jsonl
@@ -39,7 +39,7 @@ FAULTS = (
     Fault(
         "g",
         ("-EIO", 5, "NULL"),
-        follow=Follow.WRITEBACK,
+        scope=Scope.WRITEBACK,
         when=When(trigger=Trigger(2, every=3, times=9, probability=0.5)),
     ),
 )

@@ -36,7 +36,7 @@ from inject.kernel.btf import Access
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import Contract as KnownContract
 from inject.model.point import ErrorType
-from inject.model.scenario import ArgTest, Contract, Fault, Follow, Op, Scenario, Scope, When
+from inject.model.scenario import ArgTest, Contract, Fault, Op, Scenario, Scope, When
 from inject.model.trigger import Trigger
 from tests.support import ROOT
 from tests.support.fake_kernel import KALLSYMS, build
@@ -171,14 +171,12 @@ def test_a_rule_with_everything(planner: Planner) -> None:
         device="$DEV",
         trigger=Trigger(after=1, every=3, probability=0.25, times=5),
     )
-    made = fault(
-        value=("-EIO", "-BCH_ERR_ENOSPC_disk_reservation"), when=when, scope=Scope.ANY, follow=Follow.WRITEBACK
-    )
+    made = fault(value=("-EIO", "-BCH_ERR_ENOSPC_disk_reservation"), when=when, scope=Scope.WRITEBACK)
     rule = planner.rule(made, 3)
     image = render(Plan((rule,), (0x2A,)))
     found = as_rule(image.rules[0])
     assert list(found.value) == [-5 & U64, -2160 & U64] + [0] * 6
-    assert (found.values, found.any, found.follow, found.tests) == (2, 1, 44, 3)
+    assert (found.values, found.any, found.follow, found.tests) == (2, 0, 44, 3)
     assert (found.after, found.nth, found.every, found.times) == (1, 0, 3, 5)
     assert (found.chance, found.seed) == (1 << 62, rule_seed(7, 3))
     assert (found.path, found.forbidden) == (1, 1 << 33)
@@ -203,7 +201,7 @@ def test_a_rule_with_everything(planner: Planner) -> None:
         (When(stack=("bch2_*",)), {}, 1 << 18),
         (When(stack=("!xfs_mount",)), {}, 1 << 18),
         (When(device="$DEV"), {}, 1 | 2 << 8),
-        (When(), {"follow": Follow.WRITEBACK}, 2 << 8 | 1 << 19),
+        (When(), {"scope": Scope.WRITEBACK}, 2 << 8 | 1 << 19),
     ],
 )
 def test_the_program_is_told_what_a_rule_uses(planner: Planner, when: When, more: Any, used: int) -> None:
@@ -434,8 +432,10 @@ def test_devices_that_cannot_be(planner: Planner) -> None:
     assert refused(planner, fault(when=When(device="$DEV9"))).startswith("$DEV9 is no device of this trial; write $DEV")
     made = fault("bch2_alloc", "NULL", When(device="$DEV"))
     assert refused(planner, made).startswith("no argument of bch2_alloc leads to a device; `device` needs a bio")
-    made = fault("bch2_alloc", "NULL", follow=Follow.WRITEBACK)
-    assert refused(planner, made).startswith("no argument of bch2_alloc leads to a device, so `follow` cannot tell")
+    made = fault("bch2_alloc", "NULL", scope=Scope.WRITEBACK)
+    assert refused(planner, made).startswith(
+        "no argument of bch2_alloc leads to a device, so `scope: writeback` cannot tell"
+    )
 
 
 def test_a_plan_knows_all_devices_once(planner: Planner) -> None:
@@ -443,7 +443,7 @@ def test_a_plan_knows_all_devices_once(planner: Planner) -> None:
     assert plan.devices == (0x2A, 0x800010)
     assert not plan.others
     assert planner.plan(Scenario("s", "s.yaml", (fault(), fault(scope=Scope.ANY)), "true")).others
-    assert planner.plan(Scenario("s", "s.yaml", (fault(follow=Follow.WRITEBACK),), "true")).others
+    assert planner.plan(Scenario("s", "s.yaml", (fault(scope=Scope.WRITEBACK),), "true")).others
 
 
 # ---------------------------------------------------------------- return values

@@ -25,6 +25,7 @@ from inject.model.scenario import (
 from inject.model.trigger import Trigger
 from inject.model.verdict import Reason
 from inject.scenario import ScenarioErrors, load, parse
+from inject.scenario.writer import fault_keys
 from tests.support import DATA
 
 VALID = DATA / "valid"
@@ -130,6 +131,13 @@ def test_return_values() -> None:
     assert several.returns == "-EIO, -ENOMEM, -EIO, 0, NULL, -BCH_ERR_erofs_trans_commit in turn"
     assert [place.column for place in several.value_places] == [28, 34, 43, 49, 52, 58]
     assert scenario.faults[0].returns == "-ENOMEM" and scenario.faults[0].value_places[0].column == 27
+
+
+def test_writeback_is_a_scope() -> None:
+    """And `follow: writeback`, which said so before, is the same."""
+    (scenario,) = load([VALID / "writeback.yaml"])
+    assert {fault.scope for fault in scenario.faults} == {Scope.WRITEBACK}
+    assert [fault_keys(fault)["scope"] for fault in scenario.faults] == ["writeback"] * 3
 
 
 def test_predicates() -> None:

@@ -1,4 +1,4 @@
-"""`follow: writeback`: kernel threads at work on the scenario's own devices, and no others."""
+"""`scope: writeback`: kernel threads at work on the scenario's own devices, and no others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ checks: []
 REFUSED = """\
 name: {name}
 filesystem: {{type: ext4, size: 64M}}
-faults: [{{function: {name}, return: {value}, follow: writeback}}]
+faults: [{{function: {name}, return: {value}, scope: writeback}}]
 run: 'true'
 expect: {{injected: ">=0"}}
 """
@@ -43,7 +43,7 @@ expect: {{injected: ">=0"}}
 def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What one run of the tool reports of all these scenarios, as its user reads it."""
     folder = tmp_path_factory.mktemp("follow")
-    scopes = {"plain": "scope: workload", "followed": "follow: writeback"}
+    scopes = {"plain": "scope: workload", "followed": "scope: writeback"}
     texts = [
         WRITE.format(name=f"{kind}-{word}", type=kind, scope=scope, where="$MNT")
         for kind in ("ext4", "bcachefs")
@@ -65,13 +65,13 @@ def of(events: list[dict[str, Any]], scenario: str, kind: str) -> list[dict[str,
 
 @pytest.mark.parametrize("kind", ["ext4", "bcachefs"])
 def test_writeback_is_taken_only_when_asked_for(events: list[dict[str, Any]], kind: str) -> None:
-    """sync(2) leaves the work to the kernel's own threads: without `follow` they write undisturbed."""
+    """sync(2) leaves the work to the kernel's own threads: without `scope: writeback` they write undisturbed."""
     assert not of(events, f"{kind}-plain", "injection")
     taken = of(events, f"{kind}-followed", "injection")
     assert taken, of(events, f"{kind}-followed", "verdict")
     assert all(event["comm"].startswith("kworker") and event["return"] == "-EIO" for event in taken)
     (armed,) = of(events, f"{kind}-followed", "armed")
-    assert armed["faults"] == [{"function": "should_fail_bio", "return": "-EIO", "follow": "writeback", "times": 4}]
+    assert armed["faults"] == [{"function": "should_fail_bio", "return": "-EIO", "scope": "writeback", "times": 4}]
 
 
 def test_threads_on_another_device_are_left_alone(events: list[dict[str, Any]]) -> None:
