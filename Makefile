@@ -70,10 +70,10 @@ lint: $(VENV)/ready
 
 # The manual page, from the commands themselves.
 man: $(VENV)/ready
-	$(VENV)/bin/python -m inject.cli.man docs/inject.1
+	$(VENV)/bin/python docs/generate.py inject.1
 
-# What docs/ shows of the format and of the commands, made from them.
-docs: $(VENV)/ready man
+# Everything in docs/ that is made from the format and the commands, the manual page included.
+docs: $(VENV)/ready
 	$(VENV)/bin/python docs/generate.py
 
 ifneq ($(REPORTS),)

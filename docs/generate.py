@@ -1,33 +1,34 @@
 #!/usr/bin/env python3
-"""Writes the parts of docs/ that are made from the code: `make docs`.
+"""Writes the parts of docs/ that are made from the code: `make docs`, or `make man` for the manual page alone.
 
 A page says where such a part belongs by two comments: ``<!-- keys of faults -->``,
 ``<!-- commands -->``, ``<!-- findings -->`` or ``<!-- library -->`` above it, ``<!-- end -->`` below.
-tests/unit/test_docs.py fails when a committed page is not what this would write.
+tests/unit/test_docs.py fails if a committed file is not what this would write.
 """
 
 from __future__ import annotations
 
-import inspect
+import datetime
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import click
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from docs import mdoc  # noqa: E402
+from docs.commands import CommandText, OptionText, Paragraph, walk  # noqa: E402
 from inject import scenario as scenarios  # noqa: E402
 from inject.cli import cli  # noqa: E402
-from inject.cli.lazy import contexts  # noqa: E402
 from inject.scenario import format as table  # noqa: E402
 from inject.scenario.fields import Choice, ListOf, Record  # noqa: E402
 from inject.scenario.mappings import ARG_TEST, Errnos  # noqa: E402
 from inject.scenario.scalars import Decimal, Size, in_units  # noqa: E402
 from inject.scenario.values import ExitCode, Fates, ReturnValues  # noqa: E402
 
+MANUAL = "inject.1"
 PART = re.compile(r"(?ms)^<!-- (keys of ([\w ]+)|commands|findings|library) -->\n.*?^<!-- end -->$")
 
 RECORDS: dict[str, Record] = {
@@ -92,62 +93,35 @@ def cell(text: str) -> str:
 
 
 def all_commands() -> str:
-    """A section for each command."""
+    """Render a section for each command."""
     parts = []
-    for context in contexts(cli):
-        if not isinstance(context.command, click.Group):
-            parts.append(f"## {context.command_path}\n\n{one_command(context)}")
+    for command in walk(cli):
+        if not command.group:
+            parts.append(f"## {' '.join(command.words)}\n\n{one_command(command)}")
     return "\n\n".join(parts)
 
 
-def one_command(context: click.Context) -> str:
-    """Its usage, its help and its options."""
-    command = context.command
-    arguments = (_argument(parameter) for parameter in command.params if _is_argument(parameter))
-    usage = " ".join([context.command_path, "[OPTIONS]", *arguments])
-    parts = [f"`{usage}`", _help(command)]
-    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
-    if options:
-        rows = [f"| {cell(_option(option))} | {cell(option.help or '')} |" for option in options]
+def one_command(command: CommandText) -> str:
+    """Render the usage, the help and the options of a command."""
+    usage = " ".join([*command.words, "[OPTIONS]", *command.arguments])
+    parts = [f"`{usage}`", *map(paragraph_text, command.paragraphs)]
+    if command.options:
+        rows = [f"| {cell(option_text(option))} | {cell(option.help)} |" for option in command.options]
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
     return "\n\n".join(parts)
 
 
-def _is_argument(parameter: click.Parameter) -> bool:
-    return isinstance(parameter, click.Argument)
+def option_text(option: OptionText) -> str:
+    """Render the names of an option and its value: `-p`, `--pid` PID."""
+    return ", ".join(f"`{name}`" for name in option.names) + (f" {option.value}" if option.value else "")
 
 
-def _argument(parameter: click.Parameter) -> str:
-    return parameter.metavar or f"[{(parameter.name or '').upper()}]"
-
-
-def _option(option: click.Option) -> str:
-    """`-p`, `--pid` PID."""
-    value = "" if option.is_flag else f" {option.metavar or _metavar(option)}"
-    return ", ".join(f"`{name}`" for name in option.opts) + value
-
-
-def _metavar(option: click.Option) -> str:
-    if isinstance(option.type, click.Choice):
-        return ", ".join(f"`{word}`" for word in option.type.choices)
-    return {"float": "SECONDS", "float range": "SECONDS", "integer": "N", "integer range": "N"}.get(
-        option.type.name, option.type.name.upper()
-    )
-
-
-def _help(command: click.Command) -> str:
-    r"""The help as Markdown: what stands behind ``\b`` keeps its lines, as click prints it."""
-    parts: list[str] = []
-    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
-        if not paragraph.startswith("\b"):
-            parts.append(" ".join(paragraph.split()))
-            continue
-        lines = paragraph.splitlines()[1:]
-        if lines[0].startswith("Example"):
-            parts.append("```text\n" + "\n".join(line.removeprefix("  ") for line in lines[1:]) + "\n```")
-        else:
-            parts.append(" ".join(" ".join(lines).split()))
-    return "\n\n".join(parts)
+def paragraph_text(paragraph: Paragraph) -> str:
+    """Render a paragraph: kept lines below a title as a block, everything else on one line."""
+    if not paragraph.head:
+        return paragraph.text
+    title = "" if paragraph.head.startswith("Example") else f"{paragraph.head}\n\n"
+    return title + "```text\n" + "\n".join(paragraph.lines) + "\n```"
 
 
 # ---------------------------------------------------------------- the library
@@ -190,15 +164,23 @@ def renewed(text: str) -> str:
     return PART.sub(lambda match: f"<!-- {match[1]} -->\n{part(match[1], match[2] or '')}\n<!-- end -->", text)
 
 
-def main() -> None:
-    """Rewrite the pages that changed."""
-    for page in sorted((ROOT / "docs").glob("*.md")):
-        before = page.read_text()
-        after = renewed(before)
-        if after != before:
+def written(page: Path) -> str:
+    """Render a file of docs/ anew."""
+    before = page.read_text() if page.exists() else ""
+    if page.suffix == ".md":
+        return renewed(before)
+    return mdoc.renewed(before, datetime.datetime.now(datetime.timezone.utc).date(), cli)
+
+
+def main(names: Sequence[str]) -> None:
+    """Write the files of docs/ called ``names``, or all that are made from the code, if they change."""
+    here = ROOT / "docs"
+    for page in [here / name for name in names] or [*sorted(here.glob("*.md")), here / MANUAL]:
+        after = written(page)
+        if not page.exists() or after != page.read_text():
             page.write_text(after)
             print(f"wrote {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
 import yaml
 
+from docs import generate
 from inject import scenario as scenarios
 from inject.cli import cli
 from inject.cli.lazy import contexts, path_of
@@ -33,14 +32,6 @@ NO_SCENARIO = ("stages:", "image:", "jobs:")
 
 PAGES = manual.pages()
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-
-
-def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # ---------------------------------------------------------------- what is shown
@@ -240,11 +231,11 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_made_parts_are_up_to_date(page: Path) -> None:
     text = page.read_text()
-    assert _generator().renewed(text) == text, f"{page.name} is behind the code: run `make docs` and commit it"
+    assert generate.renewed(text) == text, f"{page.name} is behind the code: run `make docs` and commit it"
 
 
 def test_a_stale_part_is_seen() -> None:
-    assert "open_ctree" not in _generator().renewed("<!-- keys of vm -->\nopen_ctree\n<!-- end -->\n")
+    assert "open_ctree" not in generate.renewed("<!-- keys of vm -->\nopen_ctree\n<!-- end -->\n")
 
 
 def test_the_first_verdict_is_on_the_first_screen() -> None:

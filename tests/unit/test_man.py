@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import shutil
 import subprocess
-from pathlib import Path
 
 import click
 import pytest
 
-from inject.cli import cli, man
+from docs import generate, mdoc
+from docs.commands import paragraphs
+from inject.cli import cli
 from inject.cli.lazy import contexts
 from tests.support import ROOT
 
@@ -20,7 +21,7 @@ DAY = datetime.date(2026, 1, 2)
 @pytest.fixture(scope="module")
 def source() -> str:
     """The page as roff has it."""
-    return man.page(DAY)
+    return mdoc.page(DAY, cli)
 
 
 def mandoc(*words: str, page: str) -> subprocess.CompletedProcess[str]:
@@ -73,8 +74,8 @@ def test_examples_stand_as_they_are_typed(source: str) -> None:
 
 
 def test_nothing_in_a_help_text_is_a_command_to_roff() -> None:
-    command = click.Command("x", help=".Sh not a section\n\n\b\n.Ed\n'br \\fB -x\n\nLast.")
-    assert list(man._help(command)) == [
+    text = ".Sh not a section\n\n\b\n.Ed\n'br \\fB -x\n\nLast."
+    assert list(mdoc.body(list(paragraphs(text)))) == [
         "\\&.Sh not a section",
         ".Bd -literal -offset indent",
         "\\&.Ed",
@@ -85,19 +86,28 @@ def test_nothing_in_a_help_text_is_a_command_to_roff() -> None:
     ]
 
 
-def test_a_new_date_needs_a_new_text(tmp_path: Path) -> None:
-    path = tmp_path / "inject.1"
-    path.write_text(man.page(DAY))
-    man.main(path)
-    assert man.date_of(path.read_text()) == DAY
-    path.write_text(man.page(DAY).replace("Interrupted", "Broken off"))
-    man.main(path)
-    assert man.date_of(path.read_text()) not in (None, DAY)
+def test_the_page_and_the_commands_are_told_by_one_description() -> None:
+    """The lines that a help text keeps stand in the manual page and in docs/commands.md."""
+    (kept,) = [paragraph for paragraph in paragraphs("Text.\n\n\b\nKeys:\n  a  b c\n  d  e") if paragraph.kept]
+    assert (kept.head, kept.lines) == ("Keys:", ("a  b c", "d  e"))
+    assert generate.paragraph_text(kept) == "Keys:\n\n```text\na  b c\nd  e\n```"
+    assert list(mdoc.body([kept])) == ["Keys:", ".Bd -literal -offset indent", "a  b c", "d  e", ".Ed"]
+
+
+def test_a_new_date_needs_a_new_text() -> None:
+    later = datetime.date(2026, 3, 4)
+    old = mdoc.page(DAY, cli)
+    assert mdoc.renewed(old, later, cli) == old
+    changed = old.replace("Interrupted", "Broken off")
+    assert mdoc.date_of(mdoc.renewed(changed, later, cli)) == later
+
+
+@pytest.mark.parametrize("text", ["", "no page"])
+def test_what_is_not_a_page_has_no_date(text: str) -> None:
+    assert mdoc.date_of(text) is None
+    assert mdoc.date_of(mdoc.renewed(text, DAY, cli)) == DAY
 
 
 def test_the_page_in_the_tree_is_this_one() -> None:
-    path = ROOT / "docs/inject.1"
-    written = path.read_text()
-    date = man.date_of(written)
-    assert date is not None
-    assert written == man.page(date), "the commands have changed: run `make docs`"
+    written = (ROOT / "docs/inject.1").read_text()
+    assert mdoc.renewed(written, DAY, cli) == written, "the commands have changed: run `make docs`"

@@ -1,0 +1,1 @@
+"""Scripts that write what docs/ shows of the code. They import inject and nothing imports them."""
