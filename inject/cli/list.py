@@ -15,7 +15,7 @@ from inject.engine.planner import LEGAL_WORDS, Types
 from inject.errors import CannotRun
 from inject.kernel.btf import Btf, Prototype
 from inject.kernel.kernel import Kernel
-from inject.kernel.nofail import contracts_of
+from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function, of_kernel
 from inject.model.glob import to_regex
 from inject.model.point import FaultPoint
@@ -86,9 +86,9 @@ def explanation(kernel: Kernel, function: str) -> str:
     others = [name for name in point.names if name != function]
     if others:
         lines.append(f"  other names at the same address: {', '.join(others)}")
-    for contract in contracts_of(function):
-        lines.append(f"  contract: {contract.calls} are spared unless")
-        lines.append(f"    `contract: ignore`, because {contract.why} ({contract.source})")
+    for one in nofail_of(function):
+        lines.append(f"  contract: {one.calls} are spared unless")
+        lines.append(f"    `contract: ignore`, because {one.why} ({one.source})")
     lines += [f"  calls that are missed: {sentence}" for sentence in gaps(kernel, point)]
     if kernel.inlined_into(function) is None:
         lines.append("  calls that are missed: this kernel does not say where functions are inlined")

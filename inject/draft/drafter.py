@@ -9,25 +9,32 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
-from inject.draft.guesses import Guess, guess
-from inject.engine.planner import DEVICE_PATHS, LEGAL_WORDS, Types
+from inject.draft.guesses import DEFAULT, guess
+from inject.engine.planner import LEGAL_WORDS, Types
 from inject.errors import CannotRun, InjectError
+from inject.filesystems import DEVICE_PATHS, TYPES
+from inject.filesystems.guess import Guess
+from inject.fixture.filesystem import size_text
 from inject.kernel import syscalls
 from inject.kernel.btf import REGISTER_BITS, REGISTERS, Access, Btf, Parameter, Prototype
 from inject.kernel.kernel import Kernel
-from inject.kernel.nofail import Contract, contracts_of
+from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function
+from inject.model.nofail import NoFail
 from inject.model.point import FaultPoint
+from inject.scenario.problems import either
 
 COLUMN = 40
 """Where remarks behind a line begin."""
 
 WIDTH = 100
+_CHOICE = either(tuple(TYPES))
+
 MEMBERS = 5
 """Members of a structure that are named beside the first."""
 
-SIZE = {"xfs": "300M", "btrfs": "128M"}
-"""Filesystems that cannot be made as small as the others."""
+SIZE = 128 << 20
+"""Bytes of a scratch device, if the filesystem can be made so small."""
 
 
 class Drafter:
@@ -63,7 +70,8 @@ class Drafter:
 
     def _known(self, found: Guess) -> Guess:
         """Without names of errors that this kernel does not have."""
-        if "BCH_ERR" not in found.returns:
+        kind = TYPES.get(found.filesystem)
+        if kind is None or kind.errors is None or not found.returns.startswith(f"-{kind.errors.prefix}"):
             return found
         try:
             self._types.enumerator(found.returns[1:])
@@ -91,8 +99,8 @@ class Drafter:
         others = [name for name in point.names if name != point.function]
         if others:
             yield from _remark(f"shares its address with {', '.join(others)}", "  ")
-        for contract in contracts_of(point.function):
-            yield from _remark(_contract(contract), "  ")
+        for one in nofail_of(point.function):
+            yield from _remark(_nofail(one), "  ")
         if found.beware:
             yield from _remark(f"beware: {found.beware}", "  ")
         for sentence in (*gaps(self._kernel, point), *of_function(self._kernel, point)):
@@ -102,17 +110,19 @@ class Drafter:
         yield f"#   inject vm run -v {file}        # in a guest; here: sudo inject run -v {file}"
 
     def _own_errors(self, point: FaultPoint, found: Guess) -> Iterator[str]:
-        """Errors that bcachefs has beside errno(3)'s, those first whose names share a word with the function's."""
-        if found.filesystem != "bcachefs" or not found.returns.startswith("-"):
+        """Errors of the filesystem's own, those first whose names share a word with the function's."""
+        kind = TYPES.get(found.filesystem)
+        if kind is None or kind.errors is None or not found.returns.startswith("-"):
             return
         try:
-            names = set(self._types.of("").enum("bch_errcode")) - {"BCH_ERR_START", "BCH_ERR_MAX"}
+            names = set(self._types.of("").enum(kind.errors.enum)) - kind.errors.bounds
         except CannotRun:
             return
-        words = {word for word in point.function.split("_") if len(word) > 3 and word != "bch2"}
+        plain = {prefix.strip("_") for prefix in kind.code.prefixes}
+        words = {word for word in point.function.split("_") if len(word) > 3} - plain
         near = sorted(names, key=lambda name: (-len(words & set(name.split("_"))), name))[:3]
         if near:
-            yield from _remark(f"or one of the {len(names)} of bcachefs' own, as -{', -'.join(near)}", "    ")
+            yield from _remark(f"or one of {len(names)} that only {kind.name} has, such as -{', -'.join(near)}", "    ")
 
     # ------------------------------------------------------------ the fault
 
@@ -130,7 +140,7 @@ class Drafter:
             yield _with("    # scope: any", "calls of any task, not only the workload's")
             if device and found.filesystem:
                 yield _with("    # scope: writeback", "also threads of the kernel that work on $DEV")
-        if contracts_of(point.function):
+        if nofail_of(point.function):
             yield _with("    # contract: ignore", "also fail callers that rely on success")
         yield _with("    when:", "every key must hold; without `when` every call fails")
         tests = list(self._tests(point, call))
@@ -159,7 +169,7 @@ class Drafter:
         if prototype is None:
             return
         btf = self._types.of(point.module)
-        marked = {contract.parameter: contract for contract in contracts_of(point.function) if contract.parameter}
+        marked = {one.parameter: one for one in nofail_of(point.function) if one.parameter}
         for parameter in prototype.parameters:
             if parameter.name in marked:
                 yield _masked(marked[parameter.name]), f"{parameter.spelling}; what the contract asks for already"
@@ -210,13 +220,13 @@ def _value(btf: Btf, access: Access) -> str:
     return "{above: 0}" if access.bits > 8 else "{not: 0}"
 
 
-def _masked(contract: Contract) -> str:
-    test = "{not: 0}" if contract.is_bit else f"{{mask: {contract.flag}, is: 0}}"
-    return f"{contract.parameter}: {test}"
+def _masked(one: NoFail) -> str:
+    test = "{not: 0}" if one.is_bit else f"{{mask: {one.flag}, is: 0}}"
+    return f"{one.parameter}: {test}"
 
 
-def _contract(contract: Contract) -> str:
-    return f"spares {contract.calls}, because {contract.why} ({contract.source}); `contract: ignore` fails them too"
+def _nofail(one: NoFail) -> str:
+    return f"spares {one.calls}, because {one.why} ({one.source}); `contract: ignore` fails them too"
 
 
 # ---------------------------------------------------------------- the other keys
@@ -239,14 +249,15 @@ def _filesystem(found: Guess) -> Iterator[str]:
     yield ""
     if not found.filesystem:
         yield _with("# filesystem:", "made fresh for every run, at $MNT on $DEV")
-        yield _with("#   type: bcachefs", "bcachefs, ext4, xfs or btrfs")
+        yield _with(f"#   type: {DEFAULT}", _CHOICE)
         yield "#   size: 128M"
         return
     yield _with("filesystem:", "made fresh for every run, at $MNT on $DEV")
-    yield _with(f"  type: {found.filesystem}", "bcachefs, ext4, xfs or btrfs")
-    yield f"  size: {SIZE.get(found.filesystem, '128M')}"
+    mkfs = TYPES[found.filesystem].mkfs
+    yield _with(f"  type: {found.filesystem}", _CHOICE)
+    yield f"  size: {size_text(max(SIZE, mkfs.smallest))}"
     yield _with("  # devices: 2", "$DEV1 $DEV2 ...")
-    yield "  # mkfs: [--block_size=4096]" if found.filesystem == "bcachefs" else "  # mkfs: []"
+    yield f"  # mkfs: [{mkfs.example}]"
     yield f"  mount: [{found.mount}]" if found.mount else "  # mount: [noatime]"
 
 

@@ -16,14 +16,16 @@ from typing import Optional
 
 from inject.engine.globs import compile_glob
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
+from inject.filesystems import DEVICE_PATHS, TYPES
+from inject.filesystems.device_paths import WORDS as DEVICE_WORDS
 from inject.kernel import syscalls
 from inject.kernel.btf import REGISTERS, Access, Btf, Prototype, Result
 from inject.kernel.kernel import Kernel, Symbol, listed
-from inject.kernel.nofail import Contract as KnownContract
-from inject.kernel.nofail import contracts_of
+from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, hidden_frame, refuse
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.glob import is_glob
+from inject.model.nofail import NoFail
 from inject.model.point import ErrorType, FaultPoint
 from inject.model.scenario import ArgTest, Contract, Fault, Op, Returned, Scenario, Scope, Symbolic
 from inject.model.trigger import Trigger
@@ -45,39 +47,6 @@ CONTROL = struct.Struct("<QQQIIII")
 RULE_SIZE = RULE.size + (MOST_TESTS + 1) * TEST.size
 USER_GLOB = 5
 OPS = {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}
-
-KNOWN_ENUMS = {"BCH_ERR_": "bch_errcode"}
-"""Where a prefix says which enum to look in, the walk over all types is spared."""
-
-DEVICE_PATHS = {
-    "struct bio *": "bi_bdev.bd_dev",
-    "struct block_device *": "bd_dev",
-    "struct super_block *": "s_dev",
-    "struct inode *": "i_sb.s_dev",
-    "struct dentry *": "d_sb.s_dev",
-    "struct address_space *": "host.i_sb.s_dev",
-    "struct file *": "f_inode.i_sb.s_dev",
-    "struct kiocb *": "ki_filp.f_inode.i_sb.s_dev",
-    "struct folio *": "mapping.host.i_sb.s_dev",
-    "struct page *": "mapping.host.i_sb.s_dev",
-    "struct vm_area_struct *": "vm_file.f_inode.i_sb.s_dev",
-    "struct buffer_head *": "b_bdev.bd_dev",
-    "struct bch_fs *": "vfs_sb.s_dev",
-    "struct bch_dev *": "disk_sb.bdev.bd_dev",
-    "struct bch_inode_info *": "v.i_sb.s_dev",
-    "struct btree_trans *": "c.vfs_sb.s_dev",
-    "struct bch_write_op *": "c.vfs_sb.s_dev",
-    "struct btrfs_fs_info *": "sb.s_dev",
-    "struct btrfs_root *": "fs_info.sb.s_dev",
-    "struct btrfs_trans_handle *": "fs_info.sb.s_dev",
-    "struct extent_buffer *": "fs_info.sb.s_dev",
-    "struct xfs_mount *": "m_super.s_dev",
-}
-"""From a parameter's type to the device number (dev_t: major << 20 | minor) behind it."""
-
-DEVICE_WORDS = (
-    "a bio, block_device, super_block, inode, mapping, folio, file or a filesystem's own handle among the arguments"
-)
 
 
 @dataclass(frozen=True)
@@ -195,10 +164,11 @@ class Types:
 
     def _search(self, name: str, module: str) -> int:
         places = [module, ""] if module else [""]
-        for prefix, tag in KNOWN_ENUMS.items():
-            if name.startswith(prefix):
+        own = (kind.errors for kind in TYPES.values() if kind.errors)
+        for errors in own:  # spares the walk over all types
+            if name.startswith(errors.prefix):
                 for place in places:
-                    found = self.of(place).enum(tag)
+                    found = self.of(place).enum(errors.enum)
                     if name in found:
                         return found[name]
         for place in places:
@@ -486,9 +456,9 @@ class Planner:
         return [sentence for sentence in (hidden_frame(self.kernel, name) for name in plain) if sentence]
 
 
-def _kept(fault: Fault) -> tuple[KnownContract, ...]:
+def _kept(fault: Fault) -> tuple[NoFail, ...]:
     """The contracts that ``fault`` keeps."""
-    return () if fault.contract is Contract.IGNORE else contracts_of(fault.function)
+    return () if fault.contract is Contract.IGNORE else nofail_of(fault.function)
 
 
 def _fitting(value: int, access: Access, test: ArgTest) -> int:
@@ -516,13 +486,8 @@ def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:
     kallsyms does not say which object a built-in function came from, so the naming
     convention of the filesystems has to do.
     """
-    prefixes = {
-        "bcachefs": ("bch2_", "__bch2_"),
-        "xfs": ("xfs_", "__xfs_"),
-        "btrfs": ("btrfs_", "__btrfs_"),
-        "ext4": ("ext4_", "__ext4_"),
-    }
-    wanted = prefixes.get(module, (f"{module}_", f"__{module}_"))
+    kind = TYPES.get(module)
+    wanted = kind.code.prefixes if kind else (f"{module}_", f"__{module}_")
     return [symbol for prefix in wanted for symbol in kernel.functions(f"{prefix}*")]
 
 

@@ -80,7 +80,7 @@ class Coherence(_Viewer):
 
     def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
         """Every way of reading every file."""
-        return viewer.views(str(fixture.mountpoint), MAX_NAMES, MAX_BYTES, fixture.spec.type == "bcachefs")
+        return viewer.views(str(fixture.mountpoint), MAX_NAMES, MAX_BYTES, fixture.type.space.exact_blocks)
 
     def words(self, lines: tuple[str, ...]) -> str:
         """The first disagreement."""

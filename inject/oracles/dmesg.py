@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from inject.kernel.log import LogRecord
+from inject.kernel.patterns import PATTERNS, SplatPattern
 from inject.oracles.base import Complaint, Context, Oracle
 
 BODY_LINES = 80
@@ -20,71 +21,6 @@ _HEAD_LINES = 12
 
 _SHOWN_SPLATS = 5
 
-
-@dataclass(frozen=True)
-class Kind:
-    """One way of complaining that kernels have. ``body``: a trace follows."""
-
-    name: str
-    pattern: re.Pattern[str]
-    body: bool = True
-
-
-def _kind(name: str, pattern: str, body: bool = True) -> Kind:
-    return Kind(name, re.compile(pattern), body)
-
-
-# Texts of linux 6.12, each with the place that prints it.
-KINDS = (
-    _kind("KASAN", r"\bBUG: K(ASAN|CSAN|MSAN|FENCE): "),  # mm/kasan/report.c, kernel/kcsan, mm/kmsan, mm/kfence
-    _kind("UBSAN", r"^UBSAN: "),  # lib/ubsan.c
-    _kind(  # kernel/locking/lockdep.c
-        "lockdep",
-        r"possible (circular|recursive|irq lock inversion) (locking )?dependency detected"
-        r"|possible recursive locking detected"
-        r"|possible irq lock inversion"
-        r"|-(un)?safe -> .*lock order detected"
-        r"|inconsistent lock state"
-        r"|suspicious RCU usage"
-        r"|held lock freed"
-        r"|[Ll]ock held when returning to user ?space"
-        r"|bad unlock balance detected"
-        r"|bad contention detected"
-        r"|Nested lock was not taken"
-        r"|Invalid wait context"
-        r"|locks still held"
-        r"|INFO: trying to register non-static key"
-        r"|DEBUG_LOCKS_WARN_ON"
-        r"|(MAX_LOCKDEP_\w+|MAX_LOCK_DEPTH|MAX_STACK_TRACE_ENTRIES) too low",
-    ),
-    _kind("atomic sleep", r"scheduling while atomic|sleeping function called from invalid context"),  # kernel/sched
-    _kind("lockup", r"soft lockup|[Hh]ard LOCKUP|workqueue lockup"),  # kernel/watchdog.c, kernel/workqueue.c
-    _kind(
-        "stall", r"\brcu_\w+ (self-)?detected .*stall|rcu.*kthread (starved|timer wakeup)"
-    ),  # kernel/rcu/tree_stall.h
-    _kind("hung task", r"^INFO: task .* blocked (for more than|in I/O wait for)"),  # kernel/hung_task.c
-    _kind("panic", r"^Kernel panic - not syncing"),  # kernel/panic.c
-    _kind("BUG", r"kernel BUG at "),  # lib/bug.c
-    _kind(  # arch/x86/mm/fault.c, arch/x86/kernel/{traps,dumpstack}.c, arch/arm64
-        "Oops",
-        r"\bOops(:| -)|^general protection fault|^stack segment: |^divide error: |^invalid opcode: "
-        r"|^double fault|^traps: PANIC|^Internal error: |[Uu]nable to handle (kernel|page)|^int3: ",
-    ),
-    _kind("BUG", r"\bBUG: |^BUG \S+ \("),  # any; the second is mm/slub.c
-    _kind("corruption", r"^list_(add|del)(_\w+)? (corruption|double add)"),  # lib/list_debug.c
-    _kind("refcount", r"^refcount_t: "),  # lib/refcount.c
-    _kind("WARNING", r"^WARNING: "),  # kernel/panic.c
-    _kind("assertion", r"^XFS: Assertion failed|^VFS: Busy inodes after unmount|^VFS: brelse: Trying to free"),
-    _kind("kmemleak", r"^kmemleak: \d+ new suspected memory leak", body=False),  # mm/kmemleak.c
-    _kind(  # not damage, but nothing that a filesystem may do unexpectedly: a scenario that expects it allows it
-        "read-only",
-        r"^bcachefs.*emergency read.only"
-        r"|^EXT4-fs .*Remounting filesystem read-only"
-        r"|^BTRFS.*forced readonly"
-        r"|^XFS .*(Shutting down filesystem|[Ff]ilesystem has been shut down)",
-        body=False,
-    ),
-)
 
 _CUT = re.compile(r"^-+\[ cut here \]-+$")
 _END = re.compile(r"^---\[ end (trace|Kernel panic)|^={20,}$")
@@ -146,16 +82,16 @@ class _Scanner:
         self._in_head = False
 
     def feed(self, text: str) -> None:
-        kind = next((k for k in KINDS if k.pattern.search(text)), None)
+        found = next((one for one in PATTERNS if one.pattern.search(text)), None)
         if _CUT.match(text):
             self.finish()
             self._begin("", text, in_head=True)
             return
         if self._open is not None and self._in_head:
-            self._feed_head(text, kind)
-        elif kind is not None and not (self._open is not None and kind.name in _FOLLOWS):
-            self._begin(kind.name, text, in_head=False)
-            if not kind.body:
+            self._feed_head(text, found)
+        elif found is not None and not (self._open is not None and found.name in _FOLLOWS):
+            self._begin(found.name, text, in_head=False)
+            if not found.body:
                 self._open = None
         elif self._open is not None:
             self._append(text)
@@ -168,16 +104,16 @@ class _Scanner:
         if not in_head:
             self.splats.append(self._open)
 
-    def _feed_head(self, text: str, kind: Optional[Kind]) -> None:
+    def _feed_head(self, text: str, found: Optional[SplatPattern]) -> None:
         splat = self._open
         assert splat is not None
         self._append(text)
         splat.head.append(text)
-        if kind is not None and not splat.kind:
-            splat.kind = kind.name
+        if found is not None and not splat.kind:
+            splat.kind = found.name
             self.splats.append(splat)
-        if _NAMES_KIND.search(text) and kind is not None:
-            splat.kind = splat.kind if splat.kind in ("refcount", "corruption") else kind.name
+        if _NAMES_KIND.search(text) and found is not None:
+            splat.kind = splat.kind if splat.kind in ("refcount", "corruption") else found.name
             self._in_head = False
         elif len(splat.head) >= _HEAD_LINES:
             self.finish()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from inject.filesystems import TYPES
 from inject.fixture.filesystem import Fixture
 from inject.oracles.base import Complaint, Context, Oracle
 
@@ -18,10 +19,6 @@ KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
 
 QUIET = 10.0
 """Seconds that memory gets to be freed after the unmount: by RCU, by workers, by the cleaner of inodes."""
-
-KEPT = ("xfs_uuid_mount",)
-"""Functions whose memory stays on purpose: xfs keeps its table of UUIDs until the module goes
-(xfs_uuid_table_free(), fs/xfs/xfs_mount.c)."""
 
 _SHOWN = 10
 _LINE = re.compile(r"\s*(-?\d+)\s+(\d+) (fs/(\w+)/\S+) (.*\S)")
@@ -38,9 +35,10 @@ def allocated(kind: str, file: Path = ALLOCINFO) -> dict[str, tuple[int, int]]:
         return {}
     found: dict[str, tuple[int, int]] = {}
     folder = f" fs/{kind}/"
+    keeps = TYPES[kind].code.keeps if kind in TYPES else ()
     for line in text.splitlines():
         match = _LINE.match(line) if folder in line else None
-        if match and match.group(4) == kind and match.group(5).removeprefix("func:") not in KEPT:
+        if match and match.group(4) == kind and match.group(5).removeprefix("func:") not in keeps:
             size, calls = int(match.group(1)), int(match.group(2))
             old = found.get(f"{match.group(3)} {match.group(5)}", (0, 0))
             found[f"{match.group(3)} {match.group(5)}"] = (old[0] + size, old[1] + calls)

@@ -14,6 +14,8 @@ from typing import Optional
 
 from inject.engine.planner import Types
 from inject.errors import CannotRun
+from inject.filesystems import TYPES
+from inject.filesystems.base import ErrorCodes
 from inject.kernel.btf import Result
 from inject.kernel.kernel import Kernel
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
@@ -21,8 +23,6 @@ from inject.model.errorpath import NOT_SEEN, VOID
 
 MAX_ERRNO = 4095
 """include/linux/err.h"""
-PRIVATE = 2048
-"""BCH_ERR_START, fs/bcachefs/errcode.h: codes above it are bcachefs' own; each has a parent, at last an errno."""
 
 BLOCK_STATUS = {
     1: ("NOTSUPP", "EOPNOTSUPP"),
@@ -82,6 +82,9 @@ class ErrorNames:
 
     private: Mapping[int, str] = field(default_factory=dict)
     parents: Mapping[int, int] = field(default_factory=dict)
+    """The code that each belongs to, at last an errno."""
+    codes: Optional[ErrorCodes] = None
+    """Which codes ``private`` are; None if there are none."""
 
     def reading(self, code: int) -> Reading:
         """Read ``-code``."""
@@ -91,14 +94,16 @@ class ErrorNames:
         return self.private.get(code) or errno_name(code) or str(code)
 
     def _class(self, code: int) -> str:
+        if self.codes is None:
+            return errno_name(code)
         for _ in range(len(self.parents) + 1):
             parent = self.parents.get(code, 0)
-            if code < PRIVATE or not parent:
+            if code < self.codes.start or not parent:
                 break
             code = parent
-        if code < PRIVATE:
+        if code < self.codes.start:
             return errno_name(code)
-        word = self.private.get(code, "").replace("BCH_ERR_", "", 1).partition("_")[0].upper()
+        word = self.private.get(code, "").replace(self.codes.prefix, "", 1).partition("_")[0].upper()
         return word if word in ERRNOS else ""
 
 
@@ -110,18 +115,26 @@ def errno_name(code: int) -> str:
 
 def error_names(kernel: Kernel, types: Types, module: str = "") -> ErrorNames:
     """Error names of this kernel; a filesystem's own come from BTF, their parents from kernel memory."""
+    for codes in (kind.errors for kind in TYPES.values() if kind.errors):
+        found = _names_of(codes, kernel, types, module)
+        if found.private:
+            return found
+    return ErrorNames()
+
+
+def _names_of(codes: ErrorCodes, kernel: Kernel, types: Types, module: str) -> ErrorNames:
     try:
-        codes = types.of(module).enum("bch_errcode")
+        values = types.of(module).enum(codes.enum)
     except CannotRun:
         return ErrorNames()
-    private = {code: name for name, code in codes.items() if PRIVATE < code < codes.get("BCH_ERR_MAX", MAX_ERRNO)}
+    private = {code: name for name, code in values.items() if codes.start < code < values.get(codes.end, MAX_ERRNO)}
     if not private:
         return ErrorNames()
-    tables = kernel.addresses("bch2_errcode_parents")
-    count = max(private) - PRIVATE + 1
+    tables = kernel.addresses(codes.parents)
+    count = max(private) - codes.start + 1
     raw = kernel.memory(tables[0], 4 * count) if len(tables) == 1 else b""
     parents = struct.unpack(f"<{len(raw) // 4}I", raw[: len(raw) // 4 * 4])
-    return ErrorNames(private, {PRIVATE + index: parent for index, parent in enumerate(parents)})
+    return ErrorNames(private, {codes.start + index: parent for index, parent in enumerate(parents)}, codes)
 
 
 def read(result: Optional[Result], raw: Optional[int], names: ErrorNames) -> Reading:

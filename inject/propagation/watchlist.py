@@ -13,13 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Optional
 
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "bcachefs": ("bch2_*", "__bch2_*", "journal_*", "__journal_*", "btree_*", "__btree_*", "do_bch2_*", "*_bch2_*"),
-    "xfs": ("xfs_*", "__xfs_*", "xlog_*"),
-    "ext4": ("ext4_*", "__ext4_*", "jbd2_*", "__jbd2_*", "do_get_write_access"),
-    "btrfs": ("btrfs_*", "__btrfs_*", "cow_file_range*", "open_ctree", "init_tree_roots", "push_leaf*", "split_*"),
-}
-"""By filesystem: the names of its functions."""
+from inject.filesystems import TYPES
 
 LAYERS = (
     # reading and writing
@@ -54,16 +48,17 @@ IDLE = re.compile(
 
 def families(filesystem: Optional[str], functions: Iterable[str]) -> tuple[str, ...]:
     """Filesystems whose functions are watched: the scenario's own, else those of the failed functions, else all."""
-    if filesystem in FAMILIES:
+    if filesystem is not None and filesystem in TYPES:
         return (filesystem,)
     functions = tuple(functions)
-    found = [family for family, globs in FAMILIES.items() if any(map(re.compile(_words(globs)).fullmatch, functions))]
-    return tuple(found) or tuple(FAMILIES)
+    patterns = {name: re.compile(_words(kind.code.watched)) for name, kind in TYPES.items()}
+    found = [name for name, pattern in patterns.items() if any(map(pattern.fullmatch, functions))]
+    return tuple(found) or tuple(TYPES)
 
 
 def pattern(chosen: Sequence[str]) -> str:
     """Regular expression for the names of the functions to watch, before watched() leaves some out."""
-    return _words([*LAYERS, *(glob for family in chosen for glob in FAMILIES[family])])
+    return _words([*LAYERS, *(glob for family in chosen for glob in TYPES[family].code.watched)])
 
 
 def watched(found: dict[int, str], unfit: Iterable[int]) -> list[int]:

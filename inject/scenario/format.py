@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from inject.filesystems import TYPES
 from inject.model import trigger
 from inject.model.scenario import (
     DEFAULT_TIMEOUT,
@@ -38,7 +39,7 @@ CHECKS = ("dmesg", "fsck", "remount", "leaks", "reservations", "coherence", "rec
 FILESYSTEM_CHECKS = ("fsck", "remount", "reservations", "coherence", "recovery")
 """Those that look at the scenario's filesystem."""
 
-FILESYSTEMS = ("bcachefs", "ext4", "xfs", "btrfs")
+FILESYSTEMS = tuple(TYPES)
 MAX_DEVICES = 4
 MAX_TIMEOUT = 86_400
 COMM_LENGTH = 15

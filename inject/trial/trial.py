@@ -19,7 +19,7 @@ from inject.engine.planner import Plan, Planner, Types
 from inject.engine.return_trace import Trail
 from inject.errors import CannotRun, InjectError
 from inject.fixture.filesystem import Fixture, remove_directory, trial_directory
-from inject.fixture.mkfs_cache import Shelf
+from inject.fixture.mkfs_cache import MkfsCache
 from inject.kernel.kernel import Kernel
 from inject.kernel.log import LogReader, LogWriter
 from inject.kernel.obstacles import refuse
@@ -94,7 +94,7 @@ class Tools:
     """Sees the armed workload's output as it comes."""
     adopt: Optional[Callable[[Janitor], Adopted]] = None
     """Takes something that runs already, in the place of the scenario's ``run``."""
-    shelf: Shelf = field(default_factory=Shelf)
+    mkfs_cache: MkfsCache = field(default_factory=MkfsCache)
     """Filesystems made for earlier trials."""
 
     @cached_property
@@ -275,7 +275,7 @@ class Trial:
                     directory=directory,
                     janitor=janitor,
                     cgroup=group.child("tools"),
-                    shelf=self.tools.shelf,
+                    cache=self.tools.mkfs_cache,
                 )
                 opened = fixture
                 stack.callback(self._undo, lambda: self._close_fixture(opened))

@@ -11,7 +11,7 @@ from typing import Optional
 import pytest
 
 from inject.fixture.filesystem import Fixture, remove_directory, scratch_disks, trial_directory
-from inject.fixture.mkfs_cache import Shelf
+from inject.fixture.mkfs_cache import MkfsCache
 from inject.kernel.log import LogReader
 from inject.model.scenario import Fault, Filesystem, Scenario
 from inject.oracles import Context
@@ -24,8 +24,6 @@ guest_only = pytest.mark.skipif(not scratch_disks(), reason="runs in the guest: 
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
 """One line for each; empty when nothing is attached by kprobe."""
 
-TYPES = ("bcachefs", "ext4", "xfs", "btrfs")
-
 
 @dataclass
 class Bench:
@@ -37,14 +35,14 @@ class Bench:
     work: Cgroup
     log: LogReader
 
-    def fixture(self, kind: str, shelf: Optional[Shelf] = None, **keys: object) -> Fixture:
+    def fixture(self, kind: str, cache: Optional[MkfsCache] = None, **keys: object) -> Fixture:
         """A fixture that is not open yet."""
         return Fixture(
             Filesystem(kind, **keys),  # type: ignore[arg-type]
             directory=self.directory,
             janitor=self.janitor,
             cgroup=self.tools,
-            shelf=shelf,
+            cache=cache,
         )
 
     def context(self, fixture: Optional[Fixture] = None, **keys: object) -> Context:

@@ -15,11 +15,12 @@ from bench import KPROBES
 from inject import scenario as scenarios
 from inject.engine import planner as plans
 from inject.engine.engine import Engine
-from inject.engine.planner import DEVICE_PATHS, Planner, Types
+from inject.engine.planner import Planner, Types
 from inject.errors import CannotRun, InjectError
+from inject.filesystems import DEVICE_PATHS
 from inject.kernel.btf import PTR, STRUCT, Btf
 from inject.kernel.kernel import Kernel
-from inject.kernel.nofail import Contract
+from inject.model.nofail import NoFail
 from inject.model.scenario import Probe, Scenario
 from inject.process.cgroup import Cgroup
 from inject.store import cache_root
@@ -251,8 +252,8 @@ def test_a_contract_by_call_path_spares_and_counts(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every getpid(2) is below do_syscall_64(); `contract: ignore` fails it even so."""
-    known = (Contract(GETPID, "why", "where", below="do_syscall_64"),)
-    monkeypatch.setattr(plans, "contracts_of", lambda _: known)
+    known = (NoFail(GETPID, "why", "where", below="do_syscall_64"),)
+    monkeypatch.setattr(plans, "nofail_of", lambda _: known)
     for rest, failed, spared in (("", 0, 50), (", contract: ignore", 50, 0)):
         fault = f"{{function: {GETPID}, return: -EPERM{rest}}}"
         engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)

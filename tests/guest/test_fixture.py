@@ -2,14 +2,17 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench import TYPES, guest_only, sh
+from bench import guest_only, sh
 
 from inject.errors import CannotRun, InjectError
+from inject.filesystems import TYPES
+from inject.filesystems.base import Mkfs
 from inject.fixture import filesystem as module
-from inject.fixture.mkfs_cache import Shelf, zero
+from inject.fixture.mkfs_cache import MkfsCache, zero
 from inject.process.janitor import mount_points
 
 pytestmark = guest_only
@@ -93,9 +96,9 @@ def test_bcachefs_is_made_over_every_old_filesystem(place, old):
         pass
 
 
-@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+@pytest.mark.parametrize("kind", [name for name, kind in TYPES.items() if kind.mkfs.smallest])
 def test_the_stated_minimum_is_enough(place, kind):
-    with place.fixture(kind, size=module.MINIMUM[kind]):
+    with place.fixture(kind, size=TYPES[kind].mkfs.smallest):
         pass
 
 
@@ -123,9 +126,9 @@ def test_a_mounted_disk_is_never_wiped(place):
 
 def test_a_prepared_filesystem_is_the_one_that_mkfs_made(place):
     """Made twice, then restored, whatever the one before has left: its journal bears the same UUID."""
-    shelf, uuids = Shelf(), []
+    cache, uuids = MkfsCache(), []
     for _ in range(3):
-        fixture = place.fixture("bcachefs", size=64 << 20, shelf=shelf)
+        fixture = place.fixture("bcachefs", size=64 << 20, cache=cache)
         with fixture:
             assert sorted(p.name for p in fixture.mountpoint.iterdir()) == ["lost+found"]
             assert not sh(f"find {fixture.mountpoint}/lost+found -mindepth 1")
@@ -133,16 +136,16 @@ def test_a_prepared_filesystem_is_the_one_that_mkfs_made(place):
             sh(f"sync -f {fixture.mountpoint}; xfs_io -x -c shutdown {fixture.mountpoint}")
             uuids.append(sh(f"bcachefs show-super {fixture.devices[0]} | grep External"))
     assert uuids[0] != uuids[1] == uuids[2]
-    with place.fixture("bcachefs", size=80 << 20, shelf=shelf) as fixture:
+    with place.fixture("bcachefs", size=80 << 20, cache=cache) as fixture:
         assert sh(f"bcachefs show-super {fixture.devices[0]} | grep External") not in uuids
 
 
-def test_a_shelf_is_bounded(place):
-    shelf = Shelf(limit=1000)
+def test_the_cache_is_bounded(place):
+    cache = MkfsCache(limit=1000)
     for _ in range(2):
-        with place.fixture("bcachefs", size=64 << 20, shelf=shelf) as fixture:
+        with place.fixture("bcachefs", size=64 << 20, cache=cache) as fixture:
             (fixture.mountpoint / "file").touch()
-    assert not shelf._kept
+    assert not cache._images
 
 
 MKFS_THAT_CRASHES = """
@@ -153,9 +156,14 @@ exec mkfs.ext4 -q -F "$@"
 """
 
 
+def make_ext4_with(monkeypatch, script):
+    argv = ("bash", "-c", script, "mkfs")
+    monkeypatch.setitem(TYPES, "ext4", replace(TYPES["ext4"], mkfs=Mkfs(argv)))
+
+
 def test_a_mkfs_that_crashes_is_repeated_and_noted(place, monkeypatch, tmp_path):
     script = MKFS_THAT_CRASHES.format(file=tmp_path / "count", times=2)
-    monkeypatch.setitem(module.MKFS, "ext4", ("bash", "-c", script, "mkfs"))
+    make_ext4_with(monkeypatch, script)
     with place.fixture("ext4") as fixture:
         (fixture.mountpoint / "file").write_text("works")
         assert len(fixture.notes) == 2
@@ -164,7 +172,7 @@ def test_a_mkfs_that_crashes_is_repeated_and_noted(place, monkeypatch, tmp_path)
 
 def test_a_mkfs_that_always_crashes_ends_in_words(place, monkeypatch, tmp_path):
     script = MKFS_THAT_CRASHES.format(file=tmp_path / "count", times=1000)
-    monkeypatch.setitem(module.MKFS, "ext4", ("bash", "-c", script, "mkfs"))
+    make_ext4_with(monkeypatch, script)
     with pytest.raises(InjectError, match="was killed by SIGSEGV"), place.fixture("ext4"):
         pass
     assert (tmp_path / "count").read_text() == "5\n"
@@ -172,7 +180,7 @@ def test_a_mkfs_that_always_crashes_ends_in_words(place, monkeypatch, tmp_path):
 
 def test_a_mkfs_that_refuses_is_not_repeated(place, monkeypatch, tmp_path):
     script = f"echo once >> {tmp_path}/count; echo no thanks; exit 1"
-    monkeypatch.setitem(module.MKFS, "ext4", ("bash", "-c", script, "mkfs"))
+    make_ext4_with(monkeypatch, script)
     with pytest.raises(InjectError, match="no thanks"), place.fixture("ext4"):
         pass
     assert (tmp_path / "count").read_text() == "once\n"

@@ -7,8 +7,9 @@ import resource
 from dataclasses import replace
 
 import pytest
-from bench import TYPES, guest_only, sh
+from bench import guest_only, sh
 
+from inject.filesystems import TYPES
 from inject.fixture.filesystem import Fixture
 from inject.kernel.log import LogReader, LogWriter
 from inject.model.verdict import Reason
@@ -18,7 +19,7 @@ from inject.oracles.dmesg import Dmesg
 from inject.oracles.fsck import Fsck
 from inject.oracles.leaks import Leaks
 from inject.oracles.remount import Remount
-from inject.oracles.reservations import Reservations, online_reserved
+from inject.oracles.reservations import Reservations, reserved_sectors
 from tests.support.waiting import wait_for
 
 pytestmark = guest_only
@@ -406,10 +407,10 @@ def test_reservations_are_quiet_when_all_is_well(place):
     with place.fixture("bcachefs", size=128 << 20) as fixture:
         fill(fixture)
         sh(f"dd if=/dev/zero of={fixture.mountpoint}/dirty bs=1M count=8 status=none")
-        assert online_reserved(fixture) > 0, "data that is not written yet holds a reservation"
+        assert reserved_sectors(fixture) > 0, "data that is not written yet holds a reservation"
         assert looked(place, fixture, Reservations()) is None
         sh("echo 1 > /proc/sys/vm/drop_caches")  # what a clean folio still holds goes with the folio
-        wait_for(lambda: online_reserved(fixture) == 0, "the reservation is given back")
+        wait_for(lambda: reserved_sectors(fixture) == 0, "the reservation is given back")
 
 
 def test_reservations_bite_when_some_are_not_given_back(place, monkeypatch):
@@ -464,7 +465,7 @@ def test_reservations_say_that_there_is_too_little_to_claim(place):
             os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - (6 << 20))
         oracle = Reservations()
         assert looked(place, fixture, oracle) is None
-        assert "too few to claim some" in oracle.notes[0]
+        assert "too few to allocate some" in oracle.notes[0]
 
 
 # ---------------------------------------------------------------- leaks

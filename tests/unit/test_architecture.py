@@ -18,6 +18,7 @@ LAYERS = (
     {"errors"},
     {"store"},
     {"model"},
+    {"filesystems"},
     {"scenario", "kernel", "process"},
     {"engine", "fixture", "doctor", "versions"},
     {"propagation", "oracles", "draft", "report"},

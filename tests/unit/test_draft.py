@@ -97,7 +97,7 @@ def test_it_says_what_is_known(kernel: Kernel) -> None:
         "# int __bch2_disk_reservation_add(void * c, long unsigned int sectors, unsigned int flags)",
         "is tagged ERRNO: it may return a negative errno",
         "spares calls with BCH_DISK_RESERVATION_NOFAIL in flags",
-        "as -BCH_ERR_ENOSPC_disk_reservation",
+        "such as -BCH_ERR_ENOSPC_disk_reservation",
         "return: -BCH_ERR_ENOSPC_disk_reservation",
         "#   flags: {mask: BCH_DISK_RESERVATION_NOFAIL, is: 0}  # unsigned int",
         "type: bcachefs",

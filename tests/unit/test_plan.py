@@ -34,7 +34,7 @@ from inject.engine.planner import (
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
 from inject.kernel.btf import Access
 from inject.kernel.kernel import Kernel
-from inject.kernel.nofail import Contract as KnownContract
+from inject.model.nofail import NoFail
 from inject.model.point import ErrorType
 from inject.model.scenario import ArgTest, Contract, Fault, Op, Scenario, Scope, When
 from inject.model.trigger import Trigger
@@ -411,8 +411,8 @@ def test_a_contract_is_kept_unless_told_otherwise(planner: Planner) -> None:
 
 def test_a_contract_by_call_path(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its frame comes after the fault's own, and counts as spared; a kernel without that function has no such call."""
-    known = tuple(KnownContract("open_ctree", "why", "where", below=name) for name in ("xfs_mount", "not_in_there"))
-    monkeypatch.setattr(module, "contracts_of", lambda _: known)
+    known = tuple(NoFail("open_ctree", "why", "where", below=name) for name in ("xfs_mount", "not_in_there"))
+    monkeypatch.setattr(module, "nofail_of", lambda _: known)
     made = fault(when=When(stack=("!bch2_alloc", "open_ctree")))
     rule = planner.rule(made, 0)
     assert (rule.forbidden, rule.sparing) == (1 << 32 | 1 << 34, 1 << 34)

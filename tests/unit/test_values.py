@@ -7,6 +7,7 @@ from typing import Optional
 
 import pytest
 
+from inject.filesystems import TYPES
 from inject.kernel.btf import Result
 from inject.propagation.values import Carries, ErrorNames, Reading, read
 
@@ -18,6 +19,7 @@ U64 = 1 << 64
 BCH = ErrorNames(
     {2050: "BCH_ERR_ENOSPC_disk_reservation", 2060: "BCH_ERR_journal_full", 2070: "BCH_ERR_EIO_lost"},
     {2050: errno.ENOSPC, 2060: 2061, 2061: errno.EAGAIN},
+    TYPES["bcachefs"].errors,
 )
 
 
@@ -62,5 +64,5 @@ def test_a_value_is_read_by_its_type(
 
 
 def test_parents_that_form_a_circle_end() -> None:
-    names = ErrorNames({2050: "BCH_ERR_a", 2051: "BCH_ERR_b"}, {2050: 2051, 2051: 2050})
+    names = ErrorNames({2050: "BCH_ERR_a", 2051: "BCH_ERR_b"}, {2050: 2051, 2051: 2050}, TYPES["bcachefs"].errors)
     assert names.reading(2050) == Reading("-BCH_ERR_a", Carries.ERROR, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from inject.filesystems import TYPES
 from inject.propagation import watchlist
 
 
@@ -11,7 +12,7 @@ def test_the_filesystem_decides_or_the_failed_function_or_all_are_watched() -> N
     assert watchlist.families("xfs", ["bch2_x"]) == ("xfs",)
     assert watchlist.families(None, ["__bch2_folio_create"]) == ("bcachefs",)
     assert watchlist.families(None, ["open_ctree"]) == ("btrfs",)
-    assert watchlist.families(None, ["should_failslab"]) == tuple(watchlist.FAMILIES)
+    assert watchlist.families(None, ["should_failslab"]) == tuple(TYPES)
 
 
 def test_names_that_are_watched() -> None:

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from inject.errors import InjectError
+from inject.filesystems import TYPES
 from inject.vm.build import debian
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 from inject.vm.build.kernel import require_x86
@@ -50,14 +51,10 @@ PACKAGES = (
     # workloads
     "fio",
     "stress-ng",
-    # filesystems; xfsprogs brings xfs_io
-    "acl",
-    "attr",
-    "btrfs-progs",
-    "dmsetup",
-    "e2fsprogs",
-    "quota",
-    "xfsprogs",
+    # filesystems; scenarios of every type call xfs_io of xfsprogs
+    *sorted(
+        {"acl", "attr", "dmsetup", "quota", "xfsprogs", *(name for kind in TYPES.values() for name in kind.packages)}
+    ),
     # a shell that people can live in
     "fdisk",
     "iproute2",
@@ -71,8 +68,8 @@ PACKAGES = (
     "vim-tiny",
 )
 
-EXPERIMENTAL = ("bcachefs-tools",)
-"""Debian dropped it from trixie; the version in experimental installs there."""
+EXPERIMENTAL = tuple(name for kind in TYPES.values() for name in kind.experimental)
+"""Packages that only Debian experimental has."""
 
 _PREPARE = r"""
 set -e
