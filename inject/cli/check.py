@@ -6,9 +6,10 @@ import click
 
 from inject import scenario as scenarios
 from inject.cli import completion
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.errors import CannotRun, ExitStatus, InjectError, ScenarioError
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.scenario import Scenario
 
 

@@ -19,10 +19,10 @@ from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.files import write_text
 from inject.cli.run import engine_maker, preflight, resolve
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
-from inject.engine.planner import Types
 from inject.errors import ExitStatus
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
+from inject.kernel.types import Types
 from inject.model.event import Event, Injected, Injection, RunEnded
 from inject.model.scenario import Expectation, Probe, Scenario
 from inject.model.verdict import Reason, Status, Verdict

@@ -11,14 +11,14 @@ import click
 from tabulate import tabulate
 
 from inject.cli import completion
-from inject.engine.planner import LEGAL_WORDS, Types
 from inject.errors import CannotRun
 from inject.kernel.btf import Btf, Prototype
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function, of_kernel
+from inject.kernel.types import Types
 from inject.model.glob import to_regex
-from inject.model.point import FaultPoint
+from inject.model.point import LEGAL_WORDS, FaultPoint
 
 SYSTEM_CALLS = ("__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat_sys_", "__arm64_sys_")
 

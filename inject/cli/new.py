@@ -13,9 +13,9 @@ from inject.cli.files import FileThere, write_text
 from inject.cli.progress import note
 from inject.cli.vm import guest_options, ready_artifacts
 from inject.draft.drafter import Drafter
-from inject.engine.planner import Types
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.scenario.problems import ScenarioErrors
 from inject.store import cache_root
 from inject.vm.boot import boot

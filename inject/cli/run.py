@@ -20,10 +20,11 @@ from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.engine.engine import Engine
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
+from inject.kernel.types import Types
 from inject.model.event import RunStarted
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.process.janitor import Janitor

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
 from inject.draft.guesses import DEFAULT, guess
-from inject.engine.planner import LEGAL_WORDS, Types
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import DEVICE_PATHS, TYPES
 from inject.filesystems.guess import Guess
@@ -20,8 +19,9 @@ from inject.kernel.btf import REGISTER_BITS, REGISTERS, Access, Btf, Parameter, 
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function
+from inject.kernel.types import Types
 from inject.model.nofail import NoFail
-from inject.model.point import FaultPoint
+from inject.model.point import LEGAL_WORDS, FaultPoint
 from inject.scenario.problems import either
 
 COLUMN = 40

@@ -25,12 +25,6 @@ LOAD_64 = 0x18
 """BPF_LD | BPF_DW | BPF_IMM: the two-slot load of a 64-bit constant (include/uapi/linux/bpf.h)."""
 PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
 """What a constant is that is no number: a map, or the address of the memory in one, at an offset."""
-SLOT_MARK = 0x510751075107
-"""Stands for the rule's number in override.bpf.c."""
-FOLLOW_MARK = 0x7ACE7ACE7ACE
-"""Stands for whether errors are followed on their way up."""
-USES_MARK = 0x5075507550
-"""Stands for what the rule makes use of (uses() in plan.py)."""
 LARGEST = 4 << 20
 """Bytes of a kept file that are read at most."""
 

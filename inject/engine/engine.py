@@ -22,13 +22,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from inject.engine import bytecode
+from inject.engine import abi, bytecode
 from inject.engine import kprobe_multi as bpf
-from inject.engine.maps import RING_BYTES, TABLES, Maps, failed
-from inject.engine.planner import EVERYTHING, Image, Plan, Rule, control, render, uses
+from inject.engine.abi import ARMED, EVENT, EVENT_HEAD, TABLES, TALLY
+from inject.engine.encode import MapImage, render, uses
+from inject.engine.maps import Maps, failed
 from inject.engine.quiesce import others_still
 from inject.engine.return_trace import Trail, Trails, shortened
 from inject.engine.ring import HEADER, Ring
+from inject.engine.rule import Plan, Rule
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import without_ftrace
@@ -44,15 +46,8 @@ PROGRAMS = {"on_kprobe": KPROBE, "on_trampoline": TRACING, "on_sys_exit": RAW_TR
 FOLLOWERS = {"on_return": KPROBE, "on_leave": RAW_TRACEPOINT}
 """Loaded only where errors are followed."""
 ALL_PROGRAMS = {**PROGRAMS, **FOLLOWERS}
-TALLY = struct.Struct("<6Q")
-ARMED = 36
-"""Where the flag lies in ``struct control``: behind everything that it makes valid."""
-EVENT = struct.Struct("<QQQIIIi16sQ")
-SLOT = struct.Struct("<24xI")
-"""The rule that an event is of."""
-FRAMES = 32
-EVENT_SIZE = EVENT.size + 8 * FRAMES
-STRIDE = HEADER + EVENT_SIZE
+SLOT_AT = HEADER + EVENT.before("slot").size
+STRIDE = HEADER + EVENT.size
 """Bytes from one event to the next."""
 _NEW_NAMES = (
     "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig"
@@ -121,7 +116,7 @@ class Engine:
         self._links: list[tuple[int, int]] = []
         self.used: tuple[Probe, ...] = ()
         self._tracepoint: tuple[int, int] = (-1, -1)
-        self._following = False
+        self._tracing = False
         self._any_rule = False
         self._trails = Trails()
         self._ripe: list[Trail] = []
@@ -193,9 +188,9 @@ class Engine:
 
     def _bound(self, program: str, slot: int) -> bytes:
         numbers = {
-            bytecode.SLOT_MARK: slot,
-            bytecode.FOLLOW_MARK: int(self._following),
-            bytecode.USES_MARK: EVERYTHING if self._any_rule else uses(self._plan.rules[slot]),
+            abi.SLOT_MARK: slot,
+            abi.TRACE_MARK: int(self._tracing),
+            abi.USES_MARK: abi.USES_EVERYTHING if self._any_rule else uses(self._plan.rules[slot]),
         }
         return self._code.bind(program, self._maps.descriptors, numbers, self._maps.addresses(slot))
 
@@ -236,7 +231,7 @@ class Engine:
         any rule may ask for, which replan() needs. Raises CannotRun when the kernel refuses one.
         """
         self.detach()
-        self._following = bool(watch)
+        self._tracing = bool(watch)
         self._any_rule = any_rule
         image = render(plan)
         self._forget()
@@ -254,7 +249,7 @@ class Engine:
             self.detach()
             raise
 
-    def _write_image(self, image: Image) -> None:
+    def _write_image(self, image: MapImage) -> None:
         for slot, rule in enumerate(image.rules):
             self._maps.write("rules", rule, slot)
         for index, glob in enumerate(image.globs):
@@ -408,7 +403,7 @@ class Engine:
         self._dropped.clear()
         for slot in range(len(self._plan.rules)):
             self._maps.write("tallies", bytes(TALLY.size), slot)
-            self._maps.write("unfollowed", bytes(8), slot)
+            self._maps.write("untraced", bytes(8), slot)
         self._maps.write("spent", bytes(8))
         for name in ("results", "live", "trails"):
             self._maps.clear(name)
@@ -445,7 +440,7 @@ class Engine:
         assert self._armed is not None
         cgroup, level, budget = self._armed
         self._deadline = deadline
-        value = control(cgroup, level, deadline, budget, os.getpid(), self._plan.others, True)
+        value = abi.CONTROL.pack(cgroup, deadline, budget, level, os.getpid(), self._plan.others, True)
         self._maps.write("control", value[:ARMED])
         self._maps.write("control", value[ARMED:], offset=ARMED)
 
@@ -507,13 +502,13 @@ class Engine:
             for raw in steps.take():
                 self._trails.take(raw)
             done = self._trails.done()
-            self._keep(events.take_equal(EVENT_SIZE))
+            self._keep(events.take_equal(EVENT.size))
             self._ripe += done
 
     def _keep(self, events: bytes) -> None:
         room = (MOST_EVENTS - self._collected + self._taken) * STRIDE
         for at in range(room, len(events), STRIDE):
-            (slot,) = SLOT.unpack_from(events, HEADER + at)
+            (slot,) = struct.unpack_from("<I", events, SLOT_AT + at)
             self._dropped[slot] = self._dropped.get(slot, 0) + 1
         if events[:room]:
             self._waiting.append(events[:room])
@@ -541,7 +536,7 @@ class Engine:
     def _open_rings(self) -> None:
         maps = self._maps.descriptors
         try:
-            self._rings = (Ring(maps["events"], RING_BYTES), Ring(maps["steps"], RING_BYTES // 2))
+            self._rings = (Ring(maps["events"], abi.EVENTS_BYTES), Ring(maps["steps"], abi.STEPS_BYTES))
         except OSError as error:
             raise CannotRun(
                 f"cannot open the event buffers: {error.strerror}", "`inject doctor` lists what the engine needs"
@@ -567,10 +562,10 @@ class Engine:
         rule = self._plan.rules[fault]
         return str(rule.returned[rule.values.index(value)])
 
-    def unfollowed(self) -> int:
+    def untraced(self) -> int:
         """Injections whose way up was not watched, for want of room."""
         slots = range(len(self._plan.rules))
-        lost = (struct.unpack("<Q", self._maps.read("unfollowed", slot))[0] for slot in slots)
+        lost = (struct.unpack("<Q", self._maps.read("untraced", slot))[0] for slot in slots)
         return int(sum(lost)) + self._trails.dropped
 
     def path(self, trail: Trail) -> list[tuple[str, Optional[int]]]:
@@ -579,8 +574,8 @@ class Engine:
         return [(self._symbol(address), trail.values.get(index)) for address, index in path]
 
     def _injection(self, raw: bytes, at: int) -> Injection:
-        time_ns, ordinal, value, slot, pid, tid, used, comm, caller = EVENT.unpack_from(raw, at)
-        frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, at + EVENT.size)
+        time_ns, ordinal, value, slot, pid, tid, used, comm, caller = EVENT_HEAD.unpack_from(raw, at)
+        frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, at + EVENT_HEAD.size)
         rule = self._plan.rules[slot]
         return Injection(
             fault=slot,

@@ -6,19 +6,15 @@ lets state i stay. Bit i of the program's state says that i tokens are matched.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 
+from inject.engine.abi import ALPHABET, TOKENS
 from inject.errors import InjectError
 from inject.model.glob import bracket, tokens
 
-MOST_TOKENS = 63
-"""Tokens that fit the program's 64 state bits (override.bpf.c, struct alphabet)."""
-SIZE = 256 * 8 + 16
-
 
 def _codes(token: str) -> Iterable[int]:
-    """The bytes that ``token`` takes; never that of NUL, which ends a text."""
+    """The bytes that ``token`` takes; never NUL, which ends a text."""
     if token == "?":
         return range(1, 256)
     if len(token) == 1:
@@ -31,7 +27,7 @@ def _codes(token: str) -> Iterable[int]:
 def compile_glob(pattern: str) -> bytes:
     """``pattern`` (``*``, ``?``, ``[a-z]``, ``[!x]``) as a ``struct alphabet``.
 
-    Raises InjectError when it has more than MOST_TOKENS tokens.
+    Raises InjectError if it has more than TOKENS tokens.
     """
     takes = [0] * 256
     stays = 0
@@ -40,9 +36,9 @@ def compile_glob(pattern: str) -> bytes:
         if token == "*":
             stays |= 1 << count
             continue
-        if count == MOST_TOKENS:
-            raise InjectError(f"the pattern {pattern!r} is too long", f"at most {MOST_TOKENS} characters beside *")
+        if count == TOKENS:
+            raise InjectError(f"the pattern {pattern!r} is too long", f"at most {TOKENS} characters beside *")
         for code in _codes(token):
             takes[code] |= 1 << count
         count += 1
-    return struct.pack("<256QQQ", *takes, stays, 1 << count)
+    return ALPHABET.pack(*takes, stays, 1 << count)

@@ -1,6 +1,6 @@
-"""The BPF maps of one engine, as override.bpf.c declares or expects them.
+"""The BPF maps of one engine.
 
-Tables are found by key. Areas are memory that the program and we both see: the
+Tables are found by key. Areas are memory that the program and inject share: the
 program has their address in its code, so that it looks nothing up.
 """
 
@@ -9,63 +9,14 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from inject.engine.planner import MOST_SLOTS, RULE_SIZE
-from inject.engine.return_trace import BEGIN
+from inject.engine.abi import AREAS, ARRAY, MMAPABLE, SLOTS, TABLES, Table
 from inject.errors import CannotRun
-
-HASH, ARRAY, LPM_TRIE, RINGBUF = 1, 2, 11, 27
-"""enum bpf_map_type, include/uapi/linux/bpf.h"""
-NO_PREALLOC, MMAPABLE = 1, 1 << 10
-"""BPF_F_NO_PREALLOC, BPF_F_MMAPABLE"""
-RING_BYTES = 4 << 20
-
-
-class Table(NamedTuple):
-    """What bpf(2) is told; sizes in bytes."""
-
-    kind: int
-    key: int
-    value: int
-    entries: int
-    flags: int = 0
-
-
-TABLES: Mapping[str, Table] = {
-    "globs": Table(ARRAY, 4, 2064, 64),
-    "paths": Table(LPM_TRIE, 16, 8, 65536, NO_PREALLOC),
-    "devices": Table(HASH, 4, 4, 64),
-    "results": Table(HASH, 8, 8, 4096),
-    "events": Table(RINGBUF, 0, 0, RING_BYTES),
-    "live": Table(HASH, 4, 8, 4096, NO_PREALLOC),
-    "trails": Table(HASH, 8, BEGIN.size, 4096, NO_PREALLOC),
-    "blank": Table(ARRAY, 4, BEGIN.size, 1),
-    "steps": Table(RINGBUF, 0, 0, RING_BYTES // 2),
-}
-"""Those that the program names."""
-
-
-class Area(NamedTuple):
-    """``mark`` stands for the address in override.bpf.c; ``size`` is in bytes, for each rule if ``each``."""
-
-    mark: int
-    size: int
-    each: bool = True
-
-
-AREAS: Mapping[str, Area] = {
-    "control": Area(0x510751075101, 40, each=False),
-    "spent": Area(0x510751075102, 8, each=False),
-    "rules": Area(0x510751075103, RULE_SIZE),
-    "tallies": Area(0x510751075104, 48),
-    "unfollowed": Area(0x510751075105, 8),
-}
 
 
 class Maps:
-    """All of them, made in the kernel; ``lib`` is libbcc. Raises CannotRun when the kernel refuses one."""
+    """All maps, made in the kernel; ``lib`` is libbcc. Raises CannotRun if the kernel refuses one."""
 
     def __init__(self, lib: Any) -> None:
         self._lib = lib
@@ -75,7 +26,7 @@ class Maps:
             for name, table in TABLES.items():
                 self._create(name, table)
             for name, area in AREAS.items():
-                size = area.size * (MOST_SLOTS if area.each else 1)
+                size = area.layout.size * (SLOTS if area.each else 1)
                 descriptor = self._create(name, Table(ARRAY, 4, size, 1, MMAPABLE))
                 self._memory[name] = mmap.mmap(descriptor, size + -size % mmap.PAGESIZE)
         except OSError as error:
@@ -95,7 +46,7 @@ class Maps:
         return descriptor
 
     def close(self) -> None:
-        """Let go of them; the kernel keeps them for programs that are still loaded."""
+        """Release them; the kernel keeps them for programs that are still loaded."""
         for memory in self._memory.values():
             memory.close()
         self._memory.clear()
@@ -104,32 +55,33 @@ class Maps:
         self.descriptors.clear()
 
     def addresses(self, slot: int) -> dict[int, tuple[int, int]]:
-        """For each area's mark the map's descriptor and the offset of what rule ``slot`` has there."""
+        """By each area's mark: the map's descriptor and the offset of rule ``slot``'s part."""
         return {
-            area.mark: (self.descriptors[name], area.size * slot if area.each else 0) for name, area in AREAS.items()
+            area.mark: (self.descriptors[name], area.layout.size * slot if area.each else 0)
+            for name, area in AREAS.items()
         }
 
     # ------------------------------------------------------------ areas
 
     def read(self, area: str, slot: int = 0) -> bytes:
-        """What rule ``slot`` has in ``area``, copied at once: the kernel goes on counting there."""
-        size = AREAS[area].size
+        """The part of rule ``slot`` in ``area``, copied at once: the kernel goes on counting there."""
+        size = AREAS[area].layout.size
         return self._memory[area][slot * size : (slot + 1) * size]
 
     def write(self, area: str, value: bytes, slot: int = 0, offset: int = 0) -> None:
-        """Put ``value`` into it, ``offset`` bytes from the start."""
-        at = slot * AREAS[area].size + offset
+        """Put ``value`` into the part of rule ``slot``, ``offset`` bytes from its start."""
+        at = slot * AREAS[area].layout.size + offset
         self._memory[area][at : at + len(value)] = value
 
     # ------------------------------------------------------------ tables
 
     def update(self, table: str, key: bytes, value: bytes) -> None:
-        """Raises CannotRun when the kernel refuses."""
+        """Set ``key`` to ``value``; raises CannotRun if the kernel refuses."""
         if self._lib.bpf_update_elem(self.descriptors[table], _buffer(key), _buffer(value), 0):
             raise failed(f"cannot write BPF map {table}")
 
     def lookup(self, table: str, key: bytes) -> bytes:
-        """Raises CannotRun when ``key`` is not there."""
+        """The value of ``key``; raises CannotRun if there is none."""
         value = ctypes.create_string_buffer(TABLES[table].value)
         if self._lib.bpf_lookup_elem(self.descriptors[table], _buffer(key), value):
             raise failed(f"cannot read BPF map {table}")
@@ -141,7 +93,7 @@ class Maps:
             self._lib.bpf_delete_elem(self.descriptors[table], _buffer(key))
 
     def keys(self, table: str) -> list[bytes]:
-        """Those of a hash or trie."""
+        """All keys of a hash or trie."""
         size, most = TABLES[table].key, TABLES[table].entries
         keys: list[bytes] = []
         key = ctypes.create_string_buffer(size)
@@ -161,6 +113,6 @@ def _buffer(data: bytes) -> Any:
 
 
 def failed(what: str) -> CannotRun:
-    """``what`` could not be done, for the reason that the last call into libbcc left."""
+    """``what`` failed, for the reason that the last call into libbcc left in errno."""
     number = ctypes.get_errno()
     return CannotRun(f"{what}: {os.strerror(number)}", "`inject doctor` lists what the engine needs")

@@ -4,8 +4,8 @@
  * it is compiled once per kernel and its bytecode is loaded once per probe with
  * nothing changed but constants: which rule the probe serves, and where its data lies.
  *
- * The layout of `struct rule` and `struct control` is written by inject/engine/planner.py and
- * that of `struct event` read by inject/engine/engine.py; both check the sizes.
+ * inject/engine/abi.py repeats the bounds, structs, maps and constants of this file;
+ * tests/unit/test_abi.py compares the two.
  */
 #include <uapi/linux/ptrace.h>
 
@@ -17,9 +17,8 @@
 #define TEXT		96	/* bytes of a string that a glob sees */
 #define KTHREAD		0x00200000	/* PF_KTHREAD, include/linux/sched.h */
 #define NO_UNROLL	_Pragma("clang loop unroll(disable)")
-#define SLOT_MARK	0x510751075107	/* replaced at load time */
-#define DEEP		64	/* call path that an error is followed along */
-#define LIVE		4	/* injections of one task that are followed at a time */
+#define DEEP		64	/* call path that an error is traced along */
+#define LIVE		4	/* injections of one task that are traced at a time */
 
 enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB, OP_USER_GLOB };
 
@@ -41,7 +40,7 @@ struct rule {
 	u64 value[VALUES];	/* what the function returns instead, in turn */
 	u32 values;		/* how many of them there are */
 	u32 any;		/* any task, not only the workload */
-	u32 follow;		/* kernel threads, too: where task_struct keeps its flags; 0: none */
+	u32 writeback;		/* kernel threads, too: where task_struct keeps its flags; 0: none */
 	u32 tests;
 	u32 comm;		/* glob for current->comm, plus one; 0: none */
 	u32 path;		/* entries of the call path to be found; 0: none */
@@ -54,7 +53,7 @@ struct rule {
 	u64 chance;		/* of 2^64; 0: always */
 	u64 seed;
 	struct test test[TESTS];
-	struct test device;	/* with `follow`: leads to the device number of the call */
+	struct test device;	/* with `writeback`: leads to the device number of the call */
 };
 
 struct control {
@@ -63,7 +62,7 @@ struct control {
 	u64 budget;		/* injections of this arming, over all rules */
 	u32 level;		/* ... and its depth, the root being 0 */
 	u32 tool;		/* process that is never failed */
-	u32 others;		/* some rule wants tasks outside the workload */
+	u32 others;		/* some rule takes tasks outside the workload */
 	u32 armed;		/* last, because an update copies upwards */
 };
 
@@ -139,14 +138,13 @@ struct alphabet {		/* one glob: which tokens take which character */
 /*
  * Memory that user space maps. A map's lookup costs some ten instructions, so each number
  * is replaced at load time by the address, the rule's own where every rule has a place.
- * inject/engine/maps.py has the sizes.
  */
 #define SHARED(type, mark) ({ type *shared_; asm("%0 = " mark " ll" : "=r"(shared_)); shared_; })
 #define CONTROL()	SHARED(struct control, "0x510751075101")
 #define SPENT()		SHARED(u64, "0x510751075102")
 #define RULE()		SHARED(struct rule, "0x510751075103")
 #define TALLY()		SHARED(struct tally, "0x510751075104")
-#define UNFOLLOWED()	SHARED(u64, "0x510751075105")
+#define UNTRACED()	SHARED(u64, "0x510751075105")
 
 /*
  * What the rule makes use of, put in at load time as well: the verifier walks only that
@@ -158,7 +156,7 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define USES_GLOB	(1 << 16)		/* on an argument */
 #define USES_COMM	(1 << 17)
 #define USES_PATH	(1 << 18)
-#define USES_FOLLOW	(1 << 19)
+#define USES_WRITEBACK	(1 << 19)
 
 BPF_ARRAY(globs, struct alphabet, GLOBS);
 BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
@@ -212,7 +210,7 @@ static __always_inline int glob_takes(u32 index, const char *text, u32 size)
 	return (state & glob->accept) != 0;
 }
 
-/* The verifier wants ctx + constant in the load itself; the compiler would share the load. */
+/* The verifier requires ctx + constant in the load itself; the compiler would share the load. */
 #define REGISTER(ctx, parameter) ({						\
 	u64 value_;								\
 	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_)			\
@@ -427,15 +425,15 @@ static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordina
 }
 
 /*
- * From here on the returns of this task are looked at, until its system call ends. The
- * constant is 0 where nobody asked for that, and the verifier drops the call.
+ * From here on the returns of this task are looked at, until its system call ends. If
+ * errors are not traced, the constant in decide() is 0 and the verifier drops the call.
  */
-static __always_inline void follow_error(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value)
+static __always_inline void trace_error(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value)
 {
 	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };
 	u64 none = 0;
 	u32 zero = 0;
-	u64 *lost = UNFOLLOWED();
+	u64 *lost = UNTRACED();
 	u64 *used = live.lookup_or_try_init(&key.tid, &none);
 	struct trail *empty = blank.lookup(&zero);
 
@@ -464,13 +462,13 @@ lost:
 }
 
 /* A kernel thread whose call leads to one of the trial's own devices. */
-static __always_inline int followed(void *ctx, int trampoline, struct rule *rule)
+static __always_inline int own_writeback(void *ctx, int trampoline, struct rule *rule)
 {
 	u64 task = bpf_get_current_task();
 	u64 number = 0;
 	u32 flags = 0;
 
-	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)(task + rule->follow));
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)(task + rule->writeback));
 	if (!(flags & KTHREAD) || !reach(ctx, trampoline, &rule->device, &number))
 		return 0;
 	u32 device = number;
@@ -500,7 +498,7 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 
 		if (pid == control->tool || pid == 1)
 			return 0;
-		if (!rule->any && !(USES() & USES_FOLLOW && rule->follow && followed(ctx, trampoline, rule)))
+		if (!rule->any && !(USES() & USES_WRITEBACK && rule->writeback && own_writeback(ctx, trampoline, rule)))
 			return 0;
 	}
 	__sync_fetch_and_add(&tally->seen, 1);
@@ -520,7 +518,7 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 	tell(ctx, trampoline, slot, ordinal, *value, tally);
 	asm volatile("%0 = 0x7ace7ace7ace ll" : "=r"(mark));
 	if (mark)
-		follow_error(ctx, trampoline, slot, ordinal, *value);
+		trace_error(ctx, trampoline, slot, ordinal, *value);
 	return 1;
 }
 
@@ -533,7 +531,7 @@ int on_kprobe(struct pt_regs *ctx)
 	return 0;
 }
 
-/* fmod_ret: whatever is not 0 is returned, and the function's body is skipped */
+/* fmod_ret: a value other than 0 is returned, and the function's body is skipped */
 u64 on_trampoline(unsigned long long *ctx)
 {
 	u64 value = 0;
@@ -589,9 +587,9 @@ static __always_inline u32 place_of(struct trail *trail, u64 ip)
 }
 
 /*
- * Every function that may lie on an error's way up comes here when it is entered, where
- * 1 says that its return is of no interest, and when it returns: its registers then hold
- * the address returned to. That address, at a stack higher than all before, makes it a
+ * Every function that may lie on an error's way up comes here twice. When it is entered,
+ * 1 says that its return is of no interest. When it returns, its registers hold the
+ * address returned to. That address, at a stack higher than all before, makes it a
  * frame of the path which the injection saw.
  */
 int on_return(struct pt_regs *ctx)

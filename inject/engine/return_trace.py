@@ -1,23 +1,19 @@
-"""What the kernel tells of an error on its way up: records put together to one trail per injection. Pure.
+"""Errors on their way up: the kernel's records, put together to one trail per injection. Pure.
 
-The layouts are those of ``struct trail``, ``struct step`` and ``struct leave`` in
-override.bpf.c; each has a size of its own, which tells them apart.
+A record is a ``struct trail``, ``step`` or ``leave`` of override.bpf.c. Their sizes
+differ, which tells them apart.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
-DEEP = 64
-"""Frames of a call path at most."""
-BEGIN = struct.Struct(f"<4Q3Ii{DEEP}Q")
-STEP = struct.Struct("<QQII")
-LEAVE = struct.Struct("<qII")
+from inject.engine.abi import LEAVE, STEP, TRAIL
+
 MOST_TRAILS = 100_000
-"""Trails of one arming at most; what is more is counted."""
+"""Trails of one arming at most; further ones are counted only."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Trail:
     failed function returns to, which may be missing there. ``values`` says what came
     back to which address: by index into ``frames``, the 64 bits that the returning
     function left. ``call`` and ``result`` are those of the system call that ended
-    afterwards; None where none did.
+    afterwards; None if none did.
     """
 
     fault: int
@@ -44,7 +40,7 @@ class Trail:
 
 
 class Trails:
-    """Puts together what the kernel sends."""
+    """The trails of one arming, in the making."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], Trail] = {}
@@ -54,8 +50,8 @@ class Trails:
         self.dropped = 0
 
     def take(self, raw: bytes) -> None:
-        """One record as the kernel sent it; one of unknown size is ignored."""
-        if len(raw) == BEGIN.size:
+        """Take one record as the kernel sent it; ignore one of unknown size."""
+        if len(raw) == TRAIL.size:
             self._begin(raw)
         elif len(raw) == STEP.size:
             ordinal, value, fault, where = STEP.unpack(raw)
@@ -72,17 +68,17 @@ class Trails:
             self.dropped += 1
             return
         self._taken += 1
-        ordinal, injected, _, caller, fault, tid, _, used, *frames = BEGIN.unpack(raw)
+        ordinal, injected, _, caller, fault, tid, _, used, *frames = TRAIL.unpack(raw)
         self._open[fault, ordinal] = Trail(fault, ordinal, tid, injected, caller, tuple(frames[: max(used, 0) // 8]))
         self._of.setdefault(tid, []).append((fault, ordinal))
 
     def done(self) -> list[Trail]:
-        """Trails whose system call has ended since the last call."""
+        """Trails whose system call has ended since the last done()."""
         done, self._done = self._done, []
         return done
 
     def rest(self) -> list[Trail]:
-        """All that never ended, and forget them: nothing more will come."""
+        """Trails that never ended; they are forgotten, since no more records will come."""
         rest = list(self._open.values())
         self._open.clear()
         self._of.clear()

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from inject.engine.engine import Engine
-from inject.engine.planner import Plan, Planner, Rule
+from inject.engine.planner import Planner
+from inject.engine.rule import Plan, Rule
 from inject.kernel.log import LogWriter
 from inject.model.event import Injection
 from inject.model.scenario import Fault, Probe, Scope

@@ -1,9 +1,12 @@
-"""What a kernel offers: functions that may be failed, and what they may return."""
+"""Functions that may be failed, and what they may return."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+
+MAX_ERRNO = 4095
+"""include/linux/err.h, v5.18 to v6.16"""
 
 
 class ErrorType(enum.Enum):
@@ -15,11 +18,32 @@ class ErrorType(enum.Enum):
     TRUE = "TRUE"
 
 
+LEGAL_WORDS = {
+    ErrorType.ERRNO: "a negative errno such as -ENOMEM",
+    ErrorType.ERRNO_NULL: "a negative errno such as -ENOMEM, or NULL",
+    ErrorType.NULL: "NULL",
+    ErrorType.TRUE: "true",
+}
+"""The legal values of each type in words."""
+
+
+def legal(value: int, error_type: ErrorType) -> bool:
+    """True if a function of ``error_type`` may return ``value`` (kernel/fail_function.c, adjust_error_retval())."""
+    is_errno = -MAX_ERRNO <= value < 0
+    if error_type is ErrorType.ERRNO:
+        return is_errno
+    if error_type is ErrorType.ERRNO_NULL:
+        return is_errno or value == 0
+    if error_type is ErrorType.NULL:
+        return value == 0
+    return value == 1
+
+
 @dataclass(frozen=True)
 class FaultPoint:
     """A function in the kernel's error-injection list.
 
-    ``address`` is 0 where the kernel hides addresses. ``names`` are all symbols
+    ``address`` is 0 if the kernel hides addresses. ``names`` are all symbols
     at that address, ``function`` among them. ``module`` is "" for vmlinux.
     """
 

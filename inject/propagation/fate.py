@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from inject.engine.planner import Types
 from inject.kernel.btf import Result
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.point import FaultPoint
 from inject.propagation.values import MAX_ERRNO, Carries, ErrorNames, Reading, errno_name, error_names, injected, read

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from errno import errorcode
 from typing import Optional
 
-from inject.engine.planner import Types
 from inject.errors import CannotRun
 from inject.filesystems import TYPES
 from inject.filesystems.base import ErrorCodes
 from inject.kernel.btf import Result
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.errorpath import NOT_SEEN, VOID
 

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from inject.engine.engine import Engine
-from inject.engine.planner import Plan, Planner, Types
+from inject.engine.planner import Planner
 from inject.engine.return_trace import Trail
+from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError
 from inject.fixture.filesystem import Fixture, remove_directory, trial_directory
 from inject.fixture.mkfs_cache import MkfsCache
 from inject.kernel.kernel import Kernel
 from inject.kernel.log import LogReader, LogWriter
 from inject.kernel.obstacles import refuse
+from inject.kernel.types import Types
 from inject.model.errorpath import ErrorPath, grouped
 from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection
 from inject.model.point import FaultPoint
@@ -382,7 +384,7 @@ class Trial:
                 renewal.stop()
                 watcher.stop()
                 self._log.end()
-        lost = engine.unfollowed()
+        lost = engine.untraced()
         if lost:
             self._notes.append(f"the errors of {lost} more injections could not be followed: there was no room")
         self._bounded = self._bound_reached(engine)

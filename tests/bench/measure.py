@@ -15,8 +15,9 @@ from typing import Any, Optional
 
 from inject import scenario as scenarios
 from inject.engine.engine import Engine
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.scenario import Probe
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor

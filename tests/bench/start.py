@@ -22,8 +22,9 @@ from bcc import BPF
 
 from inject import scenario as scenarios
 from inject.engine.engine import ALL_PROGRAMS, SOURCE, Engine
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.scenario import Probe
 from tests.bench.others import BCC_INJECT
 

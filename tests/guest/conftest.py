@@ -15,8 +15,8 @@ from bench import KPROBES, Bench, bench
 
 from inject.cli.watch import command as watch  # noqa: F401
 from inject.engine.engine import Engine
-from inject.engine.planner import Types
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.scenario import Probe
 from inject.oracles.leaks import KMEMLEAK
 from inject.process.cgroup import Cgroup

@@ -13,10 +13,11 @@ from bench import guest_only
 from inject import scenario as scenarios
 from inject.draft.drafter import Drafter
 from inject.draft.guesses import guess
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
 from inject.kernel.syscalls import WRAPPER
+from inject.kernel.types import Types
 from tests.support.command import inject
 
 pytestmark = guest_only

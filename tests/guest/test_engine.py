@@ -15,11 +15,12 @@ from bench import KPROBES
 from inject import scenario as scenarios
 from inject.engine import planner as plans
 from inject.engine.engine import Engine
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import DEVICE_PATHS
 from inject.kernel.btf import PTR, STRUCT, Btf
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.nofail import NoFail
 from inject.model.scenario import Probe, Scenario
 from inject.process.cgroup import Cgroup

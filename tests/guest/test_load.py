@@ -19,8 +19,9 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.engine.engine import Engine
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.event import Injection
 from inject.model.scenario import Probe
 from inject.model.verdict import Counts

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 
 import tests.support.examples  # noqa: F401
 from inject.engine.engine import Engine
-from inject.engine.planner import Plan, Planner, Types
+from inject.engine.planner import Planner
+from inject.engine.rule import Plan
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.scenario import ArgTest, Fault, Op, Probe, Scenario, Scope, When
 from inject.model.trigger import Trigger
 from inject.process.cgroup import Cgroup

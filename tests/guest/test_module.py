@@ -17,10 +17,12 @@ import pytest
 from inject import scenario as scenarios
 from inject.cli.list import explanation
 from inject.engine.engine import Engine
-from inject.engine.planner import Plan, Planner, Types
+from inject.engine.planner import Planner
+from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError
 from inject.kernel.btf import Btf
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.point import ErrorType
 from inject.model.scenario import Probe
 from inject.process.cgroup import Cgroup
@@ -161,7 +163,7 @@ def test_it_is_listed_with_its_module(loaded: None) -> None:
 def test_names_that_the_module_does_not_have(loaded: None) -> None:
     assert "did you mean size?" in refused(f"{{{ADD}, when: {{args: {{point.sise: 1}}}}}}")
     assert "did you mean point?" in refused(f"{{{ADD}, when: {{args: {{pont.size: 1}}}}}}")
-    assert "INJECT_TEST_ERR_nothing is no enumerator" in refused(
+    assert "INJECT_TEST_ERR_nothing is not an enumerator" in refused(
         "{function: inject_test_add, return: -INJECT_TEST_ERR_nothing}"
     )
 

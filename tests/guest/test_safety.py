@@ -18,8 +18,10 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.engine.engine import Engine
-from inject.engine.planner import Plan, Planner, Types
+from inject.engine.planner import Planner
+from inject.engine.rule import Plan
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.scenario import Probe
 from inject.process.cgroup import Cgroup
 from inject.trial.trial import LEASE

@@ -21,10 +21,11 @@ import pytest
 from inject import scenario as scenarios
 from inject.engine import kprobe_multi as bpf
 from inject.engine.engine import Engine
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.errors import InjectError
 from inject.fixture.filesystem import Fixture, remove_directory, trial_directory
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.errorpath import ErrorPath, Fate, describe
 from inject.model.event import Injection
 from inject.model.scenario import Filesystem, Probe

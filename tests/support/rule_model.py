@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
-from inject.engine.planner import Rule, rule_seed
+from inject.engine.planner import rule_seed
+from inject.engine.rule import Rule
 from inject.model.scenario import ArgTest, Fault, Op, Returned, Scope, When
 from inject.model.trigger import Trigger
 

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inject.engine import bytecode
+from inject.engine.abi import SLOT_MARK, TRACE_MARK
 from inject.engine.bytecode import (
-    FOLLOW_MARK,
     INSTRUCTION,
     LARGEST,
     LOAD_64,
-    SLOT_MARK,
     Bytecode,
     cache_key,
     keep,
@@ -52,11 +51,11 @@ def folder(tmp_path: Path) -> Path:
 
 def test_maps_and_marks_are_put_in() -> None:
     exit_ = INSTRUCTION.pack(0x95, 0, 0, 0)
-    program = load_64(7, 1) + load_64(SLOT_MARK) + load_64(FOLLOW_MARK) + load_64(0x1234) + load_64(9, 1) + exit_
+    program = load_64(7, 1) + load_64(SLOT_MARK) + load_64(TRACE_MARK) + load_64(0x1234) + load_64(9, 1) + exit_
     free = unbind({"on_kprobe": program}, {"rules": 9, "events": 7})
     assert free.maps == ("rules", "events")
-    assert constants(free.programs["on_kprobe"]) == [1, SLOT_MARK, FOLLOW_MARK, 0x1234, 0]
-    bound = free.bind("on_kprobe", {"rules": 40, "events": 50}, {SLOT_MARK: 513, FOLLOW_MARK: 1}, {})
+    assert constants(free.programs["on_kprobe"]) == [1, SLOT_MARK, TRACE_MARK, 0x1234, 0]
+    bound = free.bind("on_kprobe", {"rules": 40, "events": 50}, {SLOT_MARK: 513, TRACE_MARK: 1}, {})
     assert constants(bound) == [50, 513, 1, 0x1234, 40]
     assert bound.endswith(exit_) and len(bound) == len(program)
 

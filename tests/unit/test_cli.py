@@ -180,7 +180,7 @@ def test_wrong_usage(words: list[str], said: str) -> None:
             ["fail", "open_ctree", "--return", "true"],
             "open_ctree is tagged ERRNO and must not return true; return a neg",
         ),
-        (["fail", "open_ctree", "--return", "-BCH_ERR_what"], "BCH_ERR_what is no enumerator of this kernel"),
+        (["fail", "open_ctree", "--return", "-BCH_ERR_what"], "BCH_ERR_what is not an enumerator of this kernel"),
         (
             ["fail", "open_ctree", "--return", "-EIO", "--arg", "flag=1"],
             "open_ctree has no parameter flag; did you mean flags",
@@ -297,7 +297,7 @@ def test_check_against_a_kernel(kernel: Path, tmp_path: Path) -> None:
         lines,
         (
             "did you mean open_ctree",
-            "BCH_ERR_what is no enumerator",
+            "BCH_ERR_what is not an enumerator",
             "must not return",
             "did you mean flags",
             "is not tagged",

@@ -11,10 +11,11 @@ import pytest
 from inject import scenario as scenarios
 from inject.draft.drafter import Drafter
 from inject.draft.guesses import CALLS, FAMILIES, guess
-from inject.engine.planner import Planner, Types, legal, return_value
+from inject.engine.planner import Planner
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
-from inject.model.point import ErrorType
+from inject.kernel.types import Types, return_value
+from inject.model.point import ErrorType, legal
 from inject.model.scenario import Scenario, Scope
 from tests.support.fake_kernel import LIST, build
 from tests.support.raw_btf import kernel_types

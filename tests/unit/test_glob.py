@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from inject.engine.globs import MOST_TOKENS, SIZE, compile_glob
+from inject.engine.abi import ALPHABET, TOKENS
+from inject.engine.globs import compile_glob
 from inject.errors import InjectError
 from inject.model.glob import is_glob, to_regex
 
@@ -25,8 +26,8 @@ BRACKETS = st.one_of(
         lambda pair: f"[{pair[0]}{pair[1]}]"
     ),
 )
-TOKENS = st.one_of(st.just("*"), st.just("?"), BRACKETS, ANY_CHARACTER)
-PATTERNS = st.lists(TOKENS, max_size=8).map("".join)
+TOKEN = st.one_of(st.just("*"), st.just("?"), BRACKETS, ANY_CHARACTER)
+PATTERNS = st.lists(TOKEN, max_size=8).map("".join)
 TEXTS = st.text(st.one_of(st.sampled_from("ab019-_.!]"), ANY_CHARACTER), max_size=12)
 
 
@@ -109,16 +110,16 @@ def test_text_ends_at_its_nul() -> None:
     assert not takes(compile_glob("dd?"), b"dd\0\0")
 
 
-@pytest.mark.parametrize("pattern", ["x" * MOST_TOKENS, "[ab]" * MOST_TOKENS, "*x" * MOST_TOKENS + "*"])
+@pytest.mark.parametrize("pattern", ["x" * TOKENS, "[ab]" * TOKENS, "*x" * TOKENS + "*"])
 def test_the_longest_pattern_works(pattern: str) -> None:
     """All 63 tokens, stars beside them not counted."""
     alphabet = compile_glob(pattern)
-    text = ("a" if "[" in pattern else "x") * MOST_TOKENS
+    text = ("a" if "[" in pattern else "x") * TOKENS
     assert takes(alphabet, text.encode())
     assert not takes(alphabet, text[1:].encode())
 
 
-@pytest.mark.parametrize("pattern", ["x" * (MOST_TOKENS + 1), "*?" * (MOST_TOKENS + 1)])
+@pytest.mark.parametrize("pattern", ["x" * (TOKENS + 1), "*?" * (TOKENS + 1)])
 def test_a_longer_one_is_refused(pattern: str) -> None:
     """With the bound in the hint."""
     with pytest.raises(InjectError) as caught:
@@ -129,7 +130,7 @@ def test_a_longer_one_is_refused(pattern: str) -> None:
 
 def test_size_is_the_programs() -> None:
     """256 character sets, the states that stay, the one that accepts."""
-    assert len(compile_glob("a*b")) == SIZE == 2064
+    assert len(compile_glob("a*b")) == ALPHABET.size == 2064
 
 
 def test_nul_is_never_taken() -> None:

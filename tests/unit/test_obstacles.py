@@ -11,11 +11,13 @@ import pytest
 
 from inject import doctor
 from inject.cli.list import explanation
-from inject.engine.planner import Plan, Planner, Types
+from inject.engine.planner import Planner
+from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.kernel.modules import MOST_BYTES, file_of, module_with, name_of
 from inject.kernel.obstacles import OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
+from inject.kernel.types import Types
 from inject.model.scenario import Fault, When
 from tests.support.fake_kernel import CONFIG, FILES, KALLSYMS, PATHS, RELEASE, build
 from tests.support.raw_btf import kernel_types
@@ -161,7 +163,7 @@ def test_a_frame_that_is_inlined_everywhere(tmp_path: Path) -> None:
     for entry in ("bch2_prepare", "!bch2_prepare"):
         said = refused(made, Fault("xfs_mount", "-EIO", when=When(stack=(entry,))))
         assert said == (
-            "bch2_prepare is inlined wherever it is called, so it is never on a call path;"
+            "bch2_prepare is inlined into all of its callers, so it is never on a call path;"
             " name the function that contains it instead: open_ctree"
         )
 

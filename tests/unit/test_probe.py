@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from inject.engine.engine import _kind
-from inject.engine.planner import Plan, Rule
+from inject.engine.rule import Plan, Rule
 from inject.model.point import ErrorType, FaultPoint
 from inject.model.scenario import Probe
 from inject.model.trigger import Trigger

@@ -20,10 +20,11 @@ from inject.cli import completion
 from inject.cli.run import engine_maker, preflight, resolve
 from inject.cli.watch import board
 from inject.cli.watch.screen import Screen, usable
-from inject.engine.planner import Planner, Types
+from inject.engine.planner import Planner
 from inject.engine.session import Session, State, for_any_task
 from inject.errors import ExitStatus, InjectError
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.event import Injection
 from inject.model.point import ErrorType
 from inject.model.scenario import Fault, Probe

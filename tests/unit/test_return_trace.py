@@ -5,16 +5,17 @@ from __future__ import annotations
 import struct
 
 from inject.engine import return_trace as trails
-from inject.engine.return_trace import BEGIN, LEAVE, STEP, Trails, shortened
+from inject.engine.abi import DEEP, LEAVE, STEP, TRAIL
+from inject.engine.return_trace import Trails, shortened
 
 
 def begin(ordinal: int, tid: int, frames: tuple[int, ...], caller: int = 0, fault: int = 0) -> bytes:
-    padded = frames + (0,) * (trails.DEEP - len(frames))
-    return BEGIN.pack(ordinal, (1 << 64) - 12, 0xFFFF, caller, fault, tid, 0, 8 * len(frames), *padded)
+    padded = frames + (0,) * (DEEP - len(frames))
+    return TRAIL.pack(ordinal, (1 << 64) - 12, 0xFFFF, caller, fault, tid, 0, 8 * len(frames), *padded)
 
 
 def test_every_record_has_a_size_of_its_own() -> None:
-    assert len({BEGIN.size, STEP.size, LEAVE.size}) == 3
+    assert len({TRAIL.size, STEP.size, LEAVE.size}) == 3
 
 
 def test_one_injection_up_to_its_system_call() -> None:

@@ -1,0 +1,163 @@
+"""Call paths: from the names in a fault's `stack` to address ranges, and from those to entries of the trie."""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from inject.engine.abi import PATH, PLACE
+from inject.errors import InjectError
+from inject.filesystems import TYPES
+from inject.kernel.kernel import Kernel, Symbol, listed
+from inject.kernel.obstacles import hidden_frame
+from inject.model.glob import is_glob
+
+SLOT_BITS = 32
+"""The rule's number, which comes before the address in a key of the trie and is always compared."""
+
+MODULE = "module:"
+"""What begins an entry that stands for all functions of a module."""
+
+
+@dataclass(frozen=True)
+class CallPath:
+    """Callers that a call must have, in order, and callers that it must not have."""
+
+    names: tuple[str, ...] = ()
+    """Entries that must be there."""
+    ranges: tuple[tuple[int, int, int], ...] = ()
+    """(first, past the last, class bit) of the functions of all entries."""
+    forbidden: int = 0
+    """Class bits of the entries that must not be there ..."""
+    sparing: int = 0
+    """... and those of them that come from a NOFAIL rule."""
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.forbidden)
+
+
+def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) -> CallPath:
+    """The path of a fault's ``stack``; no call below a function in ``spared`` is on it.
+
+    Raises InjectError for an entry that matches no function.
+    """
+    if len(stack) + len(spared) > PATH:
+        raise InjectError(f"a call path of {len(stack) + len(spared)} entries", f"at most {PATH}, contracts included")
+    names: list[str] = []
+    ranges: list[tuple[int, int, int]] = []
+    forbidden = 0
+    for position, entry in enumerate([*stack, *(f"!{name}" for name in spared)]):
+        if entry.startswith("!"):
+            bit = 1 << (PATH + position)
+            forbidden |= bit
+        else:
+            bit = 1 << len(names)
+            names.append(entry)
+        ranges.extend((first, past, bit) for first, past in _functions(kernel, entry.lstrip("!")))
+    written = PATH + len(stack)
+    return CallPath(tuple(names), tuple(ranges), forbidden, forbidden >> written << written)
+
+
+def hidden_frames(kernel: Kernel, stack: Sequence[str]) -> list[str]:
+    """Calls that do not show on a call path, of the functions that ``stack`` names: one sentence each."""
+    names = [entry.lstrip("!") for entry in stack]
+    plain = [name for name in names if not is_glob(name) and not name.startswith(MODULE)]
+    return [sentence for sentence in (hidden_frame(kernel, name) for name in plain) if sentence]
+
+
+# ---------------------------------------------------------------- names to ranges
+
+
+def _functions(kernel: Kernel, entry: str) -> list[tuple[int, int]]:
+    module = entry[len(MODULE) :] if entry.startswith(MODULE) else None
+    if module is not None:
+        chosen = kernel.module_symbols(module) or builtin_symbols(kernel, module)
+    else:
+        chosen = kernel.functions(entry)
+    if not chosen:
+        raise _nowhere(kernel, entry, module)
+    addresses = kernel.text_addresses
+    return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
+
+
+def _nowhere(kernel: Kernel, entry: str, module: Optional[str]) -> InjectError:
+    """Why ``entry`` cannot be on a call path."""
+    if module is not None:
+        return InjectError(f"no function of a module {module} is in this kernel", kernel.absent_module(module))
+    callers = None if is_glob(entry) else kernel.inlined_into(entry)
+    if callers:
+        return InjectError(
+            f"{entry} is inlined into all of its callers, so it is never on a call path",
+            f"name the function that contains it instead: {listed(callers)}",
+        )
+    unloaded = "" if is_glob(entry) else kernel.unloaded_module_with(entry)
+    return InjectError(
+        f"nothing in this kernel is called {entry}",
+        unloaded
+        or (
+            "it is misspelt, or in a module that is not loaded"
+            if callers == ()
+            else "it may be inlined into its callers: name one of those instead"
+        ),
+    )
+
+
+def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:
+    """Functions of a built-in module, by the prefix of their names; [] if none has it.
+
+    kallsyms does not say which object a built-in function came from, so the naming
+    convention of the filesystems has to do.
+    """
+    kind = TYPES.get(module)
+    wanted = kind.code.prefixes if kind else (f"{module}_", f"__{module}_")
+    return [symbol for prefix in wanted for symbol in kernel.functions(f"{prefix}*")]
+
+
+def _end(addresses: Sequence[int], address: int) -> int:
+    after = bisect.bisect_right(addresses, address)
+    return addresses[after] if after < len(addresses) else address + 4096
+
+
+# ---------------------------------------------------------------- ranges to the trie
+
+
+def merge(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Half-open ranges, sorted and joined where they touch."""
+    merged: list[tuple[int, int]] = []
+    for first, past in sorted(ranges):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(past, merged[-1][1]))
+        else:
+            merged.append((first, past))
+    return merged
+
+
+def prefixes(first: int, past: int) -> list[tuple[int, int]]:
+    """The half-open range as aligned blocks: (address, bits that are fixed)."""
+    blocks = []
+    while first < past:
+        size = first & -first or 1 << 63
+        while size > past - first:
+            size >>= 1
+        blocks.append((first, 64 - size.bit_length() + 1))
+        first += size
+    return blocks
+
+
+def trie(slot: int, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[bytes, int]]:
+    """Trie entries of one rule: elementary intervals, so that overlapping classes add up."""
+    edges = sorted({edge for first, past, _ in ranges for edge in (first, past)})
+    classes = [0] * len(edges)
+    for first, past, bit in ranges:
+        for i in range(bisect.bisect_left(edges, first), bisect.bisect_left(edges, past)):
+            classes[i] |= bit
+    entries = []
+    for i, mask in enumerate(classes):
+        if not mask:
+            continue
+        for address, fixed in prefixes(edges[i], edges[i + 1]):
+            entries.append((PLACE.pack(SLOT_BITS + fixed, slot, struct.pack(">Q", address)), mask))
+    return entries

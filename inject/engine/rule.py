@@ -1,0 +1,77 @@
+"""Rules: a scenario's faults, resolved against one kernel. Frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from inject.engine.callpath import CallPath
+from inject.kernel.btf import Access
+from inject.model.point import FaultPoint
+from inject.model.scenario import Op
+from inject.model.trigger import Trigger
+
+U64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Test:
+    """One resolved comparison."""
+
+    access: Access
+    op: Op
+    value: int = 0
+    mask: int = U64
+    pattern: str = ""
+    contract: bool = False
+
+
+@dataclass(frozen=True)
+class Writeback:
+    """How to tell a kernel thread that works on one of the trial's own devices."""
+
+    flags: int
+    """Offset of ``flags`` in ``struct task_struct``."""
+    access: Access
+    """From an argument to a device number."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One fault as the BPF program gets it."""
+
+    point: FaultPoint
+    values: tuple[int, ...]
+    """The 64 bits that the function returns, in turn."""
+    returned: tuple[str, ...]
+    """The same as written."""
+    any_task: bool
+    tests: tuple[Test, ...]
+    comm: str
+    trigger: Trigger
+    seed: int
+    path: CallPath = CallPath()
+    writeback: Optional[Writeback] = None
+    notes: tuple[str, ...] = ()
+    """Calls that the probe or the call path does not see, as sentences."""
+    trampoline: str = ""
+    """The name under which BTF knows the function, for fmod_ret; "" if fmod_ret cannot be used."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rules of one scenario, and what they share."""
+
+    rules: tuple[Rule, ...]
+    devices: tuple[int, ...] = ()
+    """Numbers (dev_t) of the trial's own devices and of the filesystem mounted from them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Calls that no probe or call path sees, one sentence each."""
+        return tuple(dict.fromkeys(note for rule in self.rules for note in rule.notes))
+
+    @property
+    def others(self) -> bool:
+        """True if some rule takes tasks outside the workload."""
+        return any(rule.any_task or rule.writeback for rule in self.rules)

@@ -1,0 +1,81 @@
+"""Types and numbers by name: BTF of vmlinux and modules, and the value of what a scenario calls `-ENOMEM`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.filesystems import TYPES
+from inject.kernel.btf import Btf, Result
+from inject.kernel.kernel import Kernel
+from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
+from inject.model.scenario import Returned
+
+
+class Types:
+    """BTF of vmlinux and of the modules that faults name, each opened when first needed."""
+
+    def __init__(self, kernel: Kernel, open_btf: Callable[..., Btf] = Btf) -> None:
+        self._kernel = kernel
+        self._open = open_btf
+        self._opened: dict[str, Btf] = {}
+        self._known: dict[str, int] = {}
+        self._results: dict[tuple[str, str], Optional[Result]] = {}
+
+    def of(self, module: str = "") -> Btf:
+        """The BTF of ``module``, "" for vmlinux."""
+        if module not in self._opened:
+            base = self.of("") if module else None
+            self._opened[module] = self._open(self._kernel.root, module, base)
+        return self._opened[module]
+
+    def result(self, function: str, module: str = "") -> Optional[Result]:
+        """What ``function``, of vmlinux or of ``module``, returns; None if BTF does not say."""
+        key = (function, module)
+        if key not in self._results:
+            plain = re.sub(r"\.(isra|constprop|part|cold)\b.*", "", function)
+            try:
+                self._results[key] = self.of(module).result(plain)
+            except CannotRun:
+                self._results[key] = None
+        return self._results[key]
+
+    def enumerator(self, name: str, module: str = "") -> int:
+        """The value of enumerator ``name``; raises InjectError if the kernel has none of that name."""
+        if name not in self._known:
+            self._known[name] = self._search(name, module)
+        return self._known[name]
+
+    def _search(self, name: str, module: str) -> int:
+        places = [module, ""] if module else [""]
+        own = (kind.errors for kind in TYPES.values() if kind.errors)
+        for errors in own:  # saves the walk over all types
+            if name.startswith(errors.prefix):
+                for place in places:
+                    found = self.of(place).enum(errors.enum)
+                    if name in found:
+                        return found[name]
+        for place in places:
+            value = self.of(place).enumerator(name)
+            if value is not None:
+                return value
+        raise InjectError(
+            f"{name} is not an enumerator of this kernel",
+            "it may be a macro, which BTF does not keep: write its number",
+        )
+
+
+def return_value(written: Returned, types: Types, module: str = "") -> int:
+    """What ``return:`` says, as a signed number; raises InjectError for an unknown name."""
+    if isinstance(written, int):
+        return written
+    words = {"NULL": 0, "true": 1, "false": 0}
+    if written in words:
+        return words[written]
+    sign, name = (-1, written[1:]) if written.startswith("-") else (1, written)
+    number = ERRNOS.get(name, KERNEL_ERRNOS.get(name))
+    if number is not None:
+        return sign * number
+    return sign * types.enumerator(name, module)
