@@ -11,7 +11,7 @@ from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report.jsonl import from_json
-from inject.trial.judge import settle
+from inject.trial.judge import with_finding
 
 IN_GUEST = "sudo inject run"
 FROM_HOST = "inject vm run"
@@ -114,7 +114,7 @@ def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, seed: Optional[in
         return Verdict(scenario.name, Status.ERROR, None, detail, reproduce=command, log=log)
     reason = Reason.HANG if lost.ending is Ending.HUNG else Reason.CRASH
     detail = f"with {_points(scenario)} armed, {lost.message}"
-    return settle(scenario, Verdict(scenario.name, Status.FAIL, reason, detail, reproduce=command, log=log))
+    return with_finding(scenario, Verdict(scenario.name, Status.FAIL, reason, detail, reproduce=command, log=log))
 
 
 def _reproduce(scenario: Scenario, seed: Optional[int]) -> str:

@@ -19,7 +19,7 @@ class Status(enum.Enum):
 
 
 class Reason(enum.Enum):
-    """Why it failed; the order is the precedence when several hold at once."""
+    """Why it failed. If several hold, the first in this order counts."""
 
     CRASH = "crash"
     HANG = "hang"
@@ -29,20 +29,32 @@ class Reason(enum.Enum):
     ERRNO = "errno"
     CHECK = "check"
     RECOVER = "recover"
-    LIMIT = "limit"
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One thing that is wrong with a trial: ``detail`` in one sentence, ``log`` as evidence."""
+
+    reason: Reason
+    detail: str
+    log: tuple[str, ...] = ()
+    inconclusive: bool = False
+    """The evidence is incomplete, or a program is missing: an error, not a verdict on the kernel."""
+    notice: bool = False
+    """It only says that a filesystem went read-only: another oracle's complaint explains that and takes its place."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one fault: calls seen in scope, calls whose predicates held, calls failed."""
+    """Calls of one fault: seen in scope, matched by all conditions, injected."""
 
     seen: int = 0
     matched: int = 0
     injected: int = 0
     spared: int = 0
-    """Calls that a known contract (NOFAIL) kept from being failed."""
+    """Calls that were skipped because their caller is NOFAIL."""
     lost: int = 0
-    """Injections that are counted but whose event did not fit the buffer."""
+    """Injections that are counted, but whose event did not fit into the buffer."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +70,14 @@ class Verdict:
     seconds: float = 0.0
     reproduce: str = ""
     finding: str = ""
-    """Text of the known bug, where the scenario carries one and it showed."""
+    """Text of the known failure, if the scenario has one and it occurred."""
     log: tuple[str, ...] = ()
-    """Lines that explain a failure: splats, blocked stacks, console tail, output."""
+    """Lines that explain a failure: splats, stacks of blocked tasks, the console's end, output."""
     unusable: str = ""
     """Why this kernel must not run another trial (blocked tasks, an oops); "" if it may."""
     exit: Optional[int] = None
     """The workload's exit code as a shell gives it (128 plus the signal); None if it never ran."""
     notes: tuple[str, ...] = ()
-    """What changes no status, but what a reader of a pass, too, must know: a bound that was reached, a repetition."""
+    """Remarks that do not change the status, such as a bound that was reached; shown for a pass too."""
     errors: tuple[ErrorPath, ...] = ()
-    """Where the injected errors went, each way once; () where nobody asked."""
+    """Where the injected errors went, each path once; () if the run did not trace them."""

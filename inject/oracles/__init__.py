@@ -7,28 +7,21 @@ and dmesg comes last because all of that may splat, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from inject.oracles.base import Complaint, Context, Oracle
+from inject.oracles.base import Context, Oracle
 from inject.oracles.coherence import Coherence, Recovery
 from inject.oracles.dmesg import Dmesg
 from inject.oracles.fsck import Fsck
 from inject.oracles.leaks import Leaks, allocated
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations
-from inject.oracles.syncing import settle
+from inject.oracles.syncing import sync
 
-__all__ = ["DEFAULTS", "Complaint", "Context", "Oracle", "allocated", "choose", "settle", "unsupported"]
+__all__ = ["DEFAULTS", "Context", "Oracle", "allocated", "choose", "sync"]
 
 _ORDER: tuple[type[Oracle], ...] = (Coherence, Recovery, Reservations, Fsck, Leaks, Remount, Dmesg)
 
 DEFAULTS = tuple(sorted(oracle.name for oracle in _ORDER))
 """Used where a scenario has no ``checks``."""
-
-
-def unsupported(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that no oracle bears."""
-    return [name for name in names if name not in DEFAULTS]
 
 
 def choose(context: Context) -> list[Oracle]:

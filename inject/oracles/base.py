@@ -9,7 +9,7 @@ from typing import ClassVar, Optional
 from inject.fixture.filesystem import Fixture
 from inject.kernel.log import LogReader
 from inject.model.scenario import Scenario
-from inject.model.verdict import Reason
+from inject.model.verdict import Complaint, Reason
 from inject.process.cgroup import Cgroup
 
 
@@ -28,25 +28,6 @@ class Context:
     """Memory of the filesystem's call sites (bytes, calls) before it was made: leaks.allocated()."""
 
 
-@dataclass(frozen=True)
-class Complaint:
-    """Why a trial must not pass."""
-
-    oracle: str
-    detail: str
-    log: tuple[str, ...] = ()
-    """The lines that show it."""
-    ours: bool = False
-    """The evidence is incomplete, or a tool is missing: an error, no verdict on the kernel."""
-    notice: bool = False
-    """It only says that a filesystem went read-only: what another oracle found explains it, and counts."""
-
-    @property
-    def reason(self) -> Reason:
-        """The verdict's reason, where the kernel is to blame."""
-        return Reason.DMESG if self.oracle == "dmesg" else Reason.CHECK
-
-
 class Oracle:
     """One judge. The runner calls the methods in the order in which they stand here, each once a trial.
 
@@ -55,6 +36,8 @@ class Oracle:
     """
 
     name: ClassVar[str]
+    reason: ClassVar[Reason] = Reason.CHECK
+    """The verdict's reason if this oracle complains."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -73,6 +56,12 @@ class Oracle:
     def after(self, context: Context) -> Optional[Complaint]:
         """After the unmount: judge. What an oracle mounts here it unmounts again."""
         raise NotImplementedError
+
+    def complaint(
+        self, detail: str, log: tuple[str, ...] = (), *, inconclusive: bool = False, notice: bool = False
+    ) -> Complaint:
+        """A complaint with this oracle's reason."""
+        return Complaint(self.reason, detail, log, inconclusive, notice)
 
 
 def tail(text: str, lines: int = 20) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from typing import Optional
 
 from inject.errors import InjectError
 from inject.fixture.filesystem import Fixture
+from inject.model.verdict import Complaint
 from inject.oracles import viewer
-from inject.oracles.base import Complaint, Context, Oracle
+from inject.oracles.base import Context, Oracle
 from inject.process.tool import run_forked
 
 MAX_NAMES = 5_000
@@ -53,7 +54,7 @@ class _Viewer(Oracle):
             self.notes.append(f"{self.name}: {rows[-1][1]}")
         lines = tuple(f"{place}: {words}" for _, place, words in rows[:-1])
         if lines:
-            self._complaint = Complaint(self.name, self.words(lines), lines[:_SHOWN])
+            self._complaint = self.complaint(self.words(lines), lines[:_SHOWN])
 
     def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
         """Rows of viewer.py; runs in a process of its own."""

@@ -11,7 +11,8 @@ from typing import Optional
 
 from inject.kernel.log import LogRecord
 from inject.kernel.patterns import PATTERNS, SplatPattern
-from inject.oracles.base import Complaint, Context, Oracle
+from inject.model.verdict import Complaint, Reason
+from inject.oracles.base import Context, Oracle
 
 BODY_LINES = 80
 """Lines that belong to one splat at most, its head included."""
@@ -165,6 +166,7 @@ class Dmesg(Oracle):
     """Complains of splats that no ``allow`` pattern excuses, and of new taint flags."""
 
     name = "dmesg"
+    reason = Reason.DMESG
 
     def __init__(self, taint: Path = Path("/proc/sys/kernel/tainted")) -> None:
         super().__init__()
@@ -200,13 +202,12 @@ class Dmesg(Oracle):
         if refused:
             return self._splat_complaint(refused, names)
         if names:
-            return Complaint(self.name, f"the kernel is newly tainted: {', '.join(names)}")
+            return self.complaint(f"the kernel is newly tainted: {', '.join(names)}")
         if context.log.lost or context.log.cut:
             lost = f"{context.log.lost} lines" if context.log.lost else "the newest lines"
-            return Complaint(
-                self.name,
+            return self.complaint(
                 f"the kernel log overflowed and {lost} were lost: a splat among them would go unseen",
-                ours=True,
+                inconclusive=True,
             )
         return None
 
@@ -224,7 +225,7 @@ class Dmesg(Oracle):
         if len(splats) > _SHOWN_SPLATS:
             lines.append(f"[... {len(splats) - _SHOWN_SPLATS} more splats ...]")
         notice = not taints and all(splat.kind == "read-only" for splat in splats)
-        return Complaint(self.name, detail, tuple(lines), notice=notice)
+        return self.complaint(detail, tuple(lines), notice=notice)
 
     def _collect(self, context: Context) -> None:
         self._records += context.log.read()

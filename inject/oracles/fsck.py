@@ -9,7 +9,8 @@ from inject.errors import InjectError
 from inject.filesystems import TYPES
 from inject.filesystems.base import Checker
 from inject.fixture.filesystem import Fixture
-from inject.oracles.base import Complaint, Context, Oracle, tail
+from inject.model.verdict import Complaint
+from inject.oracles.base import Context, Oracle, tail
 from inject.process.tool import Completed, run_tool
 
 _TIMEOUT = 300.0
@@ -34,15 +35,14 @@ class Fsck(Oracle):
         if checker.unreplayed and re.search(checker.unreplayed, done.output):
             mounted = fixture.try_mount()
             if mounted.code != 0:
-                return Complaint(
-                    self.name,
+                return self.complaint(
                     f"the log is dirty and the kernel cannot replay it: {mounted.last_line}",
                     (*tail(mounted.output), *tail(done.output)),
                 )
             try:
                 fixture.umount()
             except InjectError as error:
-                return Complaint(self.name, f"after the replay of its log it does not unmount: {error}")
+                return self.complaint(f"after the replay of its log it does not unmount: {error}")
             self.notes.append("fsck: the log was dirty; checked after the kernel had replayed it")
             done = self._run(checker, fixture, context)
         return self._judge(checker, done)
@@ -56,4 +56,5 @@ class Fsck(Oracle):
         if done.code == 0 and not done.timed_out and not said:
             return None
         detail = f"`{done.command}` {done.how()}: {said.group() if said else done.last_line}"
-        return Complaint(self.name, detail, tail(done.output), ours=not said and done.code not in checker.damaged)
+        inconclusive = not said and done.code not in checker.damaged
+        return self.complaint(detail, tail(done.output), inconclusive=inconclusive)

@@ -12,7 +12,8 @@ from typing import Optional
 
 from inject.filesystems import TYPES
 from inject.fixture.filesystem import Fixture
-from inject.oracles.base import Complaint, Context, Oracle
+from inject.model.verdict import Complaint
+from inject.oracles.base import Context, Oracle
 
 ALLOCINFO = Path("/proc/allocinfo")
 KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
@@ -125,17 +126,14 @@ class Leaks(Oracle):
         """What is there right now and should not be."""
         mounts = mounts_of(fixture.devices)
         if mounts:
-            return Complaint(self.name, f"it is still mounted at {mounts[0]}", tuple(mounts[:_SHOWN]))
+            return self.complaint(f"it is still mounted at {mounts[0]}", tuple(mounts[:_SHOWN]))
         held = [device for device in fixture.devices if in_use(device)]
         if held:
-            return Complaint(
-                self.name, f"{held[0]} is in use {QUIET:g} s after the unmount: a file or a reference is held"
-            )
+            return self.complaint(f"{held[0]} is in use {QUIET:g} s after the unmount: a file or a reference is held")
         kind = fixture.spec.type
         lines = grown(allocated_before, allocated(kind)) if self._alone and profiling() else []
         if lines:
-            return Complaint(
-                self.name,
+            return self.complaint(
                 f"{len(lines)} call sites of {kind} have not freed their memory "
                 f"{QUIET:g} s after the unmount: {lines[0]}",
                 tuple(lines[:_SHOWN]),
@@ -151,8 +149,7 @@ class Leaks(Oracle):
         found = text.count("unreferenced object")
         if not found:
             return None
-        return Complaint(
-            self.name,
+        return self.complaint(
             f"kmemleak: {found} unreferenced object{'s' * (found != 1)}",
             tuple(line.rstrip() for line in text.splitlines()[:40]),
         )

@@ -6,8 +6,9 @@ from typing import Optional
 
 from inject.errors import InjectError
 from inject.fixture.filesystem import Fixture
+from inject.model.verdict import Complaint
 from inject.oracles import manifest, walker
-from inject.oracles.base import Complaint, Context, Oracle, tail
+from inject.oracles.base import Context, Oracle, tail
 from inject.oracles.manifest import Entry, Manifest
 from inject.process.tool import run_forked
 
@@ -51,30 +52,28 @@ class Remount(Oracle):
         fixture = _fixture(context)
         done = fixture.try_mount()
         if done.code != 0:
-            return Complaint(self.name, f"does not mount again: {done.last_line}", tail(done.output))
+            return self.complaint(f"does not mount again: {done.last_line}", tail(done.output))
         try:
             complaint = self._judge(context)
         except InjectError as error:
-            complaint = Complaint(self.name, f"mounted again, it cannot be read: {error}")
+            complaint = self.complaint(f"mounted again, it cannot be read: {error}")
         try:
             fixture.umount()
         except InjectError as error:
-            return complaint or Complaint(self.name, f"does not unmount again: {error}")
+            return complaint or self.complaint(f"does not unmount again: {error}")
         return complaint
 
     def _judge(self, context: Context) -> Optional[Complaint]:
         now = self._take(context, MAX_BYTES, "after the new mount")
         errors = now.errors()
         if errors:
-            return Complaint(
-                self.name,
+            return self.complaint(
                 f"{len(errors)} of {len(now.entries)} names cannot be read after a new mount",
                 tuple(f"{entry.path or '/'}: {entry.error}" for entry in errors[:_SHOWN]),
             )
         lost = compare(self._synced, self._end, now.by_path(), complete=not now.bound)
         if lost:
-            return Complaint(
-                self.name,
+            return self.complaint(
                 f"{len(lost)} of {len(self._synced)} synced names that the workload left alone are not as they were",
                 tuple(lost[:_SHOWN]),
             )

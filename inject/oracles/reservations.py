@@ -14,7 +14,8 @@ from typing import Optional
 from inject.errors import InjectError
 from inject.filesystems.base import ReservedSpace
 from inject.fixture.filesystem import Fixture
-from inject.oracles.base import Complaint, Context, Oracle
+from inject.model.verdict import Complaint
+from inject.oracles.base import Context, Oracle
 from inject.oracles.syncing import syncfs
 from inject.process.tool import run_forked
 
@@ -78,7 +79,7 @@ class Reservations(Oracle):
         if kind == "note":
             self.notes.append(f"{self.name}: {words}")
         elif kind == "wrong":
-            self._complaint = Complaint(self.name, words)
+            self._complaint = self.complaint(words)
 
     def after(self, context: Context) -> Optional[Complaint]:
         """What settled() found."""

@@ -28,8 +28,8 @@ def syncfs(root: str) -> None:
         os.close(handle)
 
 
-def settle(context: Context) -> None:
-    """Write what is dirty on the mounted filesystem; raises InjectError where that fails or hangs."""
+def sync(context: Context) -> None:
+    """Write what is dirty on the mounted filesystem; raises InjectError if that fails or hangs."""
     assert context.fixture is not None
     root = str(context.fixture.mountpoint)
 

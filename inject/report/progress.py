@@ -16,11 +16,6 @@ def begin_line(scenario: str, number: int, total: int, colour: bool = False) -> 
     return f"{paint(f'[{number}/{total}]', 'dim', colour)} {printable(scenario)}"
 
 
-def step_line(step: str) -> str:
-    """Something that takes its time is going on: ``mkfs.xfs``, ``attach``."""
-    return f"  {step} ..."
-
-
 def injection_line(injection: Injection) -> str:
     """``  write/123: bch2_x returns -ENOMEM (match 3)``."""
     who = printable(f"{injection.comm}/{injection.tid}")

@@ -9,7 +9,7 @@ from typing import Optional
 
 from inject.model.errorpath import ErrorPath, as_lines, describe, grouped
 from inject.model.scenario import Scenario
-from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.scenario.problems import either
 
 MOST_PATHS = 5
@@ -17,15 +17,6 @@ MOST_PATHS = 5
 
 OUTPUT_LINES = 30
 """Lines of a workload's output that a failure shows."""
-
-
-@dataclass(frozen=True)
-class Complaint:
-    """One thing that is wrong: ``detail`` in one sentence, ``log`` as evidence."""
-
-    reason: Reason
-    detail: str
-    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +150,7 @@ def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
     return None
 
 
-def settle(scenario: Scenario, verdict: Verdict) -> Verdict:
+def with_finding(scenario: Scenario, verdict: Verdict) -> Verdict:
     """The verdict in the light of a known ``finding``: failing just so is a pass, passing is a failure."""
     finding = scenario.finding
     if finding is None or verdict.finding:

@@ -29,10 +29,8 @@ from inject.model.errorpath import ErrorPath, grouped
 from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection
 from inject.model.point import FaultPoint
 from inject.model.scenario import Fault, Probe, Scenario, Scope
-from inject.model.verdict import Counts, Reason, Status, Verdict
-from inject.oracles import Complaint as OracleComplaint
-from inject.oracles import Context, Oracle, allocated, choose, unsupported
-from inject.oracles import settle as settle_filesystem
+from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
+from inject.oracles import Context, Oracle, allocated, choose, sync
 from inject.process.adopted import Adopted
 from inject.process.blocked import BlockedTask
 from inject.process.cgroup import Cgroup
@@ -43,7 +41,7 @@ from inject.propagation import watchlist
 from inject.propagation.fate import Reader
 from inject.report import progress as console
 from inject.scenario.files import shared_folder
-from inject.trial.judge import Complaint, Facts, judge, settle, tail
+from inject.trial.judge import Facts, judge, tail, with_finding
 
 POLL = 50
 """Milliseconds that one wait for an injection event takes at most."""
@@ -218,7 +216,7 @@ class Trial:
             verdict = self._verdict(Status.ERROR, None, f"{error.filename or 'this machine'}: {error.strerror}")
         verdict = replace(verdict, seconds=time.monotonic() - started, unusable=self.unusable)
         verdict = replace(verdict, notes=tuple(dict.fromkeys(self._notes)))
-        return settle(self.scenario, verdict)
+        return with_finding(self.scenario, verdict)
 
     def _verdict(self, status: Status, reason: Optional[Reason], detail: str, log: Sequence[str] = ()) -> Verdict:
         command = (
@@ -246,10 +244,7 @@ class Trial:
         return ""
 
     def _refuse(self) -> None:
-        """What is valid but not done by this version, or not without being asked for."""
-        names = unsupported(self.scenario.checks or ())
-        if names:
-            raise InjectError(f"the check {names[0]} is not available in this version", "leave it out of `checks`")
+        """Raise InjectError for what the user has to allow and did not."""
         wide = [fault.function for fault in self.scenario.faults if fault.scope is Scope.ANY]
         if wide and not self.options.any_allowed:
             raise InjectError(
@@ -317,7 +312,7 @@ class Trial:
             try:
                 engine.attach(plan, self.options.probe, self._watched(plan), errnos=bool(self.scenario.expect.errno))
                 if fixture is not None and fixture.mounted:
-                    settle_filesystem(context)
+                    sync(context)
                 for oracle in oracles:
                     oracle.before(context)
                 outcome, errnos = self._armed(engine, group, work, env)
@@ -482,7 +477,7 @@ class Trial:
             self.unusable = self.unusable or "it has oopsed"
         return complaints
 
-    def _guard(self, name: str, complaints: list[Complaint], ask: Callable[[], Optional[OracleComplaint]]) -> None:
+    def _guard(self, name: str, complaints: list[Complaint], ask: Callable[[], Optional[Complaint]]) -> None:
         """What ``ask`` complains of goes to ``complaints``, or to our own troubles if it is not the kernel's fault."""
         try:
             said = ask()
@@ -496,10 +491,10 @@ class Trial:
             return
         if said.notice and any(complaint.reason is Reason.CHECK for complaint in complaints):
             return
-        if said.ours:
-            self._ours.append(f"{said.oracle}: {said.detail}")
+        if said.inconclusive:
+            self._ours.append(f"{name}: {said.detail}")
         else:
-            complaints.append(Complaint(said.reason, f"{said.oracle}: {said.detail}", said.log))
+            complaints.append(replace(said, detail=f"{name}: {said.detail}"))
 
     def _note_unkillable(self, tasks: Sequence[BlockedTask]) -> None:
         if tasks and not self.unusable:

@@ -195,7 +195,7 @@ def test_the_complaint_carries_the_splat(tmp_path):
     complaint = judge(tmp_path, ["a", "BUG: one", "trace", "BUG: two"], taint=(0, 128))
     assert complaint.detail == "BUG: one (and 1 more); tainted: D (died: oops or BUG)"
     assert complaint.log == ("BUG: one", "trace", "BUG: two")
-    assert (complaint.reason, complaint.ours) == (Reason.DMESG, False)
+    assert (complaint.reason, complaint.inconclusive) == (Reason.DMESG, False)
 
 
 @pytest.mark.parametrize("pattern", ["online_reserved not 0", re.escape("WARNING: CPU: 0 PID: 1 at fs/x.c")])
@@ -215,5 +215,5 @@ def test_taint_alone_is_a_complaint(tmp_path):
 
 def test_an_overflowed_log_is_no_clean_log(tmp_path):
     complaint = judge(tmp_path, ["fine"], lost=7)
-    assert complaint.ours and "7 lines were lost" in complaint.detail
-    assert not judge(tmp_path, ["BUG: x"], lost=7).ours
+    assert complaint.inconclusive and "7 lines were lost" in complaint.detail
+    assert not judge(tmp_path, ["BUG: x"], lost=7).inconclusive

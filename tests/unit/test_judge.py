@@ -10,8 +10,8 @@ import pytest
 
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.scenario import Bound, Expectation, Fault, Finding, Scenario
-from inject.model.verdict import Counts, Reason, Status, Verdict
-from inject.trial.judge import OUTPUT_LINES, Complaint, Facts, exit_status, judge, settle, tail
+from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
+from inject.trial.judge import OUTPUT_LINES, Facts, exit_status, judge, tail, with_finding
 
 FAULTS = (Fault("first", "-EIO"), Fault("second", "-ENOMEM"))
 SCENARIO = Scenario("s", "s.yaml", FAULTS, "true", timeout=7.5)
@@ -158,7 +158,7 @@ def test_what_an_oracle_or_recover_complains_of(reason: Reason) -> None:
 
 # ---------------------------------------------------------------- several at once
 
-PRECEDENCE = ("crash", "hang", "dmesg", "not-injected", "exit", "errno", "check", "recover", "limit")
+PRECEDENCE = ("crash", "hang", "dmesg", "not-injected", "exit", "errno", "check", "recover")
 
 
 def test_the_order_is_the_contracts() -> None:
@@ -167,11 +167,7 @@ def test_the_order_is_the_contracts() -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [
-        pair
-        for pair in itertools.combinations([reason for reason in Reason if reason is not Reason.LIMIT], 2)
-        if pair != (Reason.HANG, Reason.EXIT)
-    ],
+    [pair for pair in itertools.combinations(Reason, 2) if pair != (Reason.HANG, Reason.EXIT)],
     ids=lambda reason: reason.value,
 )
 def test_the_earlier_reason_is_told_first_and_the_other_after_it(one: Reason, other: Reason) -> None:
@@ -213,14 +209,14 @@ KNOWN = replace(SCENARIO, finding=Finding(Reason.CHECK, "fsck finds what was nev
 
 def test_a_finding_that_shows_is_a_pass_with_its_text() -> None:
     failed = Verdict("s", Status.FAIL, Reason.CHECK, "fsck: 3 errors", log=("line",))
-    assert settle(KNOWN, failed) == replace(
+    assert with_finding(KNOWN, failed) == replace(
         failed, status=Status.PASS, reason=None, finding="fsck finds what was never there"
     )
-    assert settle(SCENARIO, failed) == failed
+    assert with_finding(SCENARIO, failed) == failed
 
 
 def test_a_finding_that_no_longer_shows_fails_and_says_so() -> None:
-    settled = settle(KNOWN, Verdict("s", Status.PASS))
+    settled = with_finding(KNOWN, Verdict("s", Status.PASS))
     assert (settled.status, settled.reason, settled.finding) == (Status.FAIL, Reason.CHECK, "")
     assert settled.detail == "the known finding (check) no longer shows: remove `finding` if it is mended"
 
@@ -231,13 +227,13 @@ def test_a_finding_that_no_longer_shows_fails_and_says_so() -> None:
 )
 def test_any_other_end_stays_what_it_is(status: Status, reason: Reason) -> None:
     verdict = Verdict("s", status, reason, "why")
-    assert settle(KNOWN, verdict) == verdict
+    assert with_finding(KNOWN, verdict) == verdict
 
 
 def test_settling_twice_changes_nothing() -> None:
     """The guest settles, and so may the batch on the host."""
-    once = settle(KNOWN, Verdict("s", Status.FAIL, Reason.CHECK))
-    assert settle(KNOWN, once) == once
+    once = with_finding(KNOWN, Verdict("s", Status.FAIL, Reason.CHECK))
+    assert with_finding(KNOWN, once) == once
 
 
 # ---------------------------------------------------------------- exit codes
