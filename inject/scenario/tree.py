@@ -1,35 +1,30 @@
-"""YAML text as a small tree whose every node knows its place and the text as written.
+"""YAML text as a small tree whose every node knows its place and its text as written.
 
-The tree is built from the parser's events, not with yaml.compose(): so nothing is
-resolved behind our back (`no` stays the two letters), nesting costs no recursion,
-and an alias bomb is counted before it is expanded.
+PyYAML composes it, without resolving anything: `no` stays the two letters.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import yaml
+from yaml.composer import Composer
+from yaml.resolver import BaseResolver
 
 from inject.errors import Place, ScenarioError
 from inject.scenario.problems import Problems, place_at, shown, wrong
-from inject.scenario.syntax import syntax_problem
 
 MAX_DEPTH = 16
 """Lists and mappings inside each other; the deepest part of the format needs 6."""
 
-MAX_NODES = 20_000
-"""Values, lists and mappings of one file, aliases counted as what they stand for."""
+MAX_VALUES = 20_000
+"""Values, keys, lists and mappings of one file."""
 
 _UNWELCOME = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 """What YAML forbids, and what YAML takes for the end of a line but editors do not."""
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml where PyYAML was built with it: twenty times faster."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,6 @@ class ScalarNode:
     place: Place
     text: str
     plain: bool
-    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,6 @@ class ListNode:
 
     place: Place
     items: tuple[Node, ...]
-    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,6 @@ class MapNode:
 
     place: Place
     pairs: tuple[tuple[Node, Node], ...]
-    size: int = 1
 
     def get(self, key: str) -> Optional[Node]:
         """The first value under ``key``."""
@@ -70,99 +62,6 @@ class MapNode:
 Node = Union[ScalarNode, ListNode, MapNode]
 
 
-@dataclass
-class _Open:
-    """A list or mapping whose end has not been seen."""
-
-    place: Place
-    mapping: bool
-    anchor: Optional[str]
-    children: list[Node]
-
-    def close(self) -> Node:
-        """The finished node."""
-        size = 1 + sum(child.size for child in self.children)
-        if not self.mapping:
-            return ListNode(self.place, tuple(self.children), size)
-        pairs = zip(self.children[::2], self.children[1::2])
-        return MapNode(self.place, tuple(pairs), size)
-
-
-class _Composer:
-    """Turns the events of one file into documents."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.anchors: dict[str, Optional[Node]] = {}
-        self.open: list[_Open] = []
-        self.size = 0
-
-    def feed(self, event: Any) -> Optional[Node]:
-        """Take one event; returns a document when it is complete. Raises ScenarioError."""
-        place = Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
-        if isinstance(event, yaml.DocumentStartEvent):
-            self.anchors.clear()
-        elif isinstance(event, yaml.AliasEvent):
-            return self._put(place, None, self._alias(place, str(event.anchor)))
-        elif isinstance(event, yaml.ScalarEvent):
-            self._refuse_tag(place, event)
-            self._refuse_escapes(place, event.value)
-            plain = event.style in (None, "")
-            return self._put(place, event.anchor, ScalarNode(place, event.value, plain))
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._refuse_tag(place, event)
-            self._enter(place, isinstance(event, yaml.MappingStartEvent), event.anchor)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            done = self.open.pop()
-            self.size -= sum(child.size for child in done.children)
-            return self._put(done.place, done.anchor, done.close())
-        return None
-
-    def _enter(self, place: Place, mapping: bool, anchor: Optional[str]) -> None:
-        if len(self.open) >= MAX_DEPTH:
-            raise wrong(place, f"nested deeper than {MAX_DEPTH} levels", "no part of the format needs more than 6")
-        if anchor is not None:
-            self.anchors[anchor] = None
-        self.open.append(_Open(place, mapping, anchor, []))
-
-    def _put(self, place: Place, anchor: Optional[str], node: Node) -> Optional[Node]:
-        self.size += node.size
-        if self.size > MAX_NODES:
-            what = f"more than {MAX_NODES} values in one file, aliases expanded"
-            raise wrong(place, what, "split the file, or write fewer aliases")
-        if anchor is not None:
-            self.anchors[anchor] = node
-        if not self.open:
-            return node
-        self.open[-1].children.append(node)
-        return None
-
-    def _alias(self, place: Place, name: str) -> Node:
-        if name not in self.anchors:
-            what = f"`*{name}` is a YAML alias, and nothing above is anchored as `&{name}`"
-            raise wrong(place, what, f'quote a value that begins with *: "*{name}"')
-        node = self.anchors[name]
-        if node is None:
-            raise wrong(place, f"the alias `*{name}` stands inside the very value it repeats", "write the value out")
-        return node
-
-    @staticmethod
-    def _refuse_escapes(place: Place, text: str) -> None:
-        """Refuse what an escape in double quotes may say and no command, file or terminal can take."""
-        found = re.search("[\0\ud800-\udfff]", text)
-        if found:
-            raise wrong(place, f"the escape {_escape(ord(found[0]))} stands for no character", "remove it")
-
-    @staticmethod
-    def _refuse_tag(place: Place, event: Any) -> None:
-        if event.tag is None:
-            return
-        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-        if tag.startswith("!!"):
-            raise wrong(place, f"the YAML tag {shown(tag)} is not part of the format", "write the plain value")
-        raise wrong(place, f"{shown(tag)} without quotes is a YAML tag", f'quote it: "{tag.rstrip(",")[:40]}"')
-
-
 def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Node]]:
     """The documents of a file, in order; None for the one at which reading had to stop.
 
@@ -171,36 +70,100 @@ def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Nod
     text = text[1:] if text.startswith("\ufeff") else text
     try:
         _refuse_characters(text, file)
-        composer = _Composer(file)
-        document = None
-        for event in _events(text, file):
-            document = composer.feed(event) or document
-            if isinstance(event, yaml.DocumentEndEvent):  # before it, what follows may still prove it no document
-                yield document
-                document = None
+        for node in yaml.compose_all(text, Loader=_LOADER):
+            yield _node(node, file)
     except ScenarioError as error:
         problems.catch(error)
         yield None
-
-
-def _events(text: str, file: str) -> Iterator[Any]:
-    """The parser's events; raises ScenarioError where the text is not YAML.
-
-    libyaml since 0.2.6 gives up on text that is nested too deep before it has said what comes
-    before; PyYAML's own parser, which reads no further than it has to, then goes on.
-    """
-    given = 0
-    try:
-        try:
-            for event in yaml.parse(text, Loader=_LOADER):
-                yield event
-                given += 1
-        except yaml.MarkedYAMLError as error:
-            if "nesting depth" not in str(error.problem):
-                raise
-            yield from itertools.islice(yaml.parse(text, Loader=yaml.SafeLoader), given, None)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise syntax_problem(text, file, error) from None
+        said = error if isinstance(error, _Refused) else _second_opinion(text) or error
+        problems.catch(_problem(text, file, said))
+        yield None
+
+
+def _node(node: Any, file: str) -> Node:
+    """A composed node as one of the tree's; it is not nested deeper than MAX_DEPTH."""
+    place = _place(node.start_mark, file)
+    if isinstance(node, yaml.ScalarNode):
+        return ScalarNode(place, node.value, not node.style)
+    if isinstance(node, yaml.SequenceNode):
+        return ListNode(place, tuple([_node(item, file) for item in node.value]))
+    return MapNode(place, tuple([(_node(key, file), _node(value, file)) for key, value in node.value]))
+
+
+def _place(mark: Any, file: str) -> Place:
+    return Place(file, mark.line + 1, mark.column + 1)
+
+
+# ---------------------------------------------------------------- what YAML has and the format does not
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """YAML that is not part of the format; ``note`` is the next step."""
+
+    def __init__(self, event: Any, what: str, step: str) -> None:
+        super().__init__(problem=what, problem_mark=event.start_mark, note=step)
+
+
+class _FormatComposer(Composer):
+    """Composes what the format has, and within bounds: every parser of PyYAML may be under it."""
+
+    depth = 0
+    values = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The node that begins with the next event; raises _Refused."""
+        event: Any = self.peek_event()  # type: ignore[attr-defined]
+        _refuse_event(event)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise _Refused(event, f"more than {MAX_VALUES} values in one file", "split the file")
+        self.depth += 1
+        if self.depth > MAX_DEPTH + isinstance(event, yaml.ScalarEvent):
+            what = f"nested deeper than {MAX_DEPTH} levels"
+            raise _Refused(event, what, "no part of the format needs more than 6")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _PythonLoader(_FormatComposer, yaml.BaseLoader):
+    """On PyYAML's own parser."""
+
+
+_LOADER: Any = _PythonLoader
+if yaml.__with_libyaml__:
+    from yaml._yaml import CParser
+
+    class _LibyamlLoader(_FormatComposer, CParser, BaseResolver):
+        """On libyaml, which parses ten times faster."""
+
+        def __init__(self, stream: str) -> None:
+            CParser.__init__(self, stream)
+            Composer.__init__(self)
+            BaseResolver.__init__(self)
+
+    _LOADER = _LibyamlLoader
+
+
+def _refuse_event(event: Any) -> None:
+    """Refuse aliases, anchors, tags, and escapes that stand for no character."""
+    if isinstance(event, yaml.AliasEvent):
+        word = f"*{event.anchor}"
+        what = f"{shown(word)} without quotes is a YAML alias, which a scenario cannot have"
+        raise _Refused(event, what, f'quote it: "{word[:40]}", or repeat the value')
+    if event.anchor is not None:
+        what = f"{shown(f'&{event.anchor}')} without quotes is a YAML anchor, which a scenario cannot have"
+        raise _Refused(event, what, "remove it and repeat the value, or quote a value that begins with &")
+    if event.tag is not None:
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        if tag.startswith("!!"):
+            raise _Refused(event, f"the YAML tag {shown(tag)} is not part of the format", "write the plain value")
+        raise _Refused(event, f"{shown(tag)} without quotes is a YAML tag", f'quote it: "{tag.rstrip(",")[:40]}"')
+    if isinstance(event, yaml.ScalarEvent) and event.style == '"':
+        found = re.search("[\0\ud800-\udfff]", event.value)
+        if found:
+            raise _Refused(event, f"the escape {_escape(ord(found[0]))} stands for no character", "remove it")
 
 
 def _refuse_characters(text: str, file: str) -> None:
@@ -224,3 +187,99 @@ def _escape(code: int) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# ---------------------------------------------------------------- text that is not YAML
+
+_BLOCK_MEANT = 'quote a value that begins with > or |, as in ">=1"; the text of a block starts on the next line'
+
+_WORDS: tuple[tuple[str, bool, str, str], ...] = (
+    # in the parser's message, place is where the construct began, what is wrong, next step
+    ("unexpected end of stream", True, "the quote that opens here is never closed", "add the closing quote"),
+    ("unexpected document separator", True, "the quote that opens here is never closed", "add the closing quote"),
+    ("mapping values are not allowed", False, "a colon where none can stand", ""),
+    ("chomping or indentation indicators", True, "not a block of text", _BLOCK_MEANT),
+    ("unknown escape character", False, "an unknown escape in double quotes", "use single quotes to keep backslashes"),
+    ("escape sequence of", False, "a bad escape in double quotes", "use single quotes to keep backslashes"),
+    ("expected ',' or ']'", True, "the list that opens here is not closed", "add the ] or a missing comma"),
+    ("expected ',' or '}'", True, "the mapping that opens here is not closed", "add the } or a missing comma"),
+    ("expected <block end>, but found '?'", False, "a key where a list goes on", "line up the items or indent the key"),
+    ("but found '<block sequence start>'", False, "a list item indented unlike its list", "line the items up"),
+    ("expected <block end>", False, "this does not fit the lines above", "line it up with them, or quote the value"),
+    ("could not find expected ':'", True, "a key without a colon", "write `key: value`"),
+    ("content, but found '<stream end>'", False, "the file ends inside [ ] or { }", "close it"),
+    ("expected the node content", False, "a bracket or comma where a value should be", "quote the value"),
+    ("expected alphabetic or numeric", False, "not an anchor or alias", "quote a value that begins with & or *"),
+    ("incompatible YAML document", False, "a %YAML directive for another version", "remove the line"),
+    ("expected '<document start>'", False, "text where a new document should begin", "begin it with a line `---`"),
+    ("duplicate anchor", False, "the same anchor twice", "rename one"),
+    ("Unicode character escape", False, "an escape that names no character", "use single quotes to keep backslashes"),
+    ("version number", False, "a bad %YAML directive", "remove the line"),
+    ("tab character", False, "a tab cannot indent YAML", "use spaces"),
+    ("found undefined tag handle", False, "an unknown YAML tag", "quote values that begin with !"),
+    ("tag", False, "a bad YAML tag", "quote values that begin with !"),
+    ("directive", False, "a bad % directive", "quote values that begin with %"),
+)
+
+
+def _second_opinion(text: str) -> Optional[Exception]:
+    """What PyYAML's own parser says of text that libyaml refuses: they word the same mistake differently.
+
+    libyaml since 0.2.6 also gives up on deep nesting before it has said what comes before.
+    """
+    try:
+        for _ in yaml.compose_all(text, Loader=_PythonLoader):
+            pass
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        return error
+    return None
+
+
+def _problem(text: str, file: str, error: Exception) -> ScenarioError:
+    """What to say about text that PyYAML refused with ``error``."""
+    if not isinstance(error, yaml.YAMLError):
+        return _out_of_range(text, file)
+    marks = [getattr(error, name, None) for name in ("context_mark", "problem_mark")]
+    begun, there = [_place(mark, file) if mark is not None else None for mark in marks]
+    there = there or begun or Place(file)
+    problem = str(getattr(error, "problem", None) or error)
+    if isinstance(error, _Refused):
+        return wrong(there, problem, str(error.note))
+    if "cannot start any token" in problem:
+        return _bad_start(text, there)
+    for fragment, at_beginning, what, hint in _WORDS:
+        if fragment in problem:
+            place = begun if at_beginning and begun else there
+            return wrong(place, what, hint or _colon_hint(text, place))
+    return wrong(there, f"not YAML: {problem}", "quote the value if it holds special characters")
+
+
+def _out_of_range(text: str, file: str) -> ScenarioError:
+    """What PyYAML's own parser stumbles over without saying where."""
+    escape = re.search(r"\\U(?!000|0010)", text)
+    if escape:
+        place = place_at(text, escape.end(), file)
+        return wrong(place, "an escape that names no character", "use single quotes to keep backslashes")
+    directive = re.search(r"^%YAML\s*[0-9.]{0,9}", text, re.MULTILINE)
+    place = place_at(text, directive.end() if directive else 0, file)
+    return wrong(place, "a bad %YAML directive", "remove the line")
+
+
+def _line(text: str, place: Place) -> str:
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[place.line - 1] if place.line <= len(lines) else ""
+
+
+def _bad_start(text: str, place: Place) -> ScenarioError:
+    character = _line(text, place)[place.column - 1 : place.column]
+    if character == "\t":
+        return wrong(place, "a tab cannot indent YAML", "use spaces")
+    what = "a backtick" if character == "`" else shown(character)
+    return wrong(place, f"a value cannot begin with {what}", "quote the value")
+
+
+def _colon_hint(text: str, place: Place) -> str:
+    line = _line(text, place)
+    if line[: place.column - 1].count(":") and line[:1] != " ":
+        return "quote the value that holds it"
+    return "line the key up with those above, or quote the value that holds it"

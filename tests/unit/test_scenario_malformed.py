@@ -19,12 +19,6 @@ EXPECTED = FOLDER / "expected.txt"
 FILES = sorted(path.name for path in FOLDER.glob("*.yaml"))
 ONE_LINE = re.compile(r"[^\n]+:\d+:\d+: [^\n]+")
 
-TWO_PROBLEMS = {"merge-key.yaml"}
-"""The anchor needs a key to stand under, and no key of the format is free for it."""
-
-OTHER_COLUMN = {"surrogate-escape.yaml"}
-"""libyaml refuses the escape where it stands, PyYAML's own parser leaves the value to us."""
-
 
 def messages(name: str) -> list[str]:
     """What is said about one file, without its folder."""
@@ -40,14 +34,14 @@ def test_there_are_enough() -> None:
 def test_message(name: str) -> None:
     expected = [line for line in EXPECTED.read_text().splitlines() if line.startswith(f"{name}:")]
     assert messages(name) == expected
-    assert len(expected) == (2 if name in TWO_PROBLEMS else 1)
+    assert len(expected) == 1
     assert all(ONE_LINE.fullmatch(line) for line in expected)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in OTHER_COLUMN])
+@pytest.mark.parametrize("name", FILES)
 def test_same_place_without_libyaml(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_libyaml = messages(name)
-    monkeypatch.setattr(tree, "_LOADER", tree.yaml.SafeLoader)
+    monkeypatch.setattr(tree, "_LOADER", tree._PythonLoader)
     assert messages(name) == with_libyaml
 
 
