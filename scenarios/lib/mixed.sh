@@ -1,5 +1,5 @@
-# A small mixed workload on $MNT: names, data, attributes, links, reading back. Sourced.
-# Every command must succeed; the files are left for who wants to look at them.
+# A small mixed workload on $MNT: names, data, attributes, links, reads. To be sourced.
+# Every command must succeed. The files stay on $MNT.
 mixed() {
   local round
   for round in $(seq "$1"); do

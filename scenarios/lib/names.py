@@ -1,7 +1,7 @@
-"""Make names in a directory until one is refused: names.py OPERATION COUNT FOLDER.
+"""Make names in a directory until an operation fails: names.py OPERATION COUNT DIRECTORY.
 
-Prints the first error and exits with 1; a refused operation must leave nothing
-behind, else the exit code is 9. Exits with 0 when all COUNT operations went well.
+Prints the first error and exits with 1. If the failed operation left a name behind,
+exits with 9. Exits with 0 if all COUNT operations succeeded.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ PAD = "x" * 40
 """Long names fill the leaves of a btree sooner."""
 
 
-def operate(operation: str, folder: Path, number: int) -> Path:
-    """Do operation number ``number``; the name that it makes."""
-    name = folder / f"{operation}-{number}-{PAD}"
-    source = folder / "source"
+def operate(operation: str, directory: Path, number: int) -> Path:
+    """Do operation number ``number`` and return the name that it makes."""
+    name = directory / f"{operation}-{number}-{PAD}"
+    source = directory / "source"
     if operation == "create":
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     elif operation == "mkdir":
@@ -25,17 +25,17 @@ def operate(operation: str, folder: Path, number: int) -> Path:
     elif operation == "link":
         os.link(source, name)
     elif operation == "rename":
-        before = folder / f"{operation}-{number - 1}-{PAD}" if number else source
+        before = directory / f"{operation}-{number - 1}-{PAD}" if number else source
         os.rename(before, name)  # noqa: PTH104
-        os.link(name, folder / f"old-{number}")
+        os.link(name, directory / f"old-{number}")
     elif operation == "xattr":
         os.setxattr(source, f"user.{number}", PAD.encode() * 2, os.XATTR_CREATE)
     return name
 
 
-def main(operation: str, count: str, folder: str) -> int:
-    """The exit code."""
-    place = Path(folder)
+def main(operation: str, count: str, directory: str) -> int:
+    """Exit code of the script."""
+    place = Path(directory)
     (place / "source").touch()
     for number in range(int(count)):
         try:

@@ -1,9 +1,9 @@
 """Direct writes from a buffer that is a mapping: own_buffer.py TARGET SOURCE SIZE [ROUNDS].
 
-Maps SOURCE and writes it to TARGET with O_DIRECT, all in one pwrite(2). With TARGET and
-SOURCE the same file the pages of the buffer must be faulted in while the very write
-keeps page faults of that file out. With ROUNDS two processes do so that many times, one
-of them the other way round, both with their pages not in memory; errors are counted.
+Maps SOURCE and writes it to TARGET with O_DIRECT in one pwrite(2). If TARGET and SOURCE
+are the same file, the kernel must fault in the pages of the buffer while the write blocks
+page faults of that file. With ROUNDS, two processes do this ROUNDS times, one with TARGET
+and SOURCE swapped, both with their pages not in memory; they count errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 
 def write(target: str, source: str, length: int, rounds: int = 1) -> Iterator[OSError | int]:
-    """What each of ``rounds`` writes returned: an error, or how much was written."""
+    """Results of ``rounds`` writes: an error, or the number of bytes written."""
     reading = os.open(source, os.O_RDWR)
     writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o644)
     for _ in range(rounds):
@@ -29,7 +29,7 @@ def write(target: str, source: str, length: int, rounds: int = 1) -> Iterator[OS
 
 
 def both(target: str, source: str, length: int, rounds: int) -> int:
-    """The exit code: 0 when both writers came to their end."""
+    """Exit code: 0 if both writers ended normally."""
     children = []
     for one, other in ((target, source), (source, target)):
         child = os.fork()
@@ -45,7 +45,7 @@ def both(target: str, source: str, length: int, rounds: int) -> int:
 
 
 def main(target: str, source: str, size: str, rounds: str = "") -> int:
-    """The exit code: 0 if all was written, 1 with the error's text otherwise."""
+    """Exit code: 0 if everything was written; otherwise print the error and return 1."""
     if rounds:
         return both(target, source, int(size), int(rounds))
     for result in write(target, source, int(size)):

@@ -1,9 +1,9 @@
 """Direct writes against buffered reads and writes of the same range: racers.py FILE ROUNDS.
 
-One process writes whole blocks directly, one writes them through the page cache, one
-reads them both ways. Every block holds one repeated byte at any time, since writers of
-a block hold a lock that readers do not know; a block that stays mixed after all have
-ended is a stale page. Errors that an injected fault may cause are counted, not fatal.
+One process writes whole blocks directly, one writes them through the page cache, and one
+reads them both ways. If buffered and direct reads of a block differ after all processes have
+ended, the page cache holds a stale page. The processes count the errors that an injected
+fault causes, and continue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCKS = 64
 
 
 def write(path: str, rounds: int, direct: bool, byte: int) -> int:
-    """Write every block ``rounds`` times; how many writes were refused."""
+    """Write every block ``rounds`` times and return the number of failed writes."""
     buffer = mmap.mmap(-1, BLOCK)
     buffer.write(bytes([byte]) * BLOCK)
     handle = os.open(path, os.O_RDWR | (os.O_DIRECT if direct else 0))
@@ -46,7 +46,7 @@ def read(path: str, rounds: int) -> None:
 
 
 def disagreement(path: str) -> str:
-    """What the two ways of reading disagree on, or "" if nothing."""
+    """First block that buffered and direct reads show differently, or "" if none."""
     views = []
     for flags in (0, os.O_DIRECT):
         buffer = mmap.mmap(-1, BLOCK * BLOCKS)
@@ -63,7 +63,7 @@ def disagreement(path: str) -> str:
 
 
 def main(path: str, rounds: str) -> int:
-    """The exit code: 0 if all ways of reading agree in the end."""
+    """Exit code: 0 if all ways of reading agree at the end."""
     count = int(rounds)
     children = []
     for work in (

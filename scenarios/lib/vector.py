@@ -1,7 +1,7 @@
-"""One direct write(2) whose memory is never contiguous: vector.py FILE PAGES.
+"""One direct write(2) from memory that is not contiguous: vector.py FILE PAGES.
 
-Every element of the vector is the same page, so that no two neighbours can be merged
-and a bio is full after BIO_MAX_VECS (256) pages whatever memory looks like.
+Every element of the vector is the same page, so the kernel cannot merge neighbours, and
+a bio is always full after BIO_MAX_VECS (256) pages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PAGE = 4096
 
 
 def main(file: str, pages: str) -> int:
-    """The exit code: 0 if all was written, 1 with the error's text otherwise."""
+    """Exit code: 0 if everything was written; otherwise print the error and return 1."""
     page = mmap.mmap(-1, PAGE)
     page.write(b"a" * PAGE)
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o644)
