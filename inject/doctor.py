@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.errors import CannotRun
-from inject.kernel.kernel import DEBUGFS, MOUNT_DEBUGFS, Kernel
+from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
+from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import CONFIG, OPTIONAL, Obstacle, of_lockdown, of_option
 
 
@@ -50,7 +51,7 @@ def _root() -> Check:
 
 
 def _config(kernel: Kernel) -> list[Check]:
-    if not kernel.config:
+    if not kernel.config.options:
         return [Check("configuration", None, "this kernel does not show how it was built", "CONFIG_IKCONFIG_PROC=y")]
     checks = []
     for name, why in CONFIG:
@@ -66,7 +67,7 @@ def _of(obstacle: Optional[Obstacle], name: str, fine: str, missing: Optional[bo
 
 
 def _debugfs(kernel: Kernel) -> Check:
-    where = kernel.path(DEBUGFS)
+    where = kernel.root / DEBUGFS
     try:
         mounted = any(where.iterdir())
     except PermissionError:
@@ -80,7 +81,7 @@ def _debugfs(kernel: Kernel) -> Check:
 
 def _points(kernel: Kernel) -> Check:
     try:
-        return Check("tagged functions", True, f"{len(kernel.fault_points)} in the error-injection list")
+        return Check("tagged functions", True, f"{len(kernel.points.all)} in the error-injection list")
     except CannotRun as error:
         return Check("tagged functions", False, error.message, error.hint)
 
@@ -90,7 +91,7 @@ def _lockdown(kernel: Kernel) -> Check:
 
 
 def _cgroup(kernel: Kernel) -> Check:
-    if kernel.path("sys/fs/cgroup/cgroup.controllers").exists():
+    if (kernel.root / "sys/fs/cgroup/cgroup.controllers").exists():
         return Check("cgroup v2", True, "mounted on /sys/fs/cgroup")
     return Check("cgroup v2", False, "not mounted", "mount -t cgroup2 none /sys/fs/cgroup")
 
@@ -102,8 +103,8 @@ def _bcc() -> Check:
 
 
 def _headers(kernel: Kernel) -> Check:
-    build = kernel.path(f"lib/modules/{kernel.release}/build/include")
-    packed = kernel.path("sys/kernel/kheaders.tar.xz")
+    build = kernel.root / f"lib/modules/{kernel.release}/build/include"
+    packed = kernel.root / "sys/kernel/kheaders.tar.xz"
     if build.exists() or packed.exists():
         return Check("kernel headers", True, str(build if build.exists() else packed))
     return Check(
@@ -115,13 +116,13 @@ def _headers(kernel: Kernel) -> Check:
 
 
 def _btf(kernel: Kernel) -> Check:
-    if kernel.path("sys/kernel/btf/vmlinux").exists():
+    if (kernel.root / "sys/kernel/btf/vmlinux").exists():
         return Check("BTF", True, "/sys/kernel/btf/vmlinux")
     return Check("BTF", None, "absent: arguments and BCH_ERR_* have no names", "CONFIG_DEBUG_INFO_BTF=y")
 
 
 def _kmsg(kernel: Kernel) -> Check:
-    if os.access(kernel.path("dev/kmsg"), os.R_OK | os.W_OK):
+    if os.access(kernel.root / "dev/kmsg", os.R_OK | os.W_OK):
         return Check("kernel log", True, "/dev/kmsg")
     return Check("kernel log", False, "/dev/kmsg cannot be read and written", "run with sudo, outside a container")
 
@@ -134,7 +135,7 @@ def _program(name: str, package: str) -> Check:
 
 
 def _kvm(kernel: Kernel) -> Check:
-    if os.access(kernel.path("dev/kvm"), os.R_OK | os.W_OK):
+    if os.access(kernel.root / "dev/kvm", os.R_OK | os.W_OK):
         return Check("KVM", True, "/dev/kvm is there; whether it boots a kernel shows at the first guest", here=False)
     return Check(
         "KVM", None, "no access: guests run under TCG, some ten times slower", "add yourself to group kvm", here=False

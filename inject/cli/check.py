@@ -28,7 +28,7 @@ def check(files: tuple[str, ...], on_kernel: bool) -> int:
     notes: list[str] = []
     if on_kernel:
         kernel = Kernel()
-        if not kernel.fault_points:  # raises where the list cannot be read: that is no mistake of a scenario
+        if not kernel.points.all:  # raises where the list cannot be read: that is no mistake of a scenario
             raise CannotRun("this kernel has no tagged function", "see `inject doctor`")
         types = Types(kernel)
         for scenario in found:

@@ -23,7 +23,7 @@ Items = list[CompletionItem]
 def functions(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """Tagged functions of this kernel, where its list can be read; system calls once they are asked for."""
     try:
-        points = Kernel().fault_points
+        points = Kernel().points.all
     except InjectError:
         return []
     found = sorted({point.function for point in points if point.function.startswith(incomplete)})

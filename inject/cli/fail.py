@@ -213,7 +213,7 @@ def fail(
     kernel = Kernel()
     preflight(kernel)
     for fault in scenario.faults:
-        refuse(kernel, kernel.fault_point(fault.function))
+        refuse(kernel, kernel.points.find(fault.function))
     seed = secrets.randbits(32) if seed is None else seed
     types = Types(kernel)
     resolve(kernel, types, scenario.faults)

@@ -46,7 +46,7 @@ def list_(pattern: str, explain: Optional[str]) -> None:
     if explain:
         click.echo(explanation(kernel, explain))
         return
-    points = [point for point in kernel.fault_points if _asked(point, pattern)]
+    points = [point for point in kernel.points.all if _asked(point, pattern)]
     if not points:
         raise CannotRun(f"no tagged function matches {pattern!r}", "inject list '*' shows all but the system calls")
     types = Types(kernel)
@@ -78,7 +78,7 @@ def _prototype_text(types: Types, point: FaultPoint) -> str:
 
 
 def explanation(kernel: Kernel, function: str) -> str:
-    point = kernel.fault_point(function)
+    point = kernel.points.find(function)
     lines = [f"{function}: tagged {point.error_type.value}, may return {LEGAL_WORDS[point.error_type]}"]
     prototype = _prototype(Types(kernel), point)
     lines.append(f"  prototype: {prototype or 'not in BTF, so its arguments cannot be tested'}")
@@ -90,7 +90,7 @@ def explanation(kernel: Kernel, function: str) -> str:
         lines.append(f"  contract: {one.calls} are spared unless")
         lines.append(f"    `contract: ignore`, because {one.why} ({one.source})")
     lines += [f"  calls that are missed: {sentence}" for sentence in gaps(kernel, point)]
-    if kernel.inlined_into(function) is None:
+    if kernel.symbols.inlined_into(function) is None:
         lines.append("  calls that are missed: this kernel does not say where functions are inlined")
     lines += [f"  cannot be failed here: {obstacle}" for obstacle in (*of_kernel(kernel), *of_function(kernel, point))]
     return "\n".join(lines)

@@ -90,10 +90,10 @@ def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: A
 def _readable(kernel: Kernel, function: str) -> None:
     """Raises CannotRun where this kernel shows no list of its functions, with the way to one that does."""
     try:
-        kernel.fault_points  # noqa: B018 - read when it is looked at
+        kernel.points.all  # noqa: B018 - read when it is looked at
     except CannotRun as error:
         guests = f"`inject vm new {function}` asks the guest's kernel"
-        built = not kernel.config or kernel.has_config("CONFIG_FUNCTION_ERROR_INJECTION")
+        built = not kernel.config.options or kernel.config.has("CONFIG_FUNCTION_ERROR_INJECTION")
         raise CannotRun(error.message, f"{error.hint}, or {guests}" if built else guests) from None
 
 

@@ -113,7 +113,7 @@ def preflight(kernel: Kernel) -> None:
     if os.geteuid():
         raise CannotRun("injecting faults needs root", "run with sudo, or use `inject vm run`")
     refuse(kernel)
-    if not kernel.fault_points:
+    if not kernel.points.all:
         raise CannotRun("this kernel has no tagged function", "see `inject doctor`, or use `inject vm run`")
 
 
@@ -140,7 +140,7 @@ def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault]) -> None:
 
 def config_hash(kernel: Kernel) -> str:
     """A short name for how the kernel was configured; "" if it does not say."""
-    text = "\n".join(f"{name}={value}" for name, value in sorted(kernel.config.items()))
+    text = "\n".join(f"{name}={value}" for name, value in sorted(kernel.config.options.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 

@@ -15,7 +15,8 @@ from inject.filesystems import DEVICE_PATHS, TYPES
 from inject.filesystems.guess import Guess
 from inject.fixture.filesystem import size_text
 from inject.kernel import syscalls
-from inject.kernel.btf import REGISTER_BITS, REGISTERS, Access, Btf, Parameter, Prototype
+from inject.kernel.access import REGISTER_BITS, REGISTERS, Access, access_to
+from inject.kernel.btf import Btf, Parameter, Prototype
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function
@@ -49,7 +50,7 @@ class Drafter:
 
         Raises CannotRun saying why the function cannot be failed, with the names that come close.
         """
-        point = self._kernel.fault_point(function)
+        point = self._kernel.points.find(function)
         call = syscalls.call_of(point)
         found = self._known(guess(function, point.error_type, call))
         lines = [
@@ -201,7 +202,7 @@ class Drafter:
 
 def _access(btf: Btf, prototype: Prototype, path: str) -> Optional[Access]:
     try:
-        return btf.access(prototype.function, path)
+        return access_to(btf, prototype.function, path)
     except InjectError:
         return None
 

@@ -11,8 +11,9 @@ from typing import Optional
 from inject.engine.abi import PATH, PLACE
 from inject.errors import InjectError
 from inject.filesystems import TYPES
-from inject.kernel.kernel import Kernel, Symbol, listed
+from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import hidden_frame
+from inject.kernel.symbols import KernelSymbol, listed
 from inject.model.glob import is_glob
 
 SLOT_BITS = 32
@@ -74,26 +75,26 @@ def hidden_frames(kernel: Kernel, stack: Sequence[str]) -> list[str]:
 def _functions(kernel: Kernel, entry: str) -> list[tuple[int, int]]:
     module = entry[len(MODULE) :] if entry.startswith(MODULE) else None
     if module is not None:
-        chosen = kernel.module_symbols(module) or builtin_symbols(kernel, module)
+        chosen = kernel.symbols.of_module(module) or builtin_symbols(kernel, module)
     else:
-        chosen = kernel.functions(entry)
+        chosen = kernel.symbols.functions(entry)
     if not chosen:
         raise _nowhere(kernel, entry, module)
-    addresses = kernel.text_addresses
+    addresses = kernel.symbols.text_addresses
     return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
 
 
 def _nowhere(kernel: Kernel, entry: str, module: Optional[str]) -> InjectError:
     """Why ``entry`` cannot be on a call path."""
     if module is not None:
-        return InjectError(f"no function of a module {module} is in this kernel", kernel.absent_module(module))
-    callers = None if is_glob(entry) else kernel.inlined_into(entry)
+        return InjectError(f"no function of a module {module} is in this kernel", kernel.modules.absent(module))
+    callers = None if is_glob(entry) else kernel.symbols.inlined_into(entry)
     if callers:
         return InjectError(
             f"{entry} is inlined into all of its callers, so it is never on a call path",
             f"name the function that contains it instead: {listed(callers)}",
         )
-    unloaded = "" if is_glob(entry) else kernel.unloaded_module_with(entry)
+    unloaded = "" if is_glob(entry) else kernel.modules.unloaded_with(entry)
     return InjectError(
         f"nothing in this kernel is called {entry}",
         unloaded
@@ -105,7 +106,7 @@ def _nowhere(kernel: Kernel, entry: str, module: Optional[str]) -> InjectError:
     )
 
 
-def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:
+def builtin_symbols(kernel: Kernel, module: str) -> list[KernelSymbol]:
     """Functions of a built-in module, by the prefix of their names; [] if none has it.
 
     kallsyms does not say which object a built-in function came from, so the naming
@@ -113,7 +114,7 @@ def builtin_symbols(kernel: Kernel, module: str) -> list[Symbol]:
     """
     kind = TYPES.get(module)
     wanted = kind.code.prefixes if kind else (f"{module}_", f"__{module}_")
-    return [symbol for prefix in wanted for symbol in kernel.functions(f"{prefix}*")]
+    return [symbol for prefix in wanted for symbol in kernel.symbols.functions(f"{prefix}*")]
 
 
 def _end(addresses: Sequence[int], address: int) -> int:

@@ -107,7 +107,7 @@ class Engine:
     def __init__(self, kernel: Kernel, cache: Optional[Path] = None) -> None:
         if os.geteuid():
             raise CannotRun("attaching probes needs root", "run with sudo")
-        if not kernel.path("sys/bus/event_source/devices/kprobe/type").exists():
+        if not (kernel.root / "sys/bus/event_source/devices/kprobe/type").exists():
             raise CannotRun("this kernel cannot attach kprobes as perf events", "it needs CONFIG_KPROBE_EVENTS=y")
         self._kernel = kernel
         self._bcc = _import_bcc()
@@ -321,7 +321,7 @@ class Engine:
     def _refused(self, point: FaultPoint, number: int, said: str) -> InjectError:
         """The kernel's no, after the planner found nothing in the way."""
         if "notrace" in said or (
-            self._kernel.traceable and not self._kernel.traceable & {point.function, *point.names}
+            self._kernel.ftrace.traceable and not self._kernel.ftrace.traceable & {point.function, *point.names}
         ):
             return without_ftrace(point)
         reason = os.strerror(number) if number else (said.strip().splitlines() or ["no reason given"])[-1]

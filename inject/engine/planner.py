@@ -13,7 +13,8 @@ from inject.errors import CannotRun, InjectError, Place, ScenarioError
 from inject.filesystems import DEVICE_PATHS
 from inject.filesystems.device_paths import WORDS as DEVICE_WORDS
 from inject.kernel import syscalls
-from inject.kernel.btf import REGISTERS, Access, Prototype
+from inject.kernel.access import REGISTERS, Access, access_to
+from inject.kernel.btf import Prototype
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, refuse
@@ -49,7 +50,7 @@ class Planner:
 
     def rule(self, fault: Fault, index: int) -> Rule:
         """One fault as a rule; raises InjectError with what is wrong and what would be right."""
-        point = self.kernel.fault_point(fault.function)
+        point = self.kernel.points.find(fault.function)
         refuse(self.kernel, point)
         values = self._values(fault, point)
         when = fault.when
@@ -119,7 +120,7 @@ class Planner:
             return syscalls.access(self.kernel, btf, point.function, call, path), point.module
         known = self._prototype(point)
         name = known.function if known else point.function
-        return btf.access(name, path), point.module
+        return access_to(btf, name, path), point.module
 
     def _test(self, test: ArgTest, point: FaultPoint) -> Test:
         """One argument test; raises InjectError, with its place in the scenario, if it cannot be resolved."""
@@ -148,7 +149,7 @@ class Planner:
 
     def _spared_paths(self, fault: Fault) -> list[str]:
         """Functions below which a contract fails no call, as far as this kernel has them."""
-        return [one.below for one in _kept(fault) if one.below and self.kernel.functions(one.below)]
+        return [one.below for one in _kept(fault) if one.below and self.kernel.symbols.functions(one.below)]
 
     def _contract_tests(self, fault: Fault, point: FaultPoint) -> list[Test]:
         tests = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.engine.callpath import CallPath
-from inject.kernel.btf import Access
+from inject.kernel.access import Access
 from inject.model.point import FaultPoint
 from inject.model.scenario import Op
 from inject.model.trigger import Trigger

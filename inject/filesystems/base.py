@@ -40,7 +40,7 @@ class Mkfs:
 
 
 @dataclass(frozen=True)
-class Checker:
+class CheckProgram:
     """The program that checks unmounted devices without writing to them."""
 
     argv: tuple[str, ...]
@@ -134,7 +134,7 @@ class FilesystemType:
     name: str
     """As mount(2) takes it; also its module and its directory below fs/."""
     mkfs: Mkfs
-    checker: Checker
+    checker: CheckProgram
     code: Code
     packages: tuple[str, ...] = ()
     """Debian packages of its programs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inject.filesystems.base import (
-    Checker,
+    CheckProgram,
     Code,
     ErrorCodes,
     FilesystemType,
@@ -73,7 +73,7 @@ TYPE = FilesystemType(
     # Replays the journal in memory, so an unclean shutdown is not damage: after an emergency
     # read-only it says "recovering from unclean shutdown" and exits with 0.
     # c_src/cmd_fsck.c: 4 errors remain, 1 errors were fixed (with -n: would be), 8 cannot be opened.
-    checker=Checker(("bcachefs", "fsck", "-n"), damaged=(1, 4, 5, 8), every_device=True),
+    checker=CheckProgram(("bcachefs", "fsck", "-n"), damaged=(1, 4, 5, 8), every_device=True),
     # Debian dropped it from trixie; the version in experimental installs there.
     experimental=("bcachefs-tools",),
     members=Members.COLONS,

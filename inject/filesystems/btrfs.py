@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inject.filesystems.base import Checker, Code, FilesystemType, LogLines, Members, Mkfs
+from inject.filesystems.base import CheckProgram, Code, FilesystemType, LogLines, Members, Mkfs
 from inject.filesystems.guess import MANY, Family, on_files, on_mount, unreached
 
 _NAME = "btrfs"
@@ -34,7 +34,7 @@ TYPE = FilesystemType(
     mkfs=Mkfs(("mkfs.btrfs", "-q", "-f"), smallest=109 << 20),
     # Copy on write: the last committed trees are whole, whatever the log tree holds. A bad copy of a
     # block of which there is a good one is reported, but exits with 0.
-    checker=Checker(("btrfs", "check", "--readonly"), damaged=(1,)),
+    checker=CheckProgram(("btrfs", "check", "--readonly"), damaged=(1,)),
     packages=("btrfs-progs",),
     members=Members.OPTIONS,
     code=Code(

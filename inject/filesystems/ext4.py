@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inject.filesystems.base import Checker, Code, FilesystemType, LogLines, Mkfs
+from inject.filesystems.base import CheckProgram, Code, FilesystemType, LogLines, Mkfs
 from inject.filesystems.guess import Family, on_files
 
 _NAME = "ext4"
@@ -11,7 +11,7 @@ TYPE = FilesystemType(
     name=_NAME,
     mkfs=Mkfs(("mkfs.ext4", "-q", "-F")),
     # e2fsck(8): 4 errors remain, 8 operational error, which an unreadable superblock is.
-    checker=Checker(("e2fsck", "-f", "-n"), damaged=(4, 8, 12), unreplayed="skipping journal recovery because"),
+    checker=CheckProgram(("e2fsck", "-f", "-n"), damaged=(4, 8, 12), unreplayed="skipping journal recovery because"),
     packages=("e2fsprogs",),
     code=Code(
         prefixes=("ext4_", "__ext4_"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inject.filesystems.base import Checker, Code, FilesystemType, LogLines, Mkfs
+from inject.filesystems.base import CheckProgram, Code, FilesystemType, LogLines, Mkfs
 from inject.filesystems.guess import Family, on_files
 
 _NAME = "xfs"
@@ -12,7 +12,9 @@ TYPE = FilesystemType(
     # Since 5.19: validate_supported() in mkfs/xfs_mkfs.c.
     mkfs=Mkfs(("mkfs.xfs", "-q", "-f"), smallest=300 << 20),
     # xfs_repair(8): with -n, 1 if corruption was detected; a dirty log alone gives 1 as well.
-    checker=Checker(("xfs_repair", "-n"), damaged=(1,), unreplayed="valuable metadata changes in a log which is being"),
+    checker=CheckProgram(
+        ("xfs_repair", "-n"), damaged=(1,), unreplayed="valuable metadata changes in a log which is being"
+    ),
     packages=("xfsprogs",),
     code=Code(
         prefixes=("xfs_", "__xfs_"),

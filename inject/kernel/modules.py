@@ -1,4 +1,4 @@
-"""Modules that are on disk and not loaded: which one has a function."""
+"""Modules: which are loaded, and which one on disk has a function."""
 
 from __future__ import annotations
 
@@ -10,24 +10,60 @@ from itertools import islice
 from pathlib import Path
 from typing import Optional
 
+from inject.kernel.files import text_of
+
 MOST_FILES = 20_000
-"""Modules looked at by name; a distribution kernel has about 5,000."""
+"""Modules whose names are looked at; a distribution kernel has about 5,000."""
 MOST_BYTES = 128 << 20
-"""Read of their files in all, uncompressed ones first: this only finds words for an error."""
+"""Bytes of their files that are read in all, uncompressed files first: this only improves an error message."""
+
+
+class Modules:
+    """The modules of the kernel below ``root``, loaded and on disk."""
+
+    def __init__(self, root: Path, release: str) -> None:
+        self._root = root
+        self._directory = root / f"lib/modules/{release}"
+
+    def unloaded_with(self, function: str) -> str:
+        """Which module has ``function`` and must be loaded first, in words; "" if none is found."""
+        module = module_with(self._directory, function, self.loaded())
+        if not module:
+            return ""
+        return f"it is in the module {module}, which is not loaded: {self._load_command(module)}"
+
+    def _load_command(self, module: str) -> str:
+        """modprobe NAME, or insmod FILE for a module that is not in modprobe's index, as one just built."""
+        path = file_of(self._directory, module)
+        with contextlib.suppress(OSError):
+            index = (self._directory / "modules.dep").read_text(errors="replace")
+            if path and f"{path.relative_to(self._directory)}:" in index:
+                return f"modprobe {module}"
+        return f"insmod {path}" if path else f"modprobe {module}"
+
+    def absent(self, module: str) -> str:
+        """Why ``module`` has no functions here, and what to do; for one that is not loaded."""
+        if file_of(self._directory, module):
+            return f"the module is not loaded: {self._load_command(module)}"
+        return "no module of that name is loaded or on disk; `inject list` names those of tagged functions"
+
+    def loaded(self) -> list[str]:
+        """Names of the loaded modules."""
+        return [line.split()[0] for line in text_of(self._root / "proc/modules").splitlines()]
 
 
 def name_of(path: Path) -> str:
-    """``nf_nat`` for nf-nat.ko.xz: the kernel's name for it."""
+    """The kernel's name of a module: ``nf_nat`` for nf-nat.ko.xz."""
     return path.name.partition(".ko")[0].replace("-", "_")
 
 
-def module_with(folder: Path, function: str, loaded: Collection[str] = ()) -> str:
-    """The module below ``folder`` that is not ``loaded`` and has a symbol ``function``; "" if none is found.
+def module_with(directory: Path, function: str, loaded: Collection[str] = ()) -> str:
+    """The module below ``directory`` that is not ``loaded`` and has a symbol ``function``; "" if none is found.
 
-    Files whose name begins the function's are looked into first, however they are
-    compressed; then those that are not compressed.
+    Files whose name is how the function's begins are read first, compressed or not; then
+    all others that are not compressed.
     """
-    found = [path for path in islice(folder.rglob("*.ko*"), MOST_FILES) if name_of(path) not in loaded]
+    found = [path for path in islice(directory.rglob("*.ko*"), MOST_FILES) if name_of(path) not in loaded]
     plain = function.lstrip("_")
     near = sorted((path for path in found if plain.startswith(name_of(path))), key=lambda path: -len(name_of(path)))
     left = MOST_BYTES
@@ -41,13 +77,13 @@ def module_with(folder: Path, function: str, loaded: Collection[str] = ()) -> st
     return ""
 
 
-def file_of(folder: Path, module: str) -> Optional[Path]:
-    """Where below ``folder`` the file of ``module`` is; None where there is none."""
-    return next((path for path in islice(folder.rglob("*.ko*"), MOST_FILES) if name_of(path) == module), None)
+def file_of(directory: Path, module: str) -> Optional[Path]:
+    """The file of ``module`` below ``directory``; None if there is none."""
+    return next((path for path in islice(directory.rglob("*.ko*"), MOST_FILES) if name_of(path) == module), None)
 
 
 def _content(path: Path) -> bytes:
-    """The file uncompressed; b"" where we cannot."""
+    """The file uncompressed; b"" if it cannot be read."""
     with contextlib.suppress(OSError, EOFError, lzma.LZMAError):
         if path.stat().st_size > MOST_BYTES:
             return b""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.errors import CannotRun
-from inject.kernel.kernel import Kernel, listed
+from inject.kernel.kernel import Kernel
+from inject.kernel.symbols import listed
 from inject.model.point import FaultPoint
 
 CONFIG = (
@@ -43,7 +44,7 @@ class Obstacle:
 
 def of_option(kernel: Kernel, option: str) -> Optional[Obstacle]:
     """``option`` of CONFIG is not set; None also where the kernel does not show how it was built."""
-    if not kernel.config or kernel.has_config(option):
+    if not kernel.config.options or kernel.config.has(option):
         return None
     why = dict(CONFIG)[option]
     return Obstacle(
@@ -69,9 +70,9 @@ def of_function(kernel: Kernel, point: FaultPoint) -> list[Obstacle]:
     """What keeps ``point`` from being failed although it is tagged."""
     found = []
     names = {point.function, *point.names}
-    if names & kernel.kprobe_blacklist:
+    if names & kernel.ftrace.blacklist:
         found.append(Obstacle(f"{point.function} is on the kprobe blacklist", "choose one of its callers"))
-    elif kernel.lacks_ftrace(point):
+    elif kernel.ftrace.lacks(point):
         found.append(_without_ftrace(point))
     return found
 
@@ -102,13 +103,13 @@ def refuse(kernel: Kernel, *points: FaultPoint) -> None:
 def gaps(kernel: Kernel, point: FaultPoint) -> list[str]:
     """Calls of ``point`` that never pass its probe, as sentences; [] where there are none, or nobody can tell."""
     found = []
-    clones = kernel.clones(point.function)
+    clones = kernel.symbols.clones(point.function)
     if clones:
         found.append(
             f"some callers use the compiler's clone {listed(clones)} in its place and never pass the probe:"
             f" mark {point.function} noinline __noclone"
         )
-    callers = kernel.inlined_into(point.function)
+    callers = kernel.symbols.inlined_into(point.function)
     if callers:
         found.append(
             f"{point.function} is inlined into {listed(callers)}: what these do in its place never passes the"
@@ -119,5 +120,5 @@ def gaps(kernel: Kernel, point: FaultPoint) -> list[str]:
 
 def hidden_frame(kernel: Kernel, name: str) -> str:
     """Calls through ``name`` that a call path does not show; "" where there are none, or nobody can tell."""
-    callers = kernel.inlined_into(name)
+    callers = kernel.symbols.inlined_into(name)
     return f"calls of {name} in {listed(callers)} are inlined: there it is not on the call path" if callers else ""

@@ -1,4 +1,4 @@
-"""System-call wrappers: arguments by the system call's own names, though they come as saved registers.
+"""System-call wrappers: arguments by the names that the system call gives them.
 
 ``__x64_sys_openat(const struct pt_regs *regs)`` finds them in ``regs``, in the order of the
 registers that system calls use (SC_X86_64_REGS_TO_ARGS in arch/x86/include/asm/syscall_wrapper.h).
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.errors import InjectError
-from inject.kernel.btf import Access, Btf, candidates
+from inject.kernel.access import Access, candidates
+from inject.kernel.btf import Btf
 from inject.kernel.kernel import Kernel
 from inject.model.point import FaultPoint
 
@@ -64,8 +65,8 @@ def call_of(point: FaultPoint) -> str:
 
 
 def arguments(kernel: Kernel, call: str) -> Optional[tuple[CallArgument, ...]]:
-    """What system call ``call`` takes, in order; None where the kernel does not say."""
-    text = kernel.event_format(f"syscalls/sys_enter_{call}")
+    """What system call ``call`` takes, in order; None if the kernel does not say."""
+    text = kernel.ftrace.event_format(f"syscalls/sys_enter_{call}")
     found = [CallArgument(match["name"], match["type"]) for match in _FIELD.finditer(text)]
     names = [argument.name for argument in found]
     if _NUMBER_FIELD not in names:

@@ -7,7 +7,7 @@ from typing import Optional
 
 from inject.errors import InjectError
 from inject.filesystems import TYPES
-from inject.filesystems.base import Checker
+from inject.filesystems.base import CheckProgram
 from inject.fixture.filesystem import Fixture
 from inject.model.verdict import Complaint
 from inject.oracles.base import Context, Oracle, tail
@@ -47,11 +47,11 @@ class Fsck(Oracle):
             done = self._run(checker, fixture, context)
         return self._judge(checker, done)
 
-    def _run(self, checker: Checker, fixture: Fixture, context: Context) -> Completed:
+    def _run(self, checker: CheckProgram, fixture: Fixture, context: Context) -> Completed:
         devices = fixture.devices if checker.every_device else fixture.devices[:1]
         return run_tool([*checker.argv, *devices], timeout=_TIMEOUT, cgroup=context.cgroup)
 
-    def _judge(self, checker: Checker, done: Completed) -> Optional[Complaint]:
+    def _judge(self, checker: CheckProgram, done: Completed) -> Optional[Complaint]:
         said = re.search(checker.damage, done.output, re.MULTILINE) if checker.damage else None
         if done.code == 0 and not done.timed_out and not said:
             return None

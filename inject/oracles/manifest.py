@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """One name below the root. ``digest`` is the sha256 of a regular file that was read, else ""."""
 
     path: str
@@ -23,21 +23,21 @@ class Entry:
 class Manifest:
     """A tree. ``bound`` says in words what was left out because there was too much; "" if nothing."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ManifestEntry, ...]
     bound: str = ""
 
-    def by_path(self) -> dict[str, Entry]:
+    def by_path(self) -> dict[str, ManifestEntry]:
         """The entries by their relative path."""
         return {entry.path: entry for entry in self.entries}
 
-    def errors(self) -> list[Entry]:
+    def errors(self) -> list[ManifestEntry]:
         """What the filesystem would not give."""
         return [entry for entry in self.entries if entry.error]
 
 
 def parse(text: str) -> Manifest:
     """What the walker printed; raises ValueError when it did not come to its end."""
-    entries: list[Entry] = []
+    entries: list[ManifestEntry] = []
     for line in text.splitlines():
         try:
             row = ast.literal_eval(line)
@@ -45,5 +45,5 @@ def parse(text: str) -> Manifest:
             raise ValueError(f"no row of a listing: {line[:80]!r}") from None
         if len(row) == 1:
             return Manifest(tuple(entries), row[0])
-        entries.append(Entry(*row))
+        entries.append(ManifestEntry(*row))
     raise ValueError("the listing has no end")

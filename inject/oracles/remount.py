@@ -9,7 +9,7 @@ from inject.fixture.filesystem import Fixture
 from inject.model.verdict import Complaint
 from inject.oracles import manifest, walker
 from inject.oracles.base import Context, Oracle, tail
-from inject.oracles.manifest import Entry, Manifest
+from inject.oracles.manifest import Manifest, ManifestEntry
 from inject.process.tool import run_forked
 
 MAX_NAMES = 20_000
@@ -33,8 +33,8 @@ class Remount(Oracle):
 
     def __init__(self) -> None:
         super().__init__()
-        self._synced: dict[str, Entry] = {}
-        self._end: Optional[dict[str, Entry]] = None
+        self._synced: dict[str, ManifestEntry] = {}
+        self._end: Optional[dict[str, ManifestEntry]] = None
 
     def before(self, context: Context) -> None:
         """Take checksums of what is synced. Does nothing where the scenario's workload does the mounting."""
@@ -98,7 +98,11 @@ class Remount(Oracle):
 
 
 def compare(
-    synced: dict[str, Entry], end: Optional[dict[str, Entry]], now: dict[str, Entry], *, complete: bool = True
+    synced: dict[str, ManifestEntry],
+    end: Optional[dict[str, ManifestEntry]],
+    now: dict[str, ManifestEntry],
+    *,
+    complete: bool = True,
 ) -> list[str]:
     """What became of the entries of ``synced`` that nobody touched: one line for each that is not as it was.
 

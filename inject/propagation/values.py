@@ -130,9 +130,9 @@ def _names_of(codes: ErrorCodes, kernel: Kernel, types: Types, module: str) -> E
     private = {code: name for name, code in values.items() if codes.start < code < values.get(codes.end, MAX_ERRNO)}
     if not private:
         return ErrorNames()
-    tables = kernel.addresses(codes.parents)
+    tables = kernel.symbols.addresses(codes.parents)
     count = max(private) - codes.start + 1
-    raw = kernel.memory(tables[0], 4 * count) if len(tables) == 1 else b""
+    raw = kernel.memory.read(tables[0], 4 * count) if len(tables) == 1 else b""
     parents = struct.unpack(f"<{len(raw) // 4}I", raw[: len(raw) // 4 * 4])
     return ErrorNames(private, {codes.start + index: parent for index, parent in enumerate(parents)}, codes)
 

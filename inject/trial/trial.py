@@ -232,14 +232,14 @@ class Trial:
         kernel = self.tools.kernel
         for function in (*wants.functions, *(fault.function for fault in self.scenario.faults)):
             try:
-                refuse(kernel, kernel.fault_point(function))
+                refuse(kernel, kernel.points.find(function))
             except InjectError as error:
                 return str(error)
         for program in wants.programs:
             if shutil.which(program) is None:
                 return f"the program {program} is not installed"
         for option in wants.config:
-            if kernel.config and not kernel.has_config(option):
+            if kernel.config.options and not kernel.config.has(option):
                 return f"this kernel was built without {option}"
         return ""
 
@@ -402,8 +402,8 @@ class Trial:
             return []
         filesystem = self.scenario.filesystem.type if self.scenario.filesystem else None
         chosen = watchlist.families(filesystem, [point.function for point in self._points])
-        found = self.tools.kernel.traceable_at(watchlist.pattern(chosen))
-        unfit = self.tools.kernel.realigned(found)
+        found = self.tools.kernel.ftrace.traceable_at(watchlist.pattern(chosen))
+        unfit = self.tools.kernel.ftrace.realigned(found)
         watched = watchlist.watched(found, [*unfit, *(point.address for point in self._points)])
         if not watched:
             raise CannotRun(

@@ -33,7 +33,7 @@ def drafts(kernel: Kernel, types: Types) -> dict[str, str]:
     drafter = Drafter(kernel, types)
     found = {}
     calls = [f"{WRAPPER}{call}" for call in ("mkdir", "openat", "write", "getpid")]
-    for name in [*(p.function for p in kernel.fault_points if "_sys_" not in p.function), *calls]:
+    for name in [*(p.function for p in kernel.points.all if "_sys_" not in p.function), *calls]:
         try:
             found[name] = drafter.draft(name)
         except CannotRun as error:
@@ -53,7 +53,7 @@ def test_each_is_valid_on_this_kernel(kernel: Kernel, types: Types, drafts: dict
 
 def chosen(kernel: Kernel, drafts: dict[str, str]) -> list[str]:
     """Of those whose workload is known and kills nothing, today's; all with INJECT_SAMPLE=all."""
-    points = [kernel.fault_point(name) for name in drafts]
+    points = [kernel.points.find(name) for name in drafts]
     calls = {point.function: point.function[len(WRAPPER) :] * point.function.startswith(WRAPPER) for point in points}
     guesses = {p.function: guess(p.function, p.error_type, calls[p.function]) for p in points}
     known = [name for name, found in guesses.items() if found.reaches and not found.beware]

@@ -18,6 +18,7 @@ from inject.engine.engine import Engine
 from inject.engine.planner import Planner
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import DEVICE_PATHS
+from inject.kernel.access import access_to, walk
 from inject.kernel.btf import PTR, STRUCT, Btf
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
@@ -360,9 +361,9 @@ def test_names_come_from_the_kernel() -> None:
     assert str(btf.prototype("should_fail_bio")) == "int should_fail_bio(struct bio * bio)"
     assert btf.enum("bch_errcode")["BCH_ERR_ENOSPC_disk_reservation"] > 2048
     assert btf.enumerator("BCH_DISK_RESERVATION_NOFAIL") == 1
-    size = btf.access("should_fail_bio", "bio.bi_iter.bi_size")
+    size = access_to(btf, "should_fail_bio", "bio.bi_iter.bi_size")
     assert (size.argument, len(size.offsets), size.size, size.bits, size.signed) == (0, 1, 4, 32, False)
-    device = btf.access("should_fail_bio", "bio.bi_bdev.bd_dev")
+    device = access_to(btf, "should_fail_bio", "bio.bi_bdev.bd_dev")
     assert len(device.offsets) == 2 and device.bits == 32
 
 
@@ -380,12 +381,12 @@ def test_the_nofail_contract_is_found(kernel: Kernel, types: Types) -> None:
 def test_every_tagged_function_can_be_probed(engine: Engine, kernel: Kernel, types: Types) -> None:
     """Those of the patches above all: a tag in the list that refuses probes is a trap."""
     planner = Planner(kernel, types, 1)
-    names = [point.function for point in kernel.fault_points if "_sys_" not in point.function]
+    names = [point.function for point in kernel.points.all if "_sys_" not in point.function]
     assert {"bch2_dynamic_fault", "__genradix_ptr_alloc", "__bch2_disk_reservation_add"} <= set(names)
     used: dict[tuple[str, Probe], Probe] = {}
     value = {"ERRNO": "-ENOMEM", "ERRNO_NULL": "-ENOMEM", "NULL": "NULL", "TRUE": "true"}
     for name in names:
-        point = kernel.fault_point(name)
+        point = kernel.points.find(name)
         plan = planner.plan(ad_hoc(f"{{function: {name}, return: {value[point.error_type.value]}}}"))
         for probe in (Probe.KPROBE, Probe.AUTO):
             engine.attach(plan, probe)
@@ -560,17 +561,17 @@ def test_a_warm_start_needs_neither_headers_nor_compiler(kernel: Kernel, engine:
 def test_every_way_to_a_device_is_in_this_kernel(types: Types) -> None:
     """From each type of DEVICE_PATHS by its members to a dev_t, 32 bits without a sign."""
     btf = types.of("")
-    names = {"struct " + btf._name(btf._type(number)[0].name): number for number in _structures(btf)}
-    pointers = {btf._type(number)[0].size: number for number in _of_kind(btf, PTR)}
+    names = {"struct " + btf._name(btf.type(number)[0].name): number for number in _structures(btf)}
+    pointers = {btf.type(number)[0].size: number for number in _of_kind(btf, PTR)}
     for spelling, path in DEVICE_PATHS.items():
-        found = btf._walk(0, pointers[names[spelling.removesuffix(" *")]], path.split("."), path)
+        found = walk(btf, 0, pointers[names[spelling.removesuffix(" *")]], path.split("."), path)
         assert (found.bits, found.signed, found.text) == (32, False, False), spelling
         assert len(found.offsets) == path.count(".") + 1 or spelling.startswith("struct bch"), spelling
 
 
 def _of_kind(btf: Btf, kind: int) -> list[int]:
-    return [number for number in range(1, btf.count) if btf._type(number)[0].kind == kind]
+    return [number for number in range(1, btf.count) if btf.type(number)[0].kind == kind]
 
 
 def _structures(btf: Btf) -> list[int]:
-    return [number for number in _of_kind(btf, STRUCT) if btf._type(number)[0].name]
+    return [number for number in _of_kind(btf, STRUCT) if btf.type(number)[0].name]

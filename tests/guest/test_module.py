@@ -152,7 +152,7 @@ def test_the_modules_own_errors(writes: Callable[[str, list[str]], list[str]]) -
 
 
 def test_it_is_listed_with_its_module(loaded: None) -> None:
-    point = Kernel().fault_point("inject_test_add")
+    point = Kernel().points.find("inject_test_add")
     assert (point.module, point.error_type) == (NAME, ErrorType.ERRNO)
     text = explanation(Kernel(), "inject_test_add")
     assert "module: inject_test" in text

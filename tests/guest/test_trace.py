@@ -53,8 +53,8 @@ class Bench:
         self.engine = engine
         self.group = group
         self.mountpoint = mountpoint
-        found = kernel.traceable_at(watchlist.pattern(["bcachefs"]))
-        self.watch = watchlist.watched(found, kernel.realigned(found))
+        found = kernel.ftrace.traceable_at(watchlist.pattern(["bcachefs"]))
+        self.watch = watchlist.watched(found, kernel.ftrace.realigned(found))
 
     def follow(
         self,
@@ -240,7 +240,7 @@ def test_a_buffered_write_without_space(bench: Bench, probe: Probe) -> None:
 
 def test_a_function_that_aligns_its_frame_does_not_cut_the_path(bench: Bench) -> None:
     """A return probe on bch2_extent_fallocate() would: its frame has a copy of the return address."""
-    assert bench.kernel.realigned(bench.kernel.addresses("bch2_extent_fallocate"))
+    assert bench.kernel.ftrace.realigned(bench.kernel.symbols.addresses("bch2_extent_fallocate"))
     file = os.open(bench.mountpoint / "allocated", os.O_CREAT | os.O_WRONLY)
     fault = (
         "{function: bch2_should_fail_disk_reservation, return: -BCH_ERR_ENOSPC_disk_reservation,"

@@ -11,7 +11,8 @@ import pytest
 
 from inject.errors import CannotRun, InjectError
 from inject.kernel import btf as module
-from inject.kernel.btf import Access, Btf
+from inject.kernel.access import Access, access_to
+from inject.kernel.btf import Btf
 from tests.support.raw_btf import Blob, kernel_types
 
 
@@ -26,7 +27,7 @@ def types(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Btf]:
 
 def refused(types: Btf, function: str, path: str) -> str:
     with pytest.raises(InjectError) as caught:
-        types.access(function, path)
+        access_to(types, function, path)
     return str(caught.value)
 
 
@@ -70,7 +71,7 @@ def test_a_module_stands_on_vmlinux(tmp_path: Path) -> None:
     assert base.prototype("xfs_mount") is None
     assert xfs.enumerator("XFS_KIND_A") == 5
     assert xfs.enumerator("BCH_ERR_START") is None, "a module's own types are searched, the kernel's by the kernel's"
-    assert xfs.access("xfs_mount", "kind").enum_id == number
+    assert access_to(xfs, "xfs_mount", "kind").enum_id == number
     xfs.close()
     xfs.close()
 
@@ -158,7 +159,7 @@ ACCESSES = {
 
 @pytest.mark.parametrize(("where", "access"), ACCESSES.items(), ids=[" ".join(key) for key in ACCESSES])
 def test_access(types: Btf, where: tuple[str, str], access: Access) -> None:
-    assert types.access(*where) == access
+    assert access_to(types, *where) == access
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_access(types: Btf, where: tuple[str, str], access: Access) -> None:
     ],
 )
 def test_an_enum_brings_its_names(types: Btf, function: str, path: str, values: dict[str, int]) -> None:
-    access = types.access(function, path)
+    access = access_to(types, function, path)
     assert types.enum(access.enum_id) == values
     assert access.signed is (min(values.values()) < 0)
 

@@ -19,7 +19,7 @@ from inject.engine.globs import compile_glob
 from inject.engine.planner import Planner, rule_seed
 from inject.engine.rule import U64, Plan, Test
 from inject.errors import InjectError
-from inject.kernel.btf import Access
+from inject.kernel.access import Access
 from inject.model.nofail import NoFail
 from inject.model.scenario import ArgTest, Op, Scope, When
 from inject.model.trigger import Trigger

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from inject.errors import CannotRun
-from inject.kernel import kernel as kernel_module
-from inject.kernel.kernel import Kernel, Symbol
+from inject.kernel import symbols as symbols_module
+from inject.kernel.kernel import Kernel
+from inject.kernel.symbols import KernelSymbol
 from inject.model.point import ErrorType, FaultPoint
 from tests.support.fake_kernel import CONFIG, RELEASE, build
 
@@ -18,7 +19,7 @@ from tests.support.fake_kernel import CONFIG, RELEASE, build
 def refusal(kernel: Kernel, function: str) -> tuple[str, str]:
     """Why ``function`` cannot be failed, and the hint."""
     with pytest.raises(CannotRun) as caught:
-        kernel.fault_point(function)
+        kernel.points.find(function)
     assert "\n" not in str(caught.value)
     return caught.value.message, caught.value.hint
 
@@ -30,7 +31,7 @@ def test_who_it_is(tmp_path: Path) -> None:
     kernel = build(tmp_path)
     assert kernel.release == RELEASE
     assert kernel.build_id == "deadbeef"
-    assert list(kernel.loaded_modules()) == ["xfs", "libcrc32c"]
+    assert list(kernel.modules.loaded()) == ["xfs", "libcrc32c"]
 
 
 @pytest.mark.parametrize("notes", [None, b"", b"GNU\0", b"no notes here", b"\x06\0\0\0\x04\0\0\0\0\1\0\0Linux\0\0\0"])
@@ -40,18 +41,19 @@ def test_no_build_id(tmp_path: Path, notes: bytes | None) -> None:
 
 def test_an_empty_root_is_no_traceback(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path)
-    assert (kernel.release, kernel.build_id, kernel.config, kernel.lockdown) == ("", "", {}, "")
-    assert kernel.symbol("x") == kernel.functions("x*") == kernel.module_symbols("xfs") == kernel.text_addresses == []
-    assert (kernel.names_at(4096), kernel.kprobe_blacklist, kernel.traceable) == ((), frozenset(), frozenset())
-    assert not kernel.oopsed() and not kernel.is_guest() and list(kernel.loaded_modules()) == []
+    assert (kernel.release, kernel.build_id, kernel.config.options, kernel.lockdown) == ("", "", {}, "")
+    symbols = kernel.symbols
+    assert symbols.named("x") == symbols.functions("x*") == symbols.of_module("xfs") == symbols.text_addresses == []
+    assert (symbols.names_at(4096), kernel.ftrace.blacklist, kernel.ftrace.traceable) == ((), frozenset(), frozenset())
+    assert not kernel.oopsed() and not kernel.is_guest() and list(kernel.modules.loaded()) == []
 
 
 def test_configuration(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert kernel.has_config("CONFIG_XFS_FS") and kernel.has_config("CONFIG_XFS_FS=m")
-    assert not kernel.has_config("CONFIG_XFS_FS=y")
-    assert kernel.has_config("CONFIG_DEFAULT_HOSTNAME=(none)")
-    assert not kernel.has_config("CONFIG_KASAN") and not kernel.has_config("CONFIG_XFS")
+    assert kernel.config.has("CONFIG_XFS_FS") and kernel.config.has("CONFIG_XFS_FS=m")
+    assert not kernel.config.has("CONFIG_XFS_FS=y")
+    assert kernel.config.has("CONFIG_DEFAULT_HOSTNAME=(none)")
+    assert not kernel.config.has("CONFIG_KASAN") and not kernel.config.has("CONFIG_XFS")
 
 
 @pytest.mark.parametrize("where", [f"boot/config-{RELEASE}", f"lib/modules/{RELEASE}/build/.config"])
@@ -60,7 +62,7 @@ def test_configuration_from_elsewhere(tmp_path: Path, where: str, packed: bytes 
     kernel = build(tmp_path, config=packed)
     (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / where).write_text("CONFIG_OTHER=y\n")
-    assert kernel.config == {"CONFIG_OTHER": "y"}
+    assert kernel.config.options == {"CONFIG_OTHER": "y"}
 
 
 # ---------------------------------------------------------------- symbols
@@ -68,56 +70,56 @@ def test_configuration_from_elsewhere(tmp_path: Path, where: str, packed: bytes 
 
 def test_symbols_of_a_name(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert kernel.symbol("open_ctree") == [Symbol("open_ctree", 0xFFFFFFFF81001000, "T")]
-    assert kernel.symbol("weak_one")[0].kind == "W"
-    assert [symbol.address for symbol in kernel.symbol("twin")] == [0xFFFFFFFF81003000, 0xFFFFFFFF81003100]
-    assert kernel.symbol("xfs_mount") == [Symbol("xfs_mount", 0xFFFFFFFFC0001000, "t", "xfs")]
-    assert kernel.symbol("open") == kernel.symbol("ctree") == kernel.symbol("some_data") == []
+    assert kernel.symbols.named("open_ctree") == [KernelSymbol("open_ctree", 0xFFFFFFFF81001000, "T")]
+    assert kernel.symbols.named("weak_one")[0].kind == "W"
+    assert [symbol.address for symbol in kernel.symbols.named("twin")] == [0xFFFFFFFF81003000, 0xFFFFFFFF81003100]
+    assert kernel.symbols.named("xfs_mount") == [KernelSymbol("xfs_mount", 0xFFFFFFFFC0001000, "t", "xfs")]
+    assert kernel.symbols.named("open") == kernel.symbols.named("ctree") == kernel.symbols.named("some_data") == []
 
 
 def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
     kernel = build(tmp_path, kallsyms="ffffffff81000000 T first\nffffffff81000010 T last")
-    assert kernel.symbol("last") == [Symbol("last", 0xFFFFFFFF81000010, "T")]
-    assert kernel.symbol("first") == [Symbol("first", 0xFFFFFFFF81000000, "T")]
-    assert kernel.text_addresses == [0xFFFFFFFF81000000, 0xFFFFFFFF81000010]
+    assert kernel.symbols.named("last") == [KernelSymbol("last", 0xFFFFFFFF81000010, "T")]
+    assert kernel.symbols.named("first") == [KernelSymbol("first", 0xFFFFFFFF81000000, "T")]
+    assert kernel.symbols.text_addresses == [0xFFFFFFFF81000000, 0xFFFFFFFF81000010]
 
 
 def test_functions_by_glob_and_with_their_clones(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert [symbol.name for symbol in kernel.functions("bch2_*")] == ["bch2_alloc", "bch2_free"]
-    assert [symbol.name for symbol in kernel.functions("xfs_*mount")] == ["xfs_mount", "xfs_umount"]
-    assert [symbol.name for symbol in kernel.functions("should_failslab")] == ["should_failslab.constprop.0"]
-    assert kernel.functions("bch2") == kernel.functions("bch2_counter") == []
-    assert kernel.functions("nothing_*") == []
+    assert [symbol.name for symbol in kernel.symbols.functions("bch2_*")] == ["bch2_alloc", "bch2_free"]
+    assert [symbol.name for symbol in kernel.symbols.functions("xfs_*mount")] == ["xfs_mount", "xfs_umount"]
+    assert [symbol.name for symbol in kernel.symbols.functions("should_failslab")] == ["should_failslab.constprop.0"]
+    assert kernel.symbols.functions("bch2") == kernel.symbols.functions("bch2_counter") == []
+    assert kernel.symbols.functions("nothing_*") == []
 
 
 def test_symbols_of_a_module(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert [symbol.name for symbol in kernel.module_symbols("xfs")] == ["xfs_mount", "xfs_umount"]
-    assert kernel.module_symbols("xf") == kernel.module_symbols("") == []
+    assert [symbol.name for symbol in kernel.symbols.of_module("xfs")] == ["xfs_mount", "xfs_umount"]
+    assert kernel.symbols.of_module("xf") == kernel.symbols.of_module("") == []
 
 
 def test_folded_names(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert kernel.names_at(0xFFFFFFFF81002000) == ("__do_sys_getpid", "__x64_sys_getpid")
-    assert kernel.names_at(0xFFFFFFFF81002001) == kernel.names_at(0) == ()
+    assert kernel.symbols.names_at(0xFFFFFFFF81002000) == ("__do_sys_getpid", "__x64_sys_getpid")
+    assert kernel.symbols.names_at(0xFFFFFFFF81002001) == kernel.symbols.names_at(0) == ()
 
 
 def test_text_addresses_are_of_text(tmp_path: Path) -> None:
-    addresses = build(tmp_path).text_addresses
+    addresses = build(tmp_path).symbols.text_addresses
     assert addresses == sorted(set(addresses))
     assert 0xFFFFFFFFC0001100 in addresses and 0xFFFFFFFF81007000 not in addresses
 
 
 def test_kallsyms_is_read_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_module, "SYMBOL_LIMIT", 60)
-    assert build(tmp_path).symbol("bch2_alloc") == []
+    monkeypatch.setattr(symbols_module, "LIMIT", 60)
+    assert build(tmp_path).symbols.named("bch2_alloc") == []
 
 
 def test_blacklist_and_traceable(tmp_path: Path) -> None:
     kernel = build(tmp_path, traceable="open_ctree\nxfs_mount [xfs]\n")
-    assert kernel.kprobe_blacklist == {"do_int3"}
-    assert kernel.traceable == {"open_ctree", "xfs_mount"}
+    assert kernel.ftrace.blacklist == {"do_int3"}
+    assert kernel.ftrace.traceable == {"open_ctree", "xfs_mount"}
 
 
 ADDRESSES = """\
@@ -132,19 +134,19 @@ ffffffff81005000 bch2_alloc
 
 def test_traceable_by_address(tmp_path: Path) -> None:
     kernel = build(tmp_path, traceable_addrs=ADDRESSES)
-    assert kernel.traceable_at(r"(?:open_ctree|twin)") == {
+    assert kernel.ftrace.traceable_at(r"(?:open_ctree|twin)") == {
         0xFFFFFFFF81001000: "open_ctree",
         0xFFFFFFFF81003000: "twin",
         0xFFFFFFFF81003100: "twin",
     }
-    assert kernel.traceable_at(r"xfs_\w+") == {0xFFFFFFFFC0001000: "xfs_mount"}
-    assert kernel.traceable_at(r"open") == {}
+    assert kernel.ftrace.traceable_at(r"xfs_\w+") == {0xFFFFFFFFC0001000: "xfs_mount"}
+    assert kernel.ftrace.traceable_at(r"open") == {}
 
 
 def test_traceable_by_address_from_the_names_alone(tmp_path: Path) -> None:
     """Linux before 6.5: a name that two functions share says nothing of the address."""
     kernel = build(tmp_path, traceable="open_ctree\ntwin\nxfs_mount [xfs]\n")
-    found = kernel.traceable_at(r"(?:open_ctree|twin|xfs_mount|bch2_alloc)")
+    found = kernel.ftrace.traceable_at(r"(?:open_ctree|twin|xfs_mount|bch2_alloc)")
     assert found == {0xFFFFFFFF81001000: "open_ctree", 0xFFFFFFFFC0001000: "xfs_mount"}
 
 
@@ -160,9 +162,9 @@ def core(address: int, data: bytes) -> bytes:
 
 def test_memory(tmp_path: Path) -> None:
     kernel = build(tmp_path, kcore=core(0xFFFFFFFF81000000, b"abcdefgh"))
-    assert kernel.memory(0xFFFFFFFF81000002, 3) == b"cde"
-    assert kernel.memory(0xFFFFFFFF81000006, 3) == b"", "past the segment"
-    assert kernel.memory(0x1000, 1) == b""
+    assert kernel.memory.read(0xFFFFFFFF81000002, 3) == b"cde"
+    assert kernel.memory.read(0xFFFFFFFF81000006, 3) == b"", "past the segment"
+    assert kernel.memory.read(0x1000, 1) == b""
 
 
 def test_functions_that_align_their_frame(tmp_path: Path) -> None:
@@ -172,21 +174,21 @@ def test_functions_that_align_their_frame(tmp_path: Path) -> None:
     start = 0xFFFFFFFF81000000
     memory = aligning.ljust(64, b"\x90") + plain.ljust(64, b"\x90")
     kernel = build(tmp_path, kcore=core(start, memory))
-    assert kernel.realigned([start + 64, start, 0xFFFFFFFFC0000000]) == {start}
-    assert build(tmp_path / "other").realigned([start]) == set()
+    assert kernel.ftrace.realigned([start + 64, start, 0xFFFFFFFFC0000000]) == {start}
+    assert build(tmp_path / "other").ftrace.realigned([start]) == set()
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"ELF", core(0, b"")[:100]])
 def test_memory_that_cannot_be_read(tmp_path: Path, broken: bytes | None) -> None:
-    assert build(tmp_path, kcore=broken).memory(0xFFFFFFFF81000000, 4) == b""
+    assert build(tmp_path, kcore=broken).memory.read(0xFFFFFFFF81000000, 4) == b""
 
 
 def test_addresses_of_data_too(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert kernel.addresses("bch2_counter") == [0xFFFFFFFF81008000]
-    assert kernel.addresses("xfs_mount") == [0xFFFFFFFFC0001000]
-    assert kernel.addresses("twin") == [0xFFFFFFFF81003000, 0xFFFFFFFF81003100]
-    assert kernel.addresses("bch2_coun") == kernel.addresses("counter") == []
+    assert kernel.symbols.addresses("bch2_counter") == [0xFFFFFFFF81008000]
+    assert kernel.symbols.addresses("xfs_mount") == [0xFFFFFFFFC0001000]
+    assert kernel.symbols.addresses("twin") == [0xFFFFFFFF81003000, 0xFFFFFFFF81003100]
+    assert kernel.symbols.addresses("bch2_coun") == kernel.symbols.addresses("counter") == []
 
 
 def test_is_emulated(tmp_path: Path) -> None:
@@ -199,14 +201,14 @@ def test_traceable_through_debugfs(tmp_path: Path) -> None:
     where = tmp_path / "sys/kernel/debug/tracing/available_filter_functions"
     where.parent.mkdir(parents=True)
     where.write_text("only_here\n")
-    assert kernel.traceable == {"only_here"}
+    assert kernel.ftrace.traceable == {"only_here"}
 
 
 # ---------------------------------------------------------------- fault points
 
 
 def test_the_list(tmp_path: Path) -> None:
-    points = build(tmp_path).fault_points
+    points = build(tmp_path).points.all
     assert [(point.function, point.module, point.error_type.name) for point in points] == [
         ("__bch2_disk_reservation_add", "", "ERRNO"),
         ("__x64_sys_getpid", "", "ERRNO"),
@@ -221,14 +223,14 @@ def test_the_list(tmp_path: Path) -> None:
 
 def test_a_point_has_its_address_and_all_its_names(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert kernel.fault_point("open_ctree") == FaultPoint(
+    assert kernel.points.find("open_ctree") == FaultPoint(
         "open_ctree", ErrorType.ERRNO, "", 0xFFFFFFFF81001000, ("open_ctree",)
     )
-    assert kernel.fault_point("xfs_mount").module == "xfs"
+    assert kernel.points.find("xfs_mount").module == "xfs"
 
 
 def test_a_folded_name_is_the_tagged_function(tmp_path: Path) -> None:
-    point = build(tmp_path).fault_point("__do_sys_getpid")
+    point = build(tmp_path).points.find("__do_sys_getpid")
     assert (point.function, point.error_type) == ("__do_sys_getpid", ErrorType.ERRNO)
     assert point.names == ("__do_sys_getpid", "__x64_sys_getpid")
 
@@ -237,12 +239,12 @@ def test_hidden_addresses(tmp_path: Path) -> None:
     """As kptr_restrict shows them: all zero. The name still is on the list."""
     hidden = "".join(f"0000000000000000 T {name}\n" for name in ("open_ctree", "other", "twin", "twin"))
     kernel = build(tmp_path, kallsyms=hidden)
-    assert kernel.fault_point("open_ctree") == FaultPoint("open_ctree", ErrorType.ERRNO, "", 0, ("open_ctree",))
+    assert kernel.points.find("open_ctree") == FaultPoint("open_ctree", ErrorType.ERRNO, "", 0, ("open_ctree",))
     assert refusal(kernel, "other")[0] == "other is not in this kernel"
 
 
 def test_without_kallsyms_the_list_is_enough(tmp_path: Path) -> None:
-    assert build(tmp_path, kallsyms=None).fault_point("open_ctree").names == ("open_ctree",)
+    assert build(tmp_path, kallsyms=None).points.find("open_ctree").names == ("open_ctree",)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from inject.oracles import manifest, walker
-from inject.oracles.manifest import Entry
+from inject.oracles.manifest import ManifestEntry
 from inject.oracles.remount import compare
 from inject.process.tool import run_forked
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_an_entry_with_an_error(tree, monkeypatch):
     assert errors["d/file"] == "cannot read: Input/output error"
 
 
-OLD = {"f": Entry("f", (1, 2, 3, 4, 5), "aa"), "g": Entry("g", (1, 9, 3, 4, 5), "bb")}
+OLD = {"f": ManifestEntry("f", (1, 2, 3, 4, 5), "aa"), "g": ManifestEntry("g", (1, 9, 3, 4, 5), "bb")}
 
 
 def test_the_same_is_no_loss():
@@ -78,20 +78,20 @@ def test_the_same_is_no_loss():
 
 
 def test_changed_content_of_an_untouched_file_is():
-    now = {**OLD, "f": Entry("f", (1, 2, 3, 4, 5), "zz")}
+    now = {**OLD, "f": ManifestEntry("f", (1, 2, 3, 4, 5), "zz")}
     assert compare(OLD, OLD, now) == ["f: other content (sha256 aa before, zz now)"]
     assert compare(OLD, None, now) == ["f: other content (sha256 aa before, zz now)"]
 
 
 def test_a_file_that_the_workload_touched_is_not_compared():
-    end = {**OLD, "f": Entry("f", (1, 2, 3, 4, 6))}
-    assert compare(OLD, end, {**OLD, "f": Entry("f", (1, 2, 0, 0, 0), "zz")}) == []
+    end = {**OLD, "f": ManifestEntry("f", (1, 2, 3, 4, 6))}
+    assert compare(OLD, end, {**OLD, "f": ManifestEntry("f", (1, 2, 0, 0, 0), "zz")}) == []
     assert compare(OLD, {"g": OLD["g"]}, {"g": OLD["g"]}) == []
 
 
 def test_a_file_that_is_gone_or_truncated_is_a_loss():
     assert compare(OLD, OLD, {"g": OLD["g"]}) == ["f: is gone"]
-    assert compare(OLD, OLD, {**OLD, "f": Entry("f", (1, 2, 0, 4, 5), "e3")}) == ["f: size 3 is now 0"]
+    assert compare(OLD, OLD, {**OLD, "f": ManifestEntry("f", (1, 2, 0, 4, 5), "e3")}) == ["f: size 3 is now 0"]
 
 
 def test_absence_says_nothing_where_not_everything_was_seen():

@@ -14,7 +14,7 @@ from inject.cli.list import explanation
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError
-from inject.kernel.kernel import Kernel
+from inject.kernel.memory import Memory
 from inject.kernel.modules import MOST_BYTES, file_of, module_with, name_of
 from inject.kernel.obstacles import OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
 from inject.kernel.types import Types
@@ -122,13 +122,13 @@ def test_without_ftrace_by_the_code_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, lacks: bool
 ) -> None:
     kernel = build(tmp_path, config=gzip.compress((CONFIG + "CONFIG_X86_64=y\n").encode()), traceable="")
-    monkeypatch.setattr(Kernel, "memory", lambda _self, _address, size: start[:size])
-    assert kernel.lacks_ftrace(kernel.fault_point("open_ctree")) is lacks
+    monkeypatch.setattr(Memory, "read", lambda _self, _address, size: start[:size])
+    assert kernel.ftrace.lacks(kernel.points.find("open_ctree")) is lacks
 
 
 def test_nothing_is_in_the_way(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    point = kernel.fault_point("open_ctree")
+    point = kernel.points.find("open_ctree")
     refuse(kernel, point)
     assert of_kernel(kernel) == of_function(kernel, point) == gaps(kernel, point) == []
 
@@ -193,14 +193,14 @@ def test_a_fault_function_that_is_only_inlined(tmp_path: Path) -> None:
 
 def test_what_a_kernel_that_does_not_say_is_asked(tmp_path: Path) -> None:
     kernel = build(tmp_path)
-    assert kernel.inlined_into("bch2_alloc") is None
+    assert kernel.symbols.inlined_into("bch2_alloc") is None
     assert hidden_frame(kernel, "bch2_alloc") == ""
     assert "this kernel does not say where functions are inlined" in explanation(kernel, "bch2_alloc")
 
 
 def test_where_the_kernel_says_it_a_stranger_is_misspelt(tmp_path: Path) -> None:
     made = planner(tmp_path, inlined=INLINED)
-    assert made.kernel.inlined_into("bch2_all") == ()
+    assert made.kernel.symbols.inlined_into("bch2_all") == ()
     said = refused(made, Fault("open_ctree", "-EIO", when=When(stack=("bch2_all",))))
     assert said.endswith("; it is misspelt, or in a module that is not loaded")
 
@@ -275,4 +275,4 @@ def test_refusal_is_of_the_kind_that_skips(tmp_path: Path) -> None:
     """A scenario that this kernel cannot run is skipped with the reason, and is no failure."""
     kernel = build(tmp_path, blacklist="0x1-0x2\topen_ctree\n")
     with pytest.raises(CannotRun):
-        refuse(kernel, kernel.fault_point("open_ctree"))
+        refuse(kernel, kernel.points.find("open_ctree"))

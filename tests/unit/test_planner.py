@@ -12,7 +12,7 @@ from inject.engine import planner as module
 from inject.engine.planner import Planner, rule_seed
 from inject.engine.rule import U64, Test
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
-from inject.kernel.btf import Access
+from inject.kernel.access import Access
 from inject.kernel.types import Types
 from inject.model.nofail import NoFail
 from inject.model.scenario import ArgTest, Contract, Fault, Op, Scenario, Scope, When

@@ -9,7 +9,8 @@ import pytest
 
 from inject.errors import InjectError
 from inject.kernel import btf as kinds
-from inject.kernel.btf import Access, Btf
+from inject.kernel.access import Access
+from inject.kernel.btf import Btf
 from inject.kernel.kernel import Kernel
 from inject.kernel.syscalls import access, arguments, call_of
 from inject.model.point import ErrorType, FaultPoint

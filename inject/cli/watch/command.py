@@ -175,7 +175,7 @@ def _faults(names: Sequence[str], kernel: Kernel) -> list[Fault]:
             found += [fault for scenario in scenarios.load([name]) for fault in scenario.faults]
             continue
         function, _, value = name.partition("=")
-        point = kernel.fault_point(function)
+        point = kernel.points.find(function)
         block = compact.fault(function, {"value": value or DEFAULTS[point.error_type]})
         try:
             (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), compact.COMMAND_LINE, "watch")

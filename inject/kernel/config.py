@@ -1,0 +1,41 @@
+"""How the kernel was built: its CONFIG_ options."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from inject.kernel.files import text_of
+
+
+class KernelConfig:
+    """The configuration of the kernel below ``root``, read when first asked for."""
+
+    def __init__(self, root: Path, release: str) -> None:
+        self._root = root
+        self._release = release
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """CONFIG_* without those that are not set; {} if the kernel does not show how it was built."""
+        for text in self._texts():
+            found = dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
+            if found:
+                return found
+        return {}
+
+    def _texts(self) -> Iterator[str]:
+        with contextlib.suppress(OSError, EOFError):
+            yield gzip.decompress((self._root / "proc/config.gz").read_bytes()).decode(errors="replace")
+        yield text_of(self._root / f"boot/config-{self._release}")
+        yield text_of(self._root / f"lib/modules/{self._release}/build/.config")
+
+    def has(self, wanted: str) -> bool:
+        """Whether ``CONFIG_X`` (built in or module) or ``CONFIG_X=value`` holds."""
+        name, _, value = wanted.partition("=")
+        present = self.options.get(name)
+        return present is not None and (not value or present.strip('"') == value.strip('"'))

@@ -1,0 +1,125 @@
+"""Error-injectable functions: the kernel's list, and why a function is not in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+
+from inject.errors import CannotRun
+from inject.kernel.config import KernelConfig
+from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
+from inject.kernel.modules import Modules
+from inject.kernel.symbols import Kallsyms, listed
+from inject.model.point import ErrorType, FaultPoint
+
+
+class Points:
+    """The error-injectable functions of the kernel below ``root``."""
+
+    def __init__(self, root: Path, symbols: Kallsyms, modules: Modules, config: KernelConfig) -> None:
+        self._root = root
+        self._symbols = symbols
+        self._modules = modules
+        self._config = config
+
+    @cached_property
+    def all(self) -> tuple[FaultPoint, ...]:
+        """The error-injection list by name (lib/error-inject.c, ei_seq_show: name, tab, type).
+
+        Raises CannotRun, with the fix, when the list cannot be read.
+        """
+        where = self._root / f"{DEBUGFS}/error_injection/list"
+        try:
+            text = where.read_text()
+        except FileNotFoundError:
+            raise self._no_list() from None
+        except PermissionError:
+            raise CannotRun("the list of injectable functions is readable by root only", "run with sudo") from None
+        except OSError as error:
+            raise CannotRun(f"cannot read {where}: {error.strerror}", MOUNT_DEBUGFS) from None
+        points = []
+        for line in text.splitlines():
+            match = re.fullmatch(r"(\S+)(?: \[(\S+)\])?\t(\w+)", line)
+            if match and match[3] in ErrorType.__members__:
+                points.append(FaultPoint(match[1], ErrorType[match[3]], match[2] or ""))
+        return tuple(sorted(points, key=lambda point: (point.function, point.module)))
+
+    def _no_list(self) -> CannotRun:
+        if self._config.options and not self._config.has("CONFIG_FUNCTION_ERROR_INJECTION"):
+            return CannotRun(
+                "this kernel was built without CONFIG_FUNCTION_ERROR_INJECTION",
+                "build it with CONFIG_FUNCTION_ERROR_INJECTION=y and CONFIG_BPF_KPROBE_OVERRIDE=y, "
+                "or use `inject vm run`, whose kernel has both",
+            )
+        if not (self._root / DEBUGFS).is_dir() or not any(self._entries()):
+            if os.geteuid() and (self._root / DEBUGFS).is_dir():
+                return CannotRun("debugfs is readable by root only", "run with sudo")
+            return CannotRun("debugfs is not mounted", MOUNT_DEBUGFS)
+        return CannotRun(
+            "this kernel has no list of injectable functions", "it needs CONFIG_FUNCTION_ERROR_INJECTION=y"
+        )
+
+    def _entries(self) -> list[str]:
+        try:
+            return [entry.name for entry in (self._root / DEBUGFS).iterdir()]
+        except OSError:
+            return []
+
+    def find(self, function: str) -> FaultPoint:
+        """The injectable function called ``function``, by any of its names.
+
+        Raises CannotRun saying why there is none: unknown, only clones exist,
+        ambiguous, not tagged.
+        """
+        named = [point for point in self.all if point.function == function]
+        symbols = self._symbols.named(function)
+        addresses = {symbol.address for symbol in symbols}
+        if named and len(addresses) <= 1:
+            address = addresses.pop() if addresses else 0
+            return self._complete(named[0], function, address)
+        if len(addresses) > 1:
+            raise CannotRun(
+                f"{len(addresses)} functions are called {function}",
+                "an ambiguous name cannot be probed: tag a uniquely named function instead",
+            )
+        if not addresses or addresses == {0}:
+            raise CannotRun(f"{function} is not in this kernel", self._suggestion(function))
+        address = addresses.pop()
+        for name in self._symbols.names_at(address):
+            for point in self.all:
+                if point.function == name:
+                    return self._complete(point, function, address)
+        raise CannotRun(
+            f"{function} is not tagged for error injection",
+            f"add ALLOW_ERROR_INJECTION({function}, ERRNO) after its body and rebuild the kernel, "
+            "or choose one of `inject list`",
+        )
+
+    def _complete(self, point: FaultPoint, function: str, address: int) -> FaultPoint:
+        names = self._symbols.names_at(address) or (function,)
+        return FaultPoint(function, point.error_type, point.module, address, names)
+
+    def _suggestion(self, function: str) -> str:
+        """Why ``function`` has no symbol, and what to do about it."""
+        clones = self._symbols.clones(function)
+        if clones:
+            return (
+                f"the compiler kept only the clone {clones[0]}, which callers use instead: "
+                "mark the function noinline __noclone"
+            )
+        callers = self._symbols.inlined_into(function)
+        if callers:
+            return f"the compiler inlined it into {listed(callers)}: mark it noinline"
+        unloaded = self._modules.unloaded_with(function)
+        if unloaded:
+            return unloaded
+        known = [point.function for point in self.all]
+        close = get_close_matches(function, known, n=3, cutoff=0.7)
+        if close:
+            return f"did you mean {' or '.join(close)}?"
+        if callers is None:
+            return "it may be inlined, in a module that is not loaded, or misspelt; see `inject list`"
+        return "it may be in a module that is not loaded, or misspelt; see `inject list`"

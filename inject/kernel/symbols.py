@@ -1,0 +1,149 @@
+"""The kernel's symbols: /proc/kallsyms, and which functions the compiler inlined where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Optional
+
+from inject.model.glob import is_glob, to_regex
+
+LIMIT = 64 << 20
+"""Bytes of /proc/kallsyms that are read at most; a big distribution kernel has about 15 MB."""
+
+
+MOST_NAMED = 6
+"""Names that a sentence lists; the others are counted."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b, c and 7 more``."""
+    shown = ", ".join(names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+
+
+@dataclass(frozen=True)
+class KernelSymbol:
+    """One line of /proc/kallsyms. ``kind`` is nm's letter; ``module`` "" for vmlinux."""
+
+    name: str
+    address: int
+    kind: str
+    module: str = ""
+
+
+class Kallsyms:
+    """Text symbols of the kernel below ``root``, read once, when first asked for."""
+
+    def __init__(self, root: Path, release: str) -> None:
+        self._root = root
+        self._release = release
+        self._functions: dict[str, list[KernelSymbol]] = {}
+
+    @cached_property
+    def _kallsyms(self) -> bytes:
+        try:
+            with (self._root / "proc/kallsyms").open("rb") as file:
+                return file.read(LIMIT)
+        except OSError:
+            return b""
+
+    def matching(self, pattern: str) -> list[KernelSymbol]:
+        """Text symbols whose whole name matches the regular expression ``pattern``."""
+        line = re.compile(rb"^([0-9a-f]+) ([tTwW]) (" + pattern.encode() + rb")(?:\t\[(\S+)\])?$", re.MULTILINE)
+        return [
+            KernelSymbol(name.decode(), int(address, 16), kind.decode(), (module or b"").decode())
+            for address, kind, name, module in line.findall(self._kallsyms)
+        ]
+
+    def named(self, name: str) -> list[KernelSymbol]:
+        """All text symbols called exactly ``name``; several when static functions share it."""
+        found = (self._line(at) for at in self._find(b" %s" % name.encode()))
+        return [symbol for symbol in found if symbol is not None and symbol.name == name]
+
+    def addresses(self, name: str) -> list[int]:
+        """Addresses of every symbol called exactly ``name``, data included."""
+        found = []
+        for at in self._find(b" %s" % name.encode()):
+            start = self._kallsyms.rfind(b"\n", 0, at) + 1
+            words = self._kallsyms[start : self._kallsyms.find(b"\n", at)].decode().split()
+            if len(words) >= 3 and words[2] == name:
+                found.append(int(words[0], 16))
+        return found
+
+    def _find(self, needle: bytes) -> Iterator[int]:
+        """Offsets of ``needle`` in kallsyms: a plain search costs a hundredth of a regular expression."""
+        at = self._kallsyms.find(needle)
+        while at >= 0:
+            yield at
+            at = self._kallsyms.find(needle, at + 1)
+
+    def _line(self, at: int) -> Optional[KernelSymbol]:
+        """The text symbol on the line around offset ``at``, None for data symbols."""
+        start = self._kallsyms.rfind(b"\n", 0, at) + 1
+        end = self._kallsyms.find(b"\n", at + 1)
+        words = self._kallsyms[start : end if end >= 0 else None].decode().split()
+        if len(words) < 3 or words[1] not in "tTwW":
+            return None
+        return KernelSymbol(words[2], int(words[0], 16), words[1], words[3].strip("[]") if len(words) > 3 else "")
+
+    def names_at(self, address: int) -> tuple[str, ...]:
+        """Every text symbol at ``address``: folded functions share one."""
+        if not address:
+            return ()
+        found = (self._line(at + 1) for at in self._find(b"%016x " % address))
+        return tuple(sorted({symbol.name for symbol in found if symbol is not None}))
+
+    def functions(self, name: str) -> list[KernelSymbol]:
+        """Text symbols called ``name``, or matching it if it is a glob, and the compiler's clones of them."""
+        if name not in self._functions:
+            found = self.matching(to_regex(name)) if is_glob(name) else self.named(name)
+            clones = [] if is_glob(name) else self._lines_with(b" %s." % name.encode())
+            self._functions[name] = found + clones
+        return self._functions[name]
+
+    def clones(self, name: str) -> tuple[str, ...]:
+        """Clones of ``name``, such as ``name.isra.0``, that the compiler lets callers use in its place."""
+        wanted = re.compile(re.escape(name) + r"\.(?:constprop|isra|part)\b.*")
+        found = {symbol.name for symbol in self._lines_with(b" %s." % name.encode())}
+        return tuple(sorted(clone for clone in found if wanted.fullmatch(clone) and ".cold" not in clone))
+
+    def inlined_into(self, name: str) -> Optional[tuple[str, ...]]:
+        """Functions that the compiler inlined ``name`` into, sorted; None if unknown.
+
+        Only kernels that `inject vm` builds say so, in a file beside their modules.
+        """
+        text = self._inlined
+        if not text:
+            return None
+        start = text.find(b"\n%s\t" % name.encode())
+        if start < 0:
+            return ()
+        end = text.find(b"\n", start + 1)
+        callers = text[start : end if end >= 0 else None].decode().split("\t", 1)[1].split()
+        return tuple(sorted(set(callers) - {name}))  # a part of its own that was split off and put back
+
+    @cached_property
+    def _inlined(self) -> bytes:
+        """A line for each inlined function, ``callee<TAB>caller caller ...``, with a newline in front."""
+        try:
+            with (self._root / f"lib/modules/{self._release}/inlined").open("rb") as file:
+                return b"\n" + file.read(LIMIT)
+        except OSError:
+            return b""
+
+    def _lines_with(self, needle: bytes) -> list[KernelSymbol]:
+        found = (self._line(at) for at in self._find(needle))
+        return [symbol for symbol in found if symbol is not None]
+
+    def of_module(self, module: str) -> list[KernelSymbol]:
+        """Text symbols of a loaded ``module``."""
+        return self._lines_with(b"\t[%s]" % module.encode())
+
+    @cached_property
+    def text_addresses(self) -> list[int]:
+        """Addresses of all text symbols, sorted."""
+        return sorted({int(word, 16) for word in re.findall(rb"^([0-9a-f]+) [tTwW] ", self._kallsyms, re.MULTILINE)})
