@@ -96,7 +96,7 @@ def test_the_table_and_junit_tell_the_same(broken: Mapping[str, Any]) -> None:
 
 
 def test_every_event_follows_the_contract(broken: Mapping[str, Any]) -> None:
-    """product.md: what each kind of line carries; nothing is injected before it is journalled."""
+    """docs/verdicts.md: the keys of each type of line; nothing is injected before it is journalled."""
     keys = {
         "run": {"version", "kernel", "config_hash", "seed", "argv"},
         "armed": {"scenario", "trial", "faults"},
