@@ -17,7 +17,7 @@ from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.files import write_text
-from inject.cli.run import engine_maker, preflight, resolve
+from inject.cli.run import resolve
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import ExitStatus
 from inject.kernel.kernel import Kernel
@@ -36,6 +36,7 @@ from inject.scenario import shorthand as compact
 from inject.scenario.files import default_name
 from inject.scenario.writer import to_yaml
 from inject.trial.judge import exit_status
+from inject.trial.preflight import engine_maker, preflight
 from inject.trial.trial import Options, Tools, Trial
 
 ANY_EXIT = tuple(range(256))

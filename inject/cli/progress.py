@@ -1,22 +1,22 @@
-"""What guests tell of their scenarios, shown as `inject run` shows its own."""
+"""What hosts tell of their scenarios, shown as `inject run` shows its own."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import click
 
 from inject.cli.display import Display, own_arguments
+from inject.fleet.ledger import Ledger, State
 from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
-from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.report import progress as console
 
 QUIET = 60.0
-"""Seconds without a line after which one says that the run goes on, where no terminal is there to look at."""
+"""Seconds without a line after which one says that the run goes on, unless standard error is a terminal."""
 
 
 def note(line: str) -> None:
@@ -24,48 +24,41 @@ def note(line: str) -> None:
     click.echo(f"inject: {line}", err=True)
 
 
-class Follower:
-    """Shows guests' events; with ``several`` guests each line names its scenario.
+class Progress:
+    """Shows hosts' events; with ``several`` hosts each line names its scenario.
 
     ``now`` gives seconds of a clock.
     """
 
     def __init__(
         self,
-        scenarios: Sequence[Scenario],
+        ledger: Ledger,
         display: Display,
         *,
         several: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._several = several
-        self._scenarios = {scenario.name: scenario for scenario in scenarios}
-        self._under_way: list[str] = []
-        self._begun = 0
-        self._done = 0
+        self._ledger = ledger
         self._display = display
         self._now = now
         self._started = self._shown = now()
         self._beats = display.verbosity >= 0 and not sys.stderr.isatty()
 
     def __call__(self, event: Event) -> None:
-        """One event of a guest, or of the batch on its behalf."""
+        """Show one event of a host, or of the batch on its behalf."""
         if isinstance(event, RunEnded):
             return  # the display writes it with the table
         if isinstance(event, RunStarted):
             event = replace(event, argv=tuple(own_arguments()))
         self._display.emit(event)
         if isinstance(event, Armed):
-            self._begun += 1
-            self._under_way.append(event.scenario)
-            self._display.begin(self._begun, self._scenarios[event.scenario])
+            self._display.begin(self._ledger.number(event.scenario), self._ledger.scenario(event.scenario))
         elif isinstance(event, Injected):
             self._say(event.scenario, console.injection_line(event.injection))
         elif isinstance(event, ErrorTraced):
             self._say(event.scenario, console.error_line(event.path, event.ordinal))
         elif isinstance(event, Verdict):
-            self._done += 1
-            self._under_way = [name for name in self._under_way if name != event.scenario]
             self._shown = self._now()
             self._display.end(event)
 
@@ -80,8 +73,9 @@ class Follower:
         note(line)
 
     def idle(self) -> None:
-        """Called now and then: a log that nobody sees grow would look like a hang."""
+        """Say now and then that the run goes on; called several times a second."""
         if self._beats and self._now() - self._shown >= QUIET:
-            at = ", ".join(self._under_way) or "between scenarios"
+            at = ", ".join(self._ledger.names(State.ARMED)) or "between scenarios"
             minutes = (self._now() - self._started) / 60
-            self.note(f"{self._done} of {len(self._scenarios)} done after {minutes:.0f} min, at {at}")
+            done, total = len(self._ledger.verdicts()), len(self._ledger.scenarios)
+            self.note(f"{done} of {total} done after {minutes:.0f} min, at {at}")

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import click
@@ -19,18 +14,16 @@ from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
-from inject.engine.engine import Engine
 from inject.engine.planner import Planner
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
-from inject.kernel.obstacles import refuse
 from inject.kernel.types import Types
 from inject.model.event import RunStarted
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.process.janitor import Janitor
 from inject.scenario.shorthand import COMMAND_LINE, BadSyntax
-from inject.store import cache_root
 from inject.trial.judge import exit_status
+from inject.trial.preflight import config_hash, engine_maker, preflight
 from inject.trial.trial import Options, Tools, device_numbers, run_all
 
 
@@ -94,29 +87,6 @@ def chosen(files: Sequence[str], only: Sequence[str], shard: Shard) -> list[Scen
     return shard.part([scenario for scenario in found if scenario.name in only])
 
 
-@contextlib.contextmanager
-def engine_maker(kernel: Kernel) -> Iterator[Callable[[], Engine]]:
-    """A function that makes the engine at its first call and returns the same one afterwards."""
-    with contextlib.ExitStack() as stack:
-        made: list[Engine] = []
-
-        def make() -> Engine:
-            if not made:
-                made.append(stack.enter_context(Engine(kernel, cache_root() / "bytecode")))
-            return made[0]
-
-        yield make
-
-
-def preflight(kernel: Kernel) -> None:
-    """What no scenario can do without; raises CannotRun with the fix."""
-    if os.geteuid():
-        raise CannotRun("injecting faults needs root", "run with sudo, or use `inject vm run`")
-    refuse(kernel)
-    if not kernel.points.all:
-        raise CannotRun("this kernel has no tagged function", "see `inject doctor`, or use `inject vm run`")
-
-
 def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault]) -> None:
     """Refuse what a command line names and this kernel does not have, before anything is started.
 
@@ -138,38 +108,12 @@ def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault]) -> None:
             raise BadSyntax(error.message, error.hint) from None
 
 
-def config_hash(kernel: Kernel) -> str:
-    """A short name for how the kernel was configured; "" if it does not say."""
-    text = "\n".join(f"{name}={value}" for name, value in sorted(kernel.config.options.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
-
-
-def asked_for() -> Iterator[Scenario]:
-    """The scenarios that standard input asks for, a JSON line with file and name for each, until it ends.
-
-    Nothing that is started meanwhile gets to read it. Raises ScenarioErrors for a
-    file that was changed since it was asked for.
-    """
-    own = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    with os.fdopen(own, encoding="utf-8") as lines:
-        for line in iter(lines.readline, ""):
-            file, name = json.loads(line)
-            found = scenarios.parse(Path(file).read_text(encoding="utf-8"), file, name)
-            yield from (scenario for scenario in found if scenario.name == name)
-
-
 @click.command()
-@click.argument("files", nargs=-1, metavar="FILE|DIR...", shell_complete=completion.files)
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
 @click.option("--budget", type=click.IntRange(1), help="At most so many injections in the whole run.")
 @STOP_OPTION
-@click.option("--stop-when-unusable", is_flag=True, hidden=True)
-@click.option("--ask", is_flag=True, hidden=True)
-@click.option("--reproduce", default="sudo inject run", hidden=True)
 def run(
     files: tuple[str, ...],
     only: tuple[str, ...],
@@ -186,9 +130,6 @@ def run(
     allow_any: bool,
     budget: Optional[int],
     stop_on_injection: bool,
-    stop_when_unusable: bool,
-    ask: bool,
-    reproduce: str,
 ) -> int:
     """Replay scenarios on this kernel.
 
@@ -197,14 +138,12 @@ def run(
       sudo inject run scenarios/disk-reservation/buffered-write.yaml
       sudo inject run scenarios/ --json out.jsonl --junit out.xml
     """
-    if not files and not ask:
-        raise click.UsageError("Missing argument 'FILE|DIR...'.", click.get_current_context())
-    found = [] if ask else chosen(files, only, shard)
+    found = chosen(files, only, shard)
     kernel = Kernel()
     preflight(kernel)
     seed = secrets.randbits(32) if seed is None else seed
     attach = probe_for(probe, stop_on_injection)
-    options = Options(seed, allow_any or kernel.is_guest(), budget or 0, attach, trace, reproduce)
+    options = Options(seed, allow_any or kernel.is_guest(), budget or 0, attach, trace)
     with (
         report_file(json_path) as report,
         reporting(found, report, verbose=verbose, quiet=quiet, errors=trace, ktap=ktap) as display,
@@ -212,7 +151,7 @@ def run(
         Janitor() as janitor,
         engine_maker(kernel) as engine,
     ):
-        if not found and not ask:
+        if not found:
             return display.nothing(shard, junit_path)
         display.emit(
             RunStarted(
@@ -224,10 +163,6 @@ def run(
             )
         )
         tools = Tools(kernel, Types(kernel), engine, janitor, lambda event: display.emit(mark(event)), display.say)
-        todo: Iterable[Scenario] = asked_for() if ask else found
-        verdicts = run_all(
-            todo, tools, options, begin=display.begin, end=display.end, stop_when_unusable=stop_when_unusable
-        )
-        if ask or len(verdicts) == len(found):
-            display.finish(verdicts, junit_path)
+        verdicts = run_all(found, tools, options, begin=display.begin, end=display.end)
+        display.finish(verdicts, junit_path)
     return exit_status(verdicts, no_skip=no_skip)

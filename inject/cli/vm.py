@@ -17,11 +17,12 @@ from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import report_file, reporting
 from inject.cli.lazy import Commands
-from inject.cli.progress import Follower, note
+from inject.cli.progress import Progress, note
 from inject.cli.run import chosen, report_options
-from inject.cli.stopping import STOP_OPTION
+from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.fleet.dispatch import run_batch
-from inject.fleet.worker import Request
+from inject.fleet.ledger import Ledger
+from inject.fleet.request import Request
 from inject.report.paint import printable
 from inject.store import cache_root
 from inject.trial.judge import exit_status
@@ -37,7 +38,7 @@ ELAPSED = re.compile(r", \d[0-9hms]*$")
 SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
-class Progress:
+class BuildProgress:
     """Lines ``SUBJECT: WHAT, ELAPSED`` about long work: overwritten in place on a terminal, plain otherwise."""
 
     def __init__(self) -> None:
@@ -121,7 +122,7 @@ def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Art
     found = artifacts.find(flavour, kernel_image)
     if found is not None:
         return found
-    progress = Progress()
+    progress = BuildProgress()
     try:
         return artifacts.build(flavour, kernel_image, progress)
     finally:
@@ -275,15 +276,16 @@ def run_(
             return display.nothing(shard, junit_path)
         found_artifacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
         display.start()
-        arguments = ("--probe", probe, *["--trace"] * trace, *["--stop-on-injection"] * stop_on_injection)
-        follower = Follower(found, display, several=jobs > 1)
+        ledger = Ledger(found)
+        progress = Progress(ledger, display, several=jobs > 1)
         verdicts = run_batch(
-            Request(tuple(found), seed, arguments),
+            ledger,
+            Request(seed, probe_for(probe, stop_on_injection), trace, stop_on_injection),
             Guests(found_artifacts, GuestOptions(**guest_choice), cache_root()),
             cache=cache_root(),
-            on_event=follower,
-            say=follower.note,
-            idle=follower.idle,
+            on_event=progress,
+            say=progress.note,
+            idle=progress.idle,
             jobs=jobs,
         )
         display.finish(verdicts, junit_path)

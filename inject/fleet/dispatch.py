@@ -1,7 +1,7 @@
-"""`inject vm run`: many scenarios, as few guests as possible side by side, a verdict for each whatever dies.
+"""A batch of scenarios on as few hosts as possible, side by side: a verdict for each, even if its host dies.
 
-Each guest journals what it does on its own port. When it is lost, the scenario
-that was under way is given the verdict here, and a new guest runs the rest.
+Each host journals what it does in its own file. When one is lost, the scenario under
+way gets its verdict here, and a new host runs the rest.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from inject import __version__
 from inject.fleet import durations
 from inject.fleet.host import Hosts, Lost
 from inject.fleet.journal import verdict_of
+from inject.fleet.ledger import Ledger
+from inject.fleet.mailbox import Mailbox
 from inject.fleet.queue import Work
-from inject.fleet.worker import Callbacks, Mailbox, Request, Worker
+from inject.fleet.request import Request
+from inject.fleet.worker import Batch, Callbacks, Worker
 from inject.model.event import Event, RunEnded, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.process.signals import ended_by_signals, signals_held
 
 ENDING = 90.0
-"""Seconds that workers get in all to end their guests."""
+"""Seconds that workers get in all to end their hosts."""
 
 
 class Merged:
-    """The events of several guests as those of one: one ``run``, which comes first."""
+    """The events of several hosts as those of one: one RunStarted, which comes first."""
 
     def __init__(self, on_event: Callable[[Event], None], seed: int) -> None:
         self._on_event = on_event
         self._seed = seed
         self._begun = False
         self._held: list[Event] = []
-        self.verdicts: list[Verdict] = []
 
     def take(self, event: Event) -> None:
-        """One event of any guest."""
-        if isinstance(event, Verdict):
-            self.verdicts.append(event)
+        """Pass on one event of any host, or hold it until the first host has started."""
         if isinstance(event, RunStarted):
             self._begin(event)
         elif self._begun:
             self._on_event(event)
         else:
-            self._held.append(event)  # verdicts on scenarios whose guests were lost at once
+            self._held.append(event)  # verdicts on scenarios whose hosts were lost at once
 
     def _begin(self, event: Event) -> None:
         if self._begun:
@@ -56,17 +56,15 @@ class Merged:
             self._on_event(held)
         self._held.clear()
 
-    def finish(self, order: Sequence[Scenario]) -> list[Verdict]:
-        """The last line; the verdicts in the order of the scenarios."""
-        if not self._begun:  # no guest said of its kernel what the line has to say
+    def finish(self, verdicts: Sequence[Verdict]) -> None:
+        """Pass on the last event."""
+        if not self._begun:  # no host lived long enough to name its kernel
             self._begin(RunStarted(__version__, kernel="", config_hash="", seed=self._seed, argv=()))
-        place = {scenario.name: number for number, scenario in enumerate(order)}
-        self.verdicts.sort(key=lambda verdict: place.get(verdict.scenario, len(place)))
-        self._on_event(RunEnded.of(self.verdicts))
-        return self.verdicts
+        self._on_event(RunEnded.of(verdicts))
 
 
 def run_batch(
+    ledger: Ledger,
     request: Request,
     hosts: Hosts,
     *,
@@ -77,47 +75,51 @@ def run_batch(
     idle: Callable[[], None] = lambda: None,
     jobs: int = 1,
 ) -> list[Verdict]:
-    """A verdict for each scenario, in the order given; at most ``jobs`` guests run at a time.
+    """Settle every scenario of ``ledger``, on at most ``jobs`` hosts at a time; the verdicts in its order.
 
-    ``on_event`` gets the events of product.md as they happen, as if one guest had
-    run it all: one ``run``, one ``end``. ``on_output`` gets what `inject run`
-    prints in the guests, ``say`` one line for each thing worth knowing; ``idle`` is
-    called several times a second. Raises Lost when not even one guest boots,
+    ``on_event`` gets the events as they happen, as if one host had run everything.
+    ``on_output`` gets what inject prints on the hosts, ``say`` one line for each remark;
+    ``idle`` is called several times a second. Raises Lost when no host opens at all,
     KeyboardInterrupt for SIGINT, SIGTERM, SIGHUP.
     """
     past = durations.file(cache, hosts.key)
-    work = Work(request.scenarios, hosts.kind, durations.known(past), longest_first=jobs > 1)
-    merged = Merged(on_event, request.seed or 0)
+    merged = Merged(on_event, request.seed)
     unbooted: list[tuple[Lost, list[Scenario]]] = []
-    callbacks = Callbacks(merged.take, on_output, say, lambda lost, scenarios: unbooted.append((lost, scenarios)))
-    mailbox = Mailbox()
-    several = min(jobs, len(request.scenarios)) > 1
-    workers = [
-        Worker(f"guest {number}" if several else "", request, hosts, work, mailbox, callbacks)
-        for number in range(1, min(jobs, len(request.scenarios)) + 1)
-    ]
-    with ended_by_signals(), _working(workers, mailbox):
+    batch = Batch(
+        ledger,
+        request,
+        hosts,
+        Work(ledger, hosts.kind, durations.known(past), longest_first=jobs > 1),
+        Mailbox(),
+        Callbacks(merged.take, on_output, say, lambda lost, scenarios: unbooted.append((lost, scenarios))),
+    )
+    count = min(jobs, len(ledger.scenarios))
+    workers = [Worker(f"guest {number}" if count > 1 else "", batch) for number in range(1, count + 1)]
+    with ended_by_signals(), _working(workers, batch.mailbox):
         working = True
-        while working or mailbox.serve():  # what the last of them left is still to do
+        while working or batch.mailbox.serve():  # what the last of them left is still to do
             working = any(worker.is_alive() for worker in workers)
-            mailbox.serve()
+            batch.mailbox.serve()
             idle()
             _raise_error(workers)
         for lost, scenarios in unbooted:
-            if not mailbox.booted.is_set():
+            if not batch.mailbox.booted.is_set():
                 raise lost
             for scenario in scenarios:
-                merged.take(verdict_of(scenario, lost, armed=False, seed=request.seed))
-    verdicts = merged.finish(request.scenarios)
+                verdict = verdict_of(scenario, lost, armed=False, request=request)
+                ledger.settle(verdict)
+                merged.take(verdict)
+    verdicts = ledger.verdicts()
+    merged.finish(verdicts)
     durations.learn(past, verdicts)
     return verdicts
 
 
 @contextlib.contextmanager
 def _working(workers: Sequence[Worker], mailbox: Mailbox) -> Iterator[None]:
-    """The workers at work; at the end, however it comes, they and their guests are gone.
+    """The workers at work; when the context is left, they and their hosts have ended.
 
-    A worker never gets the signals that end us: the main thread has to hear them.
+    Workers never get the signals that end inject: the main thread must get them.
     """
     try:
         with signals_held():

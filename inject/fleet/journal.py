@@ -1,4 +1,4 @@
-"""What one guest tells of the scenarios it was given, and the verdicts that it could not give itself."""
+"""What one host tells of the scenarios it was given, and the verdicts that it could not give itself."""
 
 from __future__ import annotations
 
@@ -7,96 +7,122 @@ from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 from inject.fleet.host import Ending, Lost, Patience
+from inject.fleet.ledger import Ledger, State
+from inject.fleet.request import Request
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report.jsonl import from_json
 from inject.trial.judge import with_finding
 
-IN_GUEST = "sudo inject run"
-FROM_HOST = "inject vm run"
-"""How a verdict's ``reproduce`` begins there, and what it has to be here."""
-
 SLACK = 600.0
 """Seconds that making, checking and removing filesystems may take in all, apart from the scripts."""
 
 SCRIPT = 120.0
-"""Seconds that the guest allows each script of a scenario, or its timeout if longer (runner.SCRIPT_TIMEOUT)."""
+"""Seconds that inject allows each script of a scenario, or its timeout if longer (trial.SCRIPT_TIMEOUT)."""
 
 LOG_LINES = 80
 
 
 @dataclass
 class Journal:
-    """Where the run in one guest stands. ``on_event`` gets what is fit for the report, verdicts among it.
+    """The run on one host, from its JSON lines to the ledger. ``on_event`` gets each event that is fit for the report.
 
-    ``current`` is the scenario that the guest was given and has not settled;
-    ``moved`` counts the time since the last line of the guest.
+    ``current`` is the scenario that the host was given and has not settled; ``moved``
+    counts the time since the host's last line.
     """
 
+    ledger: Ledger
+    request: Request
     on_event: Callable[[Event], None]
-    seed: Optional[int] = None
+    dropped: Callable[[], int] = lambda: 0
+    """How many lines of the host were too long to be taken."""
     current: Optional[Scenario] = None
-    armed: bool = False
     settled: int = 0
-    """Verdicts that this guest gave or was given."""
+    """Verdicts that this host gave or was given."""
     ended: bool = False
     unusable: str = ""
-    bad_lines: int = 0
+    unreadable: int = 0
+    """Lines that are not an event, or not one that this host was asked for."""
     moved: Patience = field(default_factory=lambda: Patience(SLACK))
+    _told: tuple[int, int] = (0, 0)
+    """What :meth:`missing` has reported: lines dropped, lines unreadable."""
+
+    @property
+    def armed(self) -> bool:
+        """True if the scenario under way was armed."""
+        return self.current is not None and self.ledger.state(self.current.name) is State.ARMED
 
     def give(self, scenario: Scenario) -> None:
-        """The guest is asked to run ``scenario``."""
-        self.current, self.armed = scenario, False
+        """The host is asked to run ``scenario``."""
+        self.current = scenario
         self.moved = Patience(bound(scenario))
 
+    # ------------------------------------------------------------ what the host tells
+
     def take(self, line: bytes) -> None:
-        """One line of the results port: keep count, pass it on."""
+        """Take one line of the host: count it, note what it says, pass it on."""
         self.moved.reset()
         try:
             event = from_json(json.loads(line))
-            if isinstance(event, Verdict):
-                self._given(event)
-                return
+            if isinstance(event, (Armed, Verdict)):
+                self._check(event)
         except ValueError:
-            self.bad_lines += 1
+            self.unreadable += 1
             return
         if isinstance(event, RunEnded):
             self.ended = True
-            return
-        if isinstance(event, Armed):
-            self.armed = True
-        self.on_event(event)
+        elif isinstance(event, Verdict):
+            self.unusable = self.unusable or event.unusable
+            self._settle(event)
+        else:
+            if isinstance(event, Armed):
+                self.ledger.arm(event.scenario)
+            self.on_event(event)
 
-    def _given(self, verdict: Verdict) -> None:
-        """The guest's own verdict; raises ValueError when it is not of the scenario that the guest was given."""
-        if self.current is None or verdict.scenario != self.current.name:
-            raise ValueError(f"nobody asked for {verdict.scenario}")
-        if verdict.reproduce.startswith(IN_GUEST):
-            verdict = replace(verdict, reproduce=FROM_HOST + verdict.reproduce[len(IN_GUEST) :])
-        self.unusable = self.unusable or verdict.unusable
-        self.settle(verdict)
+    def _check(self, event: Event) -> None:
+        """Raise ValueError for an event of another scenario than the one under way."""
+        assert isinstance(event, (Armed, Verdict))
+        if self.current is None or event.scenario != self.current.name:
+            raise ValueError(f"{event.scenario} was not asked for")
 
-    def settle(self, verdict: Verdict) -> None:
-        """The scenario under way has its verdict."""
-        self.current, self.armed = None, False
+    def missing(self) -> tuple[str, ...]:
+        """Notes on the host's lines that are in no report, each line once: how many, and why."""
+        total = (self.dropped(), self.unreadable)
+        dropped, unreadable = (now - told for now, told in zip(total, self._told))
+        self._told = total
+        return (
+            *([f"{_lines(dropped)} of the host's report: too long, dropped"] if dropped else []),
+            *([f"{_lines(unreadable)} of the host's report: unreadable, ignored"] if unreadable else []),
+        )
+
+    def incomplete(self) -> bool:
+        """True if lines are missing since the last verdict."""
+        return (self.dropped(), self.unreadable) != self._told
+
+    # ------------------------------------------------------------ verdicts
+
+    def _settle(self, verdict: Verdict) -> None:
+        verdict = replace(verdict, notes=verdict.notes + self.missing())
+        self.current = None
         self.settled += 1
+        self.ledger.settle(verdict)
         self.on_event(verdict)
 
     def blame(self, lost: Lost) -> None:
-        """The guest is lost: the scenario under way gets the verdict."""
+        """The host is lost: the scenario under way gets the verdict."""
         if self.current is not None:
-            self.settle(verdict_of(self.current, lost, armed=self.armed, seed=self.seed))
+            self._settle(verdict_of(self.current, lost, armed=self.armed, request=self.request))
 
     def unreported(self, status: int, said: str) -> None:
-        """`inject run` ended with ``status`` and the scenario under way has no verdict: our fault, not the kernel's."""
+        """inject ended with ``status`` and the scenario under way has no verdict: an error of inject."""
         if self.current is None:
             return
         log = tuple(said.rstrip("\n").split("\n")[-LOG_LINES:])
         last = next((line for line in reversed(log) if line.strip()), "it printed nothing")
-        detail = f"inject run in the guest ended with exit code {status} without a verdict: {last}"
-        command = _reproduce(self.current, self.seed)
-        self.settle(Verdict(self.current.name, Status.ERROR, None, detail, reproduce=command, log=log))
+        detail = f"inject in the guest ended with exit code {status} without a verdict: {last}"
+        command = _reproduce(self.current, self.request)
+        self._settle(Verdict(self.current.name, Status.ERROR, None, detail, reproduce=command, log=log))
 
 
 def bound(scenario: Scenario) -> float:
@@ -104,10 +130,10 @@ def bound(scenario: Scenario) -> float:
     return 3 * max(SCRIPT, scenario.timeout) + SLACK
 
 
-def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, seed: Optional[int]) -> Verdict:
-    """The verdict on a scenario whose guest is lost: a finding only when it was armed and the host did nothing."""
+def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, request: Request) -> Verdict:
+    """The verdict on a scenario whose host is lost: a finding only if it was armed and this machine did nothing."""
     log = _own_part(lost.console, scenario.name)[-LOG_LINES:]
-    command = _reproduce(scenario, seed)
+    command = _reproduce(scenario, request)
     if not armed or lost.host_fault:
         when = "while" if armed else "before"
         detail = f"{lost.message} ({when} the scenario was armed)"
@@ -117,9 +143,8 @@ def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, seed: Optional[in
     return with_finding(scenario, Verdict(scenario.name, Status.FAIL, reason, detail, reproduce=command, log=log))
 
 
-def _reproduce(scenario: Scenario, seed: Optional[int]) -> str:
-    words = [FROM_HOST, scenario.file, "--only", scenario.name]
-    return " ".join(words + (["--seed", str(seed)] if seed is not None else []))
+def _reproduce(scenario: Scenario, request: Request) -> str:
+    return f"{request.reproduce} {scenario.file} --only {scenario.name} --seed {request.seed}"
 
 
 def _own_part(console: str, name: str) -> tuple[str, ...]:
@@ -132,3 +157,7 @@ def _own_part(console: str, name: str) -> tuple[str, ...]:
 def _points(scenario: Scenario) -> str:
     """The fault points of a scenario: ``__filemap_add_folio = -ENOMEM``."""
     return ", ".join(f"{fault.function} = {fault.returns}" for fault in scenario.faults)
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"

@@ -1,94 +1,90 @@
-"""The scenarios of a batch, handed out one by one to whichever guest is free."""
+"""Which host a worker opens next, and which scenario a host gets."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Callable, Optional
 
+from inject.fleet.ledger import Ledger, State
 from inject.model.scenario import Scenario
 
 START = 10.0
-"""Seconds of work that must be left to pay for one more guest: its boot and the start of the tool in it."""
+"""Seconds of work that must be left to pay for one more host: its boot and the start of inject in it."""
 
 UNKNOWN = 5.0
-"""Seconds that a scenario takes of which nothing is known, where nothing is known of any."""
+"""Seconds that a scenario is taken to need when no earlier run of any scenario is known."""
 
 
 class Work:
-    """What is left to run, by the guest it wants. Every method may be called from any thread.
+    """The waiting scenarios of a ledger by the kind of host they ask for. Every method may be called from any thread.
 
     ``seconds`` is what scenarios took before, by name. With ``longest_first`` these
-    come first, so that several guests end at about the same time; otherwise they
-    come in the order given.
+    come first, so that several hosts end at about the same time; otherwise they
+    come in the order of the ledger.
     """
 
     def __init__(
         self,
-        scenarios: Sequence[Scenario],
+        ledger: Ledger,
         kind_of: Callable[[Scenario], Hashable],
         seconds: Mapping[str, float],
         *,
         longest_first: bool,
     ) -> None:
+        self._ledger = ledger
         self._lock = threading.Lock()
-        known = [seconds[scenario.name] for scenario in scenarios if scenario.name in seconds]
+        known = [seconds[scenario.name] for scenario in ledger.scenarios if scenario.name in seconds]
         usual = sum(known) / len(known) if known else UNKNOWN
-        self._seconds = {scenario.name: seconds.get(scenario.name, usual) for scenario in scenarios}
-        self._left: dict[Hashable, list[Scenario]] = {}
-        for scenario in scenarios:
-            self._left.setdefault(kind_of(scenario), []).append(scenario)
+        self._seconds = {scenario.name: seconds.get(scenario.name, usual) for scenario in ledger.scenarios}
+        self._names: dict[Hashable, list[str]] = {}
+        for scenario in ledger.scenarios:
+            self._names.setdefault(kind_of(scenario), []).append(scenario.name)
         if longest_first:
-            for members in self._left.values():
-                members.sort(key=lambda scenario: -self._seconds[scenario.name])
-        self._guests = dict.fromkeys(self._left, 0)
+            for names in self._names.values():
+                names.sort(key=lambda name: -self._seconds[name])
+        self._hosts = dict.fromkeys(self._names, 0)
 
     def join(self) -> Optional[Hashable]:
-        """The kind of guest that one more worker had best boot, and count it; None when no more is of use.
+        """The kind of host that one more worker should open, which is counted; None when no more is of use.
 
-        A kind that nobody works on comes first, then the one with most left for each of its guests.
+        A kind without a host comes first, then the one with most work left for each of its hosts.
         """
         with self._lock:
-            wanted = [kind for kind, members in self._left.items() if members and self._pays(kind)]
+            wanted = [kind for kind in self._names if self._left(kind) and self._pays(kind)]
             if not wanted:
                 return None
-            best = max(wanted, key=lambda kind: (not self._guests[kind], self._share(kind, 1)))
-            self._guests[best] += 1
+            best = max(wanted, key=lambda kind: (not self._hosts[kind], self._share(kind, 1)))
+            self._hosts[best] += 1
             return best
 
+    def _left(self, kind: Hashable) -> list[str]:
+        waiting = set(self._ledger.names(State.WAITING))
+        return [name for name in self._names[kind] if name in waiting]
+
     def _share(self, kind: Hashable, more: int = 0) -> float:
-        """Seconds of work for each guest of a kind, with ``more`` guests than now."""
-        total = sum(self._seconds[scenario.name] for scenario in self._left[kind])
-        return total / (self._guests[kind] + more)
+        """Seconds of work for each host of a kind, with ``more`` hosts than now."""
+        return sum(self._seconds[name] for name in self._left(kind)) / (self._hosts[kind] + more)
 
     def _pays(self, kind: Hashable) -> bool:
-        return not self._guests[kind] or self._share(kind) > START
+        return not self._hosts[kind] or self._share(kind) > START
 
     def leave(self, kind: Hashable) -> None:
-        """A guest of this kind is gone."""
+        """A host of this kind is gone."""
         with self._lock:
-            self._guests[kind] -= 1
+            self._hosts[kind] -= 1
 
     def take(self, kind: Hashable) -> Optional[Scenario]:
-        """The next scenario for a guest of this kind, now that guest's to settle; None when there is none."""
+        """Give the next scenario to a host of this kind; None when there is none."""
         with self._lock:
-            members = self._left[kind]
-            return members.pop(0) if members else None
-
-    def give_back(self, kind: Hashable, scenario: Scenario) -> None:
-        """``scenario`` was taken but not begun: it is the next again."""
-        with self._lock:
-            self._left[kind].insert(0, scenario)
+            for name in self._left(kind):
+                if self._ledger.give(name):
+                    return self._ledger.scenario(name)
+            return None
 
     def give_up(self, kind: Hashable) -> list[Scenario]:
-        """No guest of this kind boots: what nobody will run now; [] while other guests of the kind are at work."""
+        """Take what waits for this kind, because no host opens; [] while other hosts of the kind are at work."""
         with self._lock:
-            if self._guests[kind] > 1:
+            if self._hosts[kind] > 1:
                 return []
-            members, self._left[kind] = self._left[kind], []
-            return members
-
-    def left(self) -> int:
-        """How many scenarios nobody has taken."""
-        with self._lock:
-            return sum(len(members) for members in self._left.values())
+            return [self._ledger.scenario(name) for name in self._left(kind) if self._ledger.give(name)]

@@ -10,6 +10,8 @@ import pytest
 from inject.fleet import journal as journals
 from inject.fleet.host import Ending, Lost
 from inject.fleet.journal import Journal
+from inject.fleet.ledger import Ledger
+from inject.fleet.request import Request
 from inject.model.event import Armed, Event, RunEnded, RunStarted
 from inject.model.scenario import Fault, Finding, Scenario
 from inject.model.verdict import Reason, Status, Verdict
@@ -27,7 +29,8 @@ def scenario(name: str, **rest: Any) -> Scenario:
 def journal(events: Iterable[Event], given: Scenario, **rest: Any) -> tuple[Journal, Events]:
     """Where the run of ``given`` stands after ``events``."""
     seen: Events = []
-    made = Journal(seen.append, **rest)
+    ledger = Ledger([given, scenario("other")])
+    made = Journal(ledger, Request(7), seen.append, **rest)
     made.give(given)
     for event in events:
         made.take(encode(to_json(event))[:-1])
@@ -39,7 +42,7 @@ def armed(name: str) -> Armed:
 
 
 def passed(name: str, **rest: Any) -> Verdict:
-    return Verdict(name, Status.PASS, reproduce=f"sudo inject run {name}.yaml", **rest)
+    return Verdict(name, Status.PASS, **rest)
 
 
 def last(seen: Events) -> Verdict:
@@ -57,7 +60,7 @@ PANIC = Lost(Ending.PANICKED, "Fatal exception", console="one\ntwo")
 
 
 def test_the_armed_scenario_crashed() -> None:
-    verdict = blamed(*journal([armed("b")], scenario("b"), seed=7), PANIC)
+    verdict = blamed(*journal([armed("b")], scenario("b")), PANIC)
     assert (verdict.scenario, verdict.status, verdict.reason) == ("b", Status.FAIL, Reason.CRASH)
     assert verdict.detail == "with __x64_sys_mkdir = -ENOMEM armed, the guest panicked: Fatal exception"
     assert verdict.log == ("one", "two")
@@ -86,9 +89,9 @@ def test_a_death_after_the_verdict_blames_the_next() -> None:
     made, seen = journal([armed("a"), passed("a")], scenario("a"))
     made.blame(PANIC)
     assert [type(event) for event in seen] == [Armed, Verdict]
-    made.give(scenario("b"))
+    made.give(scenario("other"))
     verdict = blamed(made, seen, PANIC)
-    assert (verdict.scenario, verdict.status) == ("b", Status.ERROR)
+    assert (verdict.scenario, verdict.status) == ("other", Status.ERROR)
 
 
 def test_a_known_bug_that_crashes_is_a_finding() -> None:
@@ -96,10 +99,10 @@ def test_a_known_bug_that_crashes_is_a_finding() -> None:
     assert blamed(*journal([armed("a")], known), PANIC).finding == "known since 6.7"
 
 
-def test_the_verdict_is_passed_on_in_the_hosts_words() -> None:
+def test_the_verdict_is_passed_on() -> None:
     made, seen = journal([STARTED, armed("a"), passed("a"), RunEnded(1)], scenario("a"))
     assert [type(event) for event in seen] == [RunStarted, Armed, Verdict]
-    assert last(seen).reproduce == "inject vm run a.yaml"
+    assert made.ledger.verdicts() == [last(seen)]
     assert (made.current, made.settled, made.ended, made.armed) == (None, 1, True, False)
 
 
@@ -107,15 +110,15 @@ def test_the_verdict_is_passed_on_in_the_hosts_words() -> None:
 def test_nonsense_is_counted_and_settles_nothing(line: bytes) -> None:
     made, seen = journal([], scenario("a"))
     made.take(line)
-    assert (made.bad_lines, made.settled, seen) == (1, 0, [])
+    assert (made.unreadable, made.settled, seen) == (1, 0, [])
 
 
 def test_a_verdict_that_nobody_asked_for_settles_nothing() -> None:
     made, seen = journal([passed("b")], scenario("a"))
-    assert (made.bad_lines, made.settled, seen) == (1, 0, [])
+    assert (made.unreadable, made.settled, seen) == (1, 0, [])
     made.take(encode(to_json(passed("a")))[:-1])
     made.take(encode(to_json(passed("a")))[:-1])
-    assert (made.bad_lines, made.settled, len(seen)) == (2, 1, 1)
+    assert (made.unreadable, made.settled, len(seen)) == (2, 1, 1)
 
 
 def test_an_unusable_kernel_is_remembered() -> None:
@@ -124,10 +127,10 @@ def test_an_unusable_kernel_is_remembered() -> None:
 
 
 def test_a_run_that_ends_without_a_verdict_is_our_error() -> None:
-    made, seen = journal([], scenario("a"), seed=3)
+    made, seen = journal([], scenario("a"))
     made.unreported(1, "Traceback (most recent call last):\nValueError: odd\n")
     verdict = last(seen)
-    assert (verdict.status, verdict.reproduce) == (Status.ERROR, "inject vm run scenarios/a.yaml --only a --seed 3")
+    assert (verdict.status, verdict.reproduce) == (Status.ERROR, "inject vm run scenarios/a.yaml --only a --seed 7")
     assert verdict.detail.endswith("without a verdict: ValueError: odd")
     made.unreported(1, "")
     assert (made.settled, len(seen)) == (1, 1)
@@ -136,3 +139,29 @@ def test_a_run_that_ends_without_a_verdict_is_our_error() -> None:
 def test_the_patience_for_one_event_covers_every_script() -> None:
     made, _ = journal([], scenario("a", timeout=1000.0))
     assert made.moved.limit == journals.bound(scenario("a", timeout=1000.0)) > 3 * 1000.0
+
+
+# ---------------------------------------------------------------- lines that are in no report
+
+
+def test_lines_that_are_missing_are_noted_in_the_next_verdict_once() -> None:
+    dropped = [0]
+    made, seen = journal([armed("a")], scenario("a"), dropped=lambda: dropped[0])
+    for line in (b"{", b"[]"):
+        made.take(line)
+    dropped[0] = 1
+    assert made.incomplete()
+    made.take(encode(to_json(passed("a", notes=("own",))))[:-1])
+    assert last(seen).notes == (
+        "own",
+        "1 line of the host's report: too long, dropped",
+        "2 lines of the host's report: unreadable, ignored",
+    )
+    assert not made.incomplete()
+    made.take(b"{")
+    assert (made.missing(), made.missing()) == (("1 line of the host's report: unreadable, ignored",), ())
+
+
+def test_what_is_told_of_another_scenario_is_unreadable() -> None:
+    made, seen = journal([armed("other")], scenario("a"))
+    assert (made.unreadable, made.armed, seen) == (1, False, [])

@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
+from inject.fleet.ledger import Ledger, State
 from inject.fleet.queue import START, Work
 from inject.model.scenario import Fault, Scenario, VmWishes
 from inject.vm.build.artifacts import Artifacts
@@ -35,22 +36,24 @@ def names(work: Work, options: Optional[Hashable]) -> list[str]:
 
 
 def test_one_worker_goes_in_the_order_given() -> None:
-    work = Work([scenario("a"), scenario("b"), scenario("c")], KIND, {"c": 99.0}, longest_first=False)
+    ledger = Ledger([scenario("a"), scenario("b"), scenario("c")])
+    work = Work(ledger, KIND, {"c": 99.0}, longest_first=False)
     options = work.join()
     assert options == OPTIONS
-    assert (names(work, options), work.left()) == (["a", "b", "c"], 0)
+    assert (names(work, options), ledger.names(State.WAITING)) == (["a", "b", "c"], [])
 
 
 def test_the_longest_come_first_and_the_unknown_count_as_usual() -> None:
     seconds = {"short": 1.0, "long": 9.0, "longest": 20.0}
-    work = Work([scenario(n) for n in ("short", "new", "long", "longest")], KIND, seconds, longest_first=True)
+    members = [scenario(name) for name in ("short", "new", "long", "longest")]
+    work = Work(Ledger(members), KIND, seconds, longest_first=True)
     assert names(work, work.join()) == ["longest", "new", "long", "short"]
 
 
 def test_scenarios_with_the_same_wishes_share_a_guest() -> None:
     one = VmWishes(cpus=1)
     members = [scenario("a"), scenario("b", vm=one), scenario("c"), scenario("d", vm=VmWishes(1, 4 << 30))]
-    work = Work(members, KIND, dict.fromkeys("abcd", 1.0), longest_first=False)
+    work = Work(Ledger(members), KIND, dict.fromkeys("abcd", 1.0), longest_first=False)
     kinds = []
     for _ in range(3):
         options = work.join()
@@ -64,31 +67,34 @@ def test_scenarios_with_the_same_wishes_share_a_guest() -> None:
 def test_a_kind_without_a_guest_comes_before_help_for_another() -> None:
     seconds = {"a": 500.0, "b": 500.0, "own": 1.0}
     members = [scenario("a"), scenario("b"), scenario("own", vm=VmWishes(cpus=1))]
-    work = Work(members, KIND, seconds, longest_first=True)
+    work = Work(Ledger(members), KIND, seconds, longest_first=True)
     first, second, third = work.join(), work.join(), work.join()
     assert [options.cpus for options in (first, second, third) if isinstance(options, GuestOptions)] == [2, 1, 2]
 
 
 @pytest.mark.parametrize(("each", "guests"), [(START / 4, 1), (START * 4, 3)])
 def test_one_more_guest_has_to_pay(each: float, guests: int) -> None:
-    work = Work([scenario("a"), scenario("b"), scenario("c")], KIND, dict.fromkeys("abc", each), longest_first=True)
+    members = [scenario("a"), scenario("b"), scenario("c")]
+    work = Work(Ledger(members), KIND, dict.fromkeys("abc", each), longest_first=True)
     joined = [options for options in (work.join() for _ in range(3)) if options is not None]
     assert len(joined) == guests
 
 
 def test_what_was_given_back_is_the_next() -> None:
-    work = Work([scenario("a"), scenario("b")], KIND, {}, longest_first=False)
+    ledger = Ledger([scenario("a"), scenario("b")])
+    work = Work(ledger, KIND, {}, longest_first=False)
     taken = work.take(OPTIONS)
     assert taken is not None
-    work.give_back(OPTIONS, taken)
+    ledger.give_back(taken.name)
     assert names(work, OPTIONS) == ["a", "b"]
 
 
 def test_what_nobody_will_run_is_given_up_by_the_last() -> None:
-    work = Work([scenario("a"), scenario("b")], KIND, dict.fromkeys("ab", 2 * START), longest_first=False)
+    ledger = Ledger([scenario("a"), scenario("b")])
+    work = Work(ledger, KIND, dict.fromkeys("ab", 2 * START), longest_first=False)
     assert work.join() == work.join() == OPTIONS
     assert work.give_up(OPTIONS) == []
     work.leave(OPTIONS)
     assert [one.name for one in work.give_up(OPTIONS)] == ["a", "b"]
     work.leave(OPTIONS)
-    assert (work.left(), work.join()) == (0, None)
+    assert (ledger.names(State.WAITING), work.join()) == ([], None)

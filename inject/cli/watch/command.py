@@ -17,7 +17,7 @@ import click
 
 from inject import scenario as scenarios
 from inject.cli import completion
-from inject.cli.run import engine_maker, preflight, resolve
+from inject.cli.run import resolve
 from inject.cli.watch import board
 from inject.cli.watch.screen import Screen, usable
 from inject.engine.planner import Planner
@@ -37,6 +37,7 @@ from inject.report import progress as console
 from inject.report.paint import printable, wanted
 from inject.scenario import shorthand as compact
 from inject.scenario.writer import fault_keys, to_yaml
+from inject.trial.preflight import engine_maker, preflight
 from inject.trial.trial import device_numbers
 
 LONGEST = 86_400.0

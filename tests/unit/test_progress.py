@@ -14,7 +14,8 @@ import pytest
 
 from inject.cli import vm
 from inject.cli.display import Display
-from inject.cli.progress import QUIET, Follower
+from inject.cli.progress import QUIET, Progress
+from inject.fleet.ledger import Ledger
 from inject.model.event import Armed, Injected, Injection
 from inject.model.scenario import Fault, Scenario
 from inject.model.verdict import Status, Verdict
@@ -35,35 +36,40 @@ def fired(name: str) -> Injected:
 def test_with_several_guests_a_line_names_its_scenario(
     capsys: pytest.CaptureFixture[str], several: bool, line: str
 ) -> None:
-    follower = Follower([scenario("a"), scenario("b")], Display(2, 1, None), several=several)
-    follower(fired("b"))
+    ledger = Ledger([scenario("a"), scenario("b")])
+    progress = Progress(ledger, Display(2, 1, None), several=several)
+    progress(fired("b"))
     assert capsys.readouterr().err.splitlines() == [line]
 
 
 def test_a_long_silence_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
     clock = [1000.0]
-    follower = Follower([scenario("a"), scenario("b")], Display(2, 0, None), now=lambda: clock[0])
-    follower.idle()
-    follower(Armed("a", 0, ()))
+    ledger = Ledger([scenario("a"), scenario("b")])
+    progress = Progress(ledger, Display(2, 0, None), now=lambda: clock[0])
+    progress.idle()
+    ledger.arm("a")
+    progress(Armed("a", 0, ()))
     clock[0] += QUIET
-    follower.idle()
-    follower.idle()
+    progress.idle()
+    progress.idle()
     assert capsys.readouterr().err.splitlines() == ["inject: 0 of 2 done after 1 min, at a"]
-    follower(Verdict("a", Status.PASS))
+    ledger.settle(Verdict("a", Status.PASS))
+    progress(Verdict("a", Status.PASS))
     capsys.readouterr()
     clock[0] += QUIET - 1
-    follower.idle()
+    progress.idle()
     assert capsys.readouterr().err == ""
     clock[0] += 1
-    follower.idle()
+    progress.idle()
     assert capsys.readouterr().err.splitlines() == ["inject: 1 of 2 done after 2 min, at between scenarios"]
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     clock = [0.0]
-    follower = Follower([scenario("a")], Display(1, -1, None), now=lambda: clock[0])
+    ledger = Ledger([scenario("a")])
+    progress = Progress(ledger, Display(1, -1, None), now=lambda: clock[0])
     clock[0] += 10 * QUIET
-    follower.idle()
+    progress.idle()
     assert capsys.readouterr().err == ""
 
 
@@ -71,7 +77,7 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_without_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = vm.Progress()
+    progress = vm.BuildProgress()
     progress("kernel test: compiling, 12s")
     progress.end()
     assert capsys.readouterr().err == "inject: kernel test: compiling, 12s\n"
@@ -88,7 +94,7 @@ def test_progress_stays_in_its_line(monkeypatch: pytest.MonkeyPatch, columns: in
         with monkeypatch.context() as patch, os.fdopen(os.dup(2), "w") as stderr:
             patch.setattr(sys, "stderr", stderr)
             patch.setenv("TERM", "xterm")
-            progress = vm.Progress()
+            progress = vm.BuildProgress()
             progress("image: " + "unpacking " * 40 + ", 1m05s")
             progress("image: done, 1m10s")
             progress("kernel test: 12 of ~2350 objects, 3s")

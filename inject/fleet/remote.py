@@ -1,0 +1,93 @@
+"""inject on a host: runs the scenarios that its standard input asks for (request.py), tells of them in a file.
+
+Started as `python3 -m inject.fleet.remote RESULTS`. It imports what a trial needs and no
+command line: under emulation each module takes milliseconds to load.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from inject import __version__
+from inject.errors import ExitStatus, InjectError
+from inject.fleet.request import read_request, read_scenario_line
+from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
+from inject.model.event import Armed, Event, RunEnded, RunStarted
+from inject.model.scenario import Scenario
+from inject.process.janitor import Janitor
+from inject.process.signals import ended_by_signals
+from inject.report.jsonl import JsonLines
+from inject.scenario.load import parse
+from inject.trial.judge import exit_status
+from inject.trial.preflight import config_hash, engine_maker, preflight
+from inject.trial.trial import Options, Tools, run_all
+
+
+def own_input() -> TextIO:
+    """Standard input as a file; whatever is started from now on finds it empty."""
+    own = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return os.fdopen(own, encoding="utf-8")
+
+
+def scenarios(lines: TextIO) -> Iterator[Scenario]:
+    """The scenarios that ``lines`` ask for; raises ScenarioErrors for a file that was changed meanwhile."""
+    for line in iter(lines.readline, ""):
+        file, name = read_scenario_line(line)
+        found = parse(Path(file).read_text(encoding="utf-8"), file, name)
+        yield from (scenario for scenario in found if scenario.name == name)
+
+
+def serve(results: str, lines: TextIO) -> int:
+    """Run what ``lines`` ask for, up to a kernel that must not run more; the exit code of `inject run`."""
+    request = read_request(lines.readline())
+    kernel = Kernel()
+    preflight(kernel)
+    options = Options(
+        request.seed,
+        any_allowed=kernel.is_guest(),
+        probe=request.probe,
+        trace=request.trace,
+        reproduce=request.reproduce,
+    )
+    with JsonLines(results) as report, Janitor() as janitor, engine_maker(kernel) as engine:
+
+        def emit(event: Event) -> None:
+            report.write(replace(event, stop=request.stop_on_injection) if isinstance(event, Armed) else event)
+
+        emit(RunStarted(__version__, kernel.release, config_hash(kernel), request.seed, ()))
+        tools = Tools(kernel, Types(kernel), engine, janitor, emit, say=lambda _: None)
+        verdicts = run_all(
+            scenarios(lines),
+            tools,
+            options,
+            begin=lambda _number, _scenario: None,
+            end=lambda _: None,
+            stop_when_unusable=True,
+        )
+        emit(RunEnded.of(verdicts))
+    return exit_status(verdicts)
+
+
+def main() -> int:
+    """Serve the file named on the command line; an error is one line on standard error."""
+    try:
+        with own_input() as lines, ended_by_signals():
+            return serve(sys.argv[1], lines)
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+    except InjectError as error:
+        sys.stderr.write(f"inject: {error}\n")
+        return error.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

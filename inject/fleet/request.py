@@ -1,0 +1,63 @@
+"""What is asked of inject on a host: its standard input there, line by line.
+
+The first line holds the settings of the run, each later one a scenario to run. inject
+reads the next line when the scenario before it has its verdict, and ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inject.model.scenario import Probe, Scenario
+
+MODULE = "inject.fleet.remote"
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a batch is run.
+
+    ``stop_on_injection``: ask the debugger of the guest to stop it at each injection.
+    ``reproduce`` begins the command that a verdict gives for running its scenario again.
+    ``cwd`` is what relative paths are relative to, here and on the host.
+    """
+
+    seed: int
+    probe: Probe = Probe.AUTO
+    trace: bool = False
+    stop_on_injection: bool = False
+    reproduce: str = "inject vm run"
+    cwd: Path = field(default_factory=Path.cwd)
+
+    def line(self) -> bytes:
+        """The first line."""
+        return _line([self.seed, self.probe.value, self.trace, self.stop_on_injection, self.reproduce])
+
+
+def read_request(line: str) -> Request:
+    """The inverse of :meth:`Request.line`; ``cwd`` is where this process runs."""
+    seed, probe, trace, stop_on_injection, reproduce = json.loads(line)
+    return Request(seed, Probe(probe), trace, stop_on_injection, reproduce)
+
+
+def scenario_line(scenario: Scenario) -> bytes:
+    """The line that asks for ``scenario``."""
+    return _line([scenario.file, scenario.name])
+
+
+def read_scenario_line(line: str) -> tuple[str, str]:
+    """File and name of the scenario that is asked for."""
+    file, name = json.loads(line)
+    return file, name
+
+
+def argv(results: str) -> list[str]:
+    """The command that runs on the host; its JSON lines go to the file ``results`` there."""
+    return ["python3", "-m", MODULE, results]
+
+
+def _line(values: Sequence[object]) -> bytes:
+    return json.dumps(values).encode("ascii") + b"\n"

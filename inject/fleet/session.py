@@ -1,0 +1,78 @@
+"""One open host that is given one scenario after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Callable, Optional
+
+from inject.errors import InjectError
+from inject.fleet import request as requests
+from inject.fleet.host import Command, Ending, Host, Lost, Patience
+from inject.fleet.journal import LOG_LINES, SLACK, Journal
+from inject.model.scenario import Scenario
+from inject.process.capture import Output
+
+TRAILING = 2.0
+"""Seconds of silence after which an inject that has ended has told everything."""
+
+BLOCKED = 3.0
+"""Seconds for the kernel to print the stacks of blocked tasks."""
+
+
+class Session:
+    """inject at work on ``host``; ``take`` gives the next scenario for it, None when there is none."""
+
+    def __init__(self, host: Host, journal: Journal, take: Callable[[], Optional[Scenario]]) -> None:
+        self._host = host
+        self._journal = journal
+        self._take = take
+        journal.dropped = host.results_dropped
+
+    def run(self, files: Sequence[str], output: Output) -> Optional[int]:
+        """Run scenarios until none is left; inject's exit status, or None after a hang."""
+        host, journal = self._host, self._journal
+        cwd = journal.request.cwd
+        env = host.carry(files, cwd)
+        argv = requests.argv(host.results)
+        command = host.start(argv, env=env, cwd=str(cwd), on_stdout=output.feed, on_stderr=output.feed)
+        host.feed(command, journal.request.line())
+        asking = True
+        while command.status is None:
+            if asking and journal.current is None:
+                asking = not journal.unusable and self._give_next(command)
+            host.step()
+            if command.error:
+                raise InjectError(f"the guest could not start inject: {command.error}")
+            if journal.moved.over():
+                self._settle_hang()
+                return None
+        journal.moved = Patience(TRAILING)
+        while not journal.ended and not journal.moved.over():
+            host.step()
+        host.keep()
+        return command.status
+
+    def _give_next(self, command: Command) -> bool:
+        """Give the host its next scenario; without one close its input and return False."""
+        scenario = self._take()
+        if scenario is None:
+            self._host.end_input(command)
+            self._journal.moved = Patience(SLACK)
+            return False
+        self._journal.give(scenario)
+        self._host.feed(command, requests.scenario_line(scenario))
+        return True
+
+    def _settle_hang(self) -> None:
+        """Settle the unfinished scenario as a hang: the host lives but nothing moves.
+
+        If lines of the host are missing, its verdict may be among them: then it is not a finding.
+        """
+        host, journal = self._host, self._journal
+        why = f"nothing happened for {journal.moved.limit:g} s"
+        host.show_blocked()
+        shown = Patience(BLOCKED)
+        while not shown.over():
+            host.step()
+        console = host.console_tail(LOG_LINES)
+        journal.blame(Lost(Ending.HUNG, why, console=console, host_fault=journal.incomplete()))

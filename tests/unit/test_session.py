@@ -1,0 +1,137 @@
+"""One host that is given scenarios: what it is asked, and what becomes of a line that never came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from inject.fleet import journal as journals
+from inject.fleet import session as sessions
+from inject.fleet.host import Command, OnOutput
+from inject.fleet.journal import Journal
+from inject.fleet.ledger import Ledger, State
+from inject.fleet.request import Request, read_request, read_scenario_line
+from inject.fleet.session import Session
+from inject.model.event import Armed, Event, RunEnded
+from inject.model.scenario import Fault, Probe, Scenario
+from inject.model.verdict import Reason, Status, Verdict
+from inject.process.capture import Output
+from inject.report.jsonl import to_json
+
+
+def scenario(name: str) -> Scenario:
+    return Scenario(name, f"{name}.yaml", (Fault("f", "-ENOMEM"),), "true")
+
+
+class FakeHost:
+    """Answers each scenario line with ``answer``; what is not an event counts as dropped."""
+
+    results = "/dev/results"
+
+    def __init__(self, answer: Callable[[str], list[Optional[Event]]]) -> None:
+        self._answer = answer
+        self._to_tell: list[Optional[Event]] = []
+        self._dropped = 0
+        self.command: Optional[Command] = None
+        self.on_result: Callable[[bytes], None] = lambda _: None
+        self.asked: list[str] = []
+        self.argv: Sequence[str] = ()
+        self.blocked_shown = False
+        self.kept = False
+
+    def carry(self, files: Sequence[str], cwd: Path) -> Mapping[str, str]:
+        return {}
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, on_stdout: OnOutput, on_stderr: OnOutput
+    ) -> Command:
+        self.argv = argv
+        self.command = Command(1, on_stdout, on_stderr, credit=1 << 20)
+        return self.command
+
+    def feed(self, command: Command, data: bytes) -> None:
+        self.asked.append(data.decode())
+        if len(self.asked) > 1:
+            self._to_tell += self._answer(read_scenario_line(self.asked[-1])[1])
+
+    def end_input(self, command: Command) -> None:
+        self._to_tell.append(RunEnded())
+        command.status = 0
+
+    def step(self) -> None:
+        if self._to_tell:
+            event = self._to_tell.pop(0)
+            if event is None:
+                self._dropped += 1
+            else:
+                self.on_result(json.dumps(to_json(event)).encode())
+
+    def keep(self) -> None:
+        self.kept = True
+
+    def show_blocked(self) -> None:
+        self.blocked_shown = True
+
+    def console_tail(self, lines: int = 60) -> str:
+        return "console"
+
+    def results_dropped(self) -> int:
+        return self._dropped
+
+
+def run(host: FakeHost, *names: str) -> tuple[Optional[int], Ledger]:
+    ledger = Ledger([scenario(name) for name in names])
+    journal = Journal(ledger, Request(5, Probe.KPROBE, stop_on_injection=True), lambda _: None)
+    host.on_result = journal.take
+
+    def take() -> Optional[Scenario]:
+        waiting = ledger.names(State.WAITING)
+        return ledger.scenario(waiting[0]) if waiting and ledger.give(waiting[0]) else None
+
+    return Session(host, journal, take).run([], Output()), ledger
+
+
+def told(name: str) -> list[Optional[Event]]:
+    return [Armed(name, 0, ()), Verdict(name, Status.PASS)]
+
+
+def test_one_after_the_other() -> None:
+    host = FakeHost(told)
+    status, ledger = run(host, "a", "b")
+    assert (status, [verdict.status for verdict in ledger.verdicts()]) == (0, [Status.PASS] * 2)
+    assert list(host.argv) == ["python3", "-m", "inject.fleet.remote", "/dev/results"]
+    first = read_request(host.asked[0])
+    assert (first.seed, first.probe, first.trace, first.stop_on_injection) == (5, Probe.KPROBE, False, True)
+    assert [read_scenario_line(line) for line in host.asked[1:]] == [("a.yaml", "a"), ("b.yaml", "b")]
+    assert host.kept
+
+
+def test_a_line_that_was_too_long_is_in_the_verdicts_notes() -> None:
+    _, ledger = run(FakeHost(lambda name: [Armed(name, 0, ()), None, None, Verdict(name, Status.PASS)]), "a")
+    assert ledger.verdicts()[0].notes == ("2 lines of the host's report: too long, dropped",)
+
+
+@pytest.fixture()
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "bound", lambda _: 0.05)
+    monkeypatch.setattr(sessions, "BLOCKED", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_host_that_tells_nothing_hangs() -> None:
+    host = FakeHost(lambda name: [Armed(name, 0, ())])
+    status, ledger = run(host, "a", "b")
+    (verdict,) = ledger.verdicts()
+    assert (status, verdict.status, verdict.reason, host.blocked_shown) == (None, Status.FAIL, Reason.HANG, True)
+    assert ledger.names(State.WAITING) == ["b"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_verdict_that_was_too_long_is_no_hang_of_the_kernel() -> None:
+    _, ledger = run(FakeHost(lambda name: [Armed(name, 0, ()), None]), "a")
+    (verdict,) = ledger.verdicts()
+    assert (verdict.status, verdict.notes) == (Status.ERROR, ("1 line of the host's report: too long, dropped",))
