@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import NoReturn
 
@@ -11,6 +10,7 @@ import click
 
 from inject.cli.lazy import NAME, VARIABLE, Commands
 from inject.errors import ExitStatus, GuestLost, InjectError
+from inject.process.signals import ended_by_signals
 from inject.report.paint import printable
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -66,9 +66,14 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command and exit; an error that we foresaw is one sentence, never a traceback."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    signal.signal(signal.SIGHUP, _as_interrupt)
+    """Run the command and exit. SIGTERM and SIGHUP end it as Ctrl-C does, so that it cleans up."""
+    with ended_by_signals():
+        status = _run()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command; its exit status. An InjectError becomes one sentence, never a traceback."""
     try:
         if VARIABLE in os.environ:
             from inject.cli import completion
@@ -103,7 +108,7 @@ def main() -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"inject: {where}{error.strerror or error}", err=True)
         status = ExitStatus.ERROR
-    sys.exit(int(status or 0))
+    return int(status or 0)
 
 
 def _complain(error: InjectError) -> int:
@@ -126,7 +131,3 @@ def _has_place(error: InjectError) -> bool:
 def printable_lines(text: str) -> str:
     """A guest's console without what could drive this terminal."""
     return "\n".join(printable(line) for line in text.splitlines())
-
-
-def _as_interrupt(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt

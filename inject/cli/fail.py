@@ -28,7 +28,6 @@ from inject.model.scenario import Expectation, Probe, Scenario
 from inject.model.verdict import Reason, Status, Verdict
 from inject.process import adopted
 from inject.process.janitor import Janitor
-from inject.process.signals import ended_by_signals
 from inject.report import progress as console
 from inject.report import table
 from inject.report.paint import printable
@@ -228,7 +227,6 @@ def fail(
         marking(stop_on_injection, json_path) as mark,
         Janitor() as janitor,
         engine_maker(kernel) as engine,
-        ended_by_signals(),
     ):
         display = Display(1, -1 if quiet else int(verbose), report)
         summary = Summary(display)

@@ -23,7 +23,7 @@ from inject.fleet.worker import Batch, Callbacks, Worker
 from inject.model.event import Event, RunEnded, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
-from inject.process.signals import ended_by_signals, signals_held
+from inject.process.signals import signals_held
 
 ENDING = 90.0
 """Seconds that workers get in all to end their hosts."""
@@ -79,8 +79,7 @@ def run_batch(
 
     ``on_event`` gets the events as they happen, as if one host had run everything.
     ``on_output`` gets what inject prints on the hosts, ``say`` one line for each remark;
-    ``idle`` is called several times a second. Raises Lost when no host opens at all,
-    KeyboardInterrupt for SIGINT, SIGTERM, SIGHUP.
+    ``idle`` is called several times a second. Raises Lost when no host opens at all.
     """
     past = durations.file(cache, hosts.key)
     merged = Merged(on_event, request.seed)
@@ -95,7 +94,7 @@ def run_batch(
     )
     count = min(jobs, len(ledger.scenarios))
     workers = [Worker(f"guest {number}" if count > 1 else "", batch) for number in range(1, count + 1)]
-    with ended_by_signals(), _working(workers, batch.mailbox):
+    with _working(workers, batch.mailbox):
         working = True
         while working or batch.mailbox.serve():  # what the last of them left is still to do
             working = any(worker.is_alive() for worker in workers)

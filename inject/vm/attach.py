@@ -17,7 +17,6 @@ from typing import Callable, Optional
 
 from inject.errors import CannotRun
 from inject.fleet.host import Command
-from inject.process.signals import ended_by_signals
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout
@@ -49,7 +48,7 @@ def vm_exec(
     Lost, CannotRun, or CommandTimeout after ``options.timeout`` seconds.
     """
     stdin = None if _is_terminal(0) else 0
-    with ended_by_signals(), boot(artifacts, options, cache=cache, say=say) as guest:
+    with boot(artifacts, options, cache=cache, say=say) as guest:
         kept = warm.folder(cache, artifacts.kernel_key)
         warm.push(guest, kept)
         command = guest.requests.start(
@@ -88,7 +87,7 @@ def vm_shell(
     def say_line(line: str) -> None:
         say(f"{line}\r" if raw else line)
 
-    with ended_by_signals(), boot(artifacts, options, cache=cache, say=say_line) as guest, _raw(0):
+    with boot(artifacts, options, cache=cache, say=say_line) as guest, _raw(0):
         raw = True
         warm.push(guest, warm.folder(cache, artifacts.kernel_key))
         say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")

@@ -17,8 +17,6 @@ The host asks (``do``) and the agent answers (``is``); ``id`` joins the two:
     ``done``
 ``read`` (path, offset)
     ``done`` (data, eof)
-``poweroff``
-    nothing
 
 Unasked, the agent says ``hello`` (release, uptime, init) once when it is up.
 A request that cannot be done is answered with ``error`` (message).

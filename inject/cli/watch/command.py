@@ -31,7 +31,6 @@ from inject.model.scenario import Fault, Probe
 from inject.process import adopted
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
-from inject.process.signals import ended_by_signals
 from inject.process.workload import Outcome, Workload
 from inject.report import progress as console
 from inject.report.paint import printable, wanted
@@ -137,7 +136,7 @@ def watch(
     resolve(kernel, types, faults)
     summary: list[str] = []
     try:
-        with ended_by_signals(), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             janitor = stack.enter_context(Janitor())
             engine = stack.enter_context(engine_maker(kernel))()
             number = secrets.randbits(32) if seed is None else seed

@@ -374,11 +374,6 @@ class Agent:
             data = file.read(CHUNK)
         self.say("done", request["id"], data=pack(data), eof=not data)
 
-    def do_poweroff(self, _: Mapping[str, Any]) -> None:
-        os.sync()
-        with open("/proc/sysrq-trigger", "w", encoding="ascii") as file:
-            file.write("o")
-
 
 def main() -> None:
     """Open the port, say hello, serve."""
