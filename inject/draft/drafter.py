@@ -13,7 +13,7 @@ from inject.draft.guesses import DEFAULT, guess
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import DEVICE_PATHS, TYPES
 from inject.filesystems.guess import Guess
-from inject.fixture.filesystem import size_text
+from inject.fixture.devices import size_text
 from inject.kernel import syscalls
 from inject.kernel.access import REGISTER_BITS, REGISTERS, Access, access_to
 from inject.kernel.btf import Btf, Parameter, Prototype

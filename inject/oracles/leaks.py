@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -14,6 +14,7 @@ from inject.filesystems import TYPES
 from inject.fixture.filesystem import Fixture
 from inject.model.verdict import Complaint
 from inject.oracles.base import Context, Oracle
+from inject.process.mounts import mounts, mounts_of
 
 ALLOCINFO = Path("/proc/allocinfo")
 KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
@@ -64,16 +65,6 @@ def profiling(switch: Path = Path("/proc/sys/vm/mem_profiling")) -> bool:
         return False
 
 
-def mounts_of(devices: Sequence[str], mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
-    """Where a filesystem on one of ``devices`` is mounted, bind mounts included."""
-    found = []
-    for line in mountinfo.read_text(errors="replace").splitlines():
-        fields, _, rest = line.partition(" - ")
-        if set(rest.split()[1].split(":")).intersection(devices):
-            found.append(fields.split()[4])
-    return found
-
-
 def in_use(device: str) -> bool:
     """Whether something has ``device`` to itself: a superblock that lives on after its last mount, for one."""
     try:
@@ -103,7 +94,7 @@ class Leaks(Oracle):
         """Count who else has such a filesystem; kmemleak forgets what was before (kmemleak_write(), mm/kmemleak.c)."""
         assert context.fixture is not None  # applies() has asked
         kind = context.fixture.spec.type
-        others = sum(kind == line.split()[2] for line in Path("/proc/mounts").read_text().splitlines())
+        others = sum(kind == mount.kind for mount in mounts())
         self._alone = others <= int(context.fixture.mounted)
         if KMEMLEAK.exists():
             KMEMLEAK.write_text("clear")
@@ -124,9 +115,9 @@ class Leaks(Oracle):
 
     def _left(self, fixture: Fixture, allocated_before: Mapping[str, tuple[int, int]]) -> Optional[Complaint]:
         """What is there right now and should not be."""
-        mounts = mounts_of(fixture.devices)
-        if mounts:
-            return self.complaint(f"it is still mounted at {mounts[0]}", tuple(mounts[:_SHOWN]))
+        points = [mount.point for mount in mounts_of(fixture.devices)]
+        if points:
+            return self.complaint(f"it is still mounted at {points[0]}", tuple(points[:_SHOWN]))
         held = [device for device in fixture.devices if in_use(device)]
         if held:
             return self.complaint(f"{held[0]} is in use {QUIET:g} s after the unmount: a file or a reference is held")

@@ -17,6 +17,7 @@ from typing import Callable, Optional
 from inject.errors import CannotRun, InjectError
 from inject.process.cgroup import Cgroup, hierarchy, require_first_namespace
 from inject.process.janitor import Janitor, undo_evict
+from inject.process.stat import stat_of
 from inject.process.workload import Outcome
 
 TICK = 0.2
@@ -24,9 +25,6 @@ TICK = 0.2
 
 ROUNDS = 50
 """Times that the tree is gone through for children forked meanwhile."""
-
-PF_KTHREAD = 0x00200000
-"""include/linux/sched.h"""
 
 _serial = itertools.count()
 
@@ -136,13 +134,12 @@ def _home(pid: int) -> Path:
 
 def _refuse(pid: int) -> None:
     """Raise for what is not there, and for what would take the machine or us down with it."""
-    try:
-        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
-    except (OSError, IndexError, ValueError):
-        raise InjectError(f"there is no process {pid}", "`ps` shows those that run") from None
+    task = stat_of(Path(f"/proc/{pid}"))
+    if task is None:
+        raise InjectError(f"there is no process {pid}", "`ps` shows those that run")
     if pid == 1:
         raise InjectError("process 1 is the parent of everything", "give the process that you mean")
-    if flags & PF_KTHREAD:
+    if task.kernel_thread:
         raise InjectError(f"process {pid} is a thread of the kernel", "use --scope any with --comm for such")
     if pid in _ancestors(os.getpid()):
         raise InjectError(
@@ -153,9 +150,10 @@ def _refuse(pid: int) -> None:
 def _parents() -> dict[int, int]:
     """Every process and its parent."""
     found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            found[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    for directory in Path("/proc").glob("[0-9]*"):
+        task = stat_of(directory)
+        if task is not None:
+            found[int(directory.name)] = task.parent
     return found
 
 

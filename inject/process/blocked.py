@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from inject.process.stat import stat_of
+
 LIMIT = 64
 """Tasks that one report names at most."""
 
 _PROC = Path("/proc")
-_PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def kernel_threads(proc: Path = _PROC) -> tuple[BlockedTask, ...]:
     """Kernel threads in state D, at most LIMIT: a worker that holds what the workload waits for."""
     found: list[BlockedTask] = []
     for directory in proc.glob("[0-9]*"):
-        fields = _stat(directory)
-        if len(fields) > 6 and fields[0] == "D" and int(fields[6]) & _PF_KTHREAD:
+        task = stat_of(directory)
+        if task is not None and task.state == "D" and task.kernel_thread:
             found += _task(int(directory.name), directory)
         if len(found) >= LIMIT:
             break
@@ -60,8 +61,8 @@ def kernel_threads(proc: Path = _PROC) -> tuple[BlockedTask, ...]:
 
 def _task(pid: int, directory: Path) -> list[BlockedTask]:
     """The thread at ``directory``, or nothing if it has just ended."""
-    fields = _stat(directory)
-    if not fields:
+    task = stat_of(directory)
+    if task is None:
         return []
     frames = (line.partition("] ")[2].rpartition("/0x")[0] for line in _read(directory / "stack").splitlines())
     return [
@@ -69,7 +70,7 @@ def _task(pid: int, directory: Path) -> list[BlockedTask]:
             pid=pid,
             tid=int(directory.name),
             comm=_read(directory / "comm").rstrip("\n"),
-            state=fields[0],
+            state=task.state,
             wchan=_read(directory / "wchan").strip(),
             syscall=" ".join(_read(directory / "syscall").split()[:7]),
             stack=tuple(frame for frame in frames if frame),
@@ -77,13 +78,8 @@ def _task(pid: int, directory: Path) -> list[BlockedTask]:
     ]
 
 
-def _stat(directory: Path) -> list[str]:
-    """The fields of stat from the state on: what follows the last ")" of the command's name."""
-    return _read(directory / "stat").rpartition(") ")[2].split()
-
-
 def _read(path: Path) -> str:
-    """The file's text; "" when the task is gone or we may not look."""
+    """The file's text; "" if the task is gone or inject may not look."""
     try:
         return path.read_text(errors="replace")
     except OSError:

@@ -11,6 +11,7 @@ from typing import Optional
 
 from inject.errors import CannotRun, InjectError
 from inject.process.janitor import Janitor
+from inject.process.mounts import MOUNTINFO, mounts
 
 _INIT_NAMESPACE = 0xEFFFFFFB
 """Inode of the first cgroup namespace (PROC_CGROUP_INIT_INO, include/linux/proc_ns.h)."""
@@ -20,12 +21,11 @@ _POLL = 0.02
 _serial = itertools.count()
 
 
-def hierarchy(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
-    """Where the version 2 hierarchy is mounted; raises CannotRun when it is not."""
-    for line in mountinfo.read_text(errors="replace").splitlines():
-        fields, _, rest = line.partition(" - ")
-        if rest.split(" ", 1)[0] == "cgroup2" and fields.split()[3] == "/":
-            return Path(fields.split()[4])
+def hierarchy(mountinfo: Path = MOUNTINFO) -> Path:
+    """The mount point of the version 2 hierarchy; raises CannotRun if it is not mounted."""
+    for mount in mounts(mountinfo):
+        if mount.kind == "cgroup2" and mount.root == "/":
+            return Path(mount.point)
     raise CannotRun("no cgroup v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
 
 

@@ -19,7 +19,8 @@ from inject.engine.planner import Planner
 from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError
-from inject.fixture.filesystem import Fixture, remove_directory, trial_directory
+from inject.fixture.directory import remove_directory, trial_directory
+from inject.fixture.filesystem import Fixture
 from inject.fixture.mkfs_cache import MkfsCache
 from inject.kernel.kernel import Kernel
 from inject.kernel.log import LogReader, LogWriter

@@ -10,7 +10,9 @@ from typing import Optional
 
 import pytest
 
-from inject.fixture.filesystem import Fixture, remove_directory, scratch_disks, trial_directory
+from inject.fixture.devices import scratch_disks
+from inject.fixture.directory import remove_directory, trial_directory
+from inject.fixture.filesystem import Fixture
 from inject.fixture.mkfs_cache import MkfsCache
 from inject.kernel.log import LogReader
 from inject.model.scenario import Fault, Filesystem, Scenario

@@ -11,7 +11,7 @@ from bench import guest_only, sh
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import TYPES
 from inject.filesystems.base import Mkfs
-from inject.fixture import filesystem as module
+from inject.fixture import devices as module
 from inject.fixture.mkfs_cache import MkfsCache, zero
 from inject.process.janitor import mount_points
 
@@ -76,11 +76,11 @@ def test_no_room_for_the_file_behind_a_loop_device(place, monkeypatch):
         ("btrfs", {"size": 100 << 20}, InjectError, "at least 109M"),
         ("bcachefs", {"size": 8 << 20}, InjectError, "at least 32M"),
         ("ext4", {"devices": 2}, InjectError, "ext4 takes one device, not 2"),
-        ("btrfs", {"devices": 9}, CannotRun, "wants 9 scratch disks"),
-        ("ext4", {"size": 1 << 40}, CannotRun, "wants scratch devices of 1024G"),
+        ("btrfs", {"devices": 9}, CannotRun, "needs 9 scratch disks"),
+        ("ext4", {"size": 1 << 40}, CannotRun, "needs scratch devices of 1024G"),
         ("ext4", {"mkfs": ("-O", "nope")}, InjectError, "exited with 1: Invalid filesystem option set: nope"),
         ("ext4", {"mount": ("nope",)}, InjectError, "exited with 32: mount: .*Unknown parameter 'nope'"),
-        ("minix", {}, InjectError, "no way to make a minix filesystem"),
+        ("minix", {}, InjectError, "inject cannot make a minix filesystem"),
     ],
 )
 def test_what_goes_wrong_is_said_in_words(place, kind, keys, error, words):

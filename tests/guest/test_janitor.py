@@ -17,9 +17,10 @@ pytestmark = guest_only
 
 TOOL = """
 import os, sys, time
-from inject.fixture import filesystem as module
+from inject.fixture import devices as module
 from inject.process.cgroup import Cgroup
-from inject.fixture.filesystem import Fixture, trial_directory
+from inject.fixture.directory import trial_directory
+from inject.fixture.filesystem import Fixture
 from inject.process.janitor import Janitor
 from inject.model.scenario import Filesystem
 from inject.process.workload import Workload

@@ -23,7 +23,8 @@ from inject.engine import kprobe_multi as bpf
 from inject.engine.engine import Engine
 from inject.engine.planner import Planner
 from inject.errors import InjectError
-from inject.fixture.filesystem import Fixture, remove_directory, trial_directory
+from inject.fixture.directory import remove_directory, trial_directory
+from inject.fixture.filesystem import Fixture
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.errorpath import ErrorPath, Fate, describe
