@@ -1,8 +1,8 @@
-"""The judges of a trial. :func:`choose` says which ones sit, in the order in which they have to look.
+"""The checks after a trial, one class each. May import process, fixture and what these may import.
 
-That order matters: coherence reads what the scenario left before others write to it;
-fsck sees the devices as the unmount left them, remount lets the kernel recover them,
-and dmesg comes last because all of that may splat, too.
+:func:`choose` returns the checks in the order in which they must run: coherence reads the files
+before another check writes; fsck checks the devices as the unmount left them; in remount the
+kernel recovers them; dmesg is last, because the other checks may cause splats.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["DEFAULTS", "Context", "Oracle", "allocated", "choose", "sync"]
 _ORDER: tuple[type[Oracle], ...] = (Coherence, Recovery, Reservations, Fsck, Leaks, Remount, Dmesg)
 
 DEFAULTS = tuple(sorted(oracle.name for oracle in _ORDER))
-"""Used where a scenario has no ``checks``."""
+"""Used if a scenario has no ``checks``."""
 
 
 def choose(context: Context) -> list[Oracle]:
-    """New oracles for one trial: those the scenario names, or all, as far as they apply."""
+    """New checks for one trial: those the scenario names, or all, if they apply."""
     names = DEFAULTS if context.scenario.checks is None else context.scenario.checks
     oracles = [oracle() for oracle in _ORDER if oracle.name in names]
     return [oracle for oracle in oracles if oracle.applies(context)]

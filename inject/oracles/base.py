@@ -1,4 +1,4 @@
-"""What an oracle is: it looks before the fault, while the filesystem is still mounted, and afterwards."""
+"""Base class of a check, which runs before the fault, before the unmount, and after it."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ from inject.process.cgroup import Cgroup
 
 @dataclass(frozen=True)
 class Context:
-    """What the oracles of one trial may look at."""
+    """What the checks of one trial may use."""
 
     scenario: Scenario
     fixture: Optional[Fixture]
-    """The filesystem, where the scenario has one."""
+    """The filesystem, if the scenario has one."""
     log: LogReader
     """Opened before the trial's first marker."""
     cgroup: Cgroup
-    """Where tools run; never the workload's."""
+    """Cgroup of the programs that a check runs; not the workload's."""
     allocated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Memory of the filesystem's call sites (bytes, calls) before it was made: leaks.allocated()."""
+    """Memory of the filesystem's call sites (bytes, calls) before mkfs: leaks.allocated()."""
 
 
 class Oracle:
-    """One judge. The runner calls the methods in the order in which they stand here, each once a trial.
+    """One check. The trial calls each method once, in the order in which they are defined here.
 
-    None of them raises for what the kernel did; InjectError means that the
-    oracle itself could not work.
+    A method raises InjectError only if the check itself cannot run, never for a
+    failure of the kernel.
     """
 
     name: ClassVar[str]
     reason: ClassVar[Reason] = Reason.CHECK
-    """The verdict's reason if this oracle complains."""
+    """The verdict's reason if this check fails."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        """What was not looked at because a bound was reached; belongs in the report of a pass, too."""
+        """What the check left out because it reached a limit; the report of a pass shows it, too."""
 
     def applies(self, context: Context) -> bool:
-        """Whether there is anything to look at."""
+        """True if the check makes sense for this scenario."""
         return context.fixture is not None
 
     def before(self, context: Context) -> None:
-        """After ``setup``, everything synced, before arming: take the baseline."""
+        """After ``setup`` and a sync, before arming: record the state to compare with."""
 
     def settled(self, context: Context) -> None:
         """After disarming and ``recover``, before the unmount."""
 
     def after(self, context: Context) -> Optional[Complaint]:
-        """After the unmount: judge. What an oracle mounts here it unmounts again."""
+        """After the unmount: return what is wrong, or None. Unmounts what it mounts."""
         raise NotImplementedError
 
     def complaint(
         self, detail: str, log: tuple[str, ...] = (), *, inconclusive: bool = False, notice: bool = False
     ) -> Complaint:
-        """A complaint with this oracle's reason."""
+        """A complaint with this check's reason."""
         return Complaint(self.reason, detail, log, inconclusive, notice)
 
 
 def tail(text: str, lines: int = 20) -> tuple[str, ...]:
-    """The last ``lines`` lines with something on them."""
+    """The last ``lines`` lines that are not empty."""
     return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-lines:]

@@ -1,4 +1,4 @@
-"""All ways of reading agree: the page cache, the disk, a mapping; and a filesystem that works still works."""
+"""Checks of a mounted filesystem: buffered, direct and mapped reads agree; ordinary operations work."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from inject.process.tool import run_forked
 
 MAX_NAMES = 5_000
 MAX_BYTES = 64 << 20
-"""Names looked at and bytes compared; the rest is left out, and noted."""
+"""Limits of names and of bytes compared; a note says what was left out."""
 
 _TIMEOUT = 120.0
 _SHOWN = 10
 
 
 class _Viewer(Oracle):
-    """An oracle that asks viewer.py while the filesystem is still mounted."""
+    """Base class of a check that runs viewer.py on the mounted filesystem."""
 
     needs = 0
-    """Bytes that have to be available."""
+    """Bytes that must be available."""
 
     def __init__(self) -> None:
         super().__init__()
         self._complaint: Optional[Complaint] = None
 
     def settled(self, context: Context) -> None:
-        """Ask, where there is something mounted that may be written."""
+        """Run viewer.py, if the filesystem is mounted and writable."""
         fixture = _fixture(context)
         if not fixture.mounted:
             return
         status = os.statvfs(fixture.mountpoint)
         if status.f_flag & os.ST_RDONLY or status.f_bavail * status.f_frsize < self.needs:
-            self.notes.append(f"{self.name}: the filesystem is read-only or full, and was not asked")
+            self.notes.append(f"{self.name}: not checked, the filesystem is read-only or full")
             return
         done = run_forked(lambda: self.look(fixture), timeout=_TIMEOUT, cgroup=context.cgroup, output_limit=16 << 20)
         rows = []
@@ -57,11 +57,11 @@ class _Viewer(Oracle):
             self._complaint = self.complaint(self.words(lines), lines[:_SHOWN])
 
     def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
-        """Rows of viewer.py; runs in a process of its own."""
+        """Rows of viewer.py; runs in a fork."""
         raise NotImplementedError
 
     def words(self, lines: tuple[str, ...]) -> str:
-        """The complaint in one sentence."""
+        """The failure in one sentence."""
         raise NotImplementedError
 
     def after(self, context: Context) -> Optional[Complaint]:
@@ -70,44 +70,44 @@ class _Viewer(Oracle):
 
 
 class Coherence(_Viewer):
-    """Complains of files whose ways of reading disagree, before and after the page cache is dropped.
+    """Check that buffered, direct and mapped reads of each file agree, also after dropping the page cache.
 
-    For bcachefs also of a file whose st_blocks are not what its extents add up to:
-    bch2_i_sectors_acct() keeps that number apart from them. What the filesystem cannot
-    give at all is left to the remount oracle where it is unmounted by then.
+    For bcachefs it also checks that st_blocks is the sum of the extents:
+    bch2_i_sectors_acct() counts it separately. Remount reports files that cannot be read
+    after an unmount.
     """
 
     name = "coherence"
 
     def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
-        """Every way of reading every file."""
+        """Every difference between the reads of a file."""
         return viewer.views(str(fixture.mountpoint), MAX_NAMES, MAX_BYTES, fixture.type.space.exact_blocks)
 
     def words(self, lines: tuple[str, ...]) -> str:
-        """The first disagreement."""
+        """The first difference."""
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         return lines[0] + more
 
 
 class Recovery(_Viewer):
-    """Complains when, after disarming and ``recover``, ordinary operations on the mounted filesystem fail.
+    """Check that ordinary operations on the mounted filesystem work after disarming and ``recover``.
 
-    Whether the scenario's own operation works again is what ``recover`` tests. A
-    filesystem that has gone read-only, which dmesg reports, is not asked, nor is a full one.
+    ``recover`` tests the scenario's own operation. A read-only or full filesystem is not
+    checked; dmesg reports that it went read-only.
     """
 
     name = "recovery"
     needs = 4 << 20
 
     def look(self, fixture: Fixture) -> Iterator[tuple[str, str, str]]:
-        """A few operations in a folder of our own."""
+        """A few operations in a new directory."""
         return viewer.use(str(fixture.mountpoint))
 
     def words(self, lines: tuple[str, ...]) -> str:
         """The operation that failed."""
-        return f"with the fault disarmed an ordinary operation fails: {lines[0]}"
+        return f"after disarming, an ordinary operation fails: {lines[0]}"
 
 
 def _fixture(context: Context) -> Fixture:
-    assert context.fixture is not None  # applies() has asked
+    assert context.fixture is not None  # applies() is true
     return context.fixture

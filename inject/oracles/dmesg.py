@@ -1,4 +1,4 @@
-"""The kernel log and the taint flags: did the kernel itself say that something is wrong?"""
+"""Check of the kernel log and the taint flags."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from inject.model.verdict import Complaint, Reason
 from inject.oracles.base import Context, Oracle
 
 BODY_LINES = 80
-"""Lines that belong to one splat at most, its head included."""
+"""Maximum lines of one splat, with its head."""
 
 _HEAD_LINES = 12
-"""Lines between "cut here" and the line that names the kind: the text of WARN() or of a list corruption."""
+"""Maximum lines from "cut here" to the line that names the kind: the text of WARN() or of a list corruption."""
 
 _SHOWN_SPLATS = 5
 
@@ -27,7 +27,7 @@ _CUT = re.compile(r"^-+\[ cut here \]-+$")
 _END = re.compile(r"^---\[ end (trace|Kernel panic)|^={20,}$")
 _NAMES_KIND = re.compile(r"^(WARNING: |Oops)|kernel BUG at ")
 _FOLLOWS = frozenset({"Oops", "panic"})
-"""Kinds that report the death that an earlier line of the same splat began."""
+"""Kinds that end a splat which an earlier line began."""
 
 # Documentation/admin-guide/tainted-kernels.rst
 TAINTS = (
@@ -54,28 +54,28 @@ TAINTS = (
 )
 
 _TAINT_CAUSE = {5: ("BUG",), 7: ("BUG", "Oops", "panic"), 9: ("WARNING", "refcount", "corruption"), 14: ("lockup",)}
-"""Taint bit to the kinds of splat that set it: an allowed splat excuses its bit."""
+"""Number of a taint flag to the kinds of splat that set it: an allowed splat also allows its flag."""
 
 
 @dataclass
 class Splat:
-    """A complaint of the kernel: from its first line as far as it goes."""
+    """One splat of the kernel: its lines in the log."""
 
     kind: str
     head: list[str] = field(default_factory=list)
     """What an ``allow`` pattern may match: the text given to WARN(), and the line that names the kind."""
     lines: list[str] = field(default_factory=list)
     cut: bool = False
-    """Whether BODY_LINES were not enough for all of it."""
+    """True if the splat has more than BODY_LINES lines."""
 
     @property
     def title(self) -> str:
-        """The line that says most: the message where there is one."""
+        """The first line of the message, else the kind."""
         return self.head[0] if self.head else self.kind
 
 
 class _Scanner:
-    """Groups lines into splats, one line at a time."""
+    """Grouping of log lines into splats, one line at a time."""
 
     def __init__(self) -> None:
         self.splats: list[Splat] = []
@@ -120,7 +120,7 @@ class _Scanner:
             self.finish()
 
     def finish(self) -> None:
-        """End an open head: "cut here" and then nothing that we know is still a splat."""
+        """End an open head: "cut here" without a known message is a splat, too."""
         if self._open is not None and self._in_head and not self._open.kind:
             self._open.kind = "unknown"
             self.splats.append(self._open)
@@ -136,7 +136,7 @@ class _Scanner:
 
 
 def find_splats(records: Iterable[LogRecord]) -> list[Splat]:
-    """Every splat among ``records``; lines of ours are never one."""
+    """Every splat among ``records``; lines that inject wrote are not splats."""
     scanner = _Scanner()
     for record in records:
         if not record.ours:
@@ -153,7 +153,7 @@ def taint_names(bits: int) -> list[str]:
 
 
 def new_taint(before: int, after: int, allowed: Sequence[Splat]) -> int:
-    """The bits that came and that no allowed splat explains."""
+    """The new flags that no allowed splat explains."""
     bits = after & ~before
     kinds = {splat.kind for splat in allowed}
     for number, causes in _TAINT_CAUSE.items():
@@ -163,7 +163,7 @@ def new_taint(before: int, after: int, allowed: Sequence[Splat]) -> int:
 
 
 class Dmesg(Oracle):
-    """Complains of splats that no ``allow`` pattern excuses, and of new taint flags."""
+    """Check that the log has no splat and the kernel no new taint flag that ``allow`` does not match."""
 
     name = "dmesg"
     reason = Reason.DMESG
@@ -175,23 +175,23 @@ class Dmesg(Oracle):
         self._records: list[LogRecord] = []
 
     def applies(self, context: Context) -> bool:
-        """Always: every kernel has a log."""
+        """True: every kernel has a log."""
         return True
 
     def before(self, context: Context) -> None:
-        """Note the taint, and let WARN_ONCE() speak again (kernel/panic.c, clear_warn_once)."""
+        """Record the taint flags, and let WARN_ONCE() print again (kernel/panic.c, clear_warn_once)."""
         self._taint = self._read_taint()
         with contextlib.suppress(OSError):
             Path("/sys/kernel/debug/clear_warn_once").write_text("1")
         self._collect(context)
 
     def settled(self, context: Context) -> None:
-        """Read what is there, so that the log has room again."""
+        """Read the log now, so that it does not overflow."""
         self._collect(context)
 
     def after(self, context: Context) -> Optional[Complaint]:
-        """Judge everything since the reader was opened."""
-        context.log.finish_line(f"{context.scenario.name}: the log is judged up to here")
+        """Check everything since the reader was opened."""
+        context.log.finish_line(f"{context.scenario.name}: the log is checked up to here")
         self._collect(context)
         allow = [re.compile(pattern) for pattern in context.scenario.allow]
         splats = find_splats(self._records)
@@ -202,7 +202,7 @@ class Dmesg(Oracle):
         if refused:
             return self._splat_complaint(refused, names)
         if names:
-            return self.complaint(f"the kernel is newly tainted: {', '.join(names)}")
+            return self.complaint(f"the kernel has new taint flags: {', '.join(names)}")
         if context.log.lost or context.log.cut:
             lost = f"{context.log.lost} lines" if context.log.lost else "the newest lines"
             return self.complaint(

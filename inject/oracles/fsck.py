@@ -1,4 +1,4 @@
-"""An offline check of the unmounted devices by the filesystem's own checker, which writes nothing."""
+"""Check of the unmounted devices with the filesystem's own checker, read-only."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _TIMEOUT = 300.0
 
 
 class Fsck(Oracle):
-    """Complains of damage that the checker finds.
+    """Check that the filesystem's checker finds no damage.
 
-    An unclean shutdown is no damage. Where a checker cannot replay the log
-    without writing (ext4, xfs), and the log is dirty, the kernel replays it in a
-    mount, as it would after any crash, and the check is made again.
+    An unclean shutdown is not damage. If the log is dirty and the checker cannot replay
+    it without writing (ext4, xfs), the kernel replays it in a mount, as after any crash,
+    and the checker runs again.
     """
 
     name = "fsck"
 
     def after(self, context: Context) -> Optional[Complaint]:
-        """Check; mounts once in between where the log has to be replayed first."""
+        """Run the checker; if the log must be replayed, mount and run it again."""
         fixture = context.fixture
-        assert fixture is not None  # applies() has asked
+        assert fixture is not None  # applies() is true
         checker = TYPES[fixture.spec.type].checker
         done = self._run(checker, fixture, context)
         if checker.unreplayed and re.search(checker.unreplayed, done.output):
@@ -42,7 +42,7 @@ class Fsck(Oracle):
             try:
                 fixture.umount()
             except InjectError as error:
-                return self.complaint(f"after the replay of its log it does not unmount: {error}")
+                return self.complaint(f"it cannot be unmounted after the replay of its log: {error}")
             self.notes.append("fsck: the log was dirty; checked after the kernel had replayed it")
             done = self._run(checker, fixture, context)
         return self._judge(checker, done)

@@ -1,4 +1,4 @@
-"""What is left of a filesystem when it is gone: memory (/proc/allocinfo, kmemleak), mounts, open files."""
+"""Check of what stays after the unmount: memory (/proc/allocinfo, kmemleak), mounts, open files."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ALLOCINFO = Path("/proc/allocinfo")
 KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
 
 QUIET = 10.0
-"""Seconds that memory gets to be freed after the unmount: by RCU, by workers, by the cleaner of inodes."""
+"""Seconds after the unmount in which RCU, workers and the inode cleaner may free memory."""
 
 _SHOWN = 10
 _LINE = re.compile(r"\s*(-?\d+)\s+(\d+) (fs/(\w+)/\S+) (.*\S)")
 
 
 def allocated(kind: str, file: Path = ALLOCINFO) -> dict[str, tuple[int, int]]:
-    """Bytes and calls that are still allocated, by call site below fs/``kind``; empty if the kernel does not count.
+    """Allocated bytes and calls by call site below fs/``kind``; empty if the kernel does not count them.
 
-    It counts when it was booted with sysctl.vm.mem_profiling=1 (lib/alloc_tag.c).
+    It counts if it was booted with sysctl.vm.mem_profiling=1 (lib/alloc_tag.c).
     """
     try:
         text = file.read_text()
     except OSError:
         return {}
     found: dict[str, tuple[int, int]] = {}
-    folder = f" fs/{kind}/"
+    directory = f" fs/{kind}/"
     keeps = TYPES[kind].code.keeps if kind in TYPES else ()
     for line in text.splitlines():
-        match = _LINE.match(line) if folder in line else None
+        match = _LINE.match(line) if directory in line else None
         if match and match.group(4) == kind and match.group(5).removeprefix("func:") not in keeps:
             size, calls = int(match.group(1)), int(match.group(2))
             old = found.get(f"{match.group(3)} {match.group(5)}", (0, 0))
@@ -58,7 +58,7 @@ def grown(before: Mapping[str, tuple[int, int]], now: Mapping[str, tuple[int, in
 
 
 def profiling(switch: Path = Path("/proc/sys/vm/mem_profiling")) -> bool:
-    """Whether the kernel counts allocations by call site."""
+    """True if the kernel counts allocations by call site."""
     try:
         return switch.read_text().strip() == "1"
     except OSError:
@@ -66,7 +66,7 @@ def profiling(switch: Path = Path("/proc/sys/vm/mem_profiling")) -> bool:
 
 
 def in_use(device: str) -> bool:
-    """Whether something has ``device`` to itself: a superblock that lives on after its last mount, for one."""
+    """True if ``device`` is held exclusively, for example by a superblock that outlived its last mount."""
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
@@ -75,13 +75,12 @@ def in_use(device: str) -> bool:
 
 
 class Leaks(Oracle):
-    """Complains of what stays when the filesystem is unmounted: mounts elsewhere, open files, memory.
+    """Check that no mount, open file or memory stays after the unmount.
 
-    A file that is still open, or a reference that the kernel has lost, keeps the superblock,
-    and that keeps the devices. Call sites of the filesystem must not hold more memory
-    than before the mkfs: the two points are alike, for nothing of it is mounted.
-    Other mounted filesystems of the same type (a guest's root is ext4) would be counted
-    as well, so memory is not compared there.
+    An open file, or a reference that the kernel lost, keeps the superblock, which keeps
+    the devices. Call sites of the filesystem must not hold more memory than before mkfs,
+    when it was not mounted either. Memory is not compared if another filesystem of the
+    same type is mounted (a guest's root is ext4), because both use the same call sites.
     """
 
     name = "leaks"
@@ -91,8 +90,8 @@ class Leaks(Oracle):
         self._alone = True
 
     def before(self, context: Context) -> None:
-        """Count who else has such a filesystem; kmemleak forgets what was before (kmemleak_write(), mm/kmemleak.c)."""
-        assert context.fixture is not None  # applies() has asked
+        """Count other filesystems of this type; clear old reports of kmemleak (kmemleak_write(), mm/kmemleak.c)."""
+        assert context.fixture is not None  # applies() is true
         kind = context.fixture.spec.type
         others = sum(kind == mount.kind for mount in mounts())
         self._alone = others <= int(context.fixture.mounted)
@@ -100,9 +99,9 @@ class Leaks(Oracle):
             KMEMLEAK.write_text("clear")
 
     def after(self, context: Context) -> Optional[Complaint]:
-        """Compare, and look again until nothing is left over or QUIET seconds are gone."""
+        """Compare, again and again until nothing is left or QUIET seconds have passed."""
         fixture = context.fixture
-        assert fixture is not None  # applies() has asked
+        assert fixture is not None  # applies() is true
         deadline = time.monotonic() + QUIET
         while True:
             complaint = self._left(fixture, context.allocated)
@@ -114,13 +113,15 @@ class Leaks(Oracle):
             time.sleep(0.2)
 
     def _left(self, fixture: Fixture, allocated_before: Mapping[str, tuple[int, int]]) -> Optional[Complaint]:
-        """What is there right now and should not be."""
+        """What is left now, or None."""
         points = [mount.point for mount in mounts_of(fixture.devices)]
         if points:
             return self.complaint(f"it is still mounted at {points[0]}", tuple(points[:_SHOWN]))
         held = [device for device in fixture.devices if in_use(device)]
         if held:
-            return self.complaint(f"{held[0]} is in use {QUIET:g} s after the unmount: a file or a reference is held")
+            return self.complaint(
+                f"{held[0]} is in use {QUIET:g} s after the unmount: an open file or a lost reference"
+            )
         kind = fixture.spec.type
         lines = grown(allocated_before, allocated(kind)) if self._alone and profiling() else []
         if lines:
@@ -134,7 +135,7 @@ class Leaks(Oracle):
     def _kmemleak(self) -> Optional[Complaint]:
         if not KMEMLEAK.exists():
             return None
-        for _ in range(2):  # an object is reported by the second scan that does not find it
+        for _ in range(2):  # the second scan that does not find an object reports it
             KMEMLEAK.write_text("scan")
         text = KMEMLEAK.read_text()
         found = text.count("unreferenced object")

@@ -1,4 +1,4 @@
-"""What lies in a directory tree: names, what stat says, and checksums, as walker.py reads them."""
+"""Listing of a directory tree, as walker.py prints it: names, stat and checksums."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ class ManifestEntry:
     """One name below the root. ``digest`` is the sha256 of a regular file that was read, else ""."""
 
     path: str
-    """Relative to the root; bytes that are no UTF-8 as Python's surrogates."""
+    """Relative to the root; bytes that are not UTF-8 as Python's surrogates."""
     identity: tuple[int, ...] = ()
-    """Type and mode, inode, size, mtime and ctime in ns: differs as soon as somebody has touched it."""
+    """Type and mode, inode, size, mtime and ctime in ns: differs if the file was changed."""
     digest: str = ""
     error: str = ""
-    """Why it could not be listed, looked at or read."""
+    """Why it could not be listed or read."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A tree. ``bound`` says in words what was left out because there was too much; "" if nothing."""
+    """A tree. ``bound`` says what was left out because of a limit; "" if nothing."""
 
     entries: tuple[ManifestEntry, ...]
     bound: str = ""
@@ -31,19 +31,19 @@ class Manifest:
         return {entry.path: entry for entry in self.entries}
 
     def errors(self) -> list[ManifestEntry]:
-        """What the filesystem would not give."""
+        """The entries that could not be read."""
         return [entry for entry in self.entries if entry.error]
 
 
 def parse(text: str) -> Manifest:
-    """What the walker printed; raises ValueError when it did not come to its end."""
+    """Parse the output of walker.py; raises ValueError if it is incomplete."""
     entries: list[ManifestEntry] = []
     for line in text.splitlines():
         try:
             row = ast.literal_eval(line)
         except SyntaxError:
-            raise ValueError(f"no row of a listing: {line[:80]!r}") from None
+            raise ValueError(f"not a row of a listing: {line[:80]!r}") from None
         if len(row) == 1:
             return Manifest(tuple(entries), row[0])
         entries.append(ManifestEntry(*row))
-    raise ValueError("the listing has no end")
+    raise ValueError("the listing is incomplete")

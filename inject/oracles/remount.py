@@ -1,4 +1,4 @@
-"""Mounts again: everything can be listed and read, and what was synced before the fault is as it was."""
+"""Check by a mount cycle: all files can be read, and data synced before the fault has not changed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from inject.process.tool import run_forked
 
 MAX_NAMES = 20_000
 MAX_BYTES = 512 << 20
-"""Names looked at and bytes read in one go; the rest is left out, and noted."""
+"""Limits of names and of bytes read; a note says what was left out."""
 
 _TIMEOUT = 120.0
 _SHOWN = 10
 
 
 class Remount(Oracle):
-    """Complains of a filesystem that does not mount, list, read or unmount again, or has lost synced data.
+    """Check that the filesystem mounts, lists, reads and unmounts again, and has not lost synced data.
 
-    Only files that the workload left alone are compared: those whose stat (type,
-    mode, inode, size, mtime, ctime) at the end, still mounted, is what it was
-    before arming. Where the filesystem was no longer mounted at the end, the
-    stat after the new mount decides instead.
+    Only files that the workload did not change are compared: those whose stat (type,
+    mode, inode, size, mtime, ctime) before the unmount is the same as before arming. If
+    the filesystem was not mounted at the end, the stat after the mount decides.
     """
 
     name = "remount"
@@ -37,18 +36,18 @@ class Remount(Oracle):
         self._end: Optional[dict[str, ManifestEntry]] = None
 
     def before(self, context: Context) -> None:
-        """Take checksums of what is synced. Does nothing where the scenario's workload does the mounting."""
+        """Take checksums of synced files. Does nothing if the workload mounts the filesystem itself."""
         if _fixture(context).mounted:
             self._synced = self._take(context, MAX_BYTES, "before the fault").by_path()
 
     def settled(self, context: Context) -> None:
-        """See which files were touched."""
+        """Find the files that the workload changed."""
         fixture = _fixture(context)
         if fixture.mounted and self._synced:
             self._end = self._take(context, 0, "after the workload").by_path()
 
     def after(self, context: Context) -> Optional[Complaint]:
-        """Mount, look, compare, unmount."""
+        """Mount, read, compare, unmount."""
         fixture = _fixture(context)
         done = fixture.try_mount()
         if done.code != 0:
@@ -64,23 +63,23 @@ class Remount(Oracle):
         return complaint
 
     def _judge(self, context: Context) -> Optional[Complaint]:
-        now = self._take(context, MAX_BYTES, "after the new mount")
+        now = self._take(context, MAX_BYTES, "after the mount")
         errors = now.errors()
         if errors:
             return self.complaint(
-                f"{len(errors)} of {len(now.entries)} names cannot be read after a new mount",
+                f"{len(errors)} of {len(now.entries)} names cannot be read after a mount cycle",
                 tuple(f"{entry.path or '/'}: {entry.error}" for entry in errors[:_SHOWN]),
             )
         lost = compare(self._synced, self._end, now.by_path(), complete=not now.bound)
         if lost:
             return self.complaint(
-                f"{len(lost)} of {len(self._synced)} synced names that the workload left alone are not as they were",
+                f"{len(lost)} of {len(self._synced)} synced names that the workload did not change are different",
                 tuple(lost[:_SHOWN]),
             )
         return None
 
     def _take(self, context: Context, max_bytes: int, when: str) -> Manifest:
-        """The tree, read by a process that may hang without us; raises InjectError if it did not get through."""
+        """The tree, read in a fork that may hang; raises InjectError if the fork did not finish."""
         root = str(_fixture(context).mountpoint)
         done = run_forked(
             lambda: walker.walk(root, MAX_NAMES, max_bytes),
@@ -104,10 +103,10 @@ def compare(
     *,
     complete: bool = True,
 ) -> list[str]:
-    """What became of the entries of ``synced`` that nobody touched: one line for each that is not as it was.
+    """One line for each entry of ``synced`` that differs although the workload did not change it.
 
-    ``end`` is what was seen last before the unmount (None: nothing). ``complete``
-    is False where ``now`` does not hold everything, so that absence says nothing.
+    ``end`` is the tree before the unmount (None: not mounted). If ``complete`` is False,
+    ``now`` does not hold everything, and a missing entry is not reported.
     """
     lines = []
     for path, old in synced.items():
@@ -135,5 +134,5 @@ def _difference(old: tuple[int, ...], new: tuple[int, ...]) -> str:
 
 
 def _fixture(context: Context) -> Fixture:
-    assert context.fixture is not None  # applies() has asked
+    assert context.fixture is not None  # applies() is true
     return context.fixture

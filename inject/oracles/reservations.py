@@ -1,4 +1,4 @@
-"""Space accounting: reserved space is given back, and space that is free can be allocated."""
+"""Check of space accounting: reserved space is released, and available space can be allocated."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from inject.oracles.syncing import syncfs
 from inject.process.tool import run_forked
 
 QUIET = 20.0
-"""Seconds for reservations to be given back once everything is synced."""
+"""Seconds in which reservations must be released after a sync."""
 
 SLACK = 4 << 20
-"""Bytes that the filesystem's own metadata may take of an allocation, and give back later."""
+"""Bytes of an allocation that metadata may take, and free later."""
 
 _TIMEOUT = 120.0
 _PAUSE = 0.05
@@ -31,14 +31,15 @@ _DROP = Path("/proc/sys/vm/drop_caches")
 
 
 class Reservations(Oracle):
-    """Complains if sectors stay reserved when all data is written and dropped, or if free space cannot be had.
+    """Check that no sector stays reserved after a sync, and that available space can be allocated.
 
-    The number of reserved sectors must come down to what it was before the fault. Clean folios of
-    bcachefs may hold some: a truncate into a block reserves for all of the folio, writeback uses up
-    what is dirty, and the rest goes with the folio (bch2_clear_folio_bits()). So the page cache is
-    dropped first. The kernel itself checks that the number is 0 at the unmount ("online_reserved not
-    0 at shutdown" in __bch2_fs_free()), and the dmesg check sees that warning. Then what statfs
-    calls available, less SLACK, is allocated with fallocate(2) and freed.
+    The number of reserved sectors must return to its value from before the fault. Clean folios of
+    bcachefs may hold some: a truncate into a block reserves for the whole folio, writeback uses what
+    is dirty, and dropping the folio releases the rest (bch2_clear_folio_bits()). Therefore the check
+    drops the page cache first. The kernel itself checks that the number is 0 at the unmount
+    ("online_reserved not 0 at shutdown" in __bch2_fs_free()), and dmesg reports that warning. Then
+    the check allocates the space that statfs shows as available, less SLACK, with fallocate(2), and
+    frees it.
     """
 
     name = "reservations"
@@ -49,17 +50,17 @@ class Reservations(Oracle):
         self._complaint: Optional[Complaint] = None
 
     def applies(self, context: Context) -> bool:
-        """True for filesystems that show what is reserved."""
+        """True if sysfs shows the reserved space of this filesystem."""
         return context.fixture is not None and context.fixture.type.space.reserved is not None
 
     def before(self, context: Context) -> None:
-        """The level with everything synced; the page cache is the scenario's own."""
+        """Record the reserved sectors after a sync; the page cache stays as it is."""
         fixture = _fixture(context)
         if fixture.mounted:
             self._before = reserved_sectors(fixture) or 0
 
     def settled(self, context: Context) -> None:
-        """Wait for quiescence, then allocate and free. Not on a filesystem that has gone read-only."""
+        """Wait for the reservations, then allocate and free space. Skips a read-only filesystem."""
         fixture = _fixture(context)
         if not fixture.mounted or os.statvfs(fixture.mountpoint).f_flag & os.ST_RDONLY:
             return
@@ -88,7 +89,7 @@ class Reservations(Oracle):
 
 @dataclass(frozen=True)
 class Account:
-    """A mounted filesystem's directory in sysfs, and what is where in it."""
+    """Directory of a mounted filesystem in sysfs, and the names of its files."""
 
     directory: Path
     where: ReservedSpace
@@ -106,7 +107,7 @@ class Account:
         return None
 
     def replicas(self) -> int:
-        """How many copies of data are written."""
+        """Number of copies of data that the filesystem writes."""
         try:
             return max(1, int((self.directory / self.where.replicas).read_text()))
         except (OSError, ValueError):
@@ -141,7 +142,7 @@ def balance(root: str, account: Account, before: int) -> Iterator[tuple[str, str
     free = _available(root)
     size = (free - SLACK) // account.replicas()
     if size < SLACK:
-        yield "note", f"only {free} bytes are available, too few to allocate some"
+        yield "note", f"only {free} bytes are available, too few for the check"
         return
     refused = _claim(root, size)
     if refused:
@@ -155,7 +156,7 @@ def balance(root: str, account: Account, before: int) -> Iterator[tuple[str, str
             yield "end", ""
             return
         if time.monotonic() >= deadline:
-            yield "wrong", f"{left} bytes do not come back within {QUIET:g} s after {size} were allocated and freed"
+            yield "wrong", f"{left} bytes are still in use {QUIET:g} s after {size} were allocated and freed"
             return
         time.sleep(_PAUSE)
 
@@ -175,13 +176,13 @@ def _at_rest(root: str, account: Account, before: int) -> Optional[int]:
 
 
 def _sync(root: str) -> None:
-    """Write everything; an earlier failed write that syncfs(2) reports now is left to the other checks."""
+    """Write everything; the other checks report an earlier failed write that syncfs(2) returns now."""
     with contextlib.suppress(OSError):
         syncfs(root)
 
 
 def _claim(root: str, size: int) -> str:
-    """Allocate ``size`` bytes and free them; the reason if that was refused, or ""."""
+    """Allocate ``size`` bytes and free them; the error if that failed, or ""."""
     file = os.path.join(root, f".inject-{os.getpid()}")  # noqa: PTH118
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
     try:
@@ -200,5 +201,5 @@ def _available(root: str) -> int:
 
 
 def _fixture(context: Context) -> Fixture:
-    assert context.fixture is not None  # applies() has asked
+    assert context.fixture is not None  # applies() is true
     return context.fixture

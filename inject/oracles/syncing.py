@@ -1,4 +1,4 @@
-"""Everything of one filesystem written, without a program started for it."""
+"""syncfs(2) of one filesystem, without starting a program."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def syncfs(root: str) -> None:
-    """syncfs(2) on the filesystem that ``root`` is on, which Python has no name for; raises OSError.
+    """syncfs(2) on the filesystem that ``root`` is on, which Python does not wrap; raises OSError.
 
-    It may hang in the kernel: to be called in a fork, see run_forked().
+    It may hang in the kernel: call it in a fork, see run_forked().
     """
     handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

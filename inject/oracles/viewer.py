@@ -1,8 +1,8 @@
-"""Reads files in every way there is, and uses the filesystem a little: what coherence and recovery run.
+"""Buffered, direct and mapped reads, and ordinary operations, which coherence and recovery run.
 
-In a fork of the tool, see run_forked(): it may hang in the kernel. The rows are
-("differs", path, words) for each disagreement, ("broken", operation, words) for an
-operation that fails, at the end ("end", what was left out).
+Runs in a fork, see run_forked(), because it may hang in the kernel. The rows are
+("differs", path, words) for each difference, ("broken", operation, words) for an
+operation that fails, and at the end ("end", what was left out).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _EXTENTS = 512
 
 
 def files(root: str, max_names: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Regular files below ``root``, on its filesystem, at most ``max_names`` names looked at."""
+    """Regular files below ``root``, on its filesystem, at most ``max_names`` names."""
     device = os.lstat(root).st_dev
     pending = [root]
     names = 0
     while pending:
-        folder = pending.pop()
+        directory = pending.pop()
         try:
-            children = sorted(os.listdir(folder))  # noqa: PTH208
+            children = sorted(os.listdir(directory))  # noqa: PTH208
         except OSError:
-            continue  # that the tree can be read is for the remount oracle to say
+            continue  # remount reports a tree that cannot be read
         for child in children:
             names += 1
             if names > max_names:
                 return
-            path = os.path.join(folder, child)  # noqa: PTH118
+            path = os.path.join(directory, child)  # noqa: PTH118
             try:
                 info = os.lstat(path)
             except OSError:
@@ -47,7 +47,7 @@ def files(root: str, max_names: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def compare(path: str, size: int, buffer: mmap.mmap) -> str:
-    """On what the ways of reading ``path`` disagree, or "". Every piece is read once in each way."""
+    """How buffered, direct and mapped reads of ``path`` differ, or "". Each reads every piece once."""
     cached = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
     direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME | os.O_DIRECT)
     try:
@@ -63,7 +63,7 @@ def compare(path: str, size: int, buffer: mmap.mmap) -> str:
             os.posix_fadvise(cached, start, length, os.POSIX_FADV_DONTNEED)
             again = os.pread(cached, length, start)
             if again != before:
-                return _where(start, before, again, "it reads differently once the page cache is dropped")
+                return _where(start, before, again, "it reads differently after the page cache is dropped")
     finally:
         os.close(cached)
         os.close(direct)
@@ -79,7 +79,7 @@ def _where(start: int, one: bytes, other: bytes, words: str) -> str:
 
 
 def extents(path: str) -> int:
-    """Bytes that FIEMAP maps for the file, or -1 where that says nothing about its blocks.
+    """Bytes that FIEMAP maps for the file, or -1 if they do not show its blocks.
 
     bcachefs has an entry for each replica, at the same place (bch2_fill_extent(), fs/bcachefs/fs.c).
     """
@@ -89,11 +89,11 @@ def extents(path: str) -> int:
     try:
         while True:
             head = struct.pack("=QQIIII", start, (1 << 64) - 1 - start, _SYNC, 0, _EXTENTS, 0)
-            answer = bytearray(head + bytes(56 * _EXTENTS))
-            fcntl.ioctl(handle, _FIEMAP, answer)
-            mapped: int = struct.unpack_from("=I", answer, 20)[0]
+            reply = bytearray(head + bytes(56 * _EXTENTS))
+            fcntl.ioctl(handle, _FIEMAP, reply)
+            mapped: int = struct.unpack_from("=I", reply, 20)[0]
             for number in range(mapped):
-                logical, _, length, _, _, flags = struct.unpack_from("=QQQQQI", answer, 32 + 56 * number)
+                logical, _, length, _, _, flags = struct.unpack_from("=QQQQQI", reply, 32 + 56 * number)
                 if flags & _INLINE:
                     return -1
                 total += max(0, logical + length - max(logical, start))
@@ -107,7 +107,7 @@ def extents(path: str) -> int:
 
 
 def views(root: str, max_names: int, max_bytes: int, blocks: bool) -> Iterator[tuple[str, str, str]]:
-    """Every disagreement; ``blocks`` also holds stat's blocks against the extents."""
+    """Every difference; with ``blocks`` also between st_blocks and the extents."""
     buffer = mmap.mmap(-1, PIECE)
     left = max_bytes
     unread = 0
@@ -131,13 +131,13 @@ def views(root: str, max_names: int, max_bytes: int, blocks: bool) -> Iterator[t
 
 
 def use(root: str) -> Iterator[tuple[str, str, str]]:
-    """What a filesystem that has recovered must do: make, write, sync, read, rename and remove."""
-    folder = os.path.join(root, f".inject-{os.getpid()}")  # noqa: PTH118
+    """Operations that must work after recovery: make, write, sync, read, rename and remove."""
+    directory = os.path.join(root, f".inject-{os.getpid()}")  # noqa: PTH118
     data = bytes(range(256)) * 512
     step = "mkdir"
     try:
-        os.mkdir(folder)  # noqa: PTH102
-        one, other = os.path.join(folder, "a"), os.path.join(folder, "b")  # noqa: PTH118
+        os.mkdir(directory)  # noqa: PTH102
+        one, other = os.path.join(directory, "a"), os.path.join(directory, "b")  # noqa: PTH118
         step = "create"
         handle = os.open(one, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         step = "write"
@@ -155,7 +155,7 @@ def use(root: str) -> Iterator[tuple[str, str, str]]:
         step = "unlink"
         os.unlink(other)  # noqa: PTH108
         step = "rmdir"
-        os.rmdir(folder)  # noqa: PTH106
+        os.rmdir(directory)  # noqa: PTH106
     except OSError as error:
         yield "broken", step, error.strerror or str(error)
     yield "end", "", ""

@@ -1,8 +1,8 @@
-"""Reads a directory tree: what the remount oracle runs in a fork of the tool, see run_forked().
+"""Reader of a directory tree, which remount runs in a fork, see run_forked().
 
-In a process of its own, because a read of a damaged filesystem may hang in the kernel
-and must not take the tool with it. Three times in every trial, so not in a new Python:
-starting one took longer than reading the tree (measured in a guest under TCG).
+A fork, because a read of a damaged filesystem may hang in the kernel. Not a new Python:
+remount reads the tree three times in a trial, and starting Python took longer than
+reading the tree (measured in a guest under TCG).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def walk(root: str, max_names: int, max_bytes: int) -> Iterator[Union[Row, tuple
         for child in children:
             names += 1
             if names > max_names:
-                yield (f"only the first {max_names} names were looked at",)
+                yield (f"only the first {max_names} names were read",)
                 return
             path = os.path.join(directory, child)  # noqa: PTH118
             info, error = _look(os.path.join(root, path))  # noqa: PTH118
@@ -55,7 +55,7 @@ def walk(root: str, max_names: int, max_bytes: int) -> Iterator[Union[Row, tuple
 
 
 def _list(path: str) -> tuple[list[str], str]:
-    """Names in a directory, sorted, and why not."""
+    """Names in a directory, sorted, and the error if it cannot be listed."""
     try:
         return sorted(os.listdir(path)), ""  # noqa: PTH208
     except OSError as error:
@@ -70,7 +70,7 @@ def _look(path: str) -> tuple[Optional[os.stat_result], str]:
 
 
 def _digest(path: str, size: int) -> tuple[str, str]:
-    """The checksum of at most ``size`` bytes, and why it could not be had."""
+    """Checksum of at most ``size`` bytes, and the error if it cannot be read."""
     digest = sha256()
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME)

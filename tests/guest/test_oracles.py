@@ -111,7 +111,7 @@ def test_dmesg_sees_a_new_taint_flag(place):
     oracle.before(context)
     sh("echo 64 >/proc/sys/kernel/tainted")  # U: the one that is there for user space
     complaint = oracle.after(context)
-    assert complaint.detail == "the kernel is newly tainted: U (requested by user space)"
+    assert complaint.detail == "the kernel has new taint flags: U (requested by user space)"
     again = Dmesg()
     again.before(context)
     assert again.after(context) is None
@@ -339,7 +339,7 @@ def test_remount_reports_what_it_did_not_look_at(place, monkeypatch):
         context = place.context(fixture)
         oracle = Remount()
         oracle.before(context)
-        assert oracle.notes == ["remount: before the fault only the first 10 names were looked at"]
+        assert oracle.notes == ["remount: before the fault only the first 10 names were read"]
 
 
 # ---------------------------------------------------------------- coherence, recovery
@@ -454,7 +454,7 @@ def test_reservations_bite_on_space_that_does_not_come_back(place, monkeypatch):
     monkeypatch.setattr("inject.oracles.reservations.QUIET", 1.0)
     with place.fixture("bcachefs", size=128 << 20) as fixture:
         complaint = looked(place, fixture, Reservations())
-        assert "bytes do not come back within 1 s after" in complaint.detail
+        assert "bytes are still in use 1 s after" in complaint.detail
 
 
 def test_reservations_say_that_there_is_too_little_to_claim(place):

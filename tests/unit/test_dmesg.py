@@ -208,7 +208,7 @@ def test_allow_matches_message_or_place_and_excuses_the_taint(tmp_path, pattern)
 
 
 def test_taint_alone_is_a_complaint(tmp_path):
-    assert judge(tmp_path, [], taint=(0, 512)).detail == "the kernel is newly tainted: W (warning)"
+    assert judge(tmp_path, [], taint=(0, 512)).detail == "the kernel has new taint flags: W (warning)"
     assert judge(tmp_path, [], ["tainted: W"], taint=(0, 512)) is None
     assert judge(tmp_path, [], taint=(512, 512)) is None
 

@@ -49,7 +49,7 @@ def test_everything_is_listed_and_files_are_read(tree):
 
 
 def test_bounds_are_told(tree):
-    assert take(tree, names=2).bound == "only the first 2 names were looked at"
+    assert take(tree, names=2).bound == "only the first 2 names were read"
     assert "1 files beyond 3 bytes in all were not read" in take(tree, size=3).bound
 
 
