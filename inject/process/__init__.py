@@ -1,1 +1,1 @@
-"""Processes: run one, bound it, end it, leave nothing behind. Imports errors only."""
+"""Processes: start one, limit it, end it, clean up after it. May import errors only."""

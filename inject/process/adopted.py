@@ -1,8 +1,8 @@
-"""What runs already, as the subject of a trial: a process and its children, or a control group.
+"""Running processes as the workload of a trial: a process and its children, or a cgroup.
 
-Nothing of it is ever killed. A process is moved into a group of ours inside the
-one it lives in, so that every limit on it stays, and moved back at the end, by
-the janitor if need be. A control group is taken as it is.
+inject never kills them. It moves a process into a new cgroup below its own, so that all
+limits still apply, and moves it back at the end; if inject is killed, the janitor does.
+It uses a given cgroup as it is.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from inject.process.stat import stat_of
 from inject.process.workload import Outcome
 
 TICK = 0.2
-"""Seconds between two looks at what runs."""
+"""Seconds between two checks of what runs."""
 
 ROUNDS = 50
-"""Times that the tree is gone through for children forked meanwhile."""
+"""Maximum number of searches for children forked meanwhile."""
 
 _serial = itertools.count()
 
 
 class Adopted:
-    """A subject that was there before us; has the face of :class:`inject.process.workload.Workload`.
+    """Processes that ran before inject, with the interface of :class:`inject.process.workload.Workload`.
 
-    Use as a context manager. ``noun`` is what messages call it. ``enough`` ends
-    the wait when it says so.
+    Use as a context manager. ``noun`` is its name in messages. The wait ends if
+    ``enough`` returns True.
     """
 
     def __init__(self, cgroup: Cgroup, noun: str, leave: Callable[[], None] = lambda: None) -> None:
@@ -44,11 +44,11 @@ class Adopted:
         self._released = 0.0
 
     def release(self) -> None:
-        """Everything from here on may be failed."""
+        """Start: every call from here on is in scope."""
         self._released = time.monotonic()
 
     def wait(self, timeout: float, on_end: Optional[Callable[[], None]] = None) -> Outcome:
-        """Until it ends, ``enough`` is true, ``timeout`` seconds are over, or Ctrl-C; all are a good end."""
+        """Wait until it ends, ``enough`` is true, ``timeout`` seconds have passed, or Ctrl-C; all are normal ends."""
         with contextlib.suppress(KeyboardInterrupt):
             while time.monotonic() - self._released < timeout and self.cgroup.populated() and not self.enough():
                 time.sleep(TICK)
@@ -58,7 +58,7 @@ class Adopted:
         return Outcome(0, None, "", 0, False, (), 0, (), seconds)
 
     def close(self) -> None:
-        """Put everything back where it was; safe to call more than once."""
+        """Move everything back; may be called more than once."""
         leave, self._leave = self._leave, lambda: None
         leave()
 
@@ -70,10 +70,10 @@ class Adopted:
 
 
 def by_pid(pid: int, janitor: Janitor) -> Adopted:
-    """Process ``pid`` with its threads, its children and theirs, those to come included.
+    """Process ``pid`` with its threads and all its descendants, also future ones.
 
-    Raises InjectError when there is none or it must not be failed, CannotRun without
-    cgroup v2.
+    Raises InjectError if there is no such process or it must not be a workload, CannotRun
+    without cgroup v2.
     """
     require_first_namespace()
     _refuse(pid)
@@ -102,16 +102,18 @@ def by_pid(pid: int, janitor: Janitor) -> Adopted:
 
 
 def by_cgroup(path: Path) -> Adopted:
-    """Everything in the control group at ``path``, absolute or relative to the hierarchy's root."""
+    """Everything in the cgroup at ``path``, absolute or relative to the hierarchy's root."""
     require_first_namespace()
     root = hierarchy()
     where = path if path.is_absolute() else root / path
     where = where.resolve()
     if not (where / "cgroup.procs").exists() or not where.is_relative_to(root):
-        raise InjectError(f"{path} is no control group", f"give a directory below {root}, such as system.slice/NAME")
+        raise InjectError(f"{path} is not a control group", f"give a directory below {root}, such as system.slice/NAME")
     group = Cgroup(where, _level(where))
     if not group.level:
-        raise InjectError("the root control group holds every task", "use --scope any --allow-any to mean that")
+        raise InjectError(
+            "the root control group holds every task", "use --scope any --allow-any to fail calls of every task"
+        )
     if os.getpid() in group.procs():
         raise InjectError(f"{path} holds inject itself", "start inject from another control group")
     if not group.populated():
@@ -125,22 +127,22 @@ def _level(path: Path) -> int:
 
 
 def _home(pid: int) -> Path:
-    """The version 2 group in which ``pid`` lives."""
+    """Cgroup v2 of process ``pid``."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         if line.startswith("0::"):
             return hierarchy() / line[3:].lstrip("/")
-    raise CannotRun(f"process {pid} is in no cgroup v2 group", "mount -t cgroup2 none /sys/fs/cgroup")
+    raise CannotRun(f"process {pid} is not in a cgroup v2 group", "mount -t cgroup2 none /sys/fs/cgroup")
 
 
 def _refuse(pid: int) -> None:
-    """Raise for what is not there, and for what would take the machine or us down with it."""
+    """Raise InjectError if ``pid`` does not exist, or if failing it would end the machine or inject."""
     task = stat_of(Path(f"/proc/{pid}"))
     if task is None:
         raise InjectError(f"there is no process {pid}", "`ps` shows those that run")
     if pid == 1:
-        raise InjectError("process 1 is the parent of everything", "give the process that you mean")
+        raise InjectError("process 1 is the parent of every process", "give another process")
     if task.kernel_thread:
-        raise InjectError(f"process {pid} is a thread of the kernel", "use --scope any with --comm for such")
+        raise InjectError(f"process {pid} is a thread of the kernel", "use --scope any with --comm")
     if pid in _ancestors(os.getpid()):
         raise InjectError(
             f"process {pid} is inject itself or started it", "give another process, or a command after --"
@@ -148,7 +150,7 @@ def _refuse(pid: int) -> None:
 
 
 def _parents() -> dict[int, int]:
-    """Every process and its parent."""
+    """Parent of every process."""
     found = {}
     for directory in Path("/proc").glob("[0-9]*"):
         task = stat_of(directory)
@@ -166,7 +168,7 @@ def _ancestors(pid: int) -> set[int]:
 
 
 def _move_tree(pid: int, home: Path, group: Cgroup) -> None:
-    """Move ``pid`` and its descendants that live in the same group, until no round finds a new one."""
+    """Move ``pid`` and its descendants in the same group, until a search finds no new one."""
     group.add(pid)
     for _ in range(ROUNDS):
         inside, parents = set(group.procs()), _parents()

@@ -1,4 +1,4 @@
-"""What tasks are waiting for: their kernel stacks, as evidence of a hang."""
+"""Kernel stacks of blocked tasks, as evidence of a hang."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 from inject.process.stat import stat_of
 
 LIMIT = 64
-"""Tasks that one report names at most."""
+"""Maximum number of tasks in one report."""
 
 _PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
 class BlockedTask:
-    """One thread and where in the kernel it is."""
+    """One thread and its place in the kernel."""
 
     pid: int
     tid: int
     comm: str
     state: str
-    """One letter, as in /proc/PID/stat: D waits without listening to signals."""
+    """One letter, as in /proc/PID/stat: D is uninterruptible sleep."""
     wchan: str
     syscall: str
-    """Number and arguments in hex, or "running"; "" where the kernel does not tell."""
+    """Number and arguments in hex, or "running"; "" if the kernel does not show it."""
     stack: tuple[str, ...]
     """Innermost first, ``symbol+0xoff``."""
 
     def lines(self) -> list[str]:
-        """For a report: a heading and the indented stack."""
+        """Lines for a report: a heading and the indented stack."""
         where = f" in {self.wchan}" if self.wchan not in ("", "0") else ""
         call = f" syscall {self.syscall}" if self.syscall else ""
         return [f"{self.comm}/{self.tid} state {self.state}{where}{call}", *(f"    {frame}" for frame in self.stack)]
@@ -48,7 +48,7 @@ def tasks_of(pids: Iterable[int], proc: Path = _PROC) -> tuple[BlockedTask, ...]
 
 
 def kernel_threads(proc: Path = _PROC) -> tuple[BlockedTask, ...]:
-    """Kernel threads in state D, at most LIMIT: a worker that holds what the workload waits for."""
+    """Kernel threads in state D, at most LIMIT: a worker may hold what the workload waits for."""
     found: list[BlockedTask] = []
     for directory in proc.glob("[0-9]*"):
         task = stat_of(directory)
@@ -60,7 +60,7 @@ def kernel_threads(proc: Path = _PROC) -> tuple[BlockedTask, ...]:
 
 
 def _task(pid: int, directory: Path) -> list[BlockedTask]:
-    """The thread at ``directory``, or nothing if it has just ended."""
+    """The thread at ``directory``; [] if it has ended."""
     task = stat_of(directory)
     if task is None:
         return []

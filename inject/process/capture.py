@@ -1,4 +1,4 @@
-"""What a command printed: its beginning and its end, within a bound, and how much lies between."""
+"""Output of a command: its beginning and its end, up to a limit, and the number of bytes left out."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import time
 from typing import Callable, Optional
 
 DEFAULT_LIMIT = 256 << 10
-"""Bytes of output that are kept of one command."""
+"""Bytes of output kept of one command."""
 
 _CHUNK = 64 << 10
 
 
 class Output:
-    """Collects bytes and keeps the first and the last half of ``limit``; the rest is counted, not kept.
+    """Buffer that keeps the first and the last half of ``limit`` bytes, and counts the rest.
 
-    ``on_output`` is called with every piece as it arrives, nothing left out.
+    ``on_output`` is called with every piece as it arrives.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, on_output: Optional[Callable[[bytes], None]] = None) -> None:
         if limit < 2:
-            raise ValueError("an output limit has to leave room for a head and a tail")
+            raise ValueError("an output limit must be at least 2 bytes")
         self._head_limit = limit // 2
         self._tail_limit = limit - self._head_limit
         self._head = bytearray()
@@ -43,7 +43,7 @@ class Output:
             self.dropped += excess
 
     def text(self) -> str:
-        """Head and tail as text; where something is missing a line says how much."""
+        """Head and tail as text; a line between them says how many bytes are left out."""
         if not self.dropped:
             return (self._head + self._tail).decode("utf-8", "replace")
         head = self._head.decode("utf-8", "replace").rstrip("\n")
@@ -54,9 +54,9 @@ class Output:
 def wait_collecting(pidfd: int, pipe: int, output: Output, deadline: float) -> bool:
     """Read ``pipe`` into ``output`` until the process behind ``pidfd`` ends.
 
-    ``pipe`` has to be non-blocking. Returns False if ``deadline`` (seconds of
-    time.monotonic) came first. A pipe that others still hold open keeps nobody
-    waiting, and a pipe closed early does not end the wait.
+    ``pipe`` must be non-blocking. Returns False if ``deadline`` (seconds of
+    time.monotonic) came first. A pipe that other processes hold open does not
+    extend the wait, and a pipe closed early does not end it.
     """
     with selectors.DefaultSelector() as selector:
         selector.register(pidfd, selectors.EVENT_READ)
@@ -73,14 +73,14 @@ def wait_collecting(pidfd: int, pipe: int, output: Output, deadline: float) -> b
 
 
 def drain(pipe: int, output: Output, limit: int = 16 << 20) -> None:
-    """Read what lies in the non-blocking ``pipe`` now, at most ``limit`` bytes; never waits."""
+    """Read what the non-blocking ``pipe`` holds now, at most ``limit`` bytes; never waits."""
     for _ in range(max(1, limit // _CHUNK)):
         if not _read_once(pipe, output):
             return
 
 
 def _read_once(pipe: int, output: Output) -> bool:
-    """One read; False at the end of the pipe, or when there is nothing to read now."""
+    """Read once; False at the end of the pipe, or if there is nothing to read now."""
     try:
         data = os.read(pipe, _CHUNK)
     except BlockingIOError:

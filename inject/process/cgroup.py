@@ -1,4 +1,4 @@
-"""A control group (version 2) of our own: a set of processes that is known, killed and waited for as one."""
+"""Control groups (version 2): sets of processes that inject lists, kills and waits for as one."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def hierarchy(mountinfo: Path = MOUNTINFO) -> Path:
 
 
 def require_first_namespace() -> None:
-    """Raise CannotRun inside a cgroup namespace, where the depth that the kernel sees cannot be known."""
+    """Raise CannotRun inside a cgroup namespace, which hides the depth that the kernel uses."""
     if Path("/proc/self/ns/cgroup").stat().st_ino != _INIT_NAMESPACE:
         raise CannotRun(
-            "this process lives in a cgroup namespace of its own, so the kernel's depth of a cgroup is unknown",
+            "inject runs in its own cgroup namespace, so the kernel's depth of a cgroup is unknown",
             "run on the host, or in a container with --cgroupns=host",
         )
 
@@ -55,7 +55,7 @@ class Cgroup:
         """A new group below the root of the hierarchy, registered with ``janitor``.
 
         Raises CannotRun without cgroup v2, without root, or inside a cgroup
-        namespace, where the true depth cannot be known.
+        namespace, which hides the true depth.
         """
         require_first_namespace()
         base = root or hierarchy()
@@ -69,7 +69,7 @@ class Cgroup:
         return group
 
     def child(self, name: str) -> Cgroup:
-        """A new group ``name`` inside this one; it goes when this one is removed."""
+        """A new group ``name`` inside this one; remove() removes both."""
         group = Cgroup(self.path / name, self.level + 1)
         group._make()
         return group
@@ -94,25 +94,25 @@ class Cgroup:
             raise InjectError(f"cannot move process {pid} into {self.path}: {error.strerror}") from error
 
     def procs(self) -> list[int]:
-        """Processes here and below, without zombies; empty when the group is gone."""
+        """Processes here and below, without zombies; empty if the group was removed."""
         found: list[int] = []
         for directory in self._tree():
             try:
                 text = (directory / "cgroup.procs").read_text()
-            except OSError:  # gone meanwhile, or a threaded group, whose processes its parent lists
+            except OSError:  # removed meanwhile, or a threaded group, whose processes its parent lists
                 continue
             found += [int(word) for word in text.split()]
         return found
 
     def populated(self) -> bool:
-        """Whether a live process is here or below."""
+        """True if a live process is here or below."""
         try:
             return "populated 1" in (self.path / "cgroup.events").read_text()
         except FileNotFoundError:
             return False
 
     def kill(self) -> None:
-        """SIGKILL everything here and below, forks in flight included; returns at once."""
+        """SIGKILL everything here and below, also concurrent forks; returns at once."""
         try:
             (self.path / "cgroup.kill").write_text("1")
         except FileNotFoundError:
@@ -121,7 +121,7 @@ class Cgroup:
             raise InjectError(f"cannot kill the processes in {self.path}: {error.strerror}") from error
 
     def wait_empty(self, seconds: float) -> bool:
-        """Wait until nothing lives here or below; False if ``seconds`` were not enough."""
+        """Wait until no process is here or below; False if that takes longer than ``seconds``."""
         deadline = time.monotonic() + seconds
         while self.populated():
             if time.monotonic() >= deadline:
@@ -130,7 +130,7 @@ class Cgroup:
         return True
 
     def remove(self) -> bool:
-        """Remove this group and those the workload made inside; False if something still lives in it."""
+        """Remove this group and all groups inside; False if a process is still in one."""
         for directory in reversed(list(self._tree())):
             try:
                 directory.rmdir()
@@ -141,7 +141,7 @@ class Cgroup:
         return True
 
     def close(self, janitor: Janitor, seconds: float = 5.0) -> bool:
-        """Kill, wait, remove, tell ``janitor``; False, and still the janitor's to do, if it would not go."""
+        """Kill, wait, remove, release at ``janitor``; if that fails, return False and leave it to the janitor."""
         self.kill()
         if not (self.wait_empty(seconds) and self.remove()):
             return False

@@ -1,12 +1,12 @@
-"""Nothing left behind: a process that undoes what we made, should we end without doing it ourselves.
+"""The janitor: a process that cleans up if inject ends without doing so.
 
-The tool registers every resource *before* creating it and releases it after
-undoing it. The janitor is a separate process in a session of its own that does
-nothing but read those lines from a pipe. When the tool ends, however it ends,
-the pipe ends too, and what is still registered is undone, newest first.
+inject registers every resource *before* it creates it, and releases it after it
+removed it. The janitor is a separate process in its own session, which reads these
+lines from a pipe. When inject ends for any reason, the pipe closes, and the janitor
+removes what is still registered, newest first.
 
-This file runs as a script in an isolated interpreter, so that it starts fast and
-whatever the tool's environment is: standard library only at the top.
+This file runs as a script in an isolated interpreter, so that it starts fast and does
+not depend on the environment: only the standard library at the top.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _BLKPG = 0x1269  # include/uapi/linux/blkpg.h, with the two operations
 BLKPG_ADD = 1
 BLKPG_DEL = 2
 _PATIENCE = 10.0
-"""Seconds for each thing that has to be waited for."""
+"""Seconds to wait for each resource."""
 
 _LOG_LINE = 900
 """Bytes of one line to the kernel log; the kernel takes up to 1024 less its prefix."""
 
 
-# ---------------------------------------------------------------- the tool's side
+# ---------------------------------------------------------------- inject's side
 
 
 class Janitor:
-    """The tool's handle. Use as a context manager, or call :meth:`close` at the end."""
+    """Handle of the janitor process. Use as a context manager, or call :meth:`close` at the end."""
 
     def __init__(self) -> None:
         read_end, self._pipe = os.pipe()
@@ -56,30 +56,30 @@ class Janitor:
             os.close(read_end)
 
     def register(self, kind: str, *args: str) -> None:
-        """Name a resource that is about to be made.
+        """Register a resource before it is made.
 
-        ``kind`` is one of :data:`UNDO`. Raises InjectError if the janitor is not there.
+        ``kind`` is one of :data:`UNDO`. Raises InjectError if the janitor has ended.
         """
         if kind not in UNDO:
-            raise ValueError(f"the janitor knows no {kind!r}")
+            raise ValueError(f"unknown resource {kind!r}")
         self._send(["+", kind, *args])
 
     def release(self, kind: str, *args: str) -> None:
-        """The resource is undone; same words as at :meth:`register`."""
+        """Release a resource that was removed; the same arguments as for :meth:`register`."""
         self._send(["-", kind, *args])
 
     def _send(self, words: list[str]) -> None:
         line = json.dumps(words).encode() + b"\n"
         try:
-            # One write of at most PIPE_BUF bytes is atomic, so no line is ever half there.
+            # One write of at most PIPE_BUF bytes is atomic, so a line is never incomplete.
             os.write(self._pipe, line)
         except OSError as error:
             from inject.errors import InjectError
 
-            raise InjectError(f"the janitor process is gone: {error.strerror}", "run again") from error
+            raise InjectError(f"the janitor process has ended: {error.strerror}", "run again") from error
 
     def close(self, seconds: float = 60.0) -> bool:
-        """End the janitor, which undoes what is left; False if it is not done after ``seconds``."""
+        """End the janitor, which removes what is left; False if that takes longer than ``seconds``."""
         if self._process is None:
             return True
         os.close(self._pipe)
@@ -96,11 +96,11 @@ class Janitor:
         self.close()
 
 
-# ---------------------------------------------------------------- undoing, each safe to do twice
+# ---------------------------------------------------------------- removal, each may run twice
 
 
 def undo_cgroup(path: str) -> str:
-    """Kill what lives in a cgroup and remove it; returns what went wrong, or ""."""
+    """Kill the processes of a cgroup and remove it; returns the error, or ""."""
     group = Path(path)
     deadline = time.monotonic() + _PATIENCE
     while group.exists():
@@ -116,7 +116,7 @@ def undo_cgroup(path: str) -> str:
 
 
 def undo_evict(path: str) -> str:
-    """Move what lives in a cgroup back to the one above it, killing nothing, and remove it."""
+    """Move the processes of a cgroup to its parent, without killing them, and remove it."""
     group = Path(path)
     deadline = time.monotonic() + _PATIENCE
     while group.exists():
@@ -133,7 +133,7 @@ def undo_evict(path: str) -> str:
 
 
 def _move(pid: str, group: Path) -> None:
-    """Move a process; one that has ended meanwhile needs no moving."""
+    """Move a process, unless it has ended."""
     try:
         (group / "cgroup.procs").write_text(pid)
     except ProcessLookupError:
@@ -161,7 +161,7 @@ def undo_mount(path: str) -> str:
 
 
 def _umount(argv: list[str]) -> bool:
-    """Whether ``argv`` succeeded; one that hangs in the kernel is left to itself."""
+    """True if ``argv`` succeeded; does not wait for one that hangs in the kernel."""
     try:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         return process.wait(_PATIENCE * 2) == 0
@@ -170,7 +170,7 @@ def _umount(argv: list[str]) -> bool:
 
 
 def undo_loop(path: str) -> str:
-    """Detach every loop device over the file ``path``; one in use goes when its last user does."""
+    """Detach every loop device of the file ``path``; the kernel keeps one in use until its last user closes it."""
     for backing in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
         try:
             file = backing.read_text(errors="surrogateescape").rstrip("\n")
@@ -222,9 +222,9 @@ def undo_part(device: str, number: str) -> str:
 
 
 def undo_dir(path: str) -> str:
-    """Remove a directory of ours, unless something is still mounted inside."""
+    """Remove a directory, unless a filesystem is still mounted in it."""
     if any(p == path or p.startswith(path + "/") for p in mount_points()):
-        return f"directory {path} stays: something is mounted in it"
+        return f"directory {path} stays: a filesystem is mounted in it"
     shutil.rmtree(path, ignore_errors=True)
     return f"directory {path} stays" if Path(path).exists() else ""
 
@@ -237,21 +237,21 @@ UNDO: dict[str, Callable[..., str]] = {
     "part": undo_part,  # DEVICE NUMBER
     "dir": undo_dir,  # PATH
 }
-"""Kind of resource to what undoes it, given the words it was registered with."""
+"""Type of resource to the function that removes it, which gets the arguments of its registration."""
 
 
 # ---------------------------------------------------------------- the process
 
 
 def sweep(resources: list[tuple[str, ...]]) -> list[str]:
-    """Undo everything: processes first, the rest newest first. Returns what stayed, in words."""
+    """Remove everything: processes first, the rest newest first. Returns a sentence for each that stays."""
     cgroups = [r for r in resources if r[0] == "cgroup"]
     others = [r for r in resources if r[0] != "cgroup"]
     stayed = []
     for kind, *args in [*reversed(cgroups), *reversed(others)]:
         try:
             stayed.append(UNDO[kind](*args))
-        except Exception as error:  # the next resource has to be undone whatever this one does
+        except Exception as error:  # continue with the next resource after any error
             stayed.append(f"{kind} {' '.join(args)} stays: {error}")
     return [words for words in stayed if words]
 
@@ -280,7 +280,7 @@ def _main() -> int:
 
 
 def _complain(line: str) -> None:
-    """To the kernel log, the one place where somebody looks when the tool itself is dead."""
+    """Write to the kernel log, because inject may have ended."""
     try:
         fd = os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:

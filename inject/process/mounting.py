@@ -1,7 +1,6 @@
-"""mount(2) and umount2(2) in a fork: as bounded as the programs of those names, and much cheaper to start.
+"""mount(2) and umount2(2) in a fork, with a time limit, without starting a program.
 
-
-Starting a program is what takes longest under emulation, and a trial mounts twice and
+Under emulation, starting a program takes most of the time, and a trial mounts twice and
 unmounts twice.
 """
 
@@ -17,7 +16,7 @@ from inject.process.cgroup import Cgroup
 from inject.process.tool import Completed, run_forked
 
 FAILED = 32
-"""Exit code of mount(8) and umount(8) when it was refused."""
+"""Exit code of mount(8) and umount(8) for a failed call."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -34,7 +33,7 @@ def mount(kind: str, source: str, target: str, data: str, *, timeout: float, cgr
 
 
 def umount(target: str, *, timeout: float, cgroup: Optional[Cgroup]) -> Completed:
-    """Unmount what lies uppermost on ``target``."""
+    """Unmount the topmost filesystem on ``target``."""
     path = os.fsencode(target)
     return _forked(("umount", target), target, lambda: int(_LIBC.umount2(path, 0)), timeout, cgroup)
 

@@ -1,4 +1,4 @@
-"""The signals that end us: made an exception, or held back while something must not stop half-way."""
+"""Signals that end inject: turned into an exception, or blocked during work that must complete."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import FrameType
 from typing import Any, Optional
 
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-"""Ctrl-C, a polite kill, and a lost terminal."""
+"""Ctrl-C, kill(1), and a lost terminal."""
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that everything is cleaned up.
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that inject cleans up.
 
     A signal that is ignored (nohup) stays ignored.
     """
@@ -33,7 +33,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[set[Any]]:
-    """Hold :data:`ENDING` back, for this thread and for those that it starts meanwhile; gives what was held before."""
+    """Block :data:`ENDING` in this thread and in those that it starts; yields the signals blocked before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield before

@@ -1,4 +1,4 @@
-"""Run a system tool (mkfs, mount, fsck) to its end, within a bound, with nothing to read from."""
+"""Runs of system tools (mkfs, mount, fsck), with a time limit and without input."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from inject.process.capture import DEFAULT_LIMIT, Output, drain, wait_collecting
 from inject.process.cgroup import Cgroup
 
 _GRACE = 5.0
-"""Seconds that a killed tool gets to be gone."""
+"""Seconds in which a killed tool must end."""
 
 _ADVICE = "dmesg(1) may have more information"
-"""mount(8) ends every failure with it."""
+"""Last line of every failure of mount(8)."""
 
 _CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 
@@ -37,22 +37,22 @@ class Completed:
     output: str
     timed_out: bool = False
     stuck: bool = False
-    """Killed, and still there: it hangs in the kernel."""
+    """True if it did not end after SIGKILL: it hangs in the kernel."""
 
     @property
     def command(self) -> str:
-        """As one would type it."""
+        """The command line, quoted for a shell."""
         return shlex.join(self.argv)
 
     @property
     def last_line(self) -> str:
-        """The last line that says something, or "no output"."""
+        """The last line that is not empty, or "no output"."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip() and _ADVICE not in line]
         return lines[-1] if lines else "no output"
 
     @property
     def crashed(self) -> bool:
-        """Whether a fault of its own ended it: that says nothing of what it was to look at or to make."""
+        """True if the tool itself crashed: its result then says nothing about the filesystem."""
         return not self.timed_out and self.code in _CRASHES
 
     def how(self) -> str:
@@ -66,12 +66,12 @@ class Completed:
         return f"exited with {self.code}"
 
     def failure(self) -> InjectError:
-        """The error that says that this was to succeed."""
+        """The error for a tool that had to succeed."""
         return InjectError(f"`{self.command}` {self.how()}: {self.last_line}")
 
 
 def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9; ``signal 77`` where there is no name."""
+    """Name of a signal: ``SIGKILL`` for 9, ``signal 77`` if it has no name."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -81,10 +81,10 @@ def signal_name(number: int) -> str:
 def run_tool(
     argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] = None, output_limit: int = DEFAULT_LIMIT
 ) -> Completed:
-    """Run ``argv`` for at most ``timeout`` seconds; whatever its exit code, say how it ended.
+    """Run ``argv`` for at most ``timeout`` seconds and return how it ended, for any exit code.
 
-    It starts inside ``cgroup``, so that the janitor finds it should we be killed.
-    Raises CannotRun when the program is not installed.
+    It starts inside ``cgroup``, so that the janitor finds it if inject is killed.
+    Raises CannotRun if the program is not installed.
     """
     if shutil.which(argv[0]) is None:
         raise CannotRun(f"{argv[0]} is not installed")
@@ -115,10 +115,10 @@ def run_forked(
     cgroup: Optional[Cgroup] = None,
     output_limit: int = DEFAULT_LIMIT,
 ) -> Completed:
-    """Run ``rows()`` in a fork of this process and collect what it yields, one Python literal a line.
+    """Run ``rows()`` in a fork of this process and collect what it yields, one Python literal per line.
 
-    For what may hang in the kernel, as run_tool(), where starting a Python anew would take longer
-    than the work. ``rows`` must import nothing and take no locks: other threads are not in the fork.
+    For work that may hang in the kernel, as run_tool(), if starting a new Python would take longer
+    than the work. ``rows`` must not import modules or take locks: the fork has no other threads.
     """
     deadline = time.monotonic() + timeout
     output = Output(output_limit)
@@ -143,7 +143,7 @@ def run_forked(
 
 
 def _forked(rows: Callable[[], Iterable[object]], writer: int, cgroup: Optional[Cgroup]) -> NoReturn:
-    """The life of the fork. Nothing of the parent's is flushed or undone here."""
+    """Body of the fork. It does not flush or undo anything of the parent."""
     code = 1
     try:
         os.setsid()
@@ -154,7 +154,7 @@ def _forked(rows: Callable[[], Iterable[object]], writer: int, cgroup: Optional[
             while line:
                 line = line[os.write(writer, line) :]
         code = 0
-    except BaseException as error:  # told to the parent in words, whatever it is
+    except BaseException as error:  # reported to the parent
         os.write(writer, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
     finally:
         os._exit(code)
@@ -170,7 +170,7 @@ def check_tool(argv: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup] 
 
 @contextlib.contextmanager
 def _started(argv: Sequence[str], cgroup: Optional[Cgroup]) -> Iterator[subprocess.Popen[bytes]]:
-    """The running tool; unlike Popen's own context manager, leaving never waits for it."""
+    """The running tool; unlike Popen's context manager, leaving never waits for it."""
     inside = [] if cgroup is None else ["/bin/sh", "-c", _ENTER, str(cgroup.path)]
     process = subprocess.Popen(
         [*inside, *argv],
@@ -186,7 +186,7 @@ def _started(argv: Sequence[str], cgroup: Optional[Cgroup]) -> Iterator[subproce
         assert process.stdout is not None
         process.stdout.close()
         if process.poll() is None:
-            process.returncode = -signal.SIGKILL  # nobody waits for a task that hangs in the kernel
+            process.returncode = -signal.SIGKILL  # do not wait for a task that hangs in the kernel
 
 
 @contextlib.contextmanager

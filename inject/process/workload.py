@@ -1,4 +1,4 @@
-"""The command under test: held ready in its own cgroup, let go, watched, and ended for certain."""
+"""The command under test: held in its own cgroup, released, watched, and ended."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from inject.process.cgroup import Cgroup
 from inject.process.tool import signal_name
 
 GRACE = 5.0
-"""Seconds that killed processes get to be gone; after that they are reported as unkillable."""
+"""Seconds in which killed processes must end; after that they are reported as unkillable."""
 
 SCRIPT_LIMIT = (128 << 10) - 1
 """Bytes of a script: one argument of execve (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h)."""
 
-# What still runs in scope once the workload is let go: two system calls and the execve. /dev/null is
-# opened before, so that a fault on open() finds the workload and not this line.
+# Calls in scope before the workload starts: two system calls and the execve. The shell opens /dev/null
+# earlier, so that a fault on open() does not hit this line.
 _HOLD = 'exec 3</dev/null; read -r go && exec "$@" <&3 3<&-; exit 125'
 
 _HELD = ("/bin/sh", "-c", _HOLD, "sh")
 
 _WAIT = "read -r _ && exec </dev/null || exit 125; "
-"""The same for what nothing fails: the shell that runs it waits itself, on the script's first line."""
+"""The same without faults: the shell that runs the script waits in the script's first line."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a workload ended. ``code`` is None unless it exited by itself."""
+    """End of a workload. ``code`` is None unless it exited by itself."""
 
     code: Optional[int]
     signal: Optional[int]
-    """The signal that ended it, ours at the timeout included."""
+    """The signal that ended it, also inject's own at the timeout."""
     output: str
     dropped: int
-    """Bytes missing in the middle of ``output``, where a line says so."""
+    """Bytes left out in the middle of ``output``; a line there says so."""
     timed_out: bool
     blocked: tuple[BlockedTask, ...]
-    """At a timeout: what its tasks, and kernel threads in state D, were waiting for."""
+    """At a timeout: its tasks and the kernel threads in state D, with their stacks."""
     left_over: int
-    """Processes that still ran when the command itself had ended, and were killed."""
+    """Processes that were still running after the command ended, and were killed."""
     unkillable: tuple[BlockedTask, ...]
-    """Tasks that are still there GRACE seconds after SIGKILL: this kernel is no good any more."""
+    """Tasks that have not ended GRACE seconds after SIGKILL: this kernel must not run more trials."""
     seconds: float
 
     def how(self) -> str:
-        """In words."""
+        """How it ended, in words."""
         if self.timed_out:
             return "was still running at the timeout"
         if self.signal is not None:
@@ -65,8 +65,8 @@ class Outcome:
 def script_argv(text: str, name: str = "run") -> list[str]:
     """Command line that runs shell ``text``; messages of bash read ``NAME: line N:``.
 
-    The text travels as an argument and not as a file: bash then reads no script
-    while faults are armed. Raises InjectError when the kernel could not take it.
+    The text is an argument, not a file, so that bash reads no script while faults
+    are armed. Raises InjectError if the kernel does not accept the argument.
     """
     if "\0" in text:
         raise InjectError(f"the script `{name}` contains a NUL character")
@@ -79,14 +79,14 @@ def script_argv(text: str, name: str = "run") -> list[str]:
 
 
 class Workload:
-    """A process that stands ready inside ``cgroup`` and starts when :meth:`release` says so.
+    """A process that waits inside ``cgroup`` and starts at :meth:`release`.
 
     ``command`` is shell text (run as ``bash -euo pipefail``) or an argument list.
     Its output, both streams together, is kept within ``output_limit`` bytes;
-    ``on_output`` sees all of it. With ``harmless`` the shell that waits for the release is the
-    one that runs the text, which saves a process where nothing is armed. Use as a
-    context manager: leaving kills what is left.
-    Raises InjectError when it cannot be started, CannotRun when a program is missing.
+    ``on_output`` gets all of it. With ``harmless``, for runs without faults, the shell
+    that waits also runs the text, which saves a process. Use as a context manager: leaving
+    kills what is left.
+    Raises InjectError if it cannot be started, CannotRun if a program is missing.
     """
 
     def __init__(
@@ -130,18 +130,18 @@ class Workload:
 
     @property
     def pid(self) -> int:
-        """Of the held process; the command keeps it."""
+        """Process id of the held process, which the command keeps."""
         return self._process.pid
 
     def release(self) -> None:
-        """Let it go: everything from here on may be failed."""
+        """Start the command: every call from here on is in scope."""
         self._released = time.monotonic()
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.close()
 
     def wait(self, timeout: float, on_end: Optional[Callable[[], None]] = None) -> Outcome:
-        """Wait for the command, at most ``timeout`` seconds after its release, and end all of it.
+        """Wait for the command, at most ``timeout`` seconds after its release, and kill what is left.
 
         ``on_end`` is called as soon as the command has ended or its time is up, before
         anything is killed.
@@ -168,24 +168,24 @@ class Workload:
         )
 
     def _kill(self) -> tuple[BlockedTask, ...]:
-        """SIGKILL to everything in the group; what is still there after GRACE seconds (waited for once)."""
+        """SIGKILL everything in the group; return what has not ended after GRACE seconds (waits only once)."""
         if self._stuck:
             return tasks_of(self._cgroup.procs())
         self._cgroup.kill()
-        # A pipe full of output would not keep them: SIGKILL interrupts the write.
+        # A full pipe does not block them: SIGKILL interrupts the write.
         self._stuck = not self._cgroup.wait_empty(GRACE)
         return tasks_of(self._cgroup.procs()) if self._stuck else ()
 
     def close(self) -> None:
-        """Kill what is left and let go of the pipes; safe to call at any time, more than once."""
+        """Kill what is left and close the pipes; may be called at any time, more than once."""
         if self._pidfd < 0:
             return
         self._kill()
         if self._process.poll() is None:
-            self._process.kill()  # perhaps it never reached the group
+            self._process.kill()  # it may not be in the group yet
             patience = 0.1 if self._stuck else GRACE
             if not wait_collecting(self._pidfd, self._pipe, self._output, time.monotonic() + patience):
-                self._process.returncode = -signal.SIGKILL  # hangs in the kernel: nobody waits for it
+                self._process.returncode = -signal.SIGKILL  # hangs in the kernel: do not wait for it
         self._process.poll()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -211,7 +211,7 @@ def run_workload(
     output_limit: int = DEFAULT_LIMIT,
     on_output: Optional[Callable[[bytes], None]] = None,
 ) -> Outcome:
-    """Start, release and wait: for what runs disarmed (``setup``, ``recover``). Arguments as Workload's."""
+    """Start, release and wait, for ``setup`` and ``recover``, which run disarmed. Arguments as Workload's."""
     with Workload(
         command,
         cgroup=cgroup,
@@ -227,19 +227,19 @@ def run_workload(
 
 
 def _held(text: str, name: str, harmless: bool) -> list[str]:
-    """The command line of a script that waits to be let go."""
+    """Command line of a script that waits for its release."""
     if harmless and len((_WAIT + text).encode()) <= SCRIPT_LIMIT:
         return script_argv(_WAIT + text, name)
     return [*_HELD, *script_argv(text, name)]
 
 
 def _resolved(argv: Sequence[str], env: Optional[Mapping[str, str]], cwd: Path) -> list[str]:
-    """``argv`` with its program found, so that a missing one is our message and not an exit code."""
+    """``argv`` with the path of its program; raises CannotRun if the program is not found."""
     if not argv:
         raise InjectError("no command was given")
     name = argv[0]
     path = os.environ.get("PATH") if env is None else env.get("PATH", os.defpath)
     found = shutil.which(str(cwd / name) if "/" in name else name, path=path)
     if found is None:
-        raise CannotRun(f"the command {name} is not there, or cannot be executed")
+        raise CannotRun(f"{name}: command not found, or not executable")
     return [found, *argv[1:]]

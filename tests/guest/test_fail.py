@@ -207,7 +207,7 @@ def test_a_process_that_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pid", "said"),
     [
-        (1, "process 1 is the parent of everything"),
+        (1, "process 1 is the parent of every process"),
         (2, "a thread of the kernel"),
         (os.getpid(), "inject itself or started it"),
         (4194303, "there is no process 4194303"),
@@ -222,8 +222,8 @@ def test_processes_that_cannot_be_taken(pid: int, said: str) -> None:
     ("path", "said"),
     [
         (".", "the root control group holds every task"),
-        ("/tmp", "is no control group"),
-        ("no-such", "is no control group"),
+        ("/tmp", "is not a control group"),
+        ("no-such", "is not a control group"),
     ],
 )
 def test_groups_that_cannot_be_taken(path: str, said: str) -> None:

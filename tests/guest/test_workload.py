@@ -127,7 +127,7 @@ def test_a_cgroup_namespace_is_refused():
         "try: Cgroup.create(Janitor())\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
-    assert sh(f"unshare --cgroup python3 -c '{code}'").startswith("CannotRun this process lives in a cgroup namespace")
+    assert sh(f"unshare --cgroup python3 -c '{code}'").startswith("CannotRun inject runs in its own cgroup namespace")
 
 
 def test_two_groups_do_not_meet():
