@@ -6,7 +6,8 @@ import contextlib
 import signal
 
 from inject.fleet.host import Ending, Lost, Patience
-from inject.vm.machine import Machine, MonitorError
+from inject.vm.machine import Machine
+from inject.vm.monitor import MonitorError
 
 LAST_WORDS = 5.0
 """Seconds that a panicked or hung guest gets to finish what it prints."""
@@ -33,7 +34,7 @@ class Examiner:
     def check(self, *, held: bool = False) -> None:
         """Raise Lost if QEMU ended or stopped the guest; ``held``: a debugger stopped it."""
         machine = self._machine
-        if machine.stopped and not held:
+        if machine.monitor.stopped and not held:
             self._check_stop()
         if machine.running():
             return
@@ -55,7 +56,7 @@ class Examiner:
         """Send an NMI, at which the guest's kernel panics with a stack that shows where it hung."""
         machine = self._machine
         with contextlib.suppress(MonitorError):
-            machine.ask("inject-nmi", timeout=LAST_WORDS)
+            machine.monitor.ask("inject-nmi", timeout=LAST_WORDS)
             patience = Patience(LAST_WORDS)
             while machine.running() and not patience.over():
                 machine.pump()
@@ -68,16 +69,17 @@ class Examiner:
             return f"QEMU was ended by {_signal_name(-code)}{': ' + said if said else ''}"
         if code > 0:
             return f"QEMU ended with exit code {code}: {said or 'it gave no reason'}"
-        return _SHUTDOWN.get(self._machine.shutdown, self._machine.shutdown or "QEMU ended")
+        shutdown = self._machine.monitor.shutdown
+        return _SHUTDOWN.get(shutdown, shutdown or "QEMU ended")
 
     def _check_stop(self) -> None:
         """Raise Lost if QEMU stopped the guest: the host's disk is full, or KVM failed."""
         machine = self._machine
-        if machine.out_of_space:
+        if machine.monitor.out_of_space:
             why, hint = "the host's disk is full", "free some space, or set TMPDIR to a larger place"
             raise self.lost(Ending.HUNG, why, hint, host_fault=True)
         with contextlib.suppress(MonitorError):
-            status = machine.ask("query-status").get("status")
+            status = machine.monitor.ask("query-status").get("status")
             if status in ("internal-error", "io-error", "guest-panicked"):
                 ending = Ending.HUNG if self.booted else Ending.NEVER_BOOTED
                 said = machine.errors.text().strip().split("\n")[0]

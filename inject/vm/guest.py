@@ -11,9 +11,10 @@ from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout
 from inject.vm.channel import Lines
 from inject.vm.console import Console, new_file
+from inject.vm.disks import Parts
 from inject.vm.ending import LAST_WORDS, Examiner
 from inject.vm.gdb import debugger
-from inject.vm.machine import Machine, Parts
+from inject.vm.machine import Machine, Setup
 from inject.vm.requests import Requests
 
 BOOT = {"test": 120.0, "debug": 300.0}
@@ -95,19 +96,10 @@ class Guest:
         self._asked = 0
         self._later: list[Callable[[], None]] = []
         append = f"{options.append} {debugger.COMMAND_LINE}".strip() if options.gdb else options.append
-        self.machine = Machine(
-            Parts(artifacts.bzimage, artifacts.rootfs, artifacts.headers, options.checkout, options.modules),
-            accel=accelerator,
-            cpus=options.cpus,
-            memory=options.memory,
-            append=append,
-            icount=options.icount,
-            gdb=options.gdb,
-            on_agent=self._hear,
-            on_result=self._collect,
-            tick=tick,
-            console=Console(file=new_file(options.consoles)) if options.consoles is not None else None,
-        )
+        parts = Parts(artifacts.bzimage, artifacts.rootfs, artifacts.headers, options.checkout, options.modules)
+        setup = Setup(parts, accelerator, options.cpus, options.memory, append, options.icount, options.gdb)
+        console = Console(file=new_file(options.consoles)) if options.consoles is not None else None
+        self.machine = Machine(setup, on_agent=self._hear, on_result=self._collect, tick=tick, console=console)
         self.requests = Requests(self.machine.send, self.step)
         self.examiner = Examiner(self.machine)
 

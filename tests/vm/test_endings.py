@@ -99,7 +99,7 @@ def test_hang_with_the_place_it_hangs_at(new_guest: NewGuest) -> None:
 @pytest.mark.slow
 def test_paused_guest_is_hung(new_guest: NewGuest) -> None:
     with new_guest(silence=6) as guest:
-        guest.machine.ask("stop")
+        guest.machine.monitor.ask("stop")
         with pytest.raises(Lost, match="no heartbeat") as caught:
             guest.requests.exec(["true"])
     assert caught.value.ending is Ending.HUNG
@@ -149,7 +149,7 @@ def test_kvm_is_tried_and_the_answer_kept(artifacts: Artifacts, tmp_path: Path) 
     for _ in range(2):
         with boot(artifacts, GuestOptions(), cache=tmp_path, say=said.append) as guest:
             assert guest.requests.exec(["true"]) == 0
-            accelerator = guest.machine.accel
+            accelerator = guest.machine.setup.accel
     usable = os.access(accel.DEVICE, os.R_OK | os.W_OK)
     kept = [json.loads(file.read_text())["kvm"] for file in (tmp_path / "accel").glob("*.json")]
     if usable and accelerator == "tcg":
