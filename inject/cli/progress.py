@@ -10,7 +10,7 @@ from dataclasses import replace
 import click
 
 from inject.cli.display import Display, own_arguments
-from inject.fleet.ledger import Ledger, State
+from inject.fleet.ledger import Ledger, Stage
 from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
 from inject.model.verdict import Verdict
 from inject.report import progress as console
@@ -75,7 +75,7 @@ class Progress:
     def idle(self) -> None:
         """Say now and then that the run goes on; called several times a second."""
         if self._beats and self._now() - self._shown >= QUIET:
-            at = ", ".join(self._ledger.names(State.ARMED)) or "between scenarios"
+            at = ", ".join(self._ledger.names(Stage.ARMED)) or "between scenarios"
             minutes = (self._now() - self._started) / 60
             done, total = len(self._ledger.verdicts()), len(self._ledger.scenarios)
             self.note(f"{done} of {total} done after {minutes:.0f} min, at {at}")

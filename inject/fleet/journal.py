@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 from inject.fleet.host import Ending, Lost, Patience
-from inject.fleet.ledger import Ledger, State
+from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
@@ -51,7 +51,7 @@ class Journal:
     @property
     def armed(self) -> bool:
         """True if the scenario under way was armed."""
-        return self.current is not None and self.ledger.state(self.current.name) is State.ARMED
+        return self.current is not None and self.ledger.stage(self.current.name) is Stage.ARMED
 
     def give(self, scenario: Scenario) -> None:
         """The host is asked to run ``scenario``."""

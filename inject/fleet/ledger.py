@@ -12,8 +12,8 @@ from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 
 
-class State(enum.Enum):
-    """What has become of a scenario so far."""
+class Stage(enum.Enum):
+    """How far a scenario is."""
 
     WAITING = "waiting"
     GIVEN = "given"
@@ -29,13 +29,13 @@ class Standing:
     """One scenario and how far it is. ``number`` counts the armings of a batch, from 1; 0 before."""
 
     scenario: Scenario
-    state: State = State.WAITING
+    stage: Stage = Stage.WAITING
     number: int = 0
     verdict: Optional[Verdict] = None
 
 
 class Ledger:
-    """State and verdict of each scenario. Every method may be called from any thread.
+    """Stage and verdict of each scenario. Every method may be called from any thread.
 
     Names are unique; a method raises KeyError for one that is not in the batch.
     """
@@ -50,10 +50,10 @@ class Ledger:
         """The scenario of this name."""
         return self._standings[name].scenario
 
-    def state(self, name: str) -> State:
+    def stage(self, name: str) -> Stage:
         """How far the scenario is."""
         with self._lock:
-            return self._standings[name].state
+            return self._standings[name].stage
 
     def number(self, name: str) -> int:
         """How many scenarios of the batch were armed up to this one."""
@@ -64,33 +64,33 @@ class Ledger:
         """A host takes the scenario; False if it is no longer waiting."""
         with self._lock:
             standing = self._standings[name]
-            if standing.state is not State.WAITING:
+            if standing.stage is not Stage.WAITING:
                 return False
-            standing.state = State.GIVEN
+            standing.stage = Stage.GIVEN
             return True
 
     def give_back(self, name: str) -> None:
         """The scenario was given but not begun: it waits again."""
         with self._lock:
-            self._standings[name].state = State.WAITING
+            self._standings[name].stage = Stage.WAITING
 
     def arm(self, name: str) -> None:
         """The host is about to inject."""
         with self._lock:
             standing = self._standings[name]
             self._armings += 1
-            standing.state, standing.number = State.ARMED, self._armings
+            standing.stage, standing.number = Stage.ARMED, self._armings
 
     def settle(self, verdict: Verdict) -> None:
         """The scenario has its verdict."""
         with self._lock:
             standing = self._standings[verdict.scenario]
-            standing.state, standing.verdict = State.SETTLED, verdict
+            standing.stage, standing.verdict = Stage.SETTLED, verdict
 
-    def names(self, state: State) -> list[str]:
-        """The scenarios in this state, in the order of the batch."""
+    def names(self, stage: Stage) -> list[str]:
+        """The scenarios at this stage, in the order of the batch."""
         with self._lock:
-            return [name for name, standing in self._standings.items() if standing.state is state]
+            return [name for name, standing in self._standings.items() if standing.stage is stage]
 
     def verdicts(self) -> list[Verdict]:
         """The verdicts so far, in the order of the batch."""

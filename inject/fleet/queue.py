@@ -6,7 +6,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from typing import Callable, Optional
 
-from inject.fleet.ledger import Ledger, State
+from inject.fleet.ledger import Ledger, Stage
 from inject.model.scenario import Scenario
 
 START = 10.0
@@ -59,7 +59,7 @@ class Work:
             return best
 
     def _left(self, kind: Hashable) -> list[str]:
-        waiting = set(self._ledger.names(State.WAITING))
+        waiting = set(self._ledger.names(Stage.WAITING))
         return [name for name in self._names[kind] if name in waiting]
 
     def _share(self, kind: Hashable, more: int = 0) -> float:

@@ -19,7 +19,7 @@ BLOCKED = 3.0
 """Seconds for the kernel to print the stacks of blocked tasks."""
 
 
-class Session:
+class HostSession:
     """inject at work on ``host``; ``take`` gives the next scenario for it, None when there is none."""
 
     def __init__(self, host: Host, journal: Journal, take: Callable[[], Optional[Scenario]]) -> None:

@@ -10,11 +10,11 @@ from typing import Callable, Optional
 
 from inject.fleet.host import Hosts, Lost
 from inject.fleet.journal import Journal
-from inject.fleet.ledger import Ledger, State
+from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.mailbox import Mailbox
 from inject.fleet.queue import Work
 from inject.fleet.request import Request
-from inject.fleet.session import Session
+from inject.fleet.session import HostSession
 from inject.model.event import Event
 from inject.model.scenario import Scenario
 from inject.process.capture import Output
@@ -90,7 +90,7 @@ class Worker(threading.Thread):
             with batch.hosts.open(kind, on_result=journal.take, say=self._say, tick=batch.mailbox.check) as host:
                 opened = True
                 batch.mailbox.booted.set()
-                status = Session(host, journal, take).run(files, output)
+                status = HostSession(host, journal, take).run(files, output)
         except Lost as lost:
             if not opened:
                 return self._unbooted(kind, lost)
@@ -108,7 +108,7 @@ class Worker(threading.Thread):
         return True
 
     def _next(self, why: str) -> None:
-        left = len(self._batch.ledger.names(State.WAITING))
+        left = len(self._batch.ledger.names(Stage.WAITING))
         self._say(f"{why}; {left} more to run" if left else why)
 
     def _unbooted(self, kind: Hashable, lost: Lost) -> bool:

@@ -19,8 +19,7 @@ from inject.errors import CannotRun
 from inject.fleet.host import Command
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import checkout
-from inject.vm.carry import programs as warm
+from inject.vm.carry import checkout, programs
 from inject.vm.channel import CHUNK
 from inject.vm.guest import Guest, GuestOptions
 
@@ -49,8 +48,8 @@ def vm_exec(
     """
     stdin = None if _is_terminal(0) else 0
     with boot(artifacts, options, cache=cache, say=say) as guest:
-        kept = warm.folder(cache, artifacts.kernel_key)
-        warm.push(guest, kept)
+        kept = programs.folder(cache, artifacts.kernel_key)
+        programs.push(guest, kept)
         command = guest.requests.start(
             argv,
             stdin=stdin is not None,
@@ -63,7 +62,7 @@ def vm_exec(
                 status = guest.requests.wait(command, options.timeout)
             except BrokenPipeError:
                 return _SIGPIPE
-        warm.pull(guest, kept)
+        programs.pull(guest, kept)
         return status
 
 
@@ -89,7 +88,7 @@ def vm_shell(
 
     with boot(artifacts, options, cache=cache, say=say_line) as guest, _raw(0):
         raw = True
-        warm.push(guest, warm.folder(cache, artifacts.kernel_key))
+        programs.push(guest, programs.folder(cache, artifacts.kernel_key))
         say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
         command = guest.requests.start(
             argv,

@@ -13,7 +13,7 @@ from inject.errors import CannotRun
 from inject.fleet.host import Ending, Lost, Patience
 from inject.vm import accel
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import pycache as compiled
+from inject.vm.carry import pycache
 from inject.vm.gdb.debugger import Debugger
 from inject.vm.guest import Guest, GuestOptions
 
@@ -108,7 +108,7 @@ def boot(
     kept in ``cache``. ``tick`` is called before every wait and may raise to end it.
     Raises Lost when no accelerator boots it, CannotRun when QEMU is missing.
     """
-    options = replace(options, modules=compiled.folder(cache, artifacts.image_key))
+    options = replace(options, modules=pycache.folder(cache, artifacts.image_key))
     memory = accel.memory_file(cache, artifacts.kernel_key)
     with contextlib.ExitStack() as stack:
         names = _accelerators(options, memory)

@@ -14,8 +14,7 @@ from inject.fleet.host import Command, OnOutput
 from inject.model.scenario import Scenario
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import checkout
-from inject.vm.carry import programs as warm
+from inject.vm.carry import checkout, programs
 from inject.vm.channel import RESULTS_PORT
 from inject.vm.guest import Guest, GuestOptions
 
@@ -53,7 +52,7 @@ class GuestHost:
             except OSError as error:
                 raise InjectError(f"cannot read {file}: {error.strerror}") from None
             requests.write_file(str(path), data)
-        warm.push(self._guest, self._kept)
+        programs.push(self._guest, self._kept)
         return {"PYTHONPATH": checkout.HOME}
 
     def start(
@@ -76,7 +75,7 @@ class GuestHost:
 
     def keep(self) -> None:
         """Keep what the guest has compiled."""
-        warm.pull(self._guest, self._kept)
+        programs.pull(self._guest, self._kept)
 
     def show_blocked(self) -> None:
         """Have the guest's kernel print the stacks of blocked tasks (sysrq w)."""
@@ -121,4 +120,4 @@ class Guests:
         """A booted guest; raises Lost when none boots."""
         assert isinstance(kind, GuestOptions)
         with boot(self._artifacts, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
-            yield GuestHost(guest, warm.folder(self._cache, self._artifacts.kernel_key))
+            yield GuestHost(guest, programs.folder(self._cache, self._artifacts.kernel_key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inject.fleet.ledger import Ledger, State
+from inject.fleet.ledger import Ledger, Stage
 from inject.model.scenario import Fault, Scenario
 from inject.model.verdict import Status, Verdict
 
@@ -15,13 +15,13 @@ def ledger(*names: str) -> Ledger:
 
 def test_from_waiting_to_settled() -> None:
     made = ledger("a", "b")
-    assert made.names(State.WAITING) == ["a", "b"]
+    assert made.names(Stage.WAITING) == ["a", "b"]
     assert made.give("b") and not made.give("b")
     made.arm("b")
-    assert (made.state("b"), made.number("b"), made.number("a")) == (State.ARMED, 1, 0)
+    assert (made.stage("b"), made.number("b"), made.number("a")) == (Stage.ARMED, 1, 0)
     verdict = Verdict("b", Status.PASS)
     made.settle(verdict)
-    assert (made.names(State.SETTLED), made.names(State.ARMED), made.verdicts()) == (["b"], [], [verdict])
+    assert (made.names(Stage.SETTLED), made.names(Stage.ARMED), made.verdicts()) == (["b"], [], [verdict])
 
 
 def test_verdicts_come_in_the_order_of_the_batch() -> None:
@@ -35,7 +35,7 @@ def test_what_was_given_back_waits() -> None:
     made = ledger("a")
     made.give("a")
     made.give_back("a")
-    assert made.names(State.WAITING) == ["a"]
+    assert made.names(Stage.WAITING) == ["a"]
 
 
 def test_a_foreign_verdict_is_refused() -> None:

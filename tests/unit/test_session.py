@@ -13,9 +13,9 @@ from inject.fleet import journal as journals
 from inject.fleet import session as sessions
 from inject.fleet.host import Command, OnOutput
 from inject.fleet.journal import Journal
-from inject.fleet.ledger import Ledger, State
+from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request, read_request, read_scenario_line
-from inject.fleet.session import Session
+from inject.fleet.session import HostSession
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.model.verdict import Reason, Status, Verdict
@@ -89,10 +89,10 @@ def run(host: FakeHost, *names: str) -> tuple[Optional[int], Ledger]:
     host.on_result = journal.take
 
     def take() -> Optional[Scenario]:
-        waiting = ledger.names(State.WAITING)
+        waiting = ledger.names(Stage.WAITING)
         return ledger.scenario(waiting[0]) if waiting and ledger.give(waiting[0]) else None
 
-    return Session(host, journal, take).run([], Output()), ledger
+    return HostSession(host, journal, take).run([], Output()), ledger
 
 
 def told(name: str) -> list[Optional[Event]]:
@@ -127,7 +127,7 @@ def test_a_host_that_tells_nothing_hangs() -> None:
     status, ledger = run(host, "a", "b")
     (verdict,) = ledger.verdicts()
     assert (status, verdict.status, verdict.reason, host.blocked_shown) == (None, Status.FAIL, Reason.HANG, True)
-    assert ledger.names(State.WAITING) == ["b"]
+    assert ledger.names(Stage.WAITING) == ["b"]
 
 
 @pytest.mark.usefixtures("impatient")

@@ -10,7 +10,7 @@ import pytest
 
 from inject.vm.boot import Boot
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import programs as warm
+from inject.vm.carry import programs
 from tests.bench.table import cost_goals
 
 MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.measure --ours"
@@ -22,7 +22,7 @@ def test_the_cost_of_a_call_keeps_its_goals(
 ) -> None:
     out, err = bytearray(), bytearray()
     with new_guest(icount=0, cpus=1) as guest:
-        warm.push(guest, warm.folder(cache_root, artifacts.kernel_key))
+        programs.push(guest, programs.folder(cache_root, artifacts.kernel_key))
         status = guest.requests.exec(["sh", "-c", MEASURE], on_stdout=out.extend, on_stderr=err.extend, timeout=600)
     assert status == 0, err.decode()
     lines = [json.loads(line) for line in out.decode().splitlines()]

@@ -16,8 +16,7 @@ import pytest
 
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import checkout
-from inject.vm.carry import programs as warm
+from inject.vm.carry import checkout, programs
 from inject.vm.guest import Guest, GuestOptions
 from tests.support import ROOT
 
@@ -35,7 +34,7 @@ class Place:
     def __init__(self, artifacts: Artifacts, cache: Path) -> None:
         self._artifacts = artifacts
         self._cache = cache
-        self._kept = warm.folder(cache, artifacts.kernel_key)
+        self._kept = programs.folder(cache, artifacts.kernel_key)
         self._open = contextlib.ExitStack()
         self._guest: Optional[Guest] = None
 
@@ -55,13 +54,13 @@ class Place:
 
     def _boot(self) -> Guest:
         self._guest = self._open.enter_context(boot(self._artifacts, GuestOptions(), cache=self._cache))
-        warm.push(self._guest, self._kept)
+        programs.push(self._guest, self._kept)
         return self._guest
 
     def close(self) -> None:
         """Keep what the guest compiled for the next one, and end it."""
         if self._guest is not None:
-            warm.pull(self._guest, self._kept)
+            programs.pull(self._guest, self._kept)
         self._open.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import CannotRun
-from inject.vm.carry import pycache as compiled
+from inject.vm.carry import pycache
 
 SERIAL = "inject-checkout"
 """The disk that carries the tar; the image's /sbin/inject-init looks for it."""
@@ -48,7 +48,7 @@ def _wanted(path: Path, checkout: Path) -> bool:
 def pack(checkout: Path, target: Path, modules: Optional[Path] = None) -> int:
     """Write the tar of ``checkout`` to ``target`` and return its size in bytes.
 
-    ``modules`` is a folder of compiled modules (compiled.py); what fits goes along.
+    ``modules`` is a folder of compiled modules (pycache.py); what fits goes along.
 
     Raises CannotRun when the checkout has no ``inject`` package or is larger
     than :data:`LIMIT`. The size is a multiple of 10240, so of a sector too.
@@ -65,7 +65,7 @@ def pack(checkout: Path, target: Path, modules: Optional[Path] = None) -> int:
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT, dereference=True) as tar:
         for name in names:
             tar.add(checkout / name, arcname=str(name), recursive=False, filter=_plain)
-        for arcname, file in compiled.matching(checkout, names, modules) if modules else ():
+        for arcname, file in pycache.matching(checkout, names, modules) if modules else ():
             tar.add(file, arcname=arcname, recursive=False, filter=_plain)
     return target.stat().st_size
 

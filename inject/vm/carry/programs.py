@@ -12,8 +12,7 @@ from pathlib import Path
 
 from inject.errors import GuestLost, InjectError
 from inject.store import write_file
-from inject.vm.carry import checkout
-from inject.vm.carry import pycache as compiled
+from inject.vm.carry import checkout, pycache
 from inject.vm.guest import Guest
 
 IN_GUEST = "/root/.cache/inject/bytecode"
@@ -65,12 +64,12 @@ def _pull_modules(guest: Guest) -> None:
         return
 
     def take(data: bytes) -> None:
-        if len(archive) <= compiled.MOST_BYTES:
+        if len(archive) <= pycache.MOST_BYTES:
             archive.extend(data)
 
     with contextlib.suppress(InjectError, GuestLost, OSError, tarfile.TarError):
-        at = compiled.state(options.checkout, checkout.files(options.checkout))
-        if at == compiled.fetched(options.modules):
+        at = pycache.state(options.checkout, checkout.files(options.checkout))
+        if at == pycache.fetched(options.modules):
             return
         if guest.requests.exec(["sh", "-c", _PACK], timeout=60, on_stdout=take) == 0:
-            compiled.keep(bytes(archive), options.modules, at)
+            pycache.keep(bytes(archive), options.modules, at)

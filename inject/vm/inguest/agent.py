@@ -86,7 +86,7 @@ def take_precedence() -> None:
         print(f"inject: the agent has no precedence: {error}", flush=True)
 
 
-class Command:
+class Process:
     """One running command: its process group, and our ends of its streams.
 
     ``outputs`` maps a readable descriptor to the stream's number, 1 or 2.
@@ -216,7 +216,7 @@ class Agent:
         self.port = port
         self.lines = Lines()
         self.outbox = bytearray()
-        self.commands: dict[int, Command] = {}
+        self.commands: dict[int, Process] = {}
         self.gone_since = 0.0
 
     def say(self, kind: str, number: int = 0, **rest: object) -> None:
@@ -232,7 +232,7 @@ class Agent:
         """Wait for the next thing that can be done, and do it."""
         poller = select.poll()
         poller.register(self.port, select.POLLIN | (select.POLLOUT if self.outbox else 0))
-        owners: dict[int, Command] = {}
+        owners: dict[int, Process] = {}
         for command in self.commands.values():
             for fd, events in self.interests(command).items():
                 poller.register(fd, events)
@@ -245,7 +245,7 @@ class Agent:
             if fd in owners:
                 self.serve(owners[fd], fd, events)
 
-    def interests(self, command: Command) -> dict[int, int]:
+    def interests(self, command: Process) -> dict[int, int]:
         """What to wait for on each of the command's streams."""
         wanted: dict[int, int] = {}
         if len(self.outbox) < CONGESTED:
@@ -254,7 +254,7 @@ class Agent:
             wanted[command.stdin] = wanted.get(command.stdin, 0) | select.POLLOUT
         return wanted
 
-    def serve(self, command: Command, fd: int, events: int) -> None:
+    def serve(self, command: Process, fd: int, events: int) -> None:
         """Move a command's bytes, or notice its end."""
         if fd == command.pidfd:
             self.finish(command)
@@ -264,7 +264,7 @@ class Agent:
         if fd in command.outputs and events & ~select.POLLOUT:
             self.forward(command, fd)
 
-    def forward(self, command: Command, fd: int) -> int:
+    def forward(self, command: Process, fd: int) -> int:
         """Send one piece of output; returns its size, 0 when there is none."""
         stream = command.outputs[fd]
         try:
@@ -275,7 +275,7 @@ class Agent:
             self.say("out", command.id, stream=stream, data=pack(data))
         return len(data)
 
-    def finish(self, command: Command) -> None:
+    def finish(self, command: Process) -> None:
         """The command ended: the rest of its output, then its exit."""
         for fd in list(command.outputs):
             left = DRAINED
@@ -332,7 +332,7 @@ class Agent:
         self.say("pong", request["id"])
 
     def do_exec(self, request: Mapping[str, Any]) -> None:
-        self.commands[request["id"]] = Command(request)
+        self.commands[request["id"]] = Process(request)
 
     def do_stdin(self, request: Mapping[str, Any]) -> None:
         command = self.commands.get(request["id"])

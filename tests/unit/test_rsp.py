@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inject.vm.gdb import rsp as stub
+from inject.vm.gdb import rsp
 from inject.vm.gdb.rsp import INTERRUPT, Gone, Wire
 
 
@@ -54,7 +54,7 @@ def test_silence_and_the_end_are_told(ends: tuple[Wire, socket.socket]) -> None:
 
 
 def test_endless_noise_is_no_debugger(ends: tuple[Wire, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stub, "MOST", 1000)
+    monkeypatch.setattr(rsp, "MOST", 1000)
     wire, other = ends
     other.send(b"$" + b"x" * 1001)
     with pytest.raises(Gone, match="no debugger"):

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
-from inject.fleet.ledger import Ledger, State
+from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.queue import START, Work
 from inject.model.scenario import Fault, Scenario, VmWishes
 from inject.vm.build.artifacts import Artifacts
@@ -40,7 +40,7 @@ def test_one_worker_goes_in_the_order_given() -> None:
     work = Work(ledger, KIND, {"c": 99.0}, longest_first=False)
     options = work.join()
     assert options == OPTIONS
-    assert (names(work, options), ledger.names(State.WAITING)) == (["a", "b", "c"], [])
+    assert (names(work, options), ledger.names(Stage.WAITING)) == (["a", "b", "c"], [])
 
 
 def test_the_longest_come_first_and_the_unknown_count_as_usual() -> None:
@@ -97,4 +97,4 @@ def test_what_nobody_will_run_is_given_up_by_the_last() -> None:
     work.leave(OPTIONS)
     assert [one.name for one in work.give_up(OPTIONS)] == ["a", "b"]
     work.leave(OPTIONS)
-    assert (ledger.names(State.WAITING), work.join()) == ([], None)
+    assert (ledger.names(Stage.WAITING), work.join()) == ([], None)

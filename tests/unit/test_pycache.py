@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inject.vm.carry import checkout
-from inject.vm.carry import pycache as compiled
+from inject.vm.carry import checkout, pycache
 
 SOURCE = Path("inject/vm/x.py")
 COMPILED = "inject/vm/__pycache__/x.cpython-313.pyc"
@@ -75,30 +74,30 @@ def test_a_module_that_does_not_fit_stays(tree: Path, kept: Path, change: str) -
         data = bytearray(file.read_bytes())
         data[4] = 1
         file.write_bytes(data)
-    assert compiled.matching(tree, [SOURCE], kept) == []
+    assert pycache.matching(tree, [SOURCE], kept) == []
 
 
 def test_without_a_folder_nothing_is_looked_for(tree: Path, tmp_path: Path) -> None:
-    assert compiled.matching(tree, [SOURCE], tmp_path / "none") == []
+    assert pycache.matching(tree, [SOURCE], tmp_path / "none") == []
 
 
 def test_only_modules_of_the_package_are_kept(tmp_path: Path) -> None:
     foreign = ["../evil.cpython-313.pyc", "/etc/x.pyc", "inject/../../x/__pycache__/a.cpython-313.pyc", "inject/x.py"]
     members = {COMPILED: b"good", **{name: b"bad" for name in foreign}}
     kept = tmp_path / "deep" / "kept"
-    assert compiled.keep(archive(members, link="inject/__pycache__/l.cpython-313.pyc"), kept, "now") == 1
+    assert pycache.keep(archive(members, link="inject/__pycache__/l.cpython-313.pyc"), kept, "now") == 1
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir())
-    assert files == [f"deep/kept/{compiled._STATE}", f"deep/kept/{COMPILED}"]
-    assert compiled.fetched(kept) == "now"
+    assert files == [f"deep/kept/{pycache._STATE}", f"deep/kept/{COMPILED}"]
+    assert pycache.fetched(kept) == "now"
 
 
 def test_what_is_no_tar_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(tarfile.TarError):
-        compiled.keep(b"no tar" * 100, tmp_path, "now")
-    assert compiled.fetched(tmp_path) == ""
+        pycache.keep(b"no tar" * 100, tmp_path, "now")
+    assert pycache.fetched(tmp_path) == ""
 
 
 def test_the_state_follows_the_sources(tree: Path) -> None:
-    before = compiled.state(tree, [SOURCE])
+    before = pycache.state(tree, [SOURCE])
     (tree / SOURCE).write_text("X = 123\n")
-    assert compiled.state(tree, [SOURCE]) != before
+    assert pycache.state(tree, [SOURCE]) != before

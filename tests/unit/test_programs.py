@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
-from inject.vm.carry import programs as warm
+from inject.vm.carry import programs
 from inject.vm.guest import GuestOptions
 
 
@@ -35,7 +35,7 @@ class Holder:
 
 
 def pull(holder: Holder, kept: Path) -> list[str]:
-    warm.pull(holder, kept)  # type: ignore[arg-type]
+    programs.pull(holder, kept)  # type: ignore[arg-type]
     return sorted(file.name for file in kept.iterdir())
 
 
@@ -44,12 +44,12 @@ def test_a_program_of_another_checkout_stays(tmp_path: Path) -> None:
     assert pull(Holder("one.bpf", "../evil.bpf", "notes.txt"), kept) == ["one.bpf"]
     assert pull(Holder("two.bpf"), kept) == ["one.bpf", "two.bpf"]
     holder = Holder()
-    warm.push(holder, kept)  # type: ignore[arg-type]
+    programs.push(holder, kept)  # type: ignore[arg-type]
     assert holder.written == ["one.bpf", "two.bpf"]
 
 
 def test_the_oldest_programs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm, "KEPT", 2)
+    monkeypatch.setattr(programs, "KEPT", 2)
     for number, name in enumerate(("a.bpf", "b.bpf", "c.bpf")):
         found = pull(Holder(name), tmp_path)
         os.utime(tmp_path / name, (1000 + number, 1000 + number))
