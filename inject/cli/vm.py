@@ -1,11 +1,8 @@
-"""Commands that work in a QEMU guest: vm build, run, exec, shell."""
+"""`inject vm`: commands that work in a QEMU guest."""
 
 from __future__ import annotations
 
-import os
-import re
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ import click
 
 from inject.campaign.shard import Shard
 from inject.cli import completion
+from inject.cli.building import BuildProgress
 from inject.cli.display import report_file, reporting
 from inject.cli.lazy import Commands
 from inject.cli.progress import Progress, note
@@ -23,7 +21,6 @@ from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
-from inject.report.paint import printable
 from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
@@ -33,74 +30,36 @@ from inject.vm.hosts import Guests
 
 FLAVOURS = ("test", "debug")
 MOST_JOBS = 64
-ELAPSED = re.compile(r", \d[0-9hms]*$")
-"""How a line about long work ends."""
 SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
-
-
-class BuildProgress:
-    """Lines ``SUBJECT: WHAT, ELAPSED`` about long work: overwritten in place on a terminal, plain otherwise."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self._open = ""
-
-    def __call__(self, line: str) -> None:
-        """Show ``line``; the next of the same subject takes its place on a terminal."""
-        if not self._terminal:
-            click.echo(f"inject: {line}", err=True)
-            return
-        subject = line.partition(":")[0]
-        if self._open not in ("", subject):
-            self.end()
-        room = _columns() - 1
-        lasting = len(line) > room and not ELAPSED.search(line)  # a remark, which nothing may cut or replace
-        text = printable(line) if lasting else shortened(printable(line), room)
-        click.echo(f"\r\033[K{text}", err=True, nl=lasting)
-        self._open = "" if lasting else subject
-
-    def end(self) -> None:
-        """Leave the last line standing."""
-        if self._open:
-            click.echo(err=True)
-        self._open = ""
-
-
-def shortened(line: str, room: int) -> str:
-    """``line`` in ``room`` columns: of what is too long the middle goes, for how long it takes stands at the end."""
-    if len(line) <= room:
-        return line
-    found = ELAPSED.search(line)
-    tail = found[0] if found and len(found[0]) <= room // 2 else ""
-    return line[: max(0, room - 3 - len(tail))] + "..." + tail
-
-
-def _columns() -> int:
-    """Of the terminal that standard error is; 80 where it does not say."""
-    try:
-        return os.get_terminal_size(2).columns or 80
-    except OSError:
-        return 80
 
 
 def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that boots a guest."""
     for option in reversed(
         (
-            click.option("--kernel", "flavour", type=click.Choice(FLAVOURS), default="test", help="Which kernel."),
+            click.option("--kernel", "flavour", type=click.Choice(FLAVOURS), default="test", help="Boot this kernel."),
             click.option(
-                "--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="A bzImage you built."
+                "--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Boot your own bzImage."
             ),
-            click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", help="How to run it."),
-            click.option("--cpus", type=click.IntRange(1, 8), default=2, show_default=True, help="Processors."),
+            click.option(
+                "--accel",
+                type=click.Choice(["auto", "kvm", "tcg"]),
+                default="auto",
+                help="Use KVM, emulate, or what works.",
+            ),
+            click.option(
+                "--cpus", type=click.IntRange(1, 8), default=2, show_default=True, help="Number of processors."
+            ),
             click.option(
                 "--consoles",
                 type=click.Path(path_type=Path, file_okay=False),
                 metavar="DIR",
-                help="Keep consoles there.",
+                help="Keep each guest's console in DIR.",
             ),
-            click.option("--memory", default="2G", show_default=True, callback=_size, help="Memory, such as 1G."),
-            click.option("--gdb", is_flag=True, help="Let gdb attach to the guest, and say how."),
+            click.option(
+                "--memory", default="2G", show_default=True, callback=_size, help="Size of memory, such as 1G."
+            ),
+            click.option("--gdb", is_flag=True, help="Let gdb attach to the guest; print the command."),
         )
     ):
         command = option(command)
@@ -110,15 +69,15 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _size(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
     digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
     if not digits.isdigit() or unit not in SHIFTS:
-        raise click.BadParameter("write a number of bytes with K, M or G, such as 1G")
+        raise click.BadParameter("must be a number of bytes with K, M or G, such as 1G")
     size = int(digits) << SHIFTS[unit]
     if not 256 << 20 <= size <= 64 << 30:
-        raise click.BadParameter("between 256M and 64G")
+        raise click.BadParameter("must be between 256M and 64G")
     return size
 
 
 def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Artifacts:
-    """Kernel and image from the cache, built now if they are missing."""
+    """Find kernel and image in the cache, or build them."""
     found = artifacts.find(flavour, kernel_image)
     if found is not None:
         return found
@@ -131,7 +90,9 @@ def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Art
 
 @click.group(cls=Commands, homes={"new": "inject.cli.new:new_of_guest"})
 def vm() -> None:
-    """The same inside a QEMU guest with a kernel that can be injected.
+    """Run commands in a QEMU guest with a kernel that can be injected.
+
+    Each command boots a new guest and ends it. This needs QEMU; it needs neither root nor KVM.
 
     \b
     Examples:
@@ -143,11 +104,11 @@ def vm() -> None:
 
 
 @vm.command()
-@click.option("--kernel", "flavour", type=click.Choice(FLAVOURS), default="test", help="Which kernel.")
-@click.option("--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Take this bzImage instead.")
-@click.option("--print-key", is_flag=True, help="Only print the keys of what is built, for a CI's cache.")
+@click.option("--kernel", "flavour", type=click.Choice(FLAVOURS), default="test", help="Build this kernel.")
+@click.option("--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Use your own bzImage instead.")
+@click.option("--print-key", is_flag=True, help="Print the keys for a CI cache and build nothing.")
 def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:
-    """Build or find the kernel and the guest image; a second call returns at once.
+    """Build the kernel and the guest image, or find them in the cache.
 
     \b
     Examples:
@@ -171,16 +132,16 @@ def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:
 
 @vm.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @guest_options
-@click.option("--timeout", type=click.FloatRange(0, 86400, min_open=True), help="Seconds for CMD.")
+@click.option("--timeout", type=click.FloatRange(0, 86400, min_open=True), help="End CMD after this many seconds.")
 @click.option(
     "--icount",
     type=click.IntRange(0, 10),
     metavar="N",
-    help="Emulate, with a clock that counts instructions: 2^N ns each.",
+    help="Emulate; the clock counts instructions, 2^N ns each.",
 )
 @click.argument("command", nargs=-1, required=True, metavar="-- CMD...", type=click.UNPROCESSED)
 def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[int], **chosen: Any) -> int:
-    """Run CMD as root in a new guest; its exit code becomes ours.
+    """Run CMD as root in a new guest; exit with its exit code.
 
     \b
     Examples:
@@ -196,9 +157,9 @@ def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[i
 @guest_options
 @click.argument("rest", nargs=-1, required=True, metavar="FUNC --return V [...] -- CMD...", type=click.UNPROCESSED)
 def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
-    """Run CMD in a new guest with calls of FUNC made to fail: `inject fail` there, with all of its options.
+    """Run `inject fail` in a new guest, with all its options.
 
-    With --stop-on-injection the guest is paused at the very call, and gdb can look at it.
+    --stop-on-injection pauses the guest at the call that is failed, so that gdb can look at it.
 
     \b
     Examples:
@@ -215,7 +176,7 @@ def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
 @vm.command()
 @guest_options
 def shell(**chosen: Any) -> int:
-    """An interactive shell in a new guest, with `inject` ready inside.
+    """Start an interactive shell in a new guest. `inject` is in its PATH.
 
     \b
     Examples:
@@ -231,7 +192,9 @@ def shell(**chosen: Any) -> int:
 @report_options
 @guest_options
 @STOP_OPTION
-@click.option("--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Guests side by side.")
+@click.option(
+    "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
+)
 def run_(
     files: tuple[str, ...],
     only: tuple[str, ...],
@@ -249,10 +212,10 @@ def run_(
     jobs: int,
     **guest_choice: Any,
 ) -> int:
-    """Replay scenarios in a guest; a guest that dies costs one scenario, not the run.
+    """Run scenarios in a guest. If the guest dies, a new one runs the rest.
 
-    With --jobs each guest has its own disks and takes the next scenario as it becomes
-    free. Emulated, a guest keeps one processor of this machine busy.
+    With --jobs each guest has its own disks and takes the next scenario when it becomes
+    free. An emulated guest keeps one processor of this machine busy.
     --stop-on-injection implies --gdb.
 
     \b

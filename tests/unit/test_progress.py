@@ -12,7 +12,7 @@ import termios
 
 import pytest
 
-from inject.cli import vm
+from inject.cli.building import BuildProgress, shortened
 from inject.cli.display import Display
 from inject.cli.progress import QUIET, Progress
 from inject.fleet.ledger import Ledger
@@ -77,7 +77,7 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_without_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = vm.BuildProgress()
+    progress = BuildProgress()
     progress("kernel test: compiling, 12s")
     progress.end()
     assert capsys.readouterr().err == "inject: kernel test: compiling, 12s\n"
@@ -94,7 +94,7 @@ def test_progress_stays_in_its_line(monkeypatch: pytest.MonkeyPatch, columns: in
         with monkeypatch.context() as patch, os.fdopen(os.dup(2), "w") as stderr:
             patch.setattr(sys, "stderr", stderr)
             patch.setenv("TERM", "xterm")
-            progress = vm.BuildProgress()
+            progress = BuildProgress()
             progress("image: " + "unpacking " * 40 + ", 1m05s")
             progress("image: done, 1m10s")
             progress("kernel test: 12 of ~2350 objects, 3s")
@@ -121,6 +121,6 @@ def test_progress_stays_in_its_line(monkeypatch: pytest.MonkeyPatch, columns: in
 @pytest.mark.parametrize("room", range(8, 40))
 def test_what_is_too_long_loses_its_middle(room: int) -> None:
     line = "image: unpacking something, 1m05s"
-    short = vm.shortened(line, room)
+    short = shortened(line, room)
     assert len(short) <= room
     assert short == line or "..." in short
