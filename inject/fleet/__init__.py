@@ -1,1 +1,1 @@
-"""Where trials run: hosts, their workers and what is told of each. Imports campaign and trial."""
+"""Where trials run: hosts, their workers and what each of them reports. Imports campaign and trial."""

@@ -1,4 +1,4 @@
-"""How long scenarios took in earlier guests of a kernel: only an estimate, so any trouble with it is no trouble."""
+"""How long scenarios took on earlier hosts of a kernel: an estimate, so a damaged or unwritable file is ignored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def file(cache: Path, kernel_key: str) -> Path:
 
 
 def known(path: Path) -> dict[str, float]:
-    """Seconds by a scenario's name; a missing or damaged file knows nothing."""
+    """Seconds by a scenario's name; {} for a missing or damaged file."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -32,7 +32,7 @@ def known(path: Path) -> dict[str, float]:
 
 
 def learn(path: Path, verdicts: Iterable[Verdict]) -> None:
-    """Remember what took how long; a scenario that did not come to its end says nothing of it."""
+    """Remember how long each scenario took that came to its end."""
     seconds = known(path)
     for verdict in verdicts:
         if verdict.status in (Status.PASS, Status.FAIL) and verdict.seconds:

@@ -30,7 +30,7 @@ from inject.trial.trial import Options, Tools, run_all
 
 
 def own_input() -> TextIO:
-    """Standard input as a file; whatever is started from now on finds it empty."""
+    """Standard input as a file; what is started from now on finds it empty."""
     own = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

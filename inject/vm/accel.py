@@ -1,7 +1,7 @@
-"""Which accelerators to try, and what this host is known not to run.
+"""Which accelerators to try, and which kernels KVM is known not to run here.
 
-/dev/kvm may exist and yet not run an ordinary kernel. Whether it does is found
-out by trying, and remembered for this host and kernel.
+/dev/kvm may exist and yet not run an ordinary kernel. inject tries it, and remembers
+the answer for this host and kernel.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def candidates(choice: str, memory: Path) -> list[str]:
     Raises CannotRun when KVM is forced and this machine does not offer it.
     """
     if choice not in CHOICES:
-        raise CannotRun(f"no accelerator is called {choice!r}", f"use one of {', '.join(CHOICES)}")
+        raise CannotRun(f"unknown accelerator {choice!r}", f"use one of {', '.join(CHOICES)}")
     usable = os.access(DEVICE, os.R_OK | os.W_OK)
     if choice == "kvm" and not usable:
         missing = "is not accessible to this user" if DEVICE.exists() else "does not exist"
@@ -50,7 +50,7 @@ def memory_file(cache: Path, kernel_key: str) -> Path:
 
 
 def known_bad(memory: Path) -> bool:
-    """Whether KVM was found not to run this kernel here. A damaged file is no answer."""
+    """True if KVM was found not to run this kernel here. A damaged file is ignored."""
     try:
         answer = json.loads(memory.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`inject vm exec` and `inject vm shell`: one command in a new guest, our streams joined to its."""
+"""`inject vm exec` and `inject vm shell`: one command in a new guest, its streams joined to those of inject."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def vm_exec(
     cache: Path,
     say: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Run ``argv`` in a new guest; the exit status is its own, 128 plus the signal if one ended it.
+    """Run ``argv`` in a new guest; return its exit status, 128 plus the signal if one ended it.
 
     Standard input goes to the command unless it is a terminal. The first Ctrl-C
     goes to the command, the second ends the guest (KeyboardInterrupt), as does the
@@ -48,7 +48,7 @@ def vm_exec(
     """
     stdin = None if _is_terminal(0) else 0
     with boot(artifacts, options, cache=cache, say=say) as guest:
-        kept = programs.folder(cache, artifacts.kernel_key)
+        kept = programs.directory(cache, artifacts.kernel_key)
         programs.push(guest, kept)
         command = guest.requests.start(
             argv,
@@ -76,8 +76,8 @@ def vm_shell(
 ) -> int:
     """An interactive shell in a new guest, on this terminal; returns its exit status.
 
-    The terminal is restored however it ends. Raises CannotRun when standard input
-    or output is no terminal, Lost when the guest is lost.
+    The terminal is always restored. Raises CannotRun when standard input or output is
+    not a terminal, Lost when the guest is lost.
     """
     if not (_is_terminal(0) and _is_terminal(1)):
         raise CannotRun("vm shell needs a terminal", "use `inject vm exec -- CMD` in scripts")
@@ -88,7 +88,7 @@ def vm_shell(
 
     with boot(artifacts, options, cache=cache, say=say_line) as guest, _raw(0):
         raw = True
-        programs.push(guest, programs.folder(cache, artifacts.kernel_key))
+        programs.push(guest, programs.directory(cache, artifacts.kernel_key))
         say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
         command = guest.requests.start(
             argv,
@@ -155,7 +155,7 @@ def _interrupt_goes_to(guest: Guest, command: Command) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _follow_size(guest: Guest, command: Command) -> Iterator[None]:
-    """Give the command's terminal the size of ours, whenever ours changes."""
+    """Give the command's terminal the size of this one, now and at each change."""
 
     def changed(_number: int, _frame: Optional[FrameType]) -> None:
         guest.later(lambda: guest.requests.resize(command, *_size(1)))
@@ -180,7 +180,7 @@ def _raw(fd: int) -> Iterator[None]:
 
 
 def _size(fd: int) -> tuple[int, int]:
-    """Rows and columns of a terminal; 24 by 80 where it does not know."""
+    """Rows and columns of a terminal; 24 by 80 if it does not know."""
     rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
     return rows or 24, columns or 80
 
@@ -197,7 +197,7 @@ def _is_terminal(fd: int) -> bool:
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    """Write all of it, whatever the descriptor's mode; raises BrokenPipeError when nobody reads."""
+    """Write all of it, even to a non-blocking descriptor; raises BrokenPipeError when the reader is gone."""
     rest = memoryview(data)
     while rest:
         try:

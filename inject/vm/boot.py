@@ -108,7 +108,7 @@ def boot(
     kept in ``cache``. ``tick`` is called before every wait and may raise to end it.
     Raises Lost when no accelerator boots it, CannotRun when QEMU is missing.
     """
-    options = replace(options, modules=pycache.folder(cache, artifacts.image_key))
+    options = replace(options, modules=pycache.directory(cache, artifacts.image_key))
     memory = accel.memory_file(cache, artifacts.kernel_key)
     with contextlib.ExitStack() as stack:
         names = _accelerators(options, memory)

@@ -44,7 +44,7 @@ class Console:
             del self._data[: -self.kept]
 
     def _write(self, data: bytes) -> None:
-        """To the file, as far as it may grow; a disk that is full costs the file, not the run."""
+        """Write to the file, up to its bound; a full disk ends the file, not the run."""
         assert self._file is not None
         if self.seen > MOST_WRITTEN:
             data = b"\n[the console goes on; only its first 64 MiB are kept here]\n"
@@ -85,20 +85,22 @@ class Console:
         return f"{cause[0].strip()} ({why})" if cause else why
 
 
-def new_file(folder: Path) -> int:
-    """A descriptor of a new file ``console-N.log`` in ``folder``, which is made; N is the first free number.
+def new_file(directory: Path) -> int:
+    """A descriptor of a new file ``console-N.log`` in ``directory``, which is made; N is the first free number.
 
-    Raises InjectError where it cannot be.
+    Raises InjectError if it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for number in range(1, MOST_FILES):
             try:
                 return os.open(
-                    folder / f"console-{number}.log", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+                    directory / f"console-{number}.log", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
                 )
             except FileExistsError:
                 continue
     except OSError as error:
-        raise InjectError(f"cannot keep consoles in {folder}: {error.strerror}", "choose another --consoles") from None
-    raise InjectError(f"{folder} holds {MOST_FILES} consoles", "empty it, or choose another --consoles")
+        raise InjectError(
+            f"cannot keep consoles in {directory}: {error.strerror}", "choose another --consoles"
+        ) from None
+    raise InjectError(f"{directory} holds {MOST_FILES} consoles", "empty it, or choose another --consoles")

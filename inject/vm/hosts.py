@@ -120,4 +120,4 @@ class Guests:
         """A booted guest; raises Lost when none boots."""
         assert isinstance(kind, GuestOptions)
         with boot(self._artifacts, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
-            yield GuestHost(guest, programs.folder(self._cache, self._artifacts.kernel_key))
+            yield GuestHost(guest, programs.directory(self._cache, self._artifacts.kernel_key))

@@ -18,7 +18,7 @@ IMAGE_TOOL = "qemu-img"
 CONSOLE = "ttyS0"
 
 EMULATED = "max,-erms,-smap"
-"""The processor that is emulated: all that QEMU knows but for what makes it slow.
+"""The processor that is emulated: all that QEMU knows except what makes it slow.
 
 With ERMS the kernel copies and clears by `rep movsb` and `rep stosb` (arch/x86/lib), which
 are emulated byte by byte; with SMAP each access to user memory is between a stac and a
@@ -49,7 +49,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Port:
-    """A virtio-serial port called ``name`` in the guest, on a connected socket ``fd`` of ours."""
+    """A virtio-serial port called ``name`` in the guest, on a connected socket ``fd``."""
 
     name: str
     fd: int
@@ -175,7 +175,7 @@ def find(program: str) -> str:
 
 @functools.cache
 def takes_turns(binary: str) -> bool:
-    """Whether emulated processors of ``binary`` have to take turns: older than :data:`COHERENT`, or unknown."""
+    """True if emulated processors of ``binary`` have to take turns: older than :data:`COHERENT`, or unknown."""
     try:
         said = subprocess.run([binary, "--version"], capture_output=True, text=True, errors="replace", timeout=_ANSWER)
     except (OSError, subprocess.TimeoutExpired):
@@ -184,6 +184,6 @@ def takes_turns(binary: str) -> bool:
 
 
 def is_incoherent(version: str) -> bool:
-    """Whether the release named in ``version``, as --version prints it, is older than :data:`COHERENT`."""
+    """True if the release named in ``version``, as --version prints it, is older than :data:`COHERENT`."""
     found = re.search(r"version (\d+)\.(\d+)", version)
     return found is None or (int(found[1]), int(found[2])) < COHERENT

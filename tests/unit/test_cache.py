@@ -134,7 +134,7 @@ def test_manifest_is_written_after_the_files_and_before_the_entry_appears(
 
 def test_cache_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InjectError, match="cannot make the cache folder .*INJECT_CACHE"):
+    with pytest.raises(InjectError, match="cannot make the cache directory .*INJECT_CACHE"):
         publish(Cache(tmp_path / "file" / "cache"), "k1")
 
 

@@ -69,7 +69,7 @@ def test_mirror_from_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("INJECT_MIRROR", "http://near.test/debian")
     assert debian.mirror() == "http://near.test/debian"
     monkeypatch.setenv("INJECT_MIRROR", "near.test")
-    with pytest.raises(InjectError, match="INJECT_MIRROR=near.test is no URI"):
+    with pytest.raises(InjectError, match="INJECT_MIRROR=near.test is not a URI"):
         debian.mirror()
 
 
@@ -144,7 +144,7 @@ def test_missing_programs_come_with_the_command_that_installs_them(
     monkeypatch.setattr(debian, "_SYSTEM_PATH", str(tmp_path))
     with pytest.raises(CannotRun) as caught:
         debian.require_programs("mmdebstrap", "mke2fs")
-    assert str(caught.value) == "this machine has no mmdebstrap and no mke2fs; apt-get install e2fsprogs mmdebstrap"
+    assert str(caught.value) == "this machine lacks mmdebstrap and mke2fs; apt-get install e2fsprogs mmdebstrap"
 
 
 # ---------------------------------------------------------------- the log

@@ -136,7 +136,7 @@ def test_init_that_never_speaks(new_guest: NewGuest) -> None:
 
 def test_no_accelerator_of_that_name(artifacts: Artifacts, tmp_path: Path) -> None:
     with (
-        pytest.raises(CannotRun, match="no accelerator is called"),
+        pytest.raises(CannotRun, match="unknown accelerator"),
         boot(artifacts, GuestOptions(accel="warp"), cache=tmp_path),
     ):
         pass

@@ -34,7 +34,7 @@ class Place:
     def __init__(self, artifacts: Artifacts, cache: Path) -> None:
         self._artifacts = artifacts
         self._cache = cache
-        self._kept = programs.folder(cache, artifacts.kernel_key)
+        self._kept = programs.directory(cache, artifacts.kernel_key)
         self._open = contextlib.ExitStack()
         self._guest: Optional[Guest] = None
 

@@ -1,4 +1,4 @@
-"""Kernel and guest image as a run wants them: found in the cache, or built into it."""
+"""Kernel and guest image: found in the cache, or built into it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEADER_FOLDERS = ("include", "arch/x86/include")
 
 
 class BadKernelImage(InjectError):
-    """What was given as a kernel image is none."""
+    """A file that was given as a kernel image is not one."""
 
     status = ExitStatus.USAGE
 
@@ -35,7 +35,7 @@ class Artifacts:
     """The files a guest is started from; none of them may be written to.
 
     ``vmlinux``, ``headers`` (an ext4 image for /lib/modules) and ``config`` are
-    None for a kernel of the user's whose build tree was not found. ``release``
+    None for the user's own kernel without a build tree. ``release``
     is what ``uname -r`` says in the guest.
     """
 
@@ -50,14 +50,14 @@ class Artifacts:
 
 
 def _silent(_: str) -> None:
-    """Progress that nobody watches."""
+    """Show no progress."""
 
 
 def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional[Artifacts]:
-    """What is there already, or None. Builds nothing, needs no network, takes milliseconds.
+    """Find what the cache has, or None. Builds nothing, needs no network, takes milliseconds.
 
     Raises InjectError for an unknown flavour, BadKernelImage for a
-    ``kernel_image`` that is no kernel.
+    ``kernel_image`` that is not a kernel.
     """
     cache = _cache()
     root = cache.find(image.KIND, image.key())
@@ -83,7 +83,7 @@ def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: 
     ``progress`` gets short lines of text, at least every debian.TICK seconds
     while something is built. Raises InjectError when a build fails (the message
     ends with the last lines of its log), CannotRun when this machine lacks
-    something, BadKernelImage for a ``kernel_image`` that is no kernel.
+    something, BadKernelImage for a ``kernel_image`` that is not a kernel.
     """
     cache = _cache()
     kernel.flavour(flavour)
@@ -117,7 +117,7 @@ def _of_entries(built: Entry, root: Entry) -> Artifacts:
 
 @dataclass(frozen=True)
 class UserKernel:
-    """A bzImage that the user built, and its build tree where that was found.
+    """A bzImage that the user built, and its build tree if it was found.
 
     ``source`` is the source tree; it differs from ``tree`` after ``make O=``.
     """
@@ -130,7 +130,7 @@ class UserKernel:
 
     @staticmethod
     def at(path: Path) -> UserKernel:
-        """Look at ``path`` and around it; raises BadKernelImage when it is no bzImage."""
+        """Look at ``path`` and around it; raises BadKernelImage when it is not a bzImage."""
         hint = "give the arch/x86/boot/bzImage of a kernel build"
         try:
             # arch/x86_64/boot/bzImage is a link to the real place.
@@ -143,7 +143,7 @@ class UserKernel:
             ) from None
         release = release_of(header)
         if not release:
-            raise BadKernelImage(f"{path} is no x86 bzImage", hint)
+            raise BadKernelImage(f"{path} is not an x86 bzImage", hint)
         tree = _tree_of(real)
         inputs: dict[str, Input] = {"image": real, "release": release}
         if tree is not None:
@@ -153,7 +153,7 @@ class UserKernel:
 
 
 def release_of(header: bytes) -> str:
-    """The release that a bzImage carries, or "" where ``header`` does not begin one.
+    """The release that a bzImage carries, or "" if ``header`` is not the start of one.
 
     Documentation/arch/x86/boot.rst: "HdrS" at 0x202, and at 0x20e the offset of
     the version string, counted from 0x200.
@@ -166,7 +166,7 @@ def release_of(header: bytes) -> str:
 
 
 def _tree_of(bzimage: Path) -> Optional[Path]:
-    """The build tree that ``TREE/arch/x86/boot/bzImage`` is in, where it looks complete."""
+    """The build tree that ``TREE/arch/x86/boot/bzImage`` is in, if it looks complete."""
     if len(bzimage.parents) < 4:
         return None
     tree = bzimage.parents[3]
@@ -198,7 +198,7 @@ def _existing(tree: Optional[Path], name: str) -> Optional[Path]:
 
 
 def _user_headers(own: UserKernel, cache: Cache, progress: Progress) -> Optional[Entry]:
-    """The headers of the user's kernel as an image in the cache, or None, said in words."""
+    """The headers of the user's kernel as an image in the cache, or None, which ``progress`` is told."""
     if own.tree is None or own.source is None:
         progress(
             f"kernel {own.release}: no build tree around {own.bzimage}, so there are no headers for the guest: "

@@ -6,7 +6,7 @@ and renamed into place when it is complete, and never changed afterwards: an
 interrupted build cannot leave anything that looks finished.
 
 Builders of the same entry exclude each other with flock(2), which the kernel
-releases however a builder ends. A staging directory whose lock is free therefore
+releases when a builder ends, even by SIGKILL. A staging directory whose lock is free therefore
 belongs to a builder that died; the next build of anything removes it.
 """
 
@@ -109,7 +109,7 @@ class Staging:
             final = self._cache.place(self._kind, self._key)
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():
-                # Not a finished entry, or nobody would have built it again.
+                # Not a finished entry, or it would not have been built again.
                 remove_tree(final)
             self.path.rename(final)
             sync(final.parent)
@@ -156,7 +156,7 @@ class Cache:
         """Hold the right to build this entry, and a staging directory to do it in.
 
         Waits while another process builds it, at most ``timeout`` seconds; look
-        with :meth:`find` again inside. Whatever the body left in the staging
+        with :meth:`find` again inside. What the body left in the staging
         directory is removed, unless it was published. Raises InjectError when
         the wait is over or the cache is not writable.
         """
@@ -183,8 +183,8 @@ class Cache:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            hint = "set INJECT_CACHE to a folder that can be written"
-            raise InjectError(f"cannot make the cache folder {path}: {error.strerror}", hint) from None
+            hint = "set INJECT_CACHE to a directory that can be written"
+            raise InjectError(f"cannot make the cache directory {path}: {error.strerror}", hint) from None
 
     @contextlib.contextmanager
     def _locked(self, name: str, progress: Progress, timeout: float) -> Iterator[None]:
@@ -192,11 +192,11 @@ class Cache:
         self._make(locks)
         with (locks / name).open("a") as file:
             deadline = time.monotonic() + timeout
-            told = False
+            said = False
             while not _try_lock(file.fileno()):
-                if not told:
+                if not said:
                     progress(f"{name}: waiting for another process that builds it")
-                    told = True
+                    said = True
                 if time.monotonic() >= deadline:
                     raise InjectError(
                         f"another process has been building {name} for {timeout:.0f} s",
@@ -206,7 +206,7 @@ class Cache:
             yield
 
     def _sweep(self, own: str) -> None:
-        """Remove the staging directories of builders that died; ``own`` is locked by us."""
+        """Remove the staging directories of builders that died; ``own`` is locked already."""
         for path in (self.root / "staging").iterdir():
             name = path.name.rpartition(".")[0]
             if name == own:
@@ -233,18 +233,18 @@ def remove_tree(path: Path) -> None:
     for pause in (0.2, 1.0, 0.0):
         if path.is_symlink() or not path.exists():
             return
-        for folder, _, _ in os.walk(path):
+        for directory, _, _ in os.walk(path):
             with contextlib.suppress(OSError):
-                mode = stat.S_IMODE(os.lstat(folder).st_mode)
+                mode = stat.S_IMODE(os.lstat(directory).st_mode)
                 if mode & stat.S_IRWXU != stat.S_IRWXU:
-                    Path(folder).chmod(mode | stat.S_IRWXU)
+                    Path(directory).chmod(mode | stat.S_IRWXU)
         shutil.rmtree(path, ignore_errors=True)
         if path.exists():
             time.sleep(pause)
 
 
 def human(size: int) -> str:
-    """A size in the unit that people compare disks with: ``5.2 GB``."""
+    """A size in decimal units, as disks are sold: ``5.2 GB``."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 

@@ -29,7 +29,7 @@ SUITE = "trixie"
 """Debian 13: its linux-source-6.12 is an LTS that carries bcachefs in tree."""
 
 EXCLUDE = ("doc", "man", "info", "locale", "lintian", "doc-base")
-"""Folders of /usr/share that no tree of ours needs."""
+"""Directories of /usr/share that no tree needs."""
 
 TICK = 12.0
 """Seconds between two lines of progress when nothing else happens."""
@@ -57,7 +57,7 @@ _PACKAGE_OF = {
 _TRANSPORT = re.compile(r"Acquire::(https?|ftp|tor)::.*|Acquire::(Retries|ForceIPv4|ForceIPv6|Proxy-Auto-Detect)", re.I)
 _APT_LINE = re.compile(r'([\w:./+-]+) "(.*)";')
 
-# The experimental suite, from whatever mirror the main suite came from, and
+# The experimental suite, from the mirror that the main suite came from, and
 # nothing but the named packages from it. Its Release file expires within a week,
 # which a mirror that lags or a frozen snapshot trips over; signatures are checked.
 _EXPERIMENTAL = r"""
@@ -95,7 +95,7 @@ def require_programs(*names: str) -> None:
     missing = [name for name in names if program(name) is None]
     if missing:
         packages = sorted({_PACKAGE_OF.get(name, name) for name in missing})
-        raise CannotRun(f"this machine has no {' and no '.join(missing)}", f"apt-get install {' '.join(packages)}")
+        raise CannotRun(f"this machine lacks {' and '.join(missing)}", f"apt-get install {' '.join(packages)}")
 
 
 def program(name: str) -> Optional[str]:
@@ -114,7 +114,9 @@ def mirror() -> Optional[str]:
     own = os.environ.get("INJECT_MIRROR")
     if own:
         if not re.match(r"[a-z][a-z0-9+.-]*:", own):
-            raise InjectError(f"INJECT_MIRROR={own} is no URI", "write it as in sources.list, like http://HOST/debian")
+            raise InjectError(
+                f"INJECT_MIRROR={own} is not a URI", "write it as in sources.list, like http://HOST/debian"
+            )
         return own
     return mirror_in(_output(["apt-get", "indextargets"]))
 
@@ -188,7 +190,7 @@ def command(tree: Tree, uri: Optional[str], options: Sequence[str] = ()) -> list
 
 
 def _contained(line: Sequence[str]) -> list[str]:
-    """Put ``line`` where it dies with us, its mounts and its children with it.
+    """Wrap ``line`` so that it ends with this process, with its mounts and children.
 
     Root gets a mount and a PID namespace: when this process dies, even by
     SIGKILL, so does unshare(1), and the kernel ends all else. mmdebstrap makes
@@ -210,7 +212,7 @@ def _contained(line: Sequence[str]) -> list[str]:
 class Log:
     """What a build wrote so far, read as it grows. ``phase`` and ``steps`` come from its lines.
 
-    Lines ``I: TEXT`` are mmdebstrap's, ``== TEXT`` our recipe's; make prints one
+    Lines ``I: TEXT`` are mmdebstrap's, ``== TEXT`` the recipe's; make prints one
     line ``  CC      file.o`` for every step.
     """
 
@@ -332,7 +334,7 @@ def _failure(name: str, what: str, log: Path) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """A duration as people say it: ``42s``, ``4m10s``, ``2h00m``."""
+    """A duration in words: ``42s``, ``4m10s``, ``2h00m``."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -366,7 +368,7 @@ def work_directory(staging: Path) -> Iterator[Path]:
 
 
 def remove_work(path: Path) -> None:
-    """Remove a work directory, whoever the files in it belong to."""
+    """Remove a work directory, even if its files belong to other users."""
     shutil.rmtree(path, ignore_errors=True)
     if path.exists() and os.geteuid() != 0 and program("mmdebstrap"):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -23,7 +23,7 @@ ROOTFS = "rootfs.ext4"
 BOOTSTRAP = Path(__file__).resolve().parents[1] / "inguest" / "bootstrap"
 
 RECIPE = "1"
-"""To be raised when this file starts to put something else into an entry."""
+"""Raise it when this file starts to put something else into an entry."""
 
 SIZE = 2_560
 """Of the filesystem, in MiB; sparse. About 600 are used, the rest is room for a run."""
@@ -122,7 +122,7 @@ def build(cache: Cache, progress: Progress) -> Entry:
     """Find the image in the cache, or build it.
 
     Raises InjectError when it cannot be built (see debian.run), CannotRun when
-    this machine lacks a program or is no x86_64.
+    this machine lacks a program or is not x86_64.
     """
     identity = key()
     found = cache.find(KIND, identity)

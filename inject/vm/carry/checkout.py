@@ -1,6 +1,6 @@
 """The checkout as a tar that the guest reads from a block device.
 
-The guest's image holds no code of ours: what the user edits is what runs.
+The guest's image holds no code of inject: the guest runs what the user edits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SKIPPED = frozenset({"__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cach
 
 
 def root() -> Path:
-    """The folder that holds the running ``inject`` package."""
+    """The directory that holds the running ``inject`` package."""
     return Path(__file__).resolve().parents[3]
 
 
@@ -48,7 +48,7 @@ def _wanted(path: Path, checkout: Path) -> bool:
 def pack(checkout: Path, target: Path, modules: Optional[Path] = None) -> int:
     """Write the tar of ``checkout`` to ``target`` and return its size in bytes.
 
-    ``modules`` is a folder of compiled modules (pycache.py); what fits goes along.
+    ``modules`` is a directory of compiled modules (pycache.py); those that fit the sources are packed too.
 
     Raises CannotRun when the checkout has no ``inject`` package or is larger
     than :data:`LIMIT`. The size is a multiple of 10240, so of a sector too.

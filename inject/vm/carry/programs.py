@@ -1,7 +1,7 @@
-"""Compiled programs outlive their guest: kept on the host, handed to the next guest of the same kernel.
+"""Compiled BPF programs outlive their guest: the host keeps them for the next guest of the same kernel.
 
-A guest's disk is thrown away at its end, and bcc needs seconds there to compile.
-The guest's engine checks what it is handed as it checks its own files.
+bcc needs seconds in a guest to compile, and the guest's disk is gone at its end. The
+guest's engine checks the files that it gets as it checks its own.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _PACK = f"cd {checkout.HOME} && find inject -name '*.pyc' | tar -cf - -T -"
 _PRIVATE = f"mkdir -p {IN_GUEST} && chmod 700 {IN_GUEST}"
 
 
-def folder(cache: Path, kernel_key: str) -> Path:
-    """Where the programs for one kernel lie."""
+def directory(cache: Path, kernel_key: str) -> Path:
+    """The directory of the programs for one kernel."""
     return cache / "bytecode" / f"guest-{kernel_key}"
 
 
 def push(guest: Guest, kept: Path) -> None:
-    """Give ``guest`` what an earlier one compiled; without anything kept it compiles anew."""
+    """Give ``guest`` what an earlier one compiled."""
     files = sorted(kept.glob("*.bpf"))[:MOST_FILES] if kept.is_dir() else []
     if not files or guest.requests.exec(["sh", "-c", _PRIVATE], timeout=60) != 0:
         return
@@ -42,7 +42,7 @@ def push(guest: Guest, kept: Path) -> None:
 
 
 def pull(guest: Guest, kept: Path) -> None:
-    """Keep what ``guest`` has compiled; any trouble costs only the time saved next time."""
+    """Keep what ``guest`` has compiled; a failure only costs the next guest some seconds."""
     _pull_modules(guest)
     listed = bytearray()
     with contextlib.suppress(InjectError, GuestLost, OSError):

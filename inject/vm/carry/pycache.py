@@ -1,4 +1,4 @@
-"""Python's compiled modules outlive their guest, too: under emulation compiling the package takes seconds.
+"""Python's compiled modules outlive their guest: under emulation compiling the package takes seconds.
 
 What a guest compiled is kept on the host by the image's key and travels to the
 next guest beside the sources, but only where its header still names that very
@@ -27,13 +27,13 @@ _MEMBER = re.compile(r"inject(/[a-z_]\w*)*/__pycache__/\w+\.cpython-\d+\.pyc", r
 _STATE = "fetched"
 
 
-def folder(cache: Path, image_key: str) -> Path:
-    """Where the modules that guests of one image compiled lie."""
+def directory(cache: Path, image_key: str) -> Path:
+    """The directory of the modules that guests of one image compiled."""
     return cache / "bytecode" / f"python-{image_key}"
 
 
 def matching(checkout: Path, names: Sequence[Path], kept: Path) -> list[tuple[str, Path]]:
-    """Which compiled files fit the sources ``names`` of ``checkout``: (name in the guest, file of ours)."""
+    """Which compiled files fit the sources ``names`` of ``checkout``: (name in the guest, file on the host)."""
     found = []
     for name in names:
         if name.suffix != ".py":
@@ -50,7 +50,7 @@ def matching(checkout: Path, names: Sequence[Path], kept: Path) -> list[tuple[st
 
 
 def state(checkout: Path, names: Sequence[Path]) -> str:
-    """A word for the sources as they are: a guest is asked for its modules once for each."""
+    """A digest of the sources: a guest is asked for its modules once for each."""
     lines = []
     for name in names:
         if name.suffix == ".py" and name.parts[0] == "inject":
@@ -68,10 +68,10 @@ def fetched(kept: Path) -> str:
 
 
 def keep(archive: bytes, kept: Path, at: str) -> int:
-    """Keep the modules of ``archive``, a tar from a guest, and say how many; anything else in it is passed over.
+    """Keep the modules of ``archive``, a tar from a guest, and return how many; anything else in it is ignored.
 
     ``at`` is what fetched() says from then on. Raises OSError on a full disk,
-    tarfile.TarError for what is no tar.
+    tarfile.TarError for what is not a tar.
     """
     count = 0
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:

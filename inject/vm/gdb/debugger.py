@@ -1,7 +1,7 @@
 """A gdb on a guest: inject stands between it and QEMU's gdb stub.
 
 Besides what gdb asks for, the guest is stopped at each call that is being failed
-(diversions.py), if the trial under way wants that.
+(diversions.py), if the trial under way asks for it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Debugger:
         """Answers to gdb that the stub has still to give."""
         self._running = True
         self._wanted = False
-        """True if the trial under way wants a stop at each injection."""
+        """True if the trial under way asks for a stop at each injection."""
         self._had = False
         """True if there was a stop since one was wanted."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1)

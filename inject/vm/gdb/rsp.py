@@ -35,19 +35,19 @@ class Wire:
         self._inbox: deque[bytes] = deque()
 
     def fileno(self) -> int:
-        """For poll."""
+        """The descriptor, for poll."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self._socket.close()
 
     def send(self, packet: bytes) -> None:
-        """A packet; raises Gone when the other side does not take it."""
+        """Send a packet; raises Gone when the other side does not take it."""
         self._write(b"$" + packet + b"#%02x" % (sum(packet) & 0xFF))
 
     def interrupt(self) -> None:
-        """Ask for a stop, which gdb does by a single byte outside of any packet."""
+        """Ask for a stop: a single byte outside of any packet, as gdb does."""
         self._write(INTERRUPT)
 
     def _write(self, data: bytes) -> None:
@@ -57,13 +57,13 @@ class Wire:
                 data = data[self._socket.send(data) :]
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise Gone(self, "the debugger's connection takes nothing any more") from None
+                    raise Gone(self, "the debugger does not read") from None
                 select.select([], [self._socket], [], 0.2)
             except OSError as error:
                 raise Gone(self, f"the debugger's connection broke: {error.strerror}") from None
 
     def packets(self) -> list[bytes]:
-        """What has come, an interrupt among it as INTERRUPT; raises Gone at the end of the connection."""
+        """The packets that have come, an interrupt as INTERRUPT; raises Gone at the end of the connection."""
         self._receive()
         found = list(self._inbox)
         self._inbox.clear()
@@ -80,7 +80,7 @@ class Wire:
             raise Gone(self, "the debugger's connection was closed")
         self._rest += data
         if len(self._rest) > MOST:
-            raise Gone(self, "what is connected is no debugger")
+            raise Gone(self, "the other side is not a debugger")
         self._cut()
 
     def _cut(self) -> None:
@@ -109,6 +109,6 @@ class Wire:
         return self._inbox.popleft()
 
     def ask(self, packet: bytes) -> bytes:
-        """A request and its answer."""
+        """Send a request and return the answer."""
         self.send(packet)
         return self.next()

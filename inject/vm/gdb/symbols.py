@@ -16,7 +16,7 @@ FARTHEST = 1 << 20
 
 
 class Symbols:
-    """Names and addresses of the kernel's own functions, those of modules not among them."""
+    """Names and addresses of the functions in the kernel image; not those of modules."""
 
     def __init__(self, text: str) -> None:
         found: dict[int, str] = {}
@@ -33,7 +33,7 @@ class Symbols:
 
     @staticmethod
     def beside(vmlinux: Path) -> Symbols:
-        """Those of the build that ``vmlinux`` is of; raises CannotRun where they cannot be read."""
+        """The symbols of the build that made ``vmlinux``; raises CannotRun if they cannot be read."""
         path = vmlinux.with_name("System.map")
         try:
             return Symbols(path.read_text())
@@ -54,6 +54,6 @@ class Symbols:
         return self._names[start], start
 
     def described(self, address: int) -> str:
-        """``bch2_write_iter+0x5dd``, or the bare address where no function is known."""
+        """``bch2_write_iter+0x5dd``, or the bare address if no function is known."""
         found = self.function(address)
         return f"{found[0]}+{address - found[1]:#x}" if found else f"{address:#x}"

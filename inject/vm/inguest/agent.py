@@ -1,4 +1,4 @@
-"""The guest's side of the agent port: runs what the host asks for, one life long.
+"""The guest's side of the agent port: runs what the host asks for, until the host is gone.
 
 Started by init as root. One thread, one poll loop, no module that is slow to
 import under emulation. Every buffer is bounded: while the port is congested no
@@ -40,7 +40,7 @@ HOST_GONE = 60.0
 """Seconds that the port may be without a host before the agent ends."""
 
 IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
-"""What Python, or the shell that started us in the background, ignores; a command must not inherit it."""
+"""What Python, or the shell that started the agent in the background, ignores; a command must not inherit it."""
 
 LINKS = "/dev/virtio-ports"
 
@@ -71,7 +71,7 @@ def link_names() -> None:
 
 
 def wait_for_mounts() -> None:
-    """Init holds our standard input open until everything is mounted."""
+    """Wait for the end of standard input, which init holds open until everything is mounted."""
     while os.read(0, 64):
         pass
 
@@ -87,7 +87,7 @@ def take_precedence() -> None:
 
 
 class Process:
-    """One running command: its process group, and our ends of its streams.
+    """One running command: its process group, and the agent's ends of its streams.
 
     ``outputs`` maps a readable descriptor to the stream's number, 1 or 2.
     """
@@ -119,9 +119,9 @@ class Process:
         return stdin, stdout, stderr
 
     def _terminal(self, size: list[int]) -> tuple[int, int, int]:
-        ours, theirs = os.openpty()
-        self.stdin = ours
-        self.outputs = {ours: 1}
+        own, theirs = os.openpty()
+        self.stdin = own
+        self.outputs = {own: 1}
         self.resize(*size)
         return theirs, theirs, theirs
 
@@ -176,7 +176,7 @@ class Process:
         return data
 
     def close(self) -> None:
-        """Let go of everything but the processes that the command left behind."""
+        """Close every descriptor; processes that the command left behind stay."""
         for fd in {*self.outputs, self.stdin, self.pidfd} - {-1}:
             os.close(fd)
         self.outputs = {}
@@ -317,7 +317,7 @@ class Agent:
             pass
 
     def answer(self, line: bytes) -> None:
-        """Do one request; whatever goes wrong in it is the answer."""
+        """Do one request; an exception in it becomes the answer."""
         number = 0
         try:
             request = decode(line)
