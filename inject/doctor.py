@@ -1,36 +1,46 @@
-"""Whether injection can work here, item by item, with the fix for each thing missing."""
+"""Whether injection can work here, item by item with the fix for what is missing; and the versions for a bug report."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
+import re
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
-from inject.errors import CannotRun
+from inject import __version__
+from inject.errors import CannotRun, InjectError
 from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import CONFIG, OPTIONAL, Obstacle, of_lockdown, of_option
+from inject.process.tool import run_tool
+
+QEMU = "qemu-system-x86_64"
+ABSENT = "not installed"
+_VERSION_TIMEOUT = 10.0
+"""Seconds for a program to print its version; measured 0.03."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One item: ``ok`` None means that it is missing but only some work needs it."""
+    """One item; ``ok`` None: it is missing, but only some work needs it."""
 
     name: str
     ok: Optional[bool]
     detail: str
     fix: str = ""
     here: bool = True
-    """Whether it concerns faults in this kernel; False: only guests (`inject vm`)."""
+    """Whether injection in this kernel needs it; False: only guests (`inject vm`) do."""
 
 
 def examine(kernel: Kernel) -> list[Check]:
-    """Every item in the order in which one would mend them. Needs no root and changes nothing."""
+    """Every item, in the order in which to fix them. Needs no root and changes nothing."""
     checks = [_root(), *_config(kernel), _debugfs(kernel), _points(kernel), _lockdown(kernel)]
     checks += [_cgroup(kernel), _bcc(), _headers(kernel), _btf(kernel), _kmsg(kernel)]
-    checks += [_program("qemu-system-x86_64", "qemu-system-x86"), _program("mmdebstrap", "mmdebstrap"), _kvm(kernel)]
+    checks += [_program(QEMU, "qemu-system-x86"), _program("mmdebstrap", "mmdebstrap"), _kvm(kernel)]
     return checks
 
 
@@ -60,7 +70,7 @@ def _config(kernel: Kernel) -> list[Check]:
 
 
 def _of(obstacle: Optional[Obstacle], name: str, fine: str, missing: Optional[bool] = False) -> Check:
-    """``fine`` is what is said where there is no obstacle, ``missing`` how bad it is where there is one."""
+    """``fine`` is the detail if there is no obstacle, ``missing`` is ``ok`` if there is one."""
     if obstacle is None:
         return Check(name, True, fine)
     return Check(name, missing, obstacle.message, obstacle.fix)
@@ -98,7 +108,7 @@ def _cgroup(kernel: Kernel) -> Check:
 
 def _bcc() -> Check:
     if importlib.util.find_spec("bcc") is None:
-        return Check("bcc", False, "not installed for this Python", "apt-get install python3-bpfcc")
+        return Check("bcc", False, f"{ABSENT} for this Python", "apt-get install python3-bpfcc")
     return Check("bcc", True, "installed")
 
 
@@ -131,12 +141,54 @@ def _program(name: str, package: str) -> Check:
     where = shutil.which(name)
     if where:
         return Check(name, True, where, here=False)
-    return Check(name, False, "not installed", f"apt-get install {package}", here=False)
+    return Check(name, False, ABSENT, f"apt-get install {package}", here=False)
 
 
 def _kvm(kernel: Kernel) -> Check:
     if os.access(kernel.root / "dev/kvm", os.R_OK | os.W_OK):
-        return Check("KVM", True, "/dev/kvm is there; whether it boots a kernel shows at the first guest", here=False)
+        return Check(
+            "KVM", True, "/dev/kvm can be opened; whether it boots a kernel shows at the first guest", here=False
+        )
     return Check(
         "KVM", None, "no access: guests run under TCG, some ten times slower", "add yourself to group kvm", here=False
     )
+
+
+# ---------------------------------------------------------------- versions
+
+
+def versions(kernel: Kernel) -> list[tuple[str, str]]:
+    """Name and version of everything whose version matters. Imports nothing that is slow and starts one program."""
+    return [
+        ("inject", __version__),
+        ("Python", f"{platform.python_version()} ({platform.python_implementation()})"),
+        ("kernel", f"{kernel.release or 'unknown'} ({os.uname().machine})"),
+        ("bcc", _bcc_version()),
+        ("QEMU", _qemu_version()),
+    ]
+
+
+def _bcc_version() -> str:
+    """As the package's file says; importing it would load LLVM."""
+    found = importlib.util.find_spec("bcc")
+    if found is None:
+        return f"{ABSENT} for this Python"
+    for directory in found.submodule_search_locations or ():
+        try:
+            text = (Path(directory) / "version.py").read_text(errors="replace")
+        except OSError:
+            continue
+        match = re.search(r"__version__\s*=\s*['\"]([^'\"]+)", text)
+        if match:
+            return match[1]
+    return "installed, but does not say its version"
+
+
+def _qemu_version() -> str:
+    """As its first line says."""
+    try:
+        done = run_tool([QEMU, "--version"], timeout=_VERSION_TIMEOUT)
+    except InjectError:
+        return ABSENT
+    match = re.search(r"version (\S+(?: \([^)]*\))?)", done.output)
+    return match[1] if match and done.code == 0 else f"{QEMU} {done.how()}"

@@ -37,8 +37,8 @@ VERSION_HELP = "Versions of all that matters, for a bug report."
 def _versions(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     """The block, and the end of the command."""
     if wanted and not ctx.resilient_parsing:
+        from inject.doctor import versions
         from inject.kernel.kernel import Kernel
-        from inject.versions import versions
 
         for name, version in versions(Kernel()):
             click.echo(f"{name} {version}")

@@ -20,7 +20,7 @@ LAYERS = (
     {"model"},
     {"filesystems"},
     {"scenario", "kernel", "process"},
-    {"engine", "fixture", "doctor", "versions"},
+    {"engine", "fixture", "doctor"},
     {"propagation", "oracles", "draft", "report"},
     {"trial"},
     {"campaign"},

@@ -143,7 +143,7 @@ import sys
 from pathlib import Path
 sys.path[:] = [*sys.path, sys.argv[1], sys.argv[2]]
 from inject.kernel.kernel import Kernel
-from inject.versions import versions
+from inject.doctor import versions
 for name, version in versions(Kernel(Path(sys.argv[2])))[2:]:
     print(name, version.partition(" (x86")[0])
 """
