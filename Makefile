@@ -18,9 +18,11 @@ SIDE_BY_SIDE = --numprocesses=$(if $(ALL),auto,$(shell echo $$(($$(nproc) + 1)))
 # Slow: takes several CPU seconds; skipped by `make test`, run by CI and `make test ALL=1`.
 ALL :=
 QUICK = $(if $(ALL),, -m 'not slow')
-GUEST_PYTEST := python3 -m pytest -p no:cacheprovider --rootdir=/run/inject -c /run/inject/setup.cfg
+# pytest on the host runs each test of tests/guest in a guest (tests/support/guest_items.py).
+PYTEST := $(VENV)/bin/python -m pytest
+GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test load unreached lint docs bench man clean
+.PHONY: library demo test unit suite guest-test debug-test load unreached lint docs bench man clean
 
 demo: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
@@ -28,35 +30,36 @@ demo: $(VENV)/ready $(REPORTS)
 test: unit suite
 
 unit: $(VENV)/ready $(REPORTS)
-	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE)$(call JUNIT,unit) tests/unit
+	$(PYTEST) $(SIDE_BY_SIDE)$(call JUNIT,unit) tests/unit
 
 guest-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/inject vm exec --timeout 3000$(CONSOLES) -- env PYTHONPATH=/run/inject INJECT_NO_SKIP=$(INJECT_NO_SKIP) $(GUEST_PYTEST) /run/inject/tests/guest
+	$(GUEST_PYTEST)$(call JUNIT,guest-test) tests/guest
 
 # Tests that need KASAN, lockdep or kmemleak. The debug kernel takes half an hour to build.
-debug-test: $(VENV)/ready
+debug-test: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build --kernel debug
-	$(VENV)/bin/inject vm exec --kernel debug --timeout 3000 -- env PYTHONPATH=/run/inject $(GUEST_PYTEST) -m debug_kernel /run/inject/tests/guest
+	INJECT_KERNEL=debug $(GUEST_PYTEST)$(call JUNIT,debug-test) -m debug_kernel tests/guest
 
-# Run every shipped scenario; `make suite` runs a tenth.
+# Run every shipped scenario, with one report; `make suite` runs a tenth of them, with ALL=1 all.
 library: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run$(call RUN_REPORTS,library) scenarios/
 
 # Count a million calls for each kind of probe exactly; the suite counts a fifth of that.
 load: $(VENV)/ready
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/inject vm exec --timeout 900 -- env PYTHONPATH=/run/inject INJECT_CALLS=1000000 $(GUEST_PYTEST) /run/inject/tests/guest/test_load.py
+	INJECT_CALLS=1000000 $(GUEST_PYTEST) tests/guest/test_load.py
 
-# Run every shipped scenario with a fault that never fires; the suite runs a few of them.
+# Run every shipped scenario with a fault that never fires, and the skeleton of every function that
+# inject knows how to reach; the suite runs a few of each.
 unreached: $(VENV)/ready
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/inject vm exec --timeout 3600 -- env PYTHONPATH=/run/inject INJECT_SAMPLE=all $(GUEST_PYTEST) /run/inject/tests/guest/test_unreached.py
+	INJECT_SAMPLE=all $(GUEST_PYTEST) tests/guest/test_unreached.py tests/guest/test_draft.py
 
-# Tests that need guests: tests/vm, which also runs tests/guest, in one guest per CPU.
+# Tests that need guests: tests/guest and tests/vm, in one guest per CPU.
 suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(QUICK)$(call JUNIT,suite) tests/vm
+	$(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(QUICK)$(call JUNIT,suite) tests/guest tests/vm
 
 # Measure the cost of a fault in instructions; the figures are the same on every machine.
 bench: $(VENV)/ready

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
@@ -16,6 +17,13 @@ def pytest_configure() -> None:
     """A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take the name of the group away, which pytest-xdist appends to a test's; results go by the test's own."""
+    if hasattr(report, "node"):
+        report.nodeid = re.sub(r"@\w+\.py$", "", report.nodeid)
 
 
 @pytest.fixture

@@ -1,19 +1,19 @@
 """What the guest's tests share: one kernel, one janitor, an engine for each module, a group and a bench for each test.
 
-Starting a process and reading the kernel's types cost a large part of a second under emulation.
-What `inject` imports late is imported here, so that its forks (tests/support/command.py) have it.
-What needs the detectors of the debug kernel is left to `make debug-test`.
+On the host these tests are collected and run in a guest (tests/support/guest_items.py). Starting a
+process and reading the kernel's types cost a large part of a second there, under emulation: what
+`inject` imports late is imported here, so that its forks (tests/support/command.py) have it. What
+needs the detectors of the debug kernel is left to `make debug-test`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
 
-import bcc  # noqa: F401
 import pytest
-from bench import KPROBES, Bench, bench
 
-from inject.cli.watch import command as watch  # noqa: F401
 from inject.engine.engine import Engine
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
@@ -22,15 +22,51 @@ from inject.oracles.leaks import KMEMLEAK
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.store import cache_root
+from inject.vm.carry import checkout
+from tests.support import ROOT
+from tests.support.workbench import KPROBES, Bench, bench
+
+INSIDE = Path(checkout.HOME) == ROOT
+"""True in a guest, where these tests run as any others do."""
+
+if INSIDE:
+    import bcc  # noqa: F401
+
+    from inject.cli.watch import command as watch  # noqa: F401
+
+    DEBUG = KMEMLEAK.exists()
+else:
+    from tests.support.guest_items import KERNEL, GuestItems, own
+
+    DEBUG = KERNEL == "debug"
+    RUNNER = pytest.StashKey["GuestItems"]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On other kernels tests marked ``debug_kernel`` are not chosen, which is no skip: nothing is missing."""
-    if KMEMLEAK.exists():
-        return
-    left = [item for item in items if item.get_closest_marker("debug_kernel")]
-    config.hook.pytest_deselected(items=left)
-    items[:] = [item for item in items if item not in left]
+    """Leave tests marked ``debug_kernel`` out on other kernels, which is no skip; keep each file in one guest."""
+    if not DEBUG:
+        left = [item for item in items if item.get_closest_marker("debug_kernel")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+    if not INSIDE and config.pluginmanager.hasplugin("xdist"):
+        for item in filter(own, items):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: Optional[pytest.Item]) -> Optional[bool]:
+    """On the host the test is run in a guest."""
+    if INSIDE:
+        return None
+    item.config.stash.setdefault(RUNNER, GuestItems()).protocol(item, nextitem)
+    return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """No guest outlives the session, however it ends."""
+    if not INSIDE and RUNNER in session.config.stash:
+        session.config.stash[RUNNER].close(interrupted=True)
 
 
 @pytest.fixture(scope="session")

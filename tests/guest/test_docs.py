@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from bench import guest_only
 
-from tests.support import manual
+from tests.support import ROOT, manual
+from tests.support.workbench import guest_only
 
 pytestmark = guest_only
 
@@ -19,11 +19,12 @@ PAGES = [page for page in manual.pages() if any(c.runner == manual.GUEST for c i
 
 
 def parameter(page: Path) -> object:
-    """Each is long; what everybody reads first is run each time."""
-    return pytest.param(page, marks=[] if page.name == "README.md" else [pytest.mark.slow])
+    """README is run each time, the other pages are slow."""
+    name = str(page.relative_to(ROOT))
+    return pytest.param(page, id=name, marks=[] if name == "README.md" else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize("page", map(parameter, PAGES), ids=[str(page.relative_to(manual.ROOT)) for page in PAGES])
+@pytest.mark.parametrize("page", [parameter(page) for page in PAGES])
 def test_commands_of_the_guest(page: Path, tmp_path: Path) -> None:
     manual.furnish(tmp_path, page)
     environment = {**os.environ, "COLUMNS": "100"}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from bench import KPROBES
 
 from inject import scenario as scenarios
 from inject.engine import planner as plans
@@ -29,6 +28,7 @@ from inject.store import cache_root
 from tests.support import ROOT
 from tests.support.command import COMMAND, Tool, inject
 from tests.support.waiting import wait_for
+from tests.support.workbench import KPROBES
 
 GETPID = "__x64_sys_getpid"
 BOUND = 120.0

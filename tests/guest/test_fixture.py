@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench import guest_only, sh
 
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import TYPES
@@ -14,6 +13,7 @@ from inject.filesystems.base import Mkfs
 from inject.fixture import devices as module
 from inject.fixture.mkfs_cache import MkfsCache, zero
 from inject.process.janitor import mount_points
+from tests.support.workbench import guest_only, sh
 
 pytestmark = guest_only
 

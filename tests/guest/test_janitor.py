@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import guest_only, sh
 
 from inject.errors import InjectError
 from inject.process.janitor import Janitor, mount_points, undo_dir
 from tests.support.waiting import wait_for
+from tests.support.workbench import guest_only, sh
 
 pytestmark = guest_only
 

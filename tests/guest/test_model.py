@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
 import pytest
-from callers import Server
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from inject.model.scenario import ArgTest, Fault, Op, Probe, Scenario, Scope, Wh
 from inject.model.trigger import Trigger
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
+from tests.support.callers import Server
 from tests.support.rule_model import Call, Machine
 
 EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "20"))

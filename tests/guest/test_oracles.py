@@ -7,7 +7,6 @@ import resource
 from dataclasses import replace
 
 import pytest
-from bench import guest_only, sh
 
 from inject.filesystems import TYPES
 from inject.fixture.filesystem import Fixture
@@ -21,6 +20,7 @@ from inject.oracles.leaks import Leaks
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations, reserved_sectors
 from tests.support.waiting import wait_for
+from tests.support.workbench import guest_only, sh
 
 pytestmark = guest_only
 

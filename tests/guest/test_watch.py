@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import KPROBES
-from loop import Loop
 
 from inject import scenario as scenarios
 from inject.process.cgroup import hierarchy
 from tests.support import ROOT
 from tests.support.command import Tool, inject
+from tests.support.loop import Loop
 from tests.support.terminal import Terminal, take_terminal
 from tests.support.waiting import LIMIT, wait_for
+from tests.support.workbench import KPROBES
 
 MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
 

@@ -3,12 +3,12 @@
 import os
 
 import pytest
-from bench import guest_only, sh
 
 from inject.errors import CannotRun, InjectError
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.process.workload import SCRIPT_LIMIT, Workload, run_workload
+from tests.support.workbench import guest_only, sh
 
 pytestmark = guest_only
 

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from inject import store
-from inject.vm import qemu
 from inject.vm.boot import Boot
-from inject.vm.build.artifacts import Artifacts, find
+from inject.vm.build.artifacts import Artifacts
 from inject.vm.guest import Guest, GuestOptions
-
-
-def _absent(reason: str) -> None:
-    if os.environ.get("INJECT_NO_SKIP") == "1":
-        pytest.fail(f"{reason}, and INJECT_NO_SKIP is set")
-    pytest.skip(reason)
+from tests.support import ROOT, guest_items
 
 
 @pytest.fixture(scope="session")
 def artifacts() -> Artifacts:
     """The kernel and image that `inject vm build` made."""
-    for program in (qemu.BINARY, qemu.IMAGE_TOOL):
-        if shutil.which(program) is None:
-            _absent(f"{program} is not installed")
-    found = find("test", None)
-    if found is None:
-        _absent("no kernel and image yet: run `inject vm build`")
-    assert found is not None
-    return found
+    return guest_items.artifacts()
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +43,9 @@ def new_guest(artifacts: Artifacts) -> Callable[..., Boot]:
     return make
 
 
-LONG = ("test_in_guest.py", "test_library.py")
+HERE = ROOT / "tests/vm"
+
+LONG = ("test_library.py",)
 """Begun first, so that nobody waits for them at the end."""
 
 
@@ -69,6 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     items.sort(key=lambda item: item.path.name not in LONG)
     for item in items:
+        if HERE not in item.path.parents:
+            continue
         fixtures = item._fixtureinfo.name2fixturedefs
         if any(found[-1].scope == "module" for found in fixtures.values()):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
