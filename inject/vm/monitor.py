@@ -36,7 +36,7 @@ class Monitor:
         """QEMU's word for why it ended (``guest-shutdown``, ``guest-reset``), "" while unknown."""
         self.out_of_space = False
 
-    def ask(self, command: str, timeout: float = ANSWER) -> Any:
+    def ask(self, command: str, timeout: float = ANSWER, **arguments: Any) -> Any:
         """Run a command of the monitor and return its answer.
 
         Raises MonitorError when QEMU refuses, ends, or is silent for ``timeout`` seconds.
@@ -45,7 +45,8 @@ class Monitor:
             raise MonitorError(f"QEMU ended before {command}")
         self._asked += 1
         number = self._asked
-        self._send(encode({"execute": command, "id": number}))
+        request = {"execute": command, "id": number, **({"arguments": arguments} if arguments else {})}
+        self._send(encode(request))
         until = time.monotonic() + timeout
         while number not in self._replies:
             if not self._is_open():

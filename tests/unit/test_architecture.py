@@ -148,6 +148,16 @@ def test_state_is_seen() -> None:
     assert mutable_globals("X = 1\ndef f():\n    global X\n    X = 2") == ["X"]
 
 
+def test_no_class_name_is_defined_twice() -> None:
+    """One word for one thing; a class inside of another or with a leading underscore is its module's own."""
+    homes: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_annotations_are_not_evaluated(path: Path) -> None:
     """Python 3.9 has no ``X | Y`` and the guest's agent no ``typing``."""

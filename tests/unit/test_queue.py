@@ -27,7 +27,7 @@ def scenario(name: str, **rest: Any) -> Scenario:
 def names(work: Work, options: Optional[Hashable]) -> list[str]:
     """Everything that a guest of this kind is given."""
     assert options is not None
-    found = []
+    found: list[str] = []
     while True:
         given = work.take(options)
         if given is None:

@@ -177,7 +177,7 @@ def test_results_arrive_line_by_line(guest: Guest) -> None:
 
 def test_snapshot_and_back(guest: Guest) -> None:
     """Everything in the guest can be saved, and its agent answers after a restore."""
-    monitor = guest.machine
+    monitor = guest.machine.monitor
     guest.requests.exec(["sh", "-c", "echo before >/tmp/state; echo before >/root/state; sync"])
     assert monitor.ask("human-monitor-command", 120, **{"command-line": "savevm one"}) == ""
     guest.requests.exec(["sh", "-c", "echo after >/tmp/state; echo after >/root/state; sync"])
