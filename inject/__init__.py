@@ -1,3 +1,3 @@
-"""Make tagged kernel functions fail on purpose, and judge whether the kernel copes."""
+"""Make error-injectable kernel functions fail on purpose, and check whether the kernel copes."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""A part of many scenarios, for several machines: which part a name belongs to depends on nothing else."""
+"""Parts of a library for several machines; the part of a scenario depends only on its name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Shard:
 
     @staticmethod
     def parse(text: str) -> Shard:
-        """From ``2/3``; raises ValueError with what is wrong in words."""
+        """Parse ``2/3``; raises ValueError with a sentence that says what is wrong."""
         match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text, re.ASCII)
         if match is None:
             raise ValueError("write I/N, such as 1/3 for the first of three parts")
@@ -29,14 +29,14 @@ class Shard:
         if not 1 <= count <= MOST:
             raise ValueError(f"there can be 1 to {MOST} parts, not {count}")
         if not 1 <= index <= count:
-            raise ValueError(f"of {count} parts there is no part {index}; they count from 1")
+            raise ValueError(f"part {index} of {count} does not exist; the parts are 1 to {count}")
         return Shard(index, count)
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
     def holds(self, name: str) -> bool:
-        """Whether the scenario ``name`` is in this part; a new scenario moves no other one."""
+        """True if the scenario ``name`` is in this part; a new scenario does not move others."""
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.index - 1
 

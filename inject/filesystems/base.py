@@ -53,7 +53,7 @@ class CheckProgram:
     """Regular expression of what it prints when it skipped a log that was not replayed: then the damage that
     it reports may be none, and the kernel has to replay the log first. "" if that does not happen."""
     damage: str = ""
-    """Regular expression of what it prints only of a damaged filesystem, whatever its exit code then is;
+    """Regular expression of what it prints only for a damaged filesystem, with any exit code;
     "" if the exit code says everything."""
 
 
@@ -123,7 +123,7 @@ class ErrorCodes:
 
     @property
     def bounds(self) -> frozenset[str]:
-        """Enumerators that are no errors."""
+        """Enumerators that are not errors."""
         return frozenset({f"{self.prefix}START", self.end})
 
 

@@ -32,7 +32,7 @@ TYPE = FilesystemType(
     # Without --mixed: btrfs_min_dev_size() in kernel-shared/volumes.c. Not cached: the kernel
     # keeps generations by UUID and path.
     mkfs=Mkfs(("mkfs.btrfs", "-q", "-f"), smallest=109 << 20),
-    # Copy on write: the last committed trees are whole, whatever the log tree holds. A bad copy of a
+    # Copy on write: the last committed trees are complete, with any content of the log tree. A bad copy of a
     # block of which there is a good one is reported, but exits with 0.
     checker=CheckProgram(("btrfs", "check", "--readonly"), damaged=(1,)),
     packages=("btrfs-progs",),

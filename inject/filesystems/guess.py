@@ -20,9 +20,9 @@ try dd if=/dev/zero of=$MNT/new bs=64k count=16 oflag=direct conv=notrunc status
 try fallocate -l 1M $MNT/space
 try xfs_io -c "mmap -w 0 64k" -c "mwrite 0 64k" $MNT/kept
 try truncate -s 100001 $MNT/new
-try mkdir $MNT/folder
-try mv $MNT/new $MNT/folder
-try rm -r $MNT/folder
+try mkdir $MNT/dir
+try mv $MNT/new $MNT/dir
+try rm -r $MNT/dir
 sync
 echo 1 >/proc/sys/vm/drop_caches
 try cat $MNT/kept >/dev/null

@@ -1,4 +1,4 @@
-"""How the kernel was built: its CONFIG_ options."""
+"""The CONFIG_ options of the kernel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class KernelConfig:
 
     @cached_property
     def options(self) -> dict[str, str]:
-        """CONFIG_* without those that are not set; {} if the kernel does not show how it was built."""
+        """CONFIG_* without those that are not set; {} if the kernel does not show them."""
         for text in self._texts():
             found = dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
             if found:
@@ -35,7 +35,7 @@ class KernelConfig:
         yield text_of(self._root / f"lib/modules/{self._release}/build/.config")
 
     def has(self, wanted: str) -> bool:
-        """Whether ``CONFIG_X`` (built in or module) or ``CONFIG_X=value`` holds."""
+        """True if ``CONFIG_X`` (built in or module) or ``CONFIG_X=value`` is set."""
         name, _, value = wanted.partition("=")
         present = self.options.get(name)
         return present is not None and (not value or present.strip('"') == value.strip('"'))

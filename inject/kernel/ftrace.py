@@ -1,4 +1,4 @@
-"""What kprobes and ftrace can stand on: the blacklist, functions with an ftrace call, and how functions begin."""
+"""Where kprobes and ftrace can attach: the blacklist, functions with an ftrace call, the start of functions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FTRACE_ENTRIES = (b"\x0f\x1f\x44\0\0", b"\xe8", b"\xe9")
 REALIGNING = b"\x4c\x8d\x54\x24\x08\x48\x83\xe4"
 """``lea 0x8(%rsp),%r10; and $-N,%rsp`` without the N."""
 PROLOGUE = 32
-"""Bytes of a function to look for that in: the ftrace call and a few pushes may come first."""
+"""Bytes of a function to search for it: the ftrace call and a few pushes may come first."""
 BLOCK = 32 << 20
-"""Bytes of memory that are read together at most."""
+"""Maximum bytes of memory to read at once."""
 
 
 class Ftrace:
-    """What probes can stand on in the kernel below ``root``."""
+    """Where probes can attach in the kernel below ``root``."""
 
     def __init__(self, root: Path, symbols: Kallsyms, memory: Memory, config: KernelConfig) -> None:
         self._root = root
@@ -66,7 +66,7 @@ class Ftrace:
         return frozenset()
 
     def event_format(self, event: str) -> str:
-        """How tracefs describes ``event`` (``syscalls/sys_enter_openat``); "" if there is no such event."""
+        """Format of ``event`` (``syscalls/sys_enter_openat``) in tracefs; "" if there is no such event."""
         for tracefs in ("sys/kernel/tracing", f"{DEBUGFS}/tracing"):
             text = text_of(self._root / f"{tracefs}/events/{event}/format")
             if text:

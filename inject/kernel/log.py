@@ -1,4 +1,4 @@
-"""The kernel log: our own lines in it, and what it says between two of them."""
+"""The kernel log: the lines that inject writes, and those of the kernel between them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from inject.model.event import Injection
 
 DEVICE = Path("/dev/kmsg")
 PREFIX = "inject: "
-"""How every line of ours begins."""
+"""Start of every line that inject writes."""
 
 INJECTION_LINES = 20
-"""Injections that one trial names in the log; the rest is counted in one more line."""
+"""Injections of one trial that get a line each; one more line counts the rest."""
 
 _LINE_LIMIT = 900
 """Bytes of text in one line: the kernel refuses a write of more than 1024 less its prefix
-(devkmsg_write() in kernel/printk/printk.c), and we cut before it does."""
+(devkmsg_write() in kernel/printk/printk.c), so inject cuts its lines."""
 
 _READ_SIZE = 16 << 10
 """More than a record can be in its escaped form (PRINTK_MESSAGE_MAX); a smaller read is EINVAL."""
 
 _RECORDS = 200_000
-"""Records that one LogReader.read() takes at most, so that a log that fills as fast as it is read ends too."""
+"""Maximum records of one LogReader.read(), which must end although the log fills as fast as it is read."""
 
 _KERNEL_FACILITY = 0
 
@@ -44,17 +44,17 @@ class LogRecord:
     text: str
 
     @property
-    def ours(self) -> bool:
-        """Whether inject wrote it: it is no evidence against the kernel, whatever words it contains."""
+    def by_inject(self) -> bool:
+        """True if inject wrote it: it is not evidence against the kernel, although it may contain any word."""
         return self.facility != _KERNEL_FACILITY and self.text.startswith(PREFIX)
 
 
 class LogWriter:
-    """Writes one trial's lines; a log that cannot be written is noted in ``trouble``, never an error.
+    """Writer of one trial's lines; ``trouble`` says why lines are missing, and nothing raises.
 
-    The file is opened anew for each line: the kernel's limit of 10 lines in 5
-    seconds (``printk.devkmsg=ratelimit``) is kept per open file. With
-    ``printk.devkmsg=off`` it swallows lines without an error, which we say too.
+    It opens the file for each line, because the kernel's limit of 10 lines in 5
+    seconds (``printk.devkmsg=ratelimit``) applies per open file. With
+    ``printk.devkmsg=off`` the kernel drops lines without an error; ``trouble`` says so.
     """
 
     def __init__(self, scenario: str, trial: int = 0, device: Path = DEVICE) -> None:
@@ -72,7 +72,7 @@ class LogWriter:
         self._write(f"begin {self._scenario} trial {self._trial} seed {seed}")
 
     def injection(self, injection: Injection) -> None:
-        """Say that a call was made to fail; only the first INJECTION_LINES of a trial are written."""
+        """Write a line for an injection; only the first INJECTION_LINES of a trial get one."""
         self._injections += 1
         if self._injections <= INJECTION_LINES:
             self._write(
@@ -81,12 +81,12 @@ class LogWriter:
             )
 
     def note(self, words: str) -> str:
-        """A line of the user's own; returns why it could not be written, or ""."""
+        """Write a line of the user; returns why it could not be written, or ""."""
         self._write(f"{self._scenario}: {words}")
         return self.trouble
 
     def end(self) -> None:
-        """Mark the end of the trial, after a line with the number of injections that got none."""
+        """Mark the end of the trial, after a line with the number of injections that got no line."""
         if self._injections > INJECTION_LINES:
             self._write(f"{self._scenario}: {self._injections - INJECTION_LINES} more injections left out")
         self._write(f"end {self._scenario} trial {self._trial}")
@@ -99,7 +99,7 @@ class LogWriter:
 
 
 def write_line(text: str, device: Path = DEVICE) -> None:
-    """Write one line of ours, whatever characters a task's name in it has; raises OSError.
+    """Write one line, with ``?`` for each character that cannot be printed; raises OSError.
 
     The newline at its end matters: a record without one stays open for a
     continuation, and /dev/kmsg shows it only when another record follows
@@ -115,7 +115,7 @@ def write_line(text: str, device: Path = DEVICE) -> None:
 
 
 class LogReader:
-    """Reads what the kernel logs from the moment it is made; raises CannotRun if it may not.
+    """Reader of what the kernel logs from now on; raises CannotRun if the log cannot be read.
 
     ``lost`` counts records that were overwritten before they were read.
     """
@@ -131,7 +131,7 @@ class LogReader:
         self._next: int = -1
         self.lost = 0
         self.cut = False
-        """Whether a read() stopped at its bound with more to come."""
+        """True if a read() stopped at its limit."""
 
     def read(self) -> list[LogRecord]:
         """The records since the last call, oldest first; never waits."""
@@ -145,7 +145,7 @@ class LogReader:
             except OSError as error:
                 if error.errno != errno.EPIPE:
                     raise CannotRun(f"cannot read the kernel log: {error.strerror}") from error
-                overrun = True  # the kernel has set us to the oldest record that it still has
+                overrun = True  # the kernel continues at the oldest record that it still has
                 continue
             if not raw:
                 return records
@@ -153,7 +153,7 @@ class LogReader:
             if self._next >= 0:
                 self.lost += record.sequence - self._next
             elif overrun:
-                self.lost += 1  # the very first was lost already: at least one
+                self.lost += 1  # the first was lost: at least one
             overrun = False
             self._next = record.sequence + 1
             records.append(record)
@@ -161,12 +161,12 @@ class LogReader:
         return records
 
     def finish_line(self, words: str) -> None:
-        """Write a line of ours, so that one before it that lacks its newline can be read, too."""
-        with contextlib.suppress(OSError):  # then that one line, if there is one, stays hidden
+        """Write a line, so that /dev/kmsg shows a line before it that has no newline."""
+        with contextlib.suppress(OSError):  # then such a line stays hidden
             write_line(words, self._device)
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         os.close(self._fd)
 
     def __enter__(self) -> LogReader:
@@ -177,9 +177,9 @@ class LogReader:
 
 
 def parse_record(raw: bytes) -> LogRecord:
-    """One read of /dev/kmsg (Documentation/ABI/testing/dev-kmsg) as a record.
+    """Parse one read of /dev/kmsg (Documentation/ABI/testing/dev-kmsg).
 
-    Continuation lines (`` KEY=value``) are left out; ``\\xNN`` escapes are undone.
+    Continuation lines (`` KEY=value``) are left out; ``\\xNN`` escapes are decoded.
     Raises ValueError on anything else.
     """
     prefix, separator, rest = raw.partition(b";")
@@ -192,7 +192,7 @@ def parse_record(raw: bytes) -> LogRecord:
 
 
 def _unescape(data: bytes) -> bytes:
-    """Undo the kernel's ``\\xNN`` (msg_print_ext_body() in kernel/printk/printk.c)."""
+    """Decode the kernel's ``\\xNN`` (msg_print_ext_body() in kernel/printk/printk.c)."""
     head, *parts = data.split(b"\\x")
     out = bytearray(head)
     for part in parts:
@@ -204,7 +204,7 @@ def _unescape(data: bytes) -> bytes:
 
 
 def _devkmsg_setting() -> str:
-    """``on``, ``off`` or ``ratelimit``; "" where the kernel does not say."""
+    """``on``, ``off`` or ``ratelimit``; "" if the kernel does not show it."""
     try:
         return Path("/proc/sys/kernel/printk_devkmsg").read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Modules: which are loaded, and which one on disk has a function."""
+"""Modules: those loaded, and the one on disk that has a function."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Optional
 from inject.kernel.files import text_of
 
 MOST_FILES = 20_000
-"""Modules whose names are looked at; a distribution kernel has about 5,000."""
+"""Maximum modules to search; a distribution kernel has about 5,000."""
 MOST_BYTES = 128 << 20
-"""Bytes of their files that are read in all, uncompressed files first: this only improves an error message."""
+"""Maximum bytes of their files to read, uncompressed files first: this only improves an error message."""
 
 
 class Modules:
@@ -45,7 +45,9 @@ class Modules:
         """Why ``module`` has no functions here, and what to do; for one that is not loaded."""
         if file_of(self._directory, module):
             return f"the module is not loaded: {self._load_command(module)}"
-        return "no module of that name is loaded or on disk; `inject list` names those of tagged functions"
+        return (
+            "no module of that name is loaded or on disk; `inject list` shows the modules of error-injectable functions"
+        )
 
     def loaded(self) -> list[str]:
         """Names of the loaded modules."""

@@ -1,4 +1,4 @@
-"""Callers that rely on success: calls that the kernel's own injectors do not fail, and calls that blind a check.
+"""NOFAIL callers: calls that must succeed, and calls whose failure disables a check of the kernel.
 
 bpf_override_return() skips the checks that the body of an error-injectable function makes, so
 inject repeats these checks, as argument tests or as a function that must not be on the

@@ -1,4 +1,4 @@
-"""System-call wrappers: arguments by the names that the system call gives them.
+"""System-call wrappers: arguments by their names in the system call.
 
 ``__x64_sys_openat(const struct pt_regs *regs)`` finds them in ``regs``, in the order of the
 registers that system calls use (SC_X86_64_REGS_TO_ARGS in arch/x86/include/asm/syscall_wrapper.h).
@@ -34,7 +34,7 @@ _SPELLINGS = {
     "short": "short int",
     "unsigned short": "short unsigned int",
 }
-"""Integer types as C programs spell them, to how the compiler names them."""
+"""Integer types as C programs spell them, to the compiler's names."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class CallArgument:
 
     @property
     def pointer(self) -> bool:
-        """Whether it is an address, which for a system call is one of user space."""
+        """True if it is an address, which for a system call is in user space."""
         return "*" in self.spelling
 
     @property
     def text(self) -> bool:
-        """Whether it is the address of a string."""
+        """True if it is the address of a string."""
         return re.sub(r"\b(const|__user)\b|\s", "", self.spelling) == "char*"
 
     def __str__(self) -> str:
@@ -59,13 +59,13 @@ class CallArgument:
 
 
 def call_of(point: FaultPoint) -> str:
-    """The system call that ``point`` is the wrapper of, under any of its names; "" if of none."""
+    """The system call whose wrapper is ``point``, by any of its names; "" if there is none."""
     names = (point.function, *point.names)
     return next((name[len(WRAPPER) :] for name in names if name.startswith(WRAPPER)), "")
 
 
 def arguments(kernel: Kernel, call: str) -> Optional[tuple[CallArgument, ...]]:
-    """What system call ``call`` takes, in order; None if the kernel does not say."""
+    """Arguments of system call ``call``, in order; None if the kernel does not show them."""
     text = kernel.ftrace.event_format(f"syscalls/sys_enter_{call}")
     found = [CallArgument(match["name"], match["type"]) for match in _FIELD.finditer(text)]
     names = [argument.name for argument in found]
@@ -77,7 +77,7 @@ def arguments(kernel: Kernel, call: str) -> Optional[tuple[CallArgument, ...]]:
 def access(kernel: Kernel, btf: Btf, function: str, call: str, path: str) -> Access:
     """Where argument ``path`` of a call of ``function`` is found.
 
-    Raises InjectError naming the candidates when there is no such argument.
+    Raises InjectError with the names that exist if there is no such argument.
     """
     known = arguments(kernel, call)
     if known is None:
@@ -101,7 +101,7 @@ def access(kernel: Kernel, btf: Btf, function: str, call: str, path: str) -> Acc
 
 
 def _width(btf: Btf, argument: CallArgument) -> tuple[int, bool]:
-    """Bits of the argument's type, and whether it has a sign."""
+    """Bits of the argument's type, and True if it is signed."""
     if argument.pointer:
         return POINTER_BITS, False
     spelling = re.sub(r"\bconst\b", "", argument.spelling).strip()

@@ -1,4 +1,4 @@
-"""Where the error of an injection went, and how that is told to a reader."""
+"""The path of an injected error to its system call, and its text in a report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 NOT_SEEN = "?"
-"""What a function returned if nothing saw it return."""
+"""Shown for a return value that was not recorded."""
 VOID = "void"
 
 
 class Fate(enum.Enum):
-    """What became of an injected error on its way up to user space."""
+    """How an injected error ended on its way to user space."""
 
     PROPAGATED = "propagated"
     """The system call failed with the same errno."""
@@ -25,7 +25,7 @@ class Fate(enum.Enum):
     BLOCKED = "blocked"
     """It had not returned when the fault was disarmed."""
     UNSEEN = "unseen"
-    """No system call was above, and no function was seen to turn the error into success."""
+    """The call chain has no system call, and no recorded function returned success."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run tells as it happens, each event a frozen value; only report/jsonl.py turns them into JSON and back."""
+"""Events of a run, reported as they happen; only report/jsonl.py converts them to JSON and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inject.model.verdict import Status, Verdict
 
 @dataclass(frozen=True)
 class Injection:
-    """One call that was made to fail, as the kernel reported it."""
+    """One injection, as the BPF program reported it."""
 
     fault: int
     """Index of the fault in its scenario."""
@@ -22,7 +22,7 @@ class Injection:
     """The injected value by name: ``-ENOMEM``."""
     value: int
     ordinal: int
-    """Which match of its fault this was, from 1."""
+    """Number of the match of its fault, from 1."""
     pid: int
     tid: int
     comm: str
@@ -39,7 +39,7 @@ class RunStarted:
     version: str
     """Of inject."""
     kernel: str
-    """The kernel's release; "" if no guest lived long enough to say."""
+    """The kernel's release; "" if no guest reported it."""
     config_hash: str
     """A short name for the kernel's configuration; "" if the kernel does not show it."""
     seed: int
@@ -48,7 +48,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class Armed:
-    """A trial is about to be armed; told before, so that a guest that dies is blamed on this trial."""
+    """Before a trial is armed, so that the host knows which trial killed a guest."""
 
     scenario: str
     trial: int
@@ -62,7 +62,7 @@ class Armed:
 
 @dataclass(frozen=True)
 class Injected:
-    """A call of an armed trial was made to fail."""
+    """An error was injected in an armed trial."""
 
     scenario: str
     trial: int
@@ -82,7 +82,7 @@ class ErrorTraced:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """The last event: how many trials had each status. A report without it is of a run that died."""
+    """The last event: the number of trials with each status. A report without it is from a run that died."""
 
     passed: int = 0
     failed: int = 0
@@ -91,10 +91,10 @@ class RunEnded:
 
     @staticmethod
     def of(verdicts: Iterable[Verdict]) -> RunEnded:
-        """The end of a run that gave ``verdicts``."""
+        """The end of a run with ``verdicts``."""
         statuses = [verdict.status for verdict in verdicts]
         return RunEnded(*(statuses.count(status) for status in (Status.PASS, Status.FAIL, Status.SKIP, Status.ERROR)))
 
 
 Event = Union[RunStarted, Armed, Injected, ErrorTraced, Verdict, RunEnded]
-"""Anything a run tells; a verdict is its own event."""
+"""Any event of a run; a verdict is an event."""

@@ -1,4 +1,4 @@
-"""Functions that may be failed, and what they may return."""
+"""Error-injectable functions, and the values that they may return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_ERRNO = 4095
 
 
 class ErrorType(enum.Enum):
-    """What a tagged function may be made to return (include/asm-generic/error-injection.h)."""
+    """Error type of an error-injectable function (include/asm-generic/error-injection.h)."""
 
     NULL = "NULL"
     ERRNO = "ERRNO"

@@ -1,4 +1,4 @@
-"""What a trial showed."""
+"""The verdict on a trial."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inject.model.errorpath import ErrorPath
 
 
 class Status(enum.Enum):
-    """How a scenario or trial ended."""
+    """Status of a scenario or trial."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -19,7 +19,7 @@ class Status(enum.Enum):
 
 
 class Reason(enum.Enum):
-    """Why it failed. If several hold, the first in this order counts."""
+    """Reason of a failure. If several apply, the first in this order counts."""
 
     CRASH = "crash"
     HANG = "hang"
@@ -41,7 +41,7 @@ class Complaint:
     inconclusive: bool = False
     """The evidence is incomplete, or a program is missing: an error, not a verdict on the kernel."""
     notice: bool = False
-    """It only says that a filesystem went read-only: another oracle's complaint explains that and takes its place."""
+    """It only says that a filesystem went read-only: the complaint of another check explains that and replaces it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial showed. ``reason`` is set exactly when ``status`` is FAIL."""
+    """The verdict on a trial. ``reason`` is set if and only if ``status`` is FAIL."""
 
     scenario: str
     status: Status
@@ -76,7 +76,7 @@ class Verdict:
     unusable: str = ""
     """Why this kernel must not run another trial (blocked tasks, an oops); "" if it may."""
     exit: Optional[int] = None
-    """The workload's exit code as a shell gives it (128 plus the signal); None if it never ran."""
+    """The workload's exit code as in a shell (128 plus the signal); None if it never ran."""
     notes: tuple[str, ...] = ()
     """Remarks that do not change the status, such as a bound that was reached; shown for a pass too."""
     errors: tuple[ErrorPath, ...] = ()

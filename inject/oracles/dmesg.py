@@ -139,7 +139,7 @@ def find_splats(records: Iterable[LogRecord]) -> list[Splat]:
     """Every splat among ``records``; lines that inject wrote are not splats."""
     scanner = _Scanner()
     for record in records:
-        if not record.ours:
+        if not record.by_inject:
             scanner.feed(record.text)
     scanner.finish()
     return scanner.splats

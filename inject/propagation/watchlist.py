@@ -1,7 +1,7 @@
 """The functions whose returns are watched: those that may lie between an injection and its system call. Pure.
 
 A return probe works only if it is attached before its function is entered, so the
-choice comes before the first injection. It goes by name: the filesystem under test,
+choice comes before the first injection. It is made by name: the filesystem under test,
 and the layers that lead to any filesystem. A system call's own function is left out,
 because its return value is the call's result. So are functions whose names say that
 they return nothing, or that they are not on an error's way up.

@@ -1,4 +1,4 @@
-"""How the kernel's and the tool's names are spelled, as regular expressions."""
+"""Spelling of names in the kernel and in scenarios, as regular expressions."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_dmesg_never_takes_our_markers_for_a_splat(place):
     writer.end()
     assert writer.trouble == ""
     assert oracle.after(context) is None
-    assert sum(record.ours for record in oracle._records) == 3
+    assert sum(record.by_inject for record in oracle._records) == 3
 
 
 def test_dmesg_sees_a_new_taint_flag(place):

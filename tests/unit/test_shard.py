@@ -63,4 +63,4 @@ def test_round_trip(count: int, data: st.DataObject) -> None:
 def test_the_command_says_what_is_wrong() -> None:
     done = inject("run", "scenarios/smoke", "--shard", "3/2")
     assert done.returncode == 2
-    assert "of 2 parts there is no part 3" in done.stderr
+    assert "part 3 of 2 does not exist" in done.stderr
