@@ -17,11 +17,9 @@ from inject import scenario as scenarios
 from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
 from inject.cli.files import write_text
-from inject.cli.run import resolve
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import ExitStatus
 from inject.kernel.kernel import Kernel
-from inject.kernel.obstacles import refuse
 from inject.kernel.types import Types
 from inject.model.event import Event, Injected, Injection, RunEnded
 from inject.model.scenario import Expectation, Probe, Scenario
@@ -35,8 +33,9 @@ from inject.scenario import shorthand as compact
 from inject.scenario.files import default_name
 from inject.scenario.writer import to_yaml
 from inject.trial.judge import exit_status
-from inject.trial.preflight import engine_maker, preflight
-from inject.trial.trial import Options, Tools, Trial
+from inject.trial.preflight import require_injection, resolve
+from inject.trial.services import RunOptions, open_services
+from inject.trial.trial import Trial
 
 ANY_EXIT = tuple(range(256))
 LONGEST = 86_400.0
@@ -211,32 +210,24 @@ def fail(
     saved = Saved(blocks, command, compact.expectation(expect), limit, save)
     scenario = saved.scenario()
     kernel = Kernel()
-    preflight(kernel)
-    for fault in scenario.faults:
-        refuse(kernel, kernel.points.find(fault.function))
+    require_injection(kernel)
     seed = secrets.randbits(32) if seed is None else seed
     types = Types(kernel)
-    resolve(kernel, types, scenario.faults)
+    plan = resolve(kernel, types, scenario.faults, seed)
     any_allowed = allow_any or kernel.is_guest()
-    options = Options(
-        seed, any_allowed, probe=probe_for(probe, stop_on_injection), trace=trace, reproduce="sudo inject run"
-    )
+    options = RunOptions(seed, any_allowed, probe=probe_for(probe, stop_on_injection), trace=trace)
     saved.write(None)
-    with (
-        report_file(json_path) as report,
-        marking(stop_on_injection, json_path) as mark,
-        Janitor() as janitor,
-        engine_maker(kernel) as engine,
-    ):
+    with report_file(json_path) as report, marking(stop_on_injection, json_path) as mark:
         display = Display(1, -1 if quiet else int(verbose), report)
         summary = Summary(display)
-        emit = lambda event: summary.take(mark(event))  # noqa: E731
-        tools = Tools(kernel, types, engine, janitor, emit, display.say, _stream, subject)
-        if subject is not None and not quiet:
-            click.echo("inject: armed until it ends or Ctrl-C", err=True)
-        verdict = Trial(scenario, tools, options).run()
-        display.emit(mark(verdict))
-        display.emit(RunEnded.of([verdict]))
+        with open_services(
+            kernel, lambda event: summary.take(mark(event)), display.say, types=types, on_output=_stream, adopt=subject
+        ) as services:
+            if subject is not None and not quiet:
+                click.echo("inject: armed until it ends or Ctrl-C", err=True)
+            verdict = Trial(scenario, services, options, plan=plan).run()
+            display.emit(mark(verdict))
+            display.emit(RunEnded.of([verdict]))
     saved.write(verdict)
     if not quiet:
         summary.show(scenario, verdict)

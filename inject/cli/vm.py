@@ -15,8 +15,8 @@ from inject.cli import completion
 from inject.cli.building import BuildProgress
 from inject.cli.display import report_file, reporting
 from inject.cli.lazy import Commands
+from inject.cli.options import chosen, report_options
 from inject.cli.progress import Progress, note
-from inject.cli.run import chosen, report_options
 from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger

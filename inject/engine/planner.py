@@ -45,6 +45,10 @@ class Planner:
                 rules.append(self.rule(fault, index))
             except InjectError as error:
                 raise _placed(error, fault.place) from None
+        return self.joined(rules)
+
+    def joined(self, rules: Sequence[Rule]) -> Plan:
+        """``rules`` as one plan, with the numbers of the trial's own devices."""
         own = {number for numbers in self.devices.values() for number in numbers}
         return Plan(tuple(rules), tuple(sorted(own)))
 

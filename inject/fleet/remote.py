@@ -13,20 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from inject import __version__
+from inject.campaign.run import run_all, run_started
 from inject.errors import ExitStatus, InjectError
 from inject.fleet.request import read_request, read_scenario_line
 from inject.kernel.kernel import Kernel
-from inject.kernel.types import Types
-from inject.model.event import Armed, Event, RunEnded, RunStarted
+from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
-from inject.process.janitor import Janitor
 from inject.process.signals import ended_by_signals
 from inject.report.jsonl import JsonLines
 from inject.scenario.load import parse
 from inject.trial.judge import exit_status
-from inject.trial.preflight import config_hash, engine_maker, preflight
-from inject.trial.trial import Options, Tools, run_all
+from inject.trial.preflight import require_injection
+from inject.trial.services import RunOptions, open_services
 
 
 def own_input() -> TextIO:
@@ -50,29 +48,29 @@ def serve(results: str, lines: TextIO) -> int:
     """Run what ``lines`` ask for, up to a kernel that must not run more; the exit code of `inject run`."""
     request = read_request(lines.readline())
     kernel = Kernel()
-    preflight(kernel)
-    options = Options(
+    require_injection(kernel)
+    options = RunOptions(
         request.seed,
         any_allowed=kernel.is_guest(),
         probe=request.probe,
         trace=request.trace,
         reproduce=request.reproduce,
     )
-    with JsonLines(results) as report, Janitor() as janitor, engine_maker(kernel) as engine:
+    with JsonLines(results) as report:
 
         def emit(event: Event) -> None:
             report.write(replace(event, stop=request.stop_on_injection) if isinstance(event, Armed) else event)
 
-        emit(RunStarted(__version__, kernel.release, config_hash(kernel), request.seed, ()))
-        tools = Tools(kernel, Types(kernel), engine, janitor, emit, say=lambda _: None)
-        verdicts = run_all(
-            scenarios(lines),
-            tools,
-            options,
-            begin=lambda _number, _scenario: None,
-            end=lambda _: None,
-            stop_when_unusable=True,
-        )
+        emit(run_started(kernel, request.seed, ()))
+        with open_services(kernel, emit, say=lambda _: None) as services:
+            verdicts = run_all(
+                scenarios(lines),
+                services,
+                options,
+                begin=lambda _number, _scenario: None,
+                end=lambda _: None,
+                stop_when_unusable=True,
+            )
         emit(RunEnded.of(verdicts))
     return exit_status(verdicts)
 

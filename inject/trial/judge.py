@@ -36,11 +36,29 @@ class Facts:
     complaints: tuple[Complaint, ...] = ()
     """Of the oracles and of ``recover``."""
     errors: tuple[ErrorPath, ...] = ()
-    """Where injected errors went, one for each injection that could be followed."""
+    """Where injected errors went, one for each injection that was traced."""
+    troubles: tuple[str, ...] = ()
+    """Checks that inject or the machine failed to make."""
+    cut_short: str = ""
+    """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
 
 
-def judge(scenario: Scenario, facts: Facts) -> tuple[Status, Optional[Reason], str, tuple[str, ...]]:
-    """Status, reason, detail and log. With several reasons the first in Reason's order is taken."""
+Judgement = tuple[Status, Optional[Reason], str, tuple[str, ...]]
+"""Status, reason, detail and log of a verdict."""
+
+
+def judge(scenario: Scenario, facts: Facts) -> Judgement:
+    """Judge the kernel, and give an error instead where the facts do not allow that."""
+    status, reason, detail, log = _judge_kernel(scenario, facts)
+    if facts.cut_short and reason in (None, Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO):
+        return Status.ERROR, None, facts.cut_short, log
+    if status is Status.PASS and facts.troubles:
+        return Status.ERROR, None, "; ".join(facts.troubles), log
+    return status, reason, detail, log
+
+
+def _judge_kernel(scenario: Scenario, facts: Facts) -> Judgement:
+    """PASS, or FAIL with the first reason in Reason's order and all details."""
     found = [*facts.complaints]
     for complaint in (
         _hang(scenario, facts),

@@ -1,36 +1,25 @@
-"""What a run needs before its first trial: a kernel that can be injected, and an engine made when first used."""
+"""What must hold before a trial: the machine, the kernel's functions, and what the user allows."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
-from typing import Callable
+import shutil
+from collections.abc import Sequence
 
-from inject.engine.engine import Engine
-from inject.errors import CannotRun
+from inject.engine.planner import Planner
+from inject.engine.rule import Plan
+from inject.errors import CannotRun, InjectError
+from inject.fixture.device_numbers import device_numbers
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
-from inject.store import cache_root
+from inject.kernel.types import Types
+from inject.model.scenario import Fault, Scenario, Scope
+from inject.scenario.shorthand import COMMAND_LINE, BadSyntax
 
 
-@contextlib.contextmanager
-def engine_maker(kernel: Kernel) -> Iterator[Callable[[], Engine]]:
-    """A function that makes the engine at its first call and returns the same one afterwards."""
-    with contextlib.ExitStack() as stack:
-        made: list[Engine] = []
-
-        def make() -> Engine:
-            if not made:
-                made.append(stack.enter_context(Engine(kernel, cache_root() / "bytecode")))
-            return made[0]
-
-        yield make
-
-
-def preflight(kernel: Kernel) -> None:
-    """What no scenario can do without; raises CannotRun with the fix."""
+def require_injection(kernel: Kernel) -> None:
+    """Raise CannotRun, with the fix, if no scenario can run on this machine."""
     if os.geteuid():
         raise CannotRun("injecting faults needs root", "run with sudo, or use `inject vm run`")
     refuse(kernel)
@@ -38,7 +27,62 @@ def preflight(kernel: Kernel) -> None:
         raise CannotRun("this kernel has no tagged function", "see `inject doctor`, or use `inject vm run`")
 
 
+def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault], seed: int = 0) -> Plan:
+    """The plan of ``faults`` named on a command line, before anything is started.
+
+    Raises BadSyntax for what the command line names and this kernel does not have, ScenarioError
+    if that stands in a file, and CannotRun for what the machine lacks.
+    """
+    try:
+        planner = Planner(kernel, types, seed, device_numbers(None, faults))
+    except InjectError as error:
+        raise BadSyntax(error.message, error.hint) from None
+    rules = []
+    for index, fault in enumerate(faults):
+        try:
+            rules.append(planner.rule(fault, index))
+        except CannotRun:
+            raise
+        except InjectError as error:
+            place = fault.place or (fault.value_places or (None,))[0]
+            if place is not None and place.file != COMMAND_LINE:
+                raise
+            raise BadSyntax(error.message, error.hint) from None
+    return planner.joined(rules)
+
+
+def missing(kernel: Kernel, scenario: Scenario, *, planned: bool = False) -> str:
+    """What the scenario requires and this machine lacks, in words; "" if nothing.
+
+    With ``planned`` the faults' own functions are not looked up: their plan has been made.
+    """
+    required = scenario.requires
+    faults = () if planned else tuple(fault.function for fault in scenario.faults)
+    for function in (*required.functions, *faults):
+        try:
+            refuse(kernel, kernel.points.find(function))
+        except InjectError as error:
+            return str(error)
+    for program in required.programs:
+        if shutil.which(program) is None:
+            return f"the program {program} is not installed"
+    for option in required.config:
+        if kernel.config.options and not kernel.config.has(option):
+            return f"this kernel was built without {option}"
+    return ""
+
+
+def refuse_any_scope(scenario: Scenario) -> None:
+    """Raise InjectError if a fault takes tasks other than the workload's."""
+    wide = [fault.function for fault in scenario.faults if fault.scope is Scope.ANY]
+    if wide:
+        raise InjectError(
+            f"`scope: any` fails {wide[0]} for every task of this machine",
+            "run it in a guest (`inject vm run`), or say --allow-any",
+        )
+
+
 def config_hash(kernel: Kernel) -> str:
-    """A short name for how the kernel was configured; "" if it does not say."""
+    """A short name for the kernel's configuration; "" if the kernel does not show it."""
     text = "\n".join(f"{name}={value}" for name, value in sorted(kernel.config.options.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""

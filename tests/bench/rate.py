@@ -8,7 +8,7 @@ from collections.abc import Callable
 from inject.engine.engine import Engine
 from inject.model.event import Injected, Injection
 from inject.report import jsonl
-from inject.trial.trial import Watcher
+from inject.trial.pump import Pump
 from tests.bench.loop import Caller
 
 RATE = 100_000
@@ -24,13 +24,13 @@ def report(tell: Callable[..., None], engine: Engine, caller: Caller, number: in
             lines.write(Injected("bench", 0, injection))
             told[0] += 1
 
-        watcher = Watcher(engine, take, lambda _: None)
-        watcher.start()
+        pump = Pump(engine, take, lambda _: None)
+        pump.start()
         caller.start_paced(injections, number, 0o22, 10**9 // RATE)
         late = caller.late()
         engine.disarm()
         meanwhile = told[0]
-        watcher.stop()
+        pump.stop()
     (counts,) = engine.counts()
     tell(
         "rate",

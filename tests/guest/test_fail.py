@@ -91,7 +91,7 @@ def test_an_argument_with_a_mask_and_a_call_path(tmp_path: Path) -> None:
 def test_a_device_that_is_none() -> None:
     done = fail("should_fail_bio", "--return", "-EIO", "--device", "/dev/null", "--", "true")
     assert done.returncode == 2
-    assert "/dev/null is no block device" in done.stderr
+    assert "/dev/null is not a block device" in done.stderr
 
 
 def test_only_the_device_that_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.scenario import Probe
 from inject.process.cgroup import Cgroup
-from inject.trial.trial import LEASE
+from inject.trial.pump import LEASE
 from tests.support.command import Tool
 from tests.support.waiting import wait_for
 
@@ -117,7 +117,7 @@ def test_stopped_while_armed(tmp_path: Path, victim: Callable[[], str]) -> None:
         tool.wait(BOUND)
     (verdict,) = verdicts(tmp_path)
     assert verdict["status"] == "error"
-    assert "stood still for 10 s while armed" in verdict["detail"]
+    assert "stopped for more than 10 s while armed" in verdict["detail"]
 
 
 def test_killed_while_armed(tmp_path: Path, victim: Callable[[], str], probe: Probe) -> None:

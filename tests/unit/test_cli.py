@@ -186,7 +186,7 @@ def test_wrong_usage(words: list[str], said: str) -> None:
             "open_ctree has no parameter flag; did you mean flags",
         ),
         (["fail", "open_ctree", "--return", "-EIO", "--stack", "nobody"], "nothing in this kernel is called nobody"),
-        (["fail", "open_ctree", "--return", "-EIO", "--device", "/dev/null"], "/dev/null is no block device"),
+        (["fail", "open_ctree", "--return", "-EIO", "--device", "/dev/null"], "/dev/null is not a block device"),
         (["watch", "open_ctree=NULL"], "open_ctree is tagged ERRNO and must not return NULL"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -154,6 +154,27 @@ def test_what_an_oracle_or_recover_complains_of(reason: Reason) -> None:
         "fsck: 3 errors",
         ("line",),
     )
+
+
+# ---------------------------------------------------------------- when the kernel cannot be judged
+
+
+@pytest.mark.parametrize("reason", [None, Reason.NOT_INJECTED, Reason.EXIT])
+def test_what_inject_cut_short_is_an_error_where_that_explains_it(reason: Optional[Reason]) -> None:
+    facts = replace(GOOD, cut_short="the budget was used up", **(WRONG[reason] if reason else {}))
+    assert judge(SCENARIO, facts)[:3] == (Status.ERROR, None, "the budget was used up")
+
+
+@pytest.mark.parametrize("reason", [Reason.DMESG, Reason.CHECK, Reason.RECOVER])
+def test_what_inject_cut_short_excuses_no_complaint(reason: Reason) -> None:
+    facts = replace(GOOD, cut_short="the budget was used up", complaints=(Complaint(reason, "it is wrong"),))
+    assert judge(SCENARIO, facts)[:3] == (Status.FAIL, reason, "it is wrong")
+
+
+def test_a_check_that_was_not_made_forbids_a_pass_and_hides_no_failure() -> None:
+    facts = replace(GOOD, troubles=("fsck: not installed", "dmesg: lines were lost"))
+    assert judge(SCENARIO, facts)[:3] == (Status.ERROR, None, "fsck: not installed; dmesg: lines were lost")
+    assert judge(SCENARIO, replace(facts, **WRONG[Reason.EXIT]))[1] is Reason.EXIT
 
 
 # ---------------------------------------------------------------- several at once

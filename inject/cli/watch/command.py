@@ -17,12 +17,12 @@ import click
 
 from inject import scenario as scenarios
 from inject.cli import completion
-from inject.cli.run import resolve
 from inject.cli.watch import board
 from inject.cli.watch.screen import Screen, usable
 from inject.engine.planner import Planner
 from inject.engine.session import Session, State, for_any_task
 from inject.errors import ExitStatus, InjectError
+from inject.fixture.device_numbers import device_numbers
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.event import Injection
@@ -36,8 +36,8 @@ from inject.report import progress as console
 from inject.report.paint import printable, wanted
 from inject.scenario import shorthand as compact
 from inject.scenario.writer import fault_keys, to_yaml
-from inject.trial.preflight import engine_maker, preflight
-from inject.trial.trial import device_numbers
+from inject.trial.preflight import require_injection, resolve
+from inject.trial.services import engine_maker
 
 LONGEST = 86_400.0
 """Seconds that one sitting lasts at most."""
@@ -126,7 +126,7 @@ def watch(
         raise compact.BadSyntax("nothing to watch", "name functions of `inject list`, or a scenario's file")
     _one_subject(command, pid, cgroup, any_task)
     kernel = Kernel()
-    preflight(kernel)
+    require_injection(kernel)
     faults = _faults(what, kernel)
     if any_task:
         faults = for_any_task(faults)

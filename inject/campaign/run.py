@@ -1,0 +1,57 @@
+"""A run: scenarios one after the other, within one budget of injections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Callable
+
+from inject import __version__
+from inject.kernel.kernel import Kernel
+from inject.model.event import RunStarted
+from inject.model.scenario import Scenario
+from inject.model.verdict import Status, Verdict
+from inject.trial.preflight import config_hash
+from inject.trial.services import RunOptions, Services
+from inject.trial.trial import Trial
+
+
+def run_started(kernel: Kernel, seed: int, argv: Sequence[str]) -> RunStarted:
+    """The first event of a run on ``kernel``."""
+    return RunStarted(__version__, kernel.release, config_hash(kernel), seed, tuple(argv))
+
+
+def run_all(
+    scenarios: Iterable[Scenario],
+    services: Services,
+    options: RunOptions,
+    *,
+    begin: Callable[[int, Scenario], None],
+    end: Callable[[Verdict], None],
+    stop_when_unusable: bool = False,
+) -> list[Verdict]:
+    """Run every scenario once, in order. With ``stop_when_unusable`` an unusable kernel ends the run.
+
+    The next of ``scenarios`` is only asked for when the one before has its verdict.
+    """
+    verdicts: list[Verdict] = []
+    unusable = ""
+    left = options.budget
+    for number, scenario in enumerate(scenarios, 1):
+        begin(number, scenario)
+        if unusable:
+            verdict = Verdict(scenario.name, Status.ERROR, None, f"this kernel must not run more trials: {unusable}")
+        elif options.budget and left <= 0:
+            what = f"the run's budget of {options.budget} injections was used up before this scenario"
+            verdict = Verdict(scenario.name, Status.ERROR, None, what)
+        else:
+            verdict = Trial(scenario, services, replace(options, budget=left)).run()
+            if options.budget:  # 0 is no budget at all, and must stay 0
+                left -= sum(counts.injected for counts in verdict.counts)
+        services.emit(verdict)
+        end(verdict)
+        verdicts.append(verdict)
+        unusable = unusable or verdict.unusable
+        if unusable and stop_when_unusable:
+            break
+    return verdicts

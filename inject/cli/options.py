@@ -1,0 +1,73 @@
+"""Options that several commands have, and what they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from inject import scenario as scenarios
+from inject.campaign.shard import Shard
+from inject.cli import completion
+from inject.model.scenario import Probe, Scenario
+
+
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command running scenarios has."""
+    for option in reversed(
+        (
+            click.option(
+                "--only",
+                multiple=True,
+                metavar="NAME",
+                shell_complete=completion.names,
+                help="Only the scenario of this name; repeatable.",
+            ),
+            click.option(
+                "--json",
+                "json_path",
+                metavar="FILE",
+                shell_complete=completion.files,
+                help="Events as JSON lines, as they happen; - for stdout.",
+            ),
+            click.option(
+                "--junit", "junit_path", metavar="FILE", shell_complete=completion.files, help="Verdicts as JUnit XML."
+            ),
+            click.option("--ktap", is_flag=True, help="Verdicts as KTAP on standard output, in place of the table."),
+            click.option(
+                "--shard", metavar="I/N", callback=_parse_shard, default="1/1", help="Only part I of N, for N machines."
+            ),
+            click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions."),
+            click.option("--no-skip", is_flag=True, help="A scenario that cannot run here makes the exit code 3."),
+            click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach."),
+            click.option("--trace", is_flag=True, help="Follow every injected error up to its system call (slower)."),
+            click.option("-v", "--verbose", is_flag=True, help="A line for every injection."),
+            click.option("-q", "--quiet", is_flag=True, help="Nothing but the summary line."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _parse_shard(_ctx: click.Context, _param: click.Parameter, text: str) -> Shard:
+    """``I/N``, as a Shard."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def chosen(files: Sequence[str], only: Sequence[str], shard: Shard) -> list[Scenario]:
+    """The scenarios of ``files``, or those named in ``only``, as far as they are in ``shard``.
+
+    Raises ScenarioErrors, or UsageError for a name that none has.
+    """
+    found = scenarios.load(files)
+    if not only:
+        return shard.part(found)
+    names = {scenario.name for scenario in found}
+    for name in only:
+        if name not in names:
+            raise click.UsageError(f"no scenario is called {name}; there are {', '.join(sorted(names)[:8])}")
+    return shard.part([scenario for scenario in found if scenario.name in only])

@@ -1,0 +1,97 @@
+"""What is seen of one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Callable, Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.model.errorpath import ErrorPath
+from inject.model.verdict import Complaint, Counts, Reason
+from inject.process.blocked import BlockedTask
+from inject.process.workload import Outcome
+from inject.trial.judge import Facts
+
+
+@dataclass
+class Observation:
+    """What is seen of one trial, collected as the trial goes on."""
+
+    notes: list[str] = field(default_factory=list)
+    """Remarks for the verdict that do not change its status."""
+    errors: list[ErrorPath] = field(default_factory=list)
+    """Where injected errors went, one for each injection that was traced."""
+    complaints: list[Complaint] = field(default_factory=list)
+    """What the oracles and ``recover`` found."""
+    troubles: list[str] = field(default_factory=list)
+    """Checks that inject or the machine failed to make; the kernel is not judged by them."""
+    unusable: str = ""
+    """Why this kernel must not run another trial; "" if it may."""
+    cut_short: str = ""
+    """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
+    counts: tuple[Counts, ...] = ()
+    errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By system call and errno: how often user space saw it."""
+
+    def hear(self, name: str, ask: Callable[[], Optional[Complaint]]) -> None:
+        """Keep what ``ask`` complains of: as a complaint about the kernel, or as a trouble of inject or the machine."""
+        try:
+            said = ask()
+        except CannotRun as error:
+            self.troubles.append(f"{name}: {error}")
+            return
+        except InjectError as error:
+            self.complaints.append(Complaint(Reason.CHECK, f"{name}: {error}"))
+            return
+        if said is None:
+            return
+        if said.notice and any(complaint.reason is Reason.CHECK for complaint in self.complaints):
+            return
+        if said.inconclusive:
+            self.troubles.append(f"{name}: {said.detail}")
+        else:
+            self.complaints.append(replace(said, detail=f"{name}: {said.detail}"))
+
+    def undo(self, action: Callable[[], None]) -> None:
+        """Do ``action``. What it leaves behind does not change the verdict: no other trial may run on this kernel."""
+        try:
+            action()
+        except InjectError as error:
+            self.spoil(str(error))
+
+    def spoil(self, why: str) -> None:
+        """No other trial may run on this kernel; the first reason is kept."""
+        self.unusable = self.unusable or why
+
+    def unkillable(self, tasks: Sequence[BlockedTask]) -> None:
+        """Note tasks that SIGKILL did not end."""
+        if tasks:
+            names = ", ".join(f"{task.comm}/{task.tid}" for task in tasks[:3])
+            self.spoil(f"{names} cannot be killed")
+
+    def facts(self, outcome: Outcome) -> Facts:
+        """All that the judge needs, with how the workload ended."""
+        return Facts(
+            counts=self.counts,
+            how=outcome.how(),
+            code=exit_code(outcome),
+            output=outcome.output,
+            timed_out=outcome.timed_out,
+            blocked=stacks(outcome.blocked),
+            errnos=self.errnos,
+            complaints=tuple(self.complaints),
+            errors=tuple(self.errors),
+            troubles=tuple(self.troubles),
+            cut_short=self.cut_short,
+        )
+
+
+def exit_code(outcome: Outcome) -> int:
+    """The exit code as a shell gives it: whether bash runs its last command itself must not matter."""
+    return outcome.code if outcome.code is not None else 128 + (outcome.signal or 0)
+
+
+def stacks(tasks: Sequence[BlockedTask]) -> tuple[str, ...]:
+    """Lines that say where ``tasks`` wait."""
+    return tuple(line for task in tasks for line in task.lines())

@@ -1,0 +1,107 @@
+"""Threads while a trial is armed: they empty the kernel's buffer, pass injections on and extend the deadline."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Callable, Optional
+
+from inject.engine.engine import Engine
+from inject.engine.return_trace import Trail
+from inject.model.event import Injection
+
+POLL = 50
+"""Milliseconds that one wait for an injection event takes at most."""
+
+PAUSE = 0.005
+"""Seconds between two looks into the kernel's buffer, so that one look finds many: at 100,000 injections a
+second 500, of the 12,000 that it holds."""
+
+LEASE = 10.0
+"""Seconds until the kernel ends injection by itself, unless inject extends the deadline."""
+
+RENEWAL = 1.0
+"""Seconds between two extensions of the deadline."""
+
+
+class Ticker(threading.Thread):
+    """Calls ``act`` every ``period`` seconds while something else runs."""
+
+    def __init__(self, name: str, period: float, act: Callable[[], object]) -> None:
+        super().__init__(name=f"inject-{name}", daemon=True)
+        self._period = period
+        self._act = act
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Act until stop() is called."""
+        while not self._stop_asked.wait(self._period):
+            self._act()
+
+    def stop(self) -> None:
+        """End the thread."""
+        _end(self, self._stop_asked)
+
+
+def collector(engine: Engine) -> Ticker:
+    """A thread that keeps room in the kernel's buffer, however long passing injections on takes."""
+    return Ticker("collect", PAUSE, partial(engine.collect, POLL))
+
+
+def lease(engine: Engine) -> Ticker:
+    """A thread that extends the kernel's deadline: if inject stops or hangs, its faults end."""
+    return Ticker("lease", RENEWAL, partial(engine.extend, LEASE))
+
+
+class Pump(threading.Thread):
+    """Passes injections and their trails on while the workload runs."""
+
+    def __init__(self, engine: Engine, take: Callable[[Injection], None], take_trail: Callable[[Trail], None]) -> None:
+        super().__init__(name="inject-events", daemon=True)
+        self._engine = engine
+        self._collector = collector(engine)
+        self._take = take
+        self._take_trail = take_trail
+        self._ripe: list[Trail] = []
+        self._stop_asked = threading.Event()
+        self._error: Optional[BaseException] = None
+
+    def run(self) -> None:
+        """Pass on until stop() is called."""
+        self._collector.start()
+        try:
+            while not self._stop_asked.wait(POLL / 1000):
+                self._pass_on(self._stop_asked.is_set)
+        except BaseException as error:  # stop() raises it
+            self._error = error
+
+    def _pass_on(self, enough: Callable[[], bool] = lambda: False) -> None:
+        self._ripe += self._engine.trails()  # the injections of these are there already
+        while not enough():
+            fired = self._engine.take(1)
+            if not fired:
+                break
+            self._take(fired[0])
+        else:
+            return
+        for trail in self._ripe:
+            self._take_trail(trail)
+        self._ripe.clear()
+
+    def stop(self) -> None:
+        """End the thread and pass on what is left; raises what went wrong in it."""
+        _end(self, self._stop_asked)
+        self._collector.stop()
+        if self._error is not None:
+            raise self._error
+        self._engine.collect(0)
+        self._pass_on()
+        for trail in self._engine.trails(rest=True):
+            self._take_trail(trail)
+
+
+def _end(thread: threading.Thread, asked: threading.Event) -> None:
+    """Ask a thread to end, and wait a minute at most; nothing if it was never started."""
+    asked.set()
+    if thread.ident is not None:
+        thread.join(60)

@@ -1,0 +1,86 @@
+"""What is kept of a trial: complaints about the kernel, troubles of inject, and whether the kernel is still of use."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from inject.errors import CannotRun, InjectError
+from inject.model.verdict import Complaint, Counts, Reason
+from inject.process.blocked import BlockedTask
+from inject.process.workload import Outcome
+from inject.trial.observe import Observation
+
+STUCK = BlockedTask(7, 8, "dd", "D", "folio_wait_bit", "1", ("folio_wait_bit+0x1",))
+READ_ONLY = Complaint(Reason.DMESG, "remounted read-only", notice=True)
+
+
+def outcome(code: Optional[int] = 0, signal: Optional[int] = None, blocked: tuple[BlockedTask, ...] = ()) -> Outcome:
+    return Outcome(code, signal, "said\n", 0, bool(blocked), blocked, 0, (), 0.5)
+
+
+def raising(error: Exception) -> Optional[Complaint]:
+    raise error
+
+
+def test_a_complaint_carries_its_oracles_name() -> None:
+    seen = Observation()
+    seen.hear("fsck", lambda: Complaint(Reason.CHECK, "3 errors", ("line",)))
+    seen.hear("leaks", lambda: None)
+    assert seen.complaints == [Complaint(Reason.CHECK, "fsck: 3 errors", ("line",))]
+    assert seen.troubles == []
+
+
+def test_what_is_inconclusive_or_could_not_run_is_a_trouble() -> None:
+    seen = Observation()
+    seen.hear("dmesg", lambda: Complaint(Reason.DMESG, "7 lines were lost", inconclusive=True))
+    seen.hear("fsck", lambda: raising(CannotRun("xfs_repair is not installed", "apt install xfsprogs")))
+    assert seen.troubles == [
+        "dmesg: 7 lines were lost",
+        "fsck: xfs_repair is not installed; apt install xfsprogs",
+    ]
+    assert seen.complaints == []
+
+
+def test_an_oracle_that_fails_is_a_complaint() -> None:
+    seen = Observation()
+    seen.hear("remount", lambda: raising(InjectError("it cannot be read")))
+    assert seen.complaints == [Complaint(Reason.CHECK, "remount: it cannot be read")]
+
+
+def test_a_notice_counts_only_where_no_check_explains_it() -> None:
+    alone, explained = Observation(), Observation()
+    explained.hear("fsck", lambda: Complaint(Reason.CHECK, "3 errors"))
+    for seen in (alone, explained):
+        seen.hear("dmesg", lambda: READ_ONLY)
+    assert [complaint.reason for complaint in alone.complaints] == [Reason.DMESG]
+    assert [complaint.reason for complaint in explained.complaints] == [Reason.CHECK]
+
+
+def test_the_first_reason_why_a_kernel_is_unusable_is_kept() -> None:
+    seen = Observation()
+    seen.unkillable(())
+    assert seen.unusable == ""
+    seen.unkillable((STUCK,))
+    seen.undo(lambda: raising(InjectError("the device is busy")))
+    seen.spoil("it has oopsed")
+    assert seen.unusable == "dd/8 cannot be killed"
+
+
+def test_a_leftover_makes_the_kernel_unusable() -> None:
+    seen = Observation()
+    seen.undo(lambda: raising(InjectError("the device is busy")))
+    assert seen.unusable == "the device is busy"
+
+
+@pytest.mark.parametrize(("code", "signal", "shown"), [(0, None, 0), (7, None, 7), (None, 9, 137)])
+def test_the_judge_is_given_all_of_it(code: Optional[int], signal: Optional[int], shown: int) -> None:
+    seen = Observation(counts=(Counts(1, 1, 1),), errnos={("write", "EIO"): 2}, cut_short="the budget")
+    seen.hear("dmesg", lambda: READ_ONLY)
+    seen.troubles.append("no fsck")
+    facts = seen.facts(outcome(code, signal, (STUCK,)))
+    assert (facts.code, facts.output, facts.timed_out) == (shown, "said\n", True)
+    assert facts.blocked and "dd" in facts.blocked[0]
+    assert (facts.counts, facts.errnos, facts.cut_short) == (seen.counts, seen.errnos, "the budget")
+    assert (facts.complaints, facts.troubles) == (tuple(seen.complaints), ("no fsck",))

@@ -1,0 +1,91 @@
+"""The threads of an armed trial, on an engine that is a list."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Optional
+
+import pytest
+
+from inject.model.event import Injection
+from inject.trial.pump import Pump, Ticker
+from tests.support.waiting import wait_for
+
+
+def fired(ordinal: int) -> Injection:
+    return Injection(0, "f", "-EIO", -5, ordinal, 1, 1, "dd", 0)
+
+
+class FakeEngine:
+    """Gives the injections and trails that a test puts in."""
+
+    def __init__(self) -> None:
+        self.injections: list[Injection] = []
+        self.pending: list[Any] = []
+        self.rest: list[Any] = []
+        self.collected = 0
+
+    def collect(self, _milliseconds: int) -> None:
+        self.collected += 1
+
+    def take(self, most: int) -> list[Injection]:
+        taken, self.injections = self.injections[:most], self.injections[most:]
+        return taken
+
+    def trails(self, *, rest: bool = False) -> list[Any]:
+        if rest:
+            return self.rest
+        ripe, self.pending = self.pending, []
+        return ripe
+
+
+def pump(engine: FakeEngine, error: Optional[Exception] = None) -> tuple[Pump, list[Any]]:
+    """A pump and what it passed on."""
+    seen: list[Any] = []
+
+    def take(injection: Injection) -> None:
+        if error is not None:
+            raise error
+        seen.append(injection.ordinal)
+
+    return Pump(engine, take, seen.append), seen  # type: ignore[arg-type]
+
+
+def test_injections_come_before_their_trails_and_the_rest_at_the_end() -> None:
+    engine = FakeEngine()
+    engine.injections = [fired(1), fired(2)]
+    engine.pending, engine.rest = ["trail"], ["last trail"]
+    subject, seen = pump(engine)
+    subject.start()
+    wait_for(lambda: len(seen) == 3, "the injections and the trail")
+    engine.injections = [fired(3)]
+    subject.stop()
+    assert seen == [1, 2, "trail", 3, "last trail"]
+    assert engine.collected > 0
+
+
+def test_without_a_start_stop_passes_on_what_is_there() -> None:
+    engine = FakeEngine()
+    engine.injections = [fired(1)]
+    subject, seen = pump(engine)
+    subject.stop()
+    assert seen == [1]
+
+
+def test_stop_raises_what_went_wrong_in_the_thread() -> None:
+    engine = FakeEngine()
+    engine.injections = [fired(1)]
+    subject, _ = pump(engine, OSError("a full disk"))
+    subject.start()
+    wait_for(lambda: not subject.is_alive(), "the end of the thread")
+    with pytest.raises(OSError, match="a full disk"):
+        subject.stop()
+
+
+def test_a_ticker_acts_until_it_is_stopped() -> None:
+    acted = threading.Event()
+    ticker = Ticker("test", 0.001, acted.set)
+    ticker.start()
+    assert acted.wait(10)
+    ticker.stop()
+    assert not ticker.is_alive()
