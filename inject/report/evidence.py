@@ -1,4 +1,4 @@
-"""What fired in a trial and from where, kept until its verdict: reports show it for everything but a pass."""
+"""The first injections of each trial, kept until its verdict; reports show them unless it passes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from inject.report.paint import printable
 from inject.report.progress import injection_line
 
 KEPT = 8
-"""Injections of one trial that are kept with their call paths; of the others only their number."""
+"""Injections of one trial that are kept with their call paths; the others are only counted."""
 
 
 @dataclass(frozen=True)
 class Fired:
-    """The first injections of a trial, and how many there were in all."""
+    """The first injections of a trial, and their total number."""
 
     first: tuple[Injection, ...] = ()
     total: int = 0
@@ -27,7 +27,7 @@ class Fired:
             shown.append(injection_line(injection).strip())
             shown += [f"  {printable(frame)}" for frame in injection.stack]
         if self.total > len(self.first):
-            shown.append(f"[... {self.total - len(self.first)} more injections; --json has them all ...]")
+            shown.append(f"[... {self.total - len(self.first)} more injections; see --json ...]")
         return shown
 
 
@@ -49,12 +49,12 @@ class Evidence:
             kept.append(event.injection)
 
     def of(self, scenario: str, trial: int = 0) -> Fired:
-        """What fired there."""
+        """The injections of one trial."""
         key = (scenario, trial)
         return Fired(tuple(self._kept.get(key, ())), self._totals.get(key, 0))
 
     def forget(self, scenarios: Sequence[str]) -> None:
-        """Drop what these showed: they passed."""
+        """Drop the injections of scenarios that passed."""
         for key in [key for key in self._totals if key[0] in scenarios]:
             del self._totals[key]
             self._kept.pop(key, None)

@@ -246,9 +246,9 @@ def _texts(value: Any) -> tuple[str, ...]:
 class JsonLines:
     """Writes events to the file ``path``, or to standard output for ``-``.
 
-    Raises InjectError, with the reason, when the file cannot be opened or a line
-    cannot be written: a full disk or a reader that went away. After such an
-    error nothing more is written, so that no half line is followed by another.
+    Raises InjectError, with the reason, if the file cannot be opened or a line cannot
+    be written: the disk is full, or the reader has gone. After such an error nothing more
+    is written, so that no line follows half a line.
     """
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
@@ -273,13 +273,13 @@ class JsonLines:
         return self._name if self._own else "standard output"
 
     def write(self, event: Event) -> None:
-        """Write one event and hand it to the kernel at once."""
+        """Write one event, without a buffer."""
         if self._broken:
             return
         data = json.dumps(to_json(event), ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
         try:
             if not self._own:
-                sys.stdout.flush()  # what was printed before stays before
+                sys.stdout.flush()  # keep the order of what was printed before
             while data:
                 data = data[os.write(self._fd, data) :]
         except OSError as error:
@@ -287,7 +287,7 @@ class JsonLines:
             raise InjectError(f"cannot write {self._shown}: {_why(error)}") from error
 
     def close(self) -> None:
-        """Close the file; raises InjectError if the disk turns out to be full only now."""
+        """Close the file; raises InjectError if the disk turns out to be full now."""
         if not self._own or self._fd < 0:
             return
         fd, self._fd = self._fd, -1

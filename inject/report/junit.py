@@ -53,7 +53,7 @@ def _case(verdict: Verdict, fired: Fired) -> junitparser.TestCase:
     title = f"{name} #{verdict.trial}" if verdict.trial else name
     case = junitparser.TestCase(clean(title), clean(folder.replace("/", ".") or "scenarios"), round(verdict.seconds, 3))
     detail = clean(verdict.detail)
-    said = [f"known finding: {verdict.finding}"] * bool(verdict.finding)
+    said = [f"known failure: {verdict.finding}"] * bool(verdict.finding)
     said += [f"note: {note}" for note in verdict.notes]
     if said:
         case.system_out = clean("\n".join(said))

@@ -13,17 +13,17 @@ from inject.report.evidence import Fired
 from inject.report.paint import printable
 
 LOG_LINES = 200
-"""Lines of evidence shown for one verdict; the JSON lines have them all."""
+"""Lines of evidence shown for one verdict; the JSON lines have all of them."""
 
-# Where kunit_parser.py stops to read, wherever in a line it stands: a guest's console may well show it.
+# kunit_parser.py stops reading at these, anywhere in a line; a guest's console may show them.
 _ENDS = re.compile(r"(List of all partitions|Kernel panic - not syncing|reboot)(?=:)")
 
 
 class Ktap:
-    """Turns verdicts, in whatever order they come, into results in the order of ``names``.
+    """Turns verdicts, which come in any order, into results in the order of ``names``.
 
-    The number of a result is the place of its scenario, so a verdict is held back
-    until those before it are there. Nothing is printed here: the text to print is returned.
+    The number of a result is its scenario's place in ``names``, so a verdict is held back
+    until those before it have come. The methods return the text to print.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -32,12 +32,12 @@ class Ktap:
         self._done = 0
 
     def head(self) -> str:
-        """Version and plan; a plan of nothing says that it was meant."""
+        """Version and plan; an empty plan says that no scenario was chosen."""
         plan = f"1..{len(self._names)}"
         return f"KTAP version 1\n{plan if self._names else plan + ' # SKIP no scenario was chosen'}\n"
 
     def take(self, verdict: Verdict, fired: Fired) -> str:
-        """What can be printed now that ``verdict`` is there; "" if it has to wait."""
+        """What can be printed with ``verdict``; "" if it must wait."""
         number = self._names.index(verdict.scenario) + 1
         self._held[verdict.scenario] = result(number, verdict, fired)
         text = ""
@@ -47,7 +47,7 @@ class Ktap:
         return text
 
     def rest(self) -> str:
-        """What still waits when a run ends early, each under its own number."""
+        """Results that still wait when a run ends early, each with its own number."""
         text = "".join(self._held[name] for name in self._names if name in self._held)
         self._held.clear()
         return text
@@ -61,20 +61,20 @@ def result(number: int, verdict: Verdict, fired: Fired) -> str:
         lines += [f"# | {_harmless(line)}" for line in fired.lines()]
         lines += [f"# | {_harmless(line)}" for line in verdict.log[:LOG_LINES]]
         if len(verdict.log) > LOG_LINES:
-            lines.append(f"# | [... {len(verdict.log) - LOG_LINES} more lines; --json has them all ...]")
+            lines.append(f"# | [... {len(verdict.log) - LOG_LINES} more lines; see --json ...]")
     lines += [f"# note: {_harmless(note)}" for note in verdict.notes]
     if verdict.reproduce and verdict.status in (Status.FAIL, Status.ERROR):
         lines.append(f"# reproduce: {_harmless(verdict.reproduce)}")
     word = "ok" if verdict.status in (Status.PASS, Status.SKIP) else "not ok"
     said = _directive(verdict)
-    # The description may hold anything but `#` and a newline.
+    # The description may contain anything except `#` and a newline.
     name = printable(verdict.scenario).replace("#", "_") + (f" trial {verdict.trial}" if verdict.trial else "")
     lines.append(f"{word} {number} {name}{f' # {said}' if said else ''}")
     return "\n".join(lines) + "\n"
 
 
 def _directive(verdict: Verdict) -> str:
-    """SKIP, ERROR, TIMEOUT, XFAIL or just the reason, and the first line of why."""
+    """SKIP, ERROR, TIMEOUT, XFAIL or only the reason, and the first line of the detail."""
     first = verdict.detail.splitlines()[0] if verdict.detail else ""
     why = _data(first)
     if verdict.status is Status.SKIP:
@@ -82,18 +82,18 @@ def _directive(verdict: Verdict) -> str:
     if verdict.status is Status.ERROR:
         return f"ERROR {why}".rstrip()
     if verdict.finding and verdict.status is Status.PASS:
-        return f"XFAIL known finding: {_data(' '.join(verdict.finding.split()))}"
+        return f"XFAIL known failure: {_data(' '.join(verdict.finding.split()))}"
     if verdict.status is not Status.FAIL or verdict.reason is None:
         return ""
     return f"TIMEOUT {why}" if verdict.reason is Reason.HANG else f"{verdict.reason.value}: {why}"
 
 
 def _data(text: str) -> str:
-    """``text`` as diagnostic data of a result line, where a second ``# SKIP`` would be taken for the directive."""
+    """``text`` as diagnostic data of a result line, without a second ``# SKIP``, which would be the directive."""
     return re.sub(r"(#\s*)+(?=SKIP)", "", _harmless(text))
 
 
 def _harmless(line: str) -> str:
-    """``line`` without control characters, and without what ends the kernel's own parser."""
+    """``line`` without control characters, and without what makes the kernel's own parser stop."""
     text = _ENDS.sub(r"\1 ", printable(line))
     return re.sub(r"^Subtest: ", "Subtest : ", text)

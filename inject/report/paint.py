@@ -1,4 +1,4 @@
-"""Colour for a terminal: plain functions over strings, and the one place that decides whether to use it."""
+"""Colour for a terminal, and the one place that decides whether to use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STATUS = {Status.PASS: "green", Status.FAIL: "red", Status.SKIP: "yellow", Stat
 
 
 def wanted(stream: TextIO, environ: Optional[Mapping[str, str]] = None) -> bool:
-    """Whether ``stream`` is a terminal that shows colour, and nobody asked for none (no-color.org)."""
+    """Whether ``stream`` is a terminal that shows colour, and NO_COLOR is not set (no-color.org)."""
     env = os.environ if environ is None else environ
     return stream.isatty() and not env.get("NO_COLOR") and env.get("TERM", "") != "dumb"
 
@@ -26,7 +26,7 @@ def paint(text: str, style: str, colour: bool) -> str:
 
 
 def status_word(verdict: Verdict) -> str:
-    """What a table shows as status: ``finding`` for a known bug that showed as it had to."""
+    """The status as a table shows it; ``finding`` if a known failure occurred as expected."""
     return "finding" if verdict.finding and verdict.status is Status.PASS else verdict.status.value
 
 

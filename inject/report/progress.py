@@ -1,4 +1,4 @@
-"""The lines that a run shows while it works: what begins, what fired, how it ended."""
+"""Lines that a run prints as it goes: what begins, what is injected, how it ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from inject.model.verdict import Status, Verdict
 from inject.report.paint import paint, paint_status, printable, status_word
 
 CALLERS = 4
-"""Callers that a call path shows in one line; the JSON lines have them all."""
+"""Callers shown in a line with a call path; the JSON lines have all of them."""
 
 
 def begin_line(scenario: str, number: int, total: int, colour: bool = False) -> str:
@@ -23,7 +23,7 @@ def injection_line(injection: Injection) -> str:
 
 
 def path_line(injection: Injection, most: int = CALLERS) -> str:
-    """``dd/123, match 4: bch2_x < bch2_write < ksys_write``: the call and its callers, ``most`` at most."""
+    """``dd/123, match 4: bch2_x < bch2_write < ksys_write``: the call and at most ``most`` callers."""
     callers = [frame.partition("+")[0] for frame in injection.stack][1:]
     path = "".join(f" < {caller}" for caller in callers[:most]) + " < ..." * (len(callers) > most)
     return printable(f"{injection.comm}/{injection.tid}, match {injection.ordinal}: {injection.function}{path}")
@@ -35,7 +35,7 @@ def error_line(path: ErrorPath, ordinal: int) -> str:
 
 
 def verdict_line(verdict: Verdict, colour: bool = False) -> str:
-    """``pass smoke/mkdir 0.4 s``; everything but a pass says why on the same line."""
+    """``pass smoke/mkdir 0.4 s``; if it is not a pass, the reason follows."""
     name = f"{verdict.scenario} #{verdict.trial}" if verdict.trial else verdict.scenario
     reason = f" ({verdict.reason.value})" if verdict.reason else ""
     first = verdict.detail.splitlines()[0] if verdict.detail and verdict.status is not Status.PASS else ""

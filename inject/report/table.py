@@ -1,4 +1,4 @@
-"""The table at the end of a run, and under it what a reader needs of every verdict that is more than a plain pass."""
+"""The table at the end of a run, and below it the evidence for every verdict other than a plain pass."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from inject.report.paint import paint, paint_status, printable, status_word
 from inject.report.progress import path_line
 
 LOG_LINES = 40
-"""Lines of evidence shown for one verdict; the JSON lines have them all."""
+"""Lines of evidence shown for one verdict; the JSON lines have all of them."""
 
 ERROR_PATHS = 10
-"""Different ways of errors shown for one verdict; the JSON lines have them all."""
+"""Different error paths shown for one verdict; the JSON lines have all of them."""
 
 CALLERS = 12
-"""Callers shown of the first injection of one verdict; the JSON lines have them all."""
+"""Callers shown of the first injection of one verdict; the JSON lines have all of them."""
 
 _LEAST_WIDTH = 72
 _HEADERS = ("scenario", "status", "reason", "inj/match/seen", "s")
@@ -37,10 +37,10 @@ def render(
     seconds: Optional[float] = None,
     evidence: Optional[Evidence] = None,
 ) -> str:
-    """All of it as text, no line of ours wider than ``width`` (evidence and commands are never cut).
+    """The whole report as text, at most ``width`` columns wide except for evidence and commands.
 
-    With ``errors`` it also says of every verdict where the injected errors went; ``seconds``
-    is what all of it took. Of ``evidence`` a verdict that is no pass shows the first injection.
+    With ``errors`` it also shows, for every verdict, where the injected errors went. ``seconds``
+    is the run's duration. From ``evidence`` a verdict that is not a pass shows the first injection.
     """
     width = max(width, _LEAST_WIDTH)
     kept = evidence or Evidence()
@@ -55,11 +55,11 @@ def render(
 
 
 def summary(verdicts: Sequence[Verdict], seconds: Optional[float] = None) -> str:
-    """One line: ``5 scenarios: 3 passed, 1 failed, 1 skipped in 41 s``; what is zero is left out, passes never."""
+    """One line: ``5 scenarios: 3 passed, 1 failed, 1 skipped in 41 s``; zeros are left out, except passes."""
     words = [status_word(verdict) for verdict in verdicts]
     counts = [
         (words.count("pass"), "passed"),
-        (words.count("finding"), "known finding" if words.count("finding") == 1 else "known findings"),
+        (words.count("finding"), "known failure" if words.count("finding") == 1 else "known failures"),
         (words.count("fail"), "failed"),
         (words.count("skip"), "skipped"),
         (words.count("error"), "errors" if words.count("error") != 1 else "error"),
@@ -89,20 +89,20 @@ def _table(verdicts: Sequence[Verdict], width: int, colour: bool) -> str:
         ]
         for v in verdicts
     ]
-    # The name is the one column that gives way; what the others need is known.
+    # Only the name's column shrinks: the width that the others need is known.
     bare = [line for row in _bare(verdicts) for line in zip_longest(*(cell.split("\n") for cell in row), fillvalue="")]
     fixed = [max(len(head) + MIN_PADDING, *(len(line[i]) for line in bare), 0) for i, head in enumerate(_HEADERS)][1:]
     room = max(16, width - sum(fixed) - 2 * len(fixed))
     for row in rows:
         row[0] = _shorten(row[0], room)
     if not rows:
-        return tabulate([], headers=_HEADERS, tablefmt="simple")  # 0.9 would look for the columns to align
+        return tabulate([], headers=_HEADERS, tablefmt="simple")  # tabulate 0.9 looks for the columns to align
     align = ("left", "left", "left", "right", "right")
     return tabulate(rows, headers=_HEADERS, tablefmt="simple", colalign=align, disable_numparse=True)
 
 
 def _bare(verdicts: Sequence[Verdict]) -> list[list[str]]:
-    """The cells without colour, for their widths; the name's is not needed."""
+    """The cells without colour, to measure their widths; the name's is not needed."""
     return [
         ["", status_word(v), v.reason.value if v.reason else "", _counts(v.counts), f"{v.seconds:.1f}"]
         for v in verdicts
@@ -115,7 +115,7 @@ def _title(verdict: Verdict) -> str:
 
 
 def _shorten(name: str, room: int) -> str:
-    """Keep the end of a name, where it differs from its neighbours."""
+    """Cut the beginning of a name; names differ at their ends."""
     return name if len(name) <= room else "..." + name[len(name) - room + 3 :]
 
 
@@ -125,7 +125,7 @@ def _counts(counts: Sequence[Counts]) -> str:
 
 
 def _explain(verdict: Verdict, fired: Fired, width: int, colour: bool) -> str:
-    """Heading, detail, evidence, and the command that shows it again."""
+    """Heading, detail, evidence, and the command that reproduces it."""
     word = status_word(verdict)
     reason = f" ({verdict.reason.value})" if verdict.reason else ""
     lines = [paint_status(verdict, f"{word}{reason}", colour) + " " + paint(_title(verdict), "bold", colour)]
@@ -140,7 +140,7 @@ def _explain(verdict: Verdict, fired: Fired, width: int, colour: bool) -> str:
     shown = verdict.log[:LOG_LINES]
     lines += [paint("  | " + printable(line), "dim", colour) for line in shown]
     if len(verdict.log) > len(shown):
-        lines.append(f"  | [... {len(verdict.log) - len(shown)} more lines; --json has them all ...]")
+        lines.append(f"  | [... {len(verdict.log) - len(shown)} more lines; see --json ...]")
     if verdict.unusable:
         lines += _wrapped(f"This kernel must not run another trial: {verdict.unusable}", width)
     if verdict.reproduce and verdict.status in (Status.FAIL, Status.ERROR):
@@ -149,11 +149,11 @@ def _explain(verdict: Verdict, fired: Fired, width: int, colour: bool) -> str:
 
 
 def error_lines(verdict: Verdict) -> list[str]:
-    """Each way that errors went, function by function; [] where none was followed."""
+    """Each error path, function by function; [] if no error was traced."""
     shown = verdict.errors[:ERROR_PATHS]
     text = [printable(line) for path in shown for line in as_lines(path)]
     if len(verdict.errors) > len(shown):
-        text.append(f"[... {len(verdict.errors) - len(shown)} more ways; --json has them all ...]")
+        text.append(f"[... {len(verdict.errors) - len(shown)} more paths; see --json ...]")
     return text
 
 

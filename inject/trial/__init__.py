@@ -1,1 +1,1 @@
-"""One scenario, once: fixture, setup, armed workload, recovery, checks, verdict. Imports every room below it."""
+"""One scenario, once: fixture, setup, armed workload, recovery, checks, verdict. Imports every directory below it."""

@@ -1,4 +1,4 @@
-"""What a trial's facts amount to: pure, so that every verdict can be tested without a kernel."""
+"""The verdict on a trial's facts. Pure, so that every verdict can be tested without a kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.scenario.problems import either
 
 MOST_PATHS = 5
-"""Different ways of errors that a failure shows."""
+"""Different error paths that a failure shows."""
 
 OUTPUT_LINES = 30
 """Lines of a workload's output that a failure shows."""
@@ -27,14 +27,14 @@ class Facts:
     how: str
     """How the workload ended, in words."""
     code: Optional[int] = None
-    """Its exit code as a shell gives it: 128 and the signal's number if one killed it; None if it never ended."""
+    """Its exit code as a shell gives it: 128 plus the signal's number if one killed it; None if it never ended."""
     output: str = ""
     timed_out: bool = False
     blocked: tuple[str, ...] = ()
-    """At a timeout: lines that say what its tasks waited for."""
+    """Lines that say what its tasks waited for at the timeout."""
     errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
     complaints: tuple[Complaint, ...] = ()
-    """Of the oracles and of ``recover``."""
+    """What the oracles and ``recover`` found."""
     errors: tuple[ErrorPath, ...] = ()
     """Where injected errors went, one for each injection that was traced."""
     troubles: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ Judgement = tuple[Status, Optional[Reason], str, tuple[str, ...]]
 
 
 def judge(scenario: Scenario, facts: Facts) -> Judgement:
-    """Judge the kernel, and give an error instead where the facts do not allow that."""
+    """The judgement of the kernel; ERROR if inject or the machine failed, so that the kernel cannot be judged."""
     status, reason, detail, log = _judge_kernel(scenario, facts)
     if facts.cut_short and reason in (None, Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO):
         return Status.ERROR, None, facts.cut_short, log
@@ -101,10 +101,8 @@ def _injected(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
         if bound.holds(counts.injected):
             continue
         fault = scenario.faults[index]
-        times = "once" if counts.injected == 1 else f"{counts.injected} times"
-        detail = f"{fault.function} was failed {times}, expected {bound} ({_why_not(counts)})"
-        if not counts.injected:
-            detail = f"{fault.function} was never failed, expected {bound}: {_why_not(counts)}"
+        times = f"{counts.injected} injection{'s' * (counts.injected != 1)}"
+        detail = f"{fault.function}: {times}, expected {bound} ({_why_not(counts)})"
         return Complaint(Reason.NOT_INJECTED, detail, tail(facts.output))
     return None
 
@@ -112,10 +110,8 @@ def _injected(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
 def _why_not(counts: Counts) -> str:
     if not counts.seen:
         return "the workload never called it"
-    spared = f", {counts.spared} spared by its known contract" if counts.spared else ""
-    if not counts.matched:
-        return f"of {counts.seen} calls none met the conditions{spared}"
-    return f"{counts.seen} calls seen, {counts.matched} met the conditions{spared}"
+    skipped = f", {counts.spared} skipped as NOFAIL" if counts.spared else ""
+    return f"{counts.seen} call{'s' * (counts.seen != 1)} seen, {counts.matched} matched{skipped}"
 
 
 def _exit(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
@@ -149,7 +145,7 @@ def _errno(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
 
 
 def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
-    """An error that went where the scenario does not allow it, or faults of which none could be followed."""
+    """An error with a fate that the scenario does not allow, or a fault of which no error was traced."""
     for index, fault in enumerate(scenario.faults):
         wanted = scenario.expected_fates(index)
         if wanted is None or not facts.counts[index].injected:
@@ -157,19 +153,17 @@ def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
         words = either([fate.value for fate in wanted])
         own = [path for path in facts.errors if path.fault == index]
         if not own:
-            return Complaint(Reason.ERRNO, f"no error of {fault.function} could be followed, expected {words}")
+            return Complaint(Reason.ERRNO, f"no error of {fault.function} was traced, expected {words}")
         astray = grouped([path for path in own if path.fate not in wanted], MOST_PATHS)
         if astray:
             count = sum(path.count for path in astray)
-            detail = (
-                f"{count} of {len(own)} errors of {fault.function} went elsewhere than {words}: {describe(astray[0])}"
-            )
+            detail = f"{count} of {len(own)} errors of {fault.function} were not {words}: {describe(astray[0])}"
             return Complaint(Reason.ERRNO, detail, tuple(line for path in astray for line in as_lines(path)))
     return None
 
 
 def with_finding(scenario: Scenario, verdict: Verdict) -> Verdict:
-    """The verdict in the light of a known ``finding``: failing just so is a pass, passing is a failure."""
+    """The verdict under a known ``finding``: to fail with its reason is a pass, to pass is a failure."""
     finding = scenario.finding
     if finding is None or verdict.finding:
         return verdict
@@ -180,13 +174,13 @@ def with_finding(scenario: Scenario, verdict: Verdict) -> Verdict:
             verdict,
             status=Status.FAIL,
             reason=finding.reason,
-            detail=f"the known finding ({finding.reason.value}) no longer shows: remove `finding` if it is mended",
+            detail=f"the known failure ({finding.reason.value}) did not occur: remove `finding` if the bug is fixed",
         )
     return verdict
 
 
 def exit_status(verdicts: Sequence[Verdict], *, no_skip: bool = False) -> int:
-    """The exit code of a run: 0 passed, 1 a finding, 3 skipped (all, or any with ``no_skip``), 4 our error."""
+    """The exit code of a run: 0 passed, 1 a failure, 3 skipped (all, or any with ``no_skip``), 4 an error."""
     statuses = [verdict.status for verdict in verdicts]
     if Status.FAIL in statuses:
         return 1

@@ -420,7 +420,7 @@ def test_the_kernels_own_example(tmp_path: Path) -> None:
 def test_fail_that_fired_nothing_is_no_success() -> None:
     done = inject("fail", "open_ctree", "--return", "-ENOMEM", "--", "true")
     assert done.returncode == 1
-    assert "open_ctree was never failed" in done.stderr
+    assert "open_ctree: 0 injections" in done.stderr
 
 
 def test_killed_while_armed_leaves_nothing(engine: Engine, tmp_path: Path, probe: Probe) -> None:

@@ -42,13 +42,13 @@ def test_nothing_wrong_is_a_pass() -> None:
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        (Counts(), "second was never failed, expected >=1: the workload never called it"),
-        (Counts(seen=3), "second was never failed, expected >=1: of 3 calls none met the conditions"),
+        (Counts(), "second: 0 injections, expected >=1 (the workload never called it)"),
+        (Counts(seen=3), "second: 0 injections, expected >=1 (3 calls seen, 0 matched)"),
         (
             Counts(seen=3, spared=2),
-            "second was never failed, expected >=1: of 3 calls none met the conditions, 2 spared by its known contract",
+            "second: 0 injections, expected >=1 (3 calls seen, 0 matched, 2 skipped as NOFAIL)",
         ),
-        (Counts(seen=9, matched=4), "second was never failed, expected >=1: 9 calls seen, 4 met the conditions"),
+        (Counts(seen=9, matched=4), "second: 0 injections, expected >=1 (9 calls seen, 4 matched)"),
     ],
 )
 def test_a_fault_that_never_fired(counts: Counts, said: str) -> None:
@@ -59,11 +59,11 @@ def test_a_fault_that_never_fired(counts: Counts, said: str) -> None:
 @pytest.mark.parametrize(
     ("bound", "injected", "said"),
     [
-        (Bound(2), 1, "first was failed once, expected >=2 (40 calls seen, 8 met the conditions)"),
-        (Bound(2, 3), 4, "first was failed 4 times, expected 2..3 (40 calls seen, 8 met the conditions)"),
-        (Bound(0, 0), 2, "first was failed 2 times, expected 0 (40 calls seen, 8 met the conditions)"),
-        (Bound(0, 1), 2, "first was failed 2 times, expected <=1 (40 calls seen, 8 met the conditions)"),
-        (Bound(2, 2), 1, "first was failed once, expected 2 (40 calls seen, 8 met the conditions)"),
+        (Bound(2), 1, "first: 1 injection, expected >=2 (40 calls seen, 8 matched)"),
+        (Bound(2, 3), 4, "first: 4 injections, expected 2..3 (40 calls seen, 8 matched)"),
+        (Bound(0, 0), 2, "first: 2 injections, expected 0 (40 calls seen, 8 matched)"),
+        (Bound(0, 1), 2, "first: 2 injections, expected <=1 (40 calls seen, 8 matched)"),
+        (Bound(2, 2), 1, "first: 1 injection, expected 2 (40 calls seen, 8 matched)"),
     ],
 )
 def test_a_fault_that_fired_too_often_or_too_seldom(bound: Bound, injected: int, said: str) -> None:
@@ -223,7 +223,7 @@ def test_the_tail_of_long_output() -> None:
     assert tail("") == ()
 
 
-# ---------------------------------------------------------------- known findings
+# ---------------------------------------------------------------- known failures
 
 KNOWN = replace(SCENARIO, finding=Finding(Reason.CHECK, "fsck finds what was never there"))
 
@@ -239,7 +239,7 @@ def test_a_finding_that_shows_is_a_pass_with_its_text() -> None:
 def test_a_finding_that_no_longer_shows_fails_and_says_so() -> None:
     settled = with_finding(KNOWN, Verdict("s", Status.PASS))
     assert (settled.status, settled.reason, settled.finding) == (Status.FAIL, Reason.CHECK, "")
-    assert settled.detail == "the known finding (check) no longer shows: remove `finding` if it is mended"
+    assert settled.detail == "the known failure (check) did not occur: remove `finding` if the bug is fixed"
 
 
 @pytest.mark.parametrize(
@@ -307,9 +307,7 @@ def test_an_error_that_goes_elsewhere() -> None:
     facts = replace(GOOD, errors=(LOST, SEEN, LOST))
     status, reason, detail, log = judge(wants(error=(Fate.PROPAGATED,)), facts)
     assert (status, reason) == (Status.FAIL, Reason.ERRNO)
-    assert detail == (
-        "2 of 3 errors of first went elsewhere than propagated: swallowed in g (void); write(2) returned 7"
-    )
+    assert detail == ("2 of 3 errors of first were not propagated: swallowed in g (void); write(2) returned 7")
     assert log[0] == "swallowed in g (void); write(2) returned 7 (2 times)"
     assert log[-1].split() == ["write(2)", "7"]
 
@@ -320,12 +318,12 @@ def test_a_fault_says_it_for_itself() -> None:
     fine = replace(GOOD, errors=(LOST, replace(SEEN, fault=1)))
     assert judge(scenario, fine)[0] is Status.PASS
     swapped = replace(GOOD, errors=(SEEN, replace(LOST, fault=1)))
-    assert judge(scenario, swapped)[2].startswith("1 of 1 errors of first went elsewhere than swallowed")
+    assert judge(scenario, swapped)[2].startswith("1 of 1 errors of first were not swallowed")
 
 
 def test_errors_that_nobody_could_follow_are_no_success() -> None:
     detail = judge(wants(error=ANYWHERE), GOOD)[2]
-    assert detail == "no error of first could be followed, expected propagated or swallowed"
+    assert detail == "no error of first was traced, expected propagated or swallowed"
     never = replace(GOOD, counts=(Counts(), Counts()))
     scenario = replace(SCENARIO, expect=Expectation(error=ANYWHERE, injected=Bound(0, 0)))
     assert judge(scenario, never)[0] is Status.PASS, "nothing fired, and nothing had to"

@@ -45,7 +45,7 @@ def test_every_status_has_its_word() -> None:
     ]
     assert results[1].said == "exit: exited with 3"
     assert results[2].said == "SKIP no xfs here SKIP really"
-    assert results[5].said == "XFAIL known finding: it reports success"
+    assert results[5].said == "XFAIL known failure: it reports success"
     assert results[5].diagnostics == ("note: mkfs crashed once",)
 
 
@@ -132,8 +132,8 @@ def test_any_text_at_all(detail: str, finding: str, log: list[str]) -> None:
 def test_long_evidence_is_cut_and_says_so() -> None:
     verdict = Verdict("one", Status.FAIL, Reason.EXIT, "x", log=("line",) * (LOG_LINES + 5))
     (result,) = read(report([verdict], [0], Fired((INJECTION,), 3)))
-    assert "| [... 5 more lines; --json has them all ...]" in result.diagnostics
-    assert "| [... 2 more injections; --json has them all ...]" in result.diagnostics
+    assert "| [... 5 more lines; see --json ...]" in result.diagnostics
+    assert "| [... 2 more injections; see --json ...]" in result.diagnostics
 
 
 def test_evidence_is_kept_by_trial_and_bounded() -> None:

@@ -51,7 +51,7 @@ def test_a_host_that_cannot_run_says_so_in_one_line(
     def refuse(_: Kernel) -> None:
         raise CannotRun("no", "do something")
 
-    monkeypatch.setattr(remote, "preflight", refuse)
+    monkeypatch.setattr(remote, "require_injection", refuse)
     monkeypatch.setattr(remote, "own_input", lambda: io.StringIO(Request(1).line().decode()))
     monkeypatch.setattr(sys, "argv", ["remote", str(tmp_path / "results")])
     assert remote.main() == 3

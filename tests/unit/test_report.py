@@ -56,7 +56,7 @@ def test_what_a_fail_needs_is_under_the_table():
     assert "  | line 39" in text and "line 40" not in text
     assert "10 more lines" in text
     assert "reproduce: inject run scenarios/x.yaml --seed 7" in text
-    assert text.rstrip().endswith("5 scenarios: 1 passed, 1 known finding, 1 failed, 1 skipped, 1 error")
+    assert text.rstrip().endswith("5 scenarios: 1 passed, 1 known failure, 1 failed, 1 skipped, 1 error")
 
 
 def test_a_fail_shows_where_it_was_injected_first():
@@ -125,7 +125,7 @@ def test_where_errors_went_is_shown_to_those_who_ask():
     assert "where the errors went: smoke/mkdir\n  translated: write(2) failed with EIO (3 times)\n" in text
     assert "    bch2_x    -ENOMEM (injected)\n" in text
     assert "    write(2)  -EIO\n" in text
-    assert "2 more ways" in text and "\x1b" not in text
+    assert "2 more paths" in text and "\x1b" not in text
     assert "where the errors went" not in table.render(ALL, width=80, colour=False, errors=True)
 
 
@@ -166,7 +166,7 @@ def test_junit_counts_and_texts(tmp_path):
     assert "reproduce: inject run" in failure.text
     assert "\\x1b[31m" in failure.text
     assert cases["b"].find("skipped").get("message") == "this kernel has no xfs"
-    assert cases["c"].find("system-out").text == "known finding: it reports success"
+    assert cases["c"].find("system-out").text == "known failure: it reports success"
 
 
 def test_junit_carries_call_path_and_log(tmp_path):
