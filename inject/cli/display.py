@@ -1,4 +1,4 @@
-"""What a run shows, the same for this kernel and for a guest: lines as it goes, reports at the end."""
+"""What a run prints, on this kernel and in guests: lines as it goes, reports at the end."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from inject.report.paint import wanted
 class Display:
     """Lines on standard error while a run lasts, the table on standard output at its end.
 
-    ``verbosity``: -1 only what did not pass, 0 a line per scenario, 1 one per injection too.
-    ``errors``: the table says where errors went without being more verbose.
+    ``verbosity``: -1 prints the summary only, 0 a line per scenario, 1 a line per injection too.
+    ``errors``: the table shows where errors went at any verbosity.
     """
 
     def __init__(
@@ -49,21 +49,21 @@ class Display:
         self._started = time.monotonic()
 
     def start(self) -> None:
-        """Everything is there: what the run takes counts from here."""
+        """Count the run's duration from now."""
         self._started = time.monotonic()
 
     def begin(self, number: int, scenario: Scenario) -> None:
-        """A scenario starts."""
+        """Say that a scenario begins."""
         if self.verbosity >= 1 or (self.verbosity == 0 and sys.stderr.isatty()):
             self._line(console.begin_line(scenario.name, number, self.total, wanted(sys.stderr)))
 
     def say(self, line: str) -> None:
-        """A step or an injection, for those who asked."""
+        """Print a step or an injection, if verbose."""
         if self.verbosity >= 1:
             self._line(line)
 
     def end(self, verdict: Verdict) -> None:
-        """A scenario has its verdict."""
+        """Say how a scenario ended."""
         if self.verbosity >= 0:
             self._line(console.verdict_line(verdict, wanted(sys.stderr)))
         if self._ktap is not None:
@@ -72,13 +72,13 @@ class Display:
             self._evidence.forget([verdict.scenario])
 
     def emit(self, event: Event) -> None:
-        """One event for the JSON lines, and for what the reports show of it."""
+        """Write one event to the JSON lines, and keep what the reports need of it."""
         self._evidence.take(event)
         if self._report is not None:
             self._report.write(event)
 
     def finish(self, verdicts: Sequence[Verdict], junit_path: Optional[str]) -> None:
-        """The end of the JSON lines, JUnit, and the table unless standard output is KTAP's."""
+        """End the JSON lines, write JUnit, and print the table unless standard output is KTAP's."""
         self.emit(RunEnded.of(verdicts))
         if junit_path:
             junit.write(junit_path, verdicts, evidence=self._evidence)
@@ -100,8 +100,8 @@ class Display:
             click.echo(shown, nl=False)
 
     def nothing(self, shard: Shard, junit_path: Optional[str]) -> int:
-        """There is no scenario in this part: complete reports of nothing, and success."""
-        self._line(f"inject: part {shard} holds no scenario")
+        """Report that this part has no scenario; the reports are complete, and the exit code is 0."""
+        self._line(f"inject: part {shard} has no scenario")
         self.finish([], junit_path)
         return ExitStatus.OK
 
@@ -119,12 +119,12 @@ def reporting(
     errors: bool,
     ktap: bool,
 ) -> Iterator[Display]:
-    """The display of a run of ``scenarios``; with ``ktap`` what it held back is printed however the run ends.
+    """The display of a run of ``scenarios``; with ``ktap`` it prints what it held back, however the run ends.
 
-    Raises UsageError when KTAP and the JSON lines both want standard output.
+    Raises UsageError if KTAP and the JSON lines would both go to standard output.
     """
     if ktap and report is not None and report.to_stdout:
-        raise click.UsageError("--ktap and --json - both want standard output; give --json a file")
+        raise click.UsageError("--ktap and --json - both write to standard output; give --json a file")
     results = Ktap([scenario.name for scenario in scenarios]) if ktap else None
     display = Display(len(scenarios), -1 if quiet else int(verbose), report, errors=errors, ktap=results)
     if results is None:
@@ -139,7 +139,7 @@ def reporting(
 
 @contextlib.contextmanager
 def report_file(path: Optional[str]) -> Iterator[Optional[jsonl.JsonLines]]:
-    """The JSON-lines report, opened before anything is done so that a bad path costs no run."""
+    """The JSON-lines report, opened before the run, so that a bad path fails at once."""
     if not path:
         yield None
         return

@@ -14,7 +14,7 @@ from inject.model.scenario import Probe, Scenario
 
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command running scenarios has."""
+    """Add the options of every command that runs scenarios."""
     for option in reversed(
         (
             click.option(
@@ -22,7 +22,7 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 multiple=True,
                 metavar="NAME",
                 shell_complete=completion.names,
-                help="Only the scenario of this name; repeatable.",
+                help="Run only the scenario with this name; repeatable.",
             ),
             click.option(
                 "--json",
@@ -36,14 +36,18 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--ktap", is_flag=True, help="Verdicts as KTAP on standard output, in place of the table."),
             click.option(
-                "--shard", metavar="I/N", callback=_parse_shard, default="1/1", help="Only part I of N, for N machines."
+                "--shard",
+                metavar="I/N",
+                callback=_parse_shard,
+                default="1/1",
+                help="Run only part I of N, for N machines.",
             ),
             click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions."),
-            click.option("--no-skip", is_flag=True, help="A scenario that cannot run here makes the exit code 3."),
+            click.option("--no-skip", is_flag=True, help="Exit with 3 if a scenario cannot run here."),
             click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach."),
-            click.option("--trace", is_flag=True, help="Follow every injected error up to its system call (slower)."),
-            click.option("-v", "--verbose", is_flag=True, help="A line for every injection."),
-            click.option("-q", "--quiet", is_flag=True, help="Nothing but the summary line."),
+            click.option("--trace", is_flag=True, help="Trace every injected error up to its system call (slower)."),
+            click.option("-v", "--verbose", is_flag=True, help="Print a line for every injection."),
+            click.option("-q", "--quiet", is_flag=True, help="Print only the summary line."),
         )
     ):
         command = option(command)
@@ -51,7 +55,7 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _parse_shard(_ctx: click.Context, _param: click.Parameter, text: str) -> Shard:
-    """``I/N``, as a Shard."""
+    """The Shard for ``I/N``."""
     try:
         return Shard.parse(text)
     except ValueError as error:
@@ -59,9 +63,9 @@ def _parse_shard(_ctx: click.Context, _param: click.Parameter, text: str) -> Sha
 
 
 def chosen(files: Sequence[str], only: Sequence[str], shard: Shard) -> list[Scenario]:
-    """The scenarios of ``files``, or those named in ``only``, as far as they are in ``shard``.
+    """The scenarios of ``files``, or those named in ``only``, that are in ``shard``.
 
-    Raises ScenarioErrors, or UsageError for a name that none has.
+    Raises ScenarioErrors, or UsageError for a name that no scenario has.
     """
     found = scenarios.load(files)
     if not only:

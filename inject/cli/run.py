@@ -23,7 +23,7 @@ from inject.trial.services import RunOptions, open_services
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
-@click.option("--budget", type=click.IntRange(1), help="At most so many injections in the whole run.")
+@click.option("--budget", type=click.IntRange(1), metavar="N", help="At most N injections in the whole run.")
 @STOP_OPTION
 def run(
     files: tuple[str, ...],
@@ -42,7 +42,7 @@ def run(
     budget: Optional[int],
     stop_on_injection: bool,
 ) -> int:
-    """Replay scenarios on this kernel.
+    """Run scenarios on this kernel.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`--stop-on-injection`, inside of a guest: telling the debugger outside when a stop is wanted."""
+"""`--stop-on-injection`, inside a guest: asks the debugger outside to stop the guest."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ STOP_OPTION = click.option(
 
 
 def probe_for(probe: str, stop: bool) -> Probe:
-    """The kind of probe: only a call that a kprobe diverts can be stopped. Raises UsageError for another choice."""
+    """The kind of probe; with ``stop`` it is a kprobe. Raises UsageError for a choice that cannot be stopped."""
     if not stop:
         return Probe(probe)
     if probe == Probe.FMOD_RET.value:
-        raise click.UsageError("--stop-on-injection needs a kprobe; leave --probe out")
+        raise click.UsageError("--stop-on-injection needs a kprobe; omit --probe")
     return Probe.KPROBE
 
 
 @contextlib.contextmanager
 def marking(stop: bool, json_path: Optional[str]) -> Iterator[Callable[[Event], Event]]:
-    """A function that every event goes through on its way to the report; with ``stop`` the debugger hears of it.
+    """A function for every event on its way to the report; with ``stop`` it also tells the debugger.
 
-    Raises CannotRun where no debugger listens.
+    Raises CannotRun if no debugger listens.
     """
     if not stop:
         yield lambda event: event

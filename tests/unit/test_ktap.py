@@ -154,7 +154,7 @@ def test_evidence_is_kept_by_trial_and_bounded() -> None:
 def test_two_reports_cannot_share_standard_output() -> None:
     done = inject("vm", "run", "scenarios/smoke", "--ktap", "--json", "-")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "both want standard output" in done.stderr
+    assert "both write to standard output" in done.stderr
 
 
 def test_an_empty_part_is_a_complete_report(tmp_path: Path) -> None:
@@ -163,6 +163,6 @@ def test_an_empty_part_is_a_complete_report(tmp_path: Path) -> None:
     file.write_text("name: one\nfaults: [{function: f, return: -5}]\nrun: 'true'\n")
     junit = tmp_path / "out.xml"
     done = inject("vm", "run", str(file), "--shard", "1/900", "--ktap", "--junit", str(junit))
-    assert (done.returncode, done.stderr) == (0, "inject: part 1/900 holds no scenario\n")
+    assert (done.returncode, done.stderr) == (0, "inject: part 1/900 has no scenario\n")
     assert read(done.stdout) == []
     assert 'tests="0"' in junit.read_text()
