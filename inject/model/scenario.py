@@ -225,6 +225,6 @@ class Scenario:
         return own if own is not None else self.expect.error
 
     @property
-    def follows_errors(self) -> bool:
-        """Whether the scenario says where errors have to go."""
+    def traces_errors(self) -> bool:
+        """Whether the scenario says where errors must go."""
         return any(self.expected_fates(index) for index in range(len(self.faults)))

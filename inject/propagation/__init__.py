@@ -1,1 +1,1 @@
-"""Where an injected error went on its way up to user space. Imports engine, kernel and model."""
+"""Where an injected error went on its way up to user space. Imports filesystems, kernel and model."""

@@ -118,7 +118,7 @@ class ArmedRun:
 
     def _watched(self) -> list[int]:
         """Addresses of the functions whose returns are watched; [] if errors are not traced."""
-        if not (self._options.trace or self._scenario.follows_errors):
+        if not (self._options.trace or self._scenario.traces_errors):
             return []
         kernel, points = self._services.kernel, [rule.point for rule in self._plan.rules]
         filesystem = self._scenario.filesystem.type if self._scenario.filesystem else None

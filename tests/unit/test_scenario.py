@@ -244,5 +244,5 @@ def test_where_errors_go() -> None:
     scenario = one(faults + "run: x\nexpect: {error: propagated}\n")
     assert scenario.expected_fates(0) == (Fate.PROPAGATED,)
     assert scenario.expected_fates(1) == (Fate.SWALLOWED, Fate.BLOCKED)
-    assert scenario.follows_errors and one(faults + "run: x\n").follows_errors
-    assert not one(FAULT + "run: x\n").follows_errors
+    assert scenario.traces_errors and one(faults + "run: x\n").traces_errors
+    assert not one(FAULT + "run: x\n").traces_errors
