@@ -74,7 +74,7 @@ class Bench:
         results = self.child(call, calls, meanwhile)
         fired = self.engine.poll(0) + self.engine.poll(0)
         trails = self.engine.trails(rest=True)
-        assert self.engine.unfollowed() == 0
+        assert self.engine.untraced() == 0
         self.engine.detach()
         ways = [
             self.reader.error_path(
