@@ -11,6 +11,7 @@ from typing import Optional
 
 from inject.kernel.log import LogRecord
 from inject.kernel.patterns import PATTERNS, SplatPattern
+from inject.kernel.taint import taint_names
 from inject.model.verdict import Complaint, Reason
 from inject.oracles.base import Context, Oracle
 
@@ -22,36 +23,11 @@ _HEAD_LINES = 12
 
 _SHOWN_SPLATS = 5
 
-
 _CUT = re.compile(r"^-+\[ cut here \]-+$")
 _END = re.compile(r"^---\[ end (trace|Kernel panic)|^={20,}$")
 _NAMES_KIND = re.compile(r"^(WARNING: |Oops)|kernel BUG at ")
 _FOLLOWS = frozenset({"Oops", "panic"})
 """Kinds that end a splat which an earlier line began."""
-
-# Documentation/admin-guide/tainted-kernels.rst
-TAINTS = (
-    "P (proprietary module)",
-    "F (module force loaded)",
-    "S (kernel or processor out of specification)",
-    "R (module force unloaded)",
-    "M (machine check)",
-    "B (bad page)",
-    "U (requested by user space)",
-    "D (died: oops or BUG)",
-    "A (ACPI table overridden)",
-    "W (warning)",
-    "C (staging driver)",
-    "I (firmware workaround)",
-    "O (out-of-tree module)",
-    "E (unsigned module)",
-    "L (soft lockup)",
-    "K (live patched)",
-    "X (auxiliary)",
-    "T (randomised structures)",
-    "N (in-kernel test)",
-    "J (fwctl mutating debug)",
-)
 
 _TAINT_CAUSE = {5: ("BUG",), 7: ("BUG", "Oops", "panic"), 9: ("WARNING", "refcount", "corruption"), 14: ("lockup",)}
 """Number of a taint flag to the kinds of splat that set it: an allowed splat also allows its flag."""
@@ -143,13 +119,6 @@ def find_splats(records: Iterable[LogRecord]) -> list[Splat]:
             scanner.feed(record.text)
     scanner.finish()
     return scanner.splats
-
-
-def taint_names(bits: int) -> list[str]:
-    """The flags of /proc/sys/kernel/tainted in words."""
-    known = [name for number, name in enumerate(TAINTS) if bits >> number & 1]
-    unknown = bits >> len(TAINTS) << len(TAINTS)
-    return known + ([f"unknown bits {unknown:#x}"] if unknown else [])
 
 
 def new_taint(before: int, after: int, allowed: Sequence[Splat]) -> int:

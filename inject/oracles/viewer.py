@@ -20,8 +20,8 @@ _SYNC, _LAST, _INLINE = 1, 1, 0x200
 _EXTENTS = 512
 
 
-def files(root: str, max_names: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Regular files below ``root``, on its filesystem, at most ``max_names`` names."""
+def files(root: str, max_names: int, left_out: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files below ``root``, on its filesystem, at most ``max_names`` names; says so in ``left_out``."""
     device = os.lstat(root).st_dev
     pending = [root]
     names = 0
@@ -34,6 +34,7 @@ def files(root: str, max_names: int) -> Iterator[tuple[str, os.stat_result]]:
         for child in children:
             names += 1
             if names > max_names:
+                left_out.append(f"only the first {max_names} names were looked at")
                 return
             path = os.path.join(directory, child)  # noqa: PTH118
             try:
@@ -111,7 +112,8 @@ def views(root: str, max_names: int, max_bytes: int, blocks: bool) -> Iterator[t
     buffer = mmap.mmap(-1, PIECE)
     left = max_bytes
     unread = 0
-    for path, info in files(root, max_names):
+    left_out: list[str] = []
+    for path, info in files(root, max_names, left_out):
         if info.st_size > left:
             unread += 1
             continue
@@ -127,7 +129,9 @@ def views(root: str, max_names: int, max_bytes: int, blocks: bool) -> Iterator[t
             words = f"stat says {now} bytes of blocks, its extents are {mapped}"
         if words:
             yield "differs", name, words
-    yield "end", f"{unread} files beyond {max_bytes} bytes in all were not compared" if unread else "", ""
+    if unread:
+        left_out.append(f"{unread} files beyond {max_bytes} bytes in all were not compared")
+    yield "end", ", ".join(left_out), ""
 
 
 def use(root: str) -> Iterator[tuple[str, str, str]]:

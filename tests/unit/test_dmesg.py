@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from inject.kernel.log import LogRecord
+from inject.kernel.taint import taint_names
 from inject.model.scenario import Fault, Scenario
 from inject.model.verdict import Reason
-from inject.oracles.dmesg import BODY_LINES, Dmesg, find_splats, new_taint, taint_names
+from inject.oracles.dmesg import BODY_LINES, Dmesg, find_splats, new_taint
 
 CUT = "------------[ cut here ]------------"
 END = "---[ end trace 0000000000000000 ]---"
