@@ -12,14 +12,15 @@ import os
 from typing import Any
 
 from inject.engine.abi import AREAS, ARRAY, MMAPABLE, SLOTS, TABLES, Table
+from inject.engine.bcc import Bcc, failed
 from inject.errors import CannotRun
 
 
 class Maps:
-    """All maps, made in the kernel; ``lib`` is libbcc. Raises CannotRun if the kernel refuses one."""
+    """All maps, made in the kernel. Raises CannotRun if the kernel refuses one."""
 
-    def __init__(self, lib: Any) -> None:
-        self._lib = lib
+    def __init__(self, bcc: Bcc) -> None:
+        self._lib = bcc.lib
         self.descriptors: dict[str, int] = {}
         self._memory: dict[str, mmap.mmap] = {}
         try:
@@ -110,9 +111,3 @@ class Maps:
 
 def _buffer(data: bytes) -> Any:
     return ctypes.create_string_buffer(data, len(data))
-
-
-def failed(what: str) -> CannotRun:
-    """``what`` failed, for the reason that the last call into libbcc left in errno."""
-    number = ctypes.get_errno()
-    return CannotRun(f"{what}: {os.strerror(number)}", "`inject doctor` lists what the engine needs")

@@ -21,7 +21,12 @@ from typing import Any
 from bcc import BPF
 
 from inject import scenario as scenarios
-from inject.engine.engine import ALL_PROGRAMS, SOURCE, Engine
+from inject.engine.abi import USES_EVERYTHING
+from inject.engine.bcc import Bcc
+from inject.engine.encode import uses
+from inject.engine.engine import Engine
+from inject.engine.loader import PROGRAMS, SOURCE, Constants, Loader, bytecode_of
+from inject.engine.maps import Maps
 from inject.engine.planner import Planner
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
@@ -98,19 +103,21 @@ def load(tell: Callable[..., None], name: str, cache: Path) -> None:
     """How long the kernel, called ``name``, takes to verify and load each program."""
     kernel = Kernel()
     (scenario,) = scenarios.parse(f"faults: [{FAULT}]\nrun: 'true'\n", "bench.yaml", "bench")
-    with contextlib.closing(Engine(kernel, cache)) as engine:
-        engine._plan = Planner(kernel, Types(kernel), 1).plan(scenario)
-        engine._following = True
-        for anything in (False, True):
-            engine._any_rule = anything
-            rule = "any rule" if anything else "a rule with one argument"
-            tell("load", kernel=name, rule=rule, programs={program: _load(engine, program) for program in ALL_PROGRAMS})
+    (rule,) = Planner(kernel, Types(kernel), 1).plan(scenario).rules
+    bcc = Bcc()
+    code, _ = bytecode_of(bcc, kernel, cache)
+    with contextlib.closing(Maps(bcc)) as maps:
+        loader = Loader(bcc, maps, code)
+        for what, used in (("a rule with one argument", uses(rule)), ("any rule", USES_EVERYTHING)):
+            constants = Constants(0, used, traced=True)
+            taken = {program: _load(loader, program, constants) for program in PROGRAMS}
+            tell("load", kernel=name, rule=what, programs=taken)
 
 
-def _load(engine: Engine, program: str) -> int:
+def _load(loader: Loader, program: str, constants: Constants) -> int:
     name = "kmod_ret____x64_sys_umask" if program == "on_trampoline" else ""
     begun = time.monotonic_ns()
-    descriptor = engine._load(program, 0, name)
+    descriptor = loader.load(program, constants, name)
     taken = time.monotonic_ns() - begun
     os.close(descriptor)
     return taken

@@ -32,7 +32,7 @@ LAYERS = (
 """What a module may import stands in an earlier set or in its own folder."""
 
 OWNERS = {
-    "bcc": {"inject/engine/engine.py", "inject/doctor.py"},
+    "bcc": {"inject/engine/bcc.py", "inject/doctor.py"},
     "yaml": {"inject/scenario"},
     "click": {"inject/cli"},
     "tabulate": {"inject/report/table.py", "inject/cli/list.py"},

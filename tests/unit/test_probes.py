@@ -1,4 +1,4 @@
-"""What of the engine can be told without a kernel: which kind of probe a rule gets."""
+"""Which kind of probe a rule gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from inject.engine.engine import _kind
+from inject.engine.probes import wanted
 from inject.engine.rule import Plan, Rule
 from inject.model.point import ErrorType, FaultPoint
 from inject.model.scenario import Probe
@@ -30,6 +30,6 @@ OTHER = replace(NULL, point=replace(POINT, function="g", address=0x2000))
 def test_one_function_has_one_kind_of_probe(rules: list[Rule], kinds: list[Probe]) -> None:
     """fmod_ret cannot return NULL, and beside a kprobe that overrides the same call it would not hear of it."""
     plan = Plan(tuple(rules))
-    assert [_kind(plan, slot, Probe.AUTO) for slot in range(len(rules))] == kinds
+    assert [wanted(plan, slot, Probe.AUTO) for slot in range(len(rules))] == kinds
     for asked in (Probe.KPROBE, Probe.FMOD_RET):
-        assert {_kind(plan, slot, asked) for slot in range(len(rules))} == {asked}
+        assert {wanted(plan, slot, asked) for slot in range(len(rules))} == {asked}

@@ -1,0 +1,114 @@
+"""bcc: the compiler, libbcc and the kernel's symbol names. The engine imports it nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable
+
+from inject.engine import bytecode
+from inject.errors import CannotRun
+
+_NEW_NAMES = (
+    "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig"
+    " fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2"
+    " mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret"
+    " process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake"
+    " futex_wait futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal"
+)
+NEW_CALLS = dict(enumerate(_NEW_NAMES.split(), 424))
+"""System calls that bcc 0.31 has no names for, by number, which is the same on every architecture
+(include/uapi/asm-generic/unistd.h, v6.12)."""
+MOST_NOISE = 1 << 20
+"""Bytes of a library's output that are looked at."""
+
+
+class Bcc:
+    """The imported library. Raises CannotRun if it is not installed or broken."""
+
+    def __init__(self) -> None:
+        self._module = _import()
+        self.lib = self._module.libbcc.lib
+        """libbcc; its functions leave their reason in errno, see failed()."""
+
+    @property
+    def version(self) -> str:
+        """As the compiler's output depends on it."""
+        return str(self._module.__version__)
+
+    def compile(self, source: str, programs: Iterable[str], tables: Iterable[str], release: str) -> bytecode.Bytecode:
+        """``programs`` and ``tables`` of a C text. Raises CannotRun with the compiler's first error.
+
+        ``release`` is the kernel's, whose headers may be missing.
+        """
+        with captured_stderr() as noise:
+            try:
+                program = self._module.BPF(text=source.encode())
+                try:
+                    code = {name: bytes(program.dump_func(name.encode())) for name in programs}
+                    maps = {name: int(self.lib.bpf_table_fd(program.module, name.encode())) for name in tables}
+                    return bytecode.unbind(code, maps)
+                finally:
+                    program.cleanup()
+            except Exception as error:  # bcc raises bare Exception
+                said = [line for line in noise().splitlines() if line.strip()] or [str(error)]
+        lines = [line for line in said if "error:" in line] or said
+        if "kheaders" in "".join(said) or "chdir" in "".join(said):
+            raise CannotRun(
+                "bcc finds no headers of the running kernel",
+                f"install linux-headers-{release} or build the kernel with CONFIG_IKHEADERS=y",
+            )
+        raise CannotRun(f"bcc cannot compile the program: {lines[0].strip()}", "`inject doctor` lists what it needs")
+
+    def symbol(self, address: int) -> str:
+        """The kernel's name for ``address``, ``vfs_write+0x45``."""
+        return _text(self._module.BPF.ksym(address, show_offset=True))
+
+    def system_call(self, number: int) -> str:
+        """The name of a system call, ``write``."""
+        name = NEW_CALLS.get(number) or importlib.import_module("bcc.syscall").syscall_name(number)
+        return _text(name)
+
+
+def _import() -> Any:
+    try:
+        import bcc
+    except ImportError as error:
+        if "bcc" in str(error) or getattr(error, "name", "") == "bcc":
+            raise CannotRun("bcc is not installed for this Python", "apt-get install python3-bpfcc") from None
+        raise CannotRun(f"bcc cannot be imported: {error}", "apt-get install --reinstall python3-bpfcc") from None
+    except OSError as error:
+        raise CannotRun(f"bcc cannot be loaded: {error}", "apt-get install --reinstall libbpfcc") from None
+    return bcc
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="replace") if isinstance(name, (bytes, bytearray)) else str(name)
+
+
+@contextlib.contextmanager
+def captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what C libraries print on descriptor 2 from the terminal; yields a function that returns it."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+
+        def text() -> str:
+            file.seek(0)
+            return file.read(MOST_NOISE).decode(errors="replace")
+
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def failed(what: str) -> CannotRun:
+    """``what`` failed, for the reason that the last call into libbcc left in errno."""
+    number = ctypes.get_errno()
+    return CannotRun(f"{what}: {os.strerror(number)}", "`inject doctor` lists what the engine needs")

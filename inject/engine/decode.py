@@ -1,0 +1,85 @@
+"""Events and trails in words: names of functions, values as the scenario writes them, call paths."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Optional
+
+from inject.engine.abi import EVENT_HEAD
+from inject.engine.bcc import Bcc
+from inject.engine.return_trace import Trail, shortened
+from inject.engine.rule import Plan
+from inject.model.event import Injection
+from inject.model.scenario import Probe
+
+MOST_SYMBOLS = 65536
+"""Addresses whose names are remembered; the same few call paths come again and again."""
+
+
+class Symbols:
+    """The kernel's names for addresses."""
+
+    def __init__(self, bcc: Bcc) -> None:
+        self._bcc = bcc
+        self._known: dict[int, str] = {}
+
+    def name(self, address: int) -> str:
+        """``vfs_write+0x45``"""
+        known = self._known.get(address)
+        if known is None:
+            known = self._bcc.symbol(address)
+            if len(self._known) < MOST_SYMBOLS:
+                self._known[address] = known
+        return known
+
+
+class Decoder:
+    """Reads events and trails of one plan; ``used`` is the kind of probe of each rule."""
+
+    def __init__(self, symbols: Symbols, plan: Plan, used: Sequence[Probe]) -> None:
+        self._symbols = symbols
+        self._plan = plan
+        self._used = used
+
+    def injection(self, raw: bytes, at: int) -> Injection:
+        """The event that begins ``at`` bytes into ``raw``."""
+        time_ns, ordinal, value, slot, pid, tid, used, comm, caller = EVENT_HEAD.unpack_from(raw, at)
+        frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, at + EVENT_HEAD.size)
+        return Injection(
+            fault=slot,
+            function=self._plan.rules[slot].point.function,
+            returned=self.written(slot, value),
+            value=value - (1 << 64) if value >> 63 else value,
+            ordinal=ordinal,
+            pid=pid,
+            tid=tid,
+            comm=comm.split(b"\0")[0].decode(errors="replace"),
+            time_ns=time_ns,
+            stack=tuple(self._symbols.name(address) for address, _ in self._path(slot, frames, caller)),
+        )
+
+    def path(self, trail: Trail) -> list[tuple[str, Optional[int]]]:
+        """The call path as (``symbol+0xoff``, the 64 bits that came back to it if seen), the failed function first."""
+        path = self._path(trail.fault, trail.frames, trail.caller)
+        return [(self._symbols.name(address), trail.values.get(index)) for address, index in path]
+
+    def written(self, fault: int, value: int) -> str:
+        """What the scenario calls ``value``, 64 bits that fault number ``fault`` returned."""
+        rule = self._plan.rules[fault]
+        return str(rule.returned[rule.values.index(value)])
+
+    def _path(self, slot: int, frames: Sequence[int], caller: int) -> list[tuple[int, int]]:
+        """The path from the function itself outwards, without a trampoline's own frames.
+
+        ``caller`` is where the function returns to, which not every unwinder sees from its entry.
+        """
+        return shortened(frames, self._own(slot, frames), caller)
+
+    def _own(self, slot: int, frames: Sequence[int]) -> int:
+        """Where the failed function is in ``frames``: a trampoline has frames of its own before it."""
+        if self._used[slot] is not Probe.FMOD_RET:
+            return 0
+        names = self._plan.rules[slot].point.names
+        inside = (i for i, frame in enumerate(frames[:4]) if self._symbols.name(frame).partition("+")[0] in names)
+        return next(inside, 0)

@@ -1,0 +1,90 @@
+"""The program's bytecode, from the cache or the compiler, bound to maps and constants and loaded into the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from inject.engine import abi, bytecode
+from inject.engine.bcc import Bcc, captured_stderr
+from inject.engine.maps import Maps
+from inject.errors import CannotRun
+from inject.kernel.kernel import Kernel
+
+SOURCE = Path(__file__).with_name("override.bpf.c")
+KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
+"""enum bpf_prog_type, include/uapi/linux/bpf.h"""
+PROGRAMS: Mapping[str, int] = {
+    "on_kprobe": KPROBE,
+    "on_trampoline": TRACING,
+    "on_sys_exit": RAW_TRACEPOINT,
+    "on_return": KPROBE,
+    "on_leave": RAW_TRACEPOINT,
+}
+"""The functions of SOURCE that are programs, and their types."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What is put into one program when it is loaded."""
+
+    slot: int = 0
+    """The rule that it serves."""
+    uses: int = abi.USES_EVERYTHING
+    """What that rule uses (encode.uses())."""
+    traced: bool = False
+    """Whether errors are traced on their way up."""
+
+
+def bytecode_of(bcc: Bcc, kernel: Kernel, cache: Optional[Path]) -> tuple[bytecode.Bytecode, bool]:
+    """The compiled SOURCE, and whether it had to be compiled now. Raises CannotRun if it cannot be."""
+    source = SOURCE.read_text()
+    key = bytecode.cache_key(source, bcc.version, kernel.build_id, kernel.release)
+    if cache is not None and kernel.build_id:
+        kept = bytecode.load(cache, key)
+        if kept is not None and set(kept.programs) == set(PROGRAMS) and set(kept.maps) == set(abi.TABLES):
+            return kept, False
+    fresh = bcc.compile(source, PROGRAMS, abi.TABLES, kernel.release)
+    if cache is not None and kernel.build_id:
+        bytecode.keep(cache, key, fresh)
+    return fresh, True
+
+
+class Loader:
+    """Loads programs of one bytecode that share one set of maps."""
+
+    def __init__(self, bcc: Bcc, maps: Maps, code: bytecode.Bytecode) -> None:
+        self._lib = bcc.lib
+        self._maps = maps
+        self._code = code
+
+    def bound(self, program: str, constants: Constants) -> bytes:
+        """Instructions of ``program``, ready to be loaded."""
+        numbers = {
+            abi.SLOT_MARK: constants.slot,
+            abi.TRACE_MARK: int(constants.traced),
+            abi.USES_MARK: constants.uses,
+        }
+        return self._code.bind(program, self._maps.descriptors, numbers, self._maps.addresses(constants.slot))
+
+    def load(self, program: str, constants: Constants, name: str = "") -> int:
+        """A descriptor of ``program``, loaded as ``name``. Raises CannotRun if the kernel refuses it."""
+        code = self.bound(program, constants)
+        buffer = ctypes.create_string_buffer(code, len(code))
+        with captured_stderr() as noise:
+            descriptor = self._lib.bcc_prog_load(
+                PROGRAMS[program], (name or program).encode(), buffer, len(code), b"GPL", 0, 0, None, 0
+            )
+            number = ctypes.get_errno()
+            said = [line for line in noise().splitlines() if line.strip() and not line.startswith("processed ")]
+        if descriptor < 0:
+            raise CannotRun(
+                f"the kernel refuses the BPF program ({os.strerror(number) if number else 'no reason given'})"
+                + (f": {said[-1]}" if said else ""),
+                "`inject doctor` lists what it needs",
+            )
+        return int(descriptor)

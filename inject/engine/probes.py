@@ -1,0 +1,110 @@
+"""The probes of one plan: which kind each rule gets, and all of them in and out of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from inject.engine import abi
+from inject.engine.attach import KprobeLink, Link, ReturnWatch, TracepointLink, TrampolineLink
+from inject.engine.bcc import Bcc
+from inject.engine.encode import uses
+from inject.engine.loader import Constants, Loader
+from inject.engine.rule import Plan, Rule
+from inject.errors import CannotRun
+from inject.kernel.kernel import Kernel
+from inject.model.scenario import Probe
+
+
+class Probes:
+    """Attaches plans, one at a time. What watches returns stays for the next plan, which saves seconds."""
+
+    def __init__(self, bcc: Bcc, kernel: Kernel, loader: Loader) -> None:
+        self._bcc = bcc
+        self._kernel = kernel
+        self._loader = loader
+        self._links: list[Link] = []
+        self._returns: Optional[ReturnWatch] = None
+
+    def attach(
+        self, plan: Plan, probe: Probe, watch: Sequence[int], *, errnos: bool, any_rule: bool
+    ) -> tuple[Probe, ...]:
+        """Attach everything for ``plan``; the kind of probe that each rule got. See Engine.attach()."""
+        constants = [
+            Constants(slot, abi.USES_EVERYTHING if any_rule else uses(rule), bool(watch))
+            for slot, rule in enumerate(plan.rules)
+        ]
+        shared = constants[0] if constants else Constants()
+        try:
+            # The kernel asks the last attached first, and a call that one rule fails does not reach the others
+            # (aggr_pre_handler() in kernel/kprobes.c, bpf_trampoline_get_progs() in kernel/bpf/trampoline.c, v6.12).
+            slots = reversed(range(len(plan.rules)))
+            used = [self._attach(plan.rules[slot], constants[slot], wanted(plan, slot, probe)) for slot in slots]
+            if errnos:
+                self._attach_tracepoint("on_sys_exit", shared)
+            self._watch(tuple(watch), shared)
+        except BaseException:
+            self.detach()
+            raise
+        return tuple(reversed(used))
+
+    def _attach(self, rule: Rule, constants: Constants, probe: Probe) -> Probe:
+        """fmod_ret costs half of a kprobe, but cannot return 0 nor find a function that BTF does not name."""
+        if probe is not Probe.KPROBE and rule.trampoline:
+            try:
+                program = self._loader.load("on_trampoline", constants, f"kmod_ret__{rule.trampoline}")
+                self._links.append(TrampolineLink(self._bcc, rule.point, program))
+                return Probe.FMOD_RET
+            except CannotRun:
+                if probe is Probe.FMOD_RET:
+                    raise
+        if probe is Probe.FMOD_RET:
+            why = (
+                "cannot return 0 or NULL" if not all(rule.values) else "needs the function's own name in vmlinux's BTF"
+            )
+            raise CannotRun(f"fmod_ret cannot fail {rule.point.function}: it {why}", "use --probe kprobe")
+        program = self._loader.load("on_kprobe", constants)
+        self._links.append(KprobeLink(self._bcc, self._kernel, rule.point, program, constants.slot))
+        return Probe.KPROBE
+
+    def _attach_tracepoint(self, program: str, constants: Constants) -> None:
+        self._links.append(TracepointLink(self._bcc, "sys_exit", self._loader.load(program, constants)))
+
+    def _watch(self, addresses: tuple[int, ...], constants: Constants) -> None:
+        """Watch the returns of the functions at ``addresses``, unless the same ones are watched already."""
+        if not addresses:
+            self._unwatch()
+            return
+        if self._returns is None or self._returns.addresses != addresses:
+            self._unwatch()
+            code = self._loader.bound("on_return", constants)
+            self._returns = ReturnWatch(code, addresses, emulated=self._kernel.is_emulated())
+        self._attach_tracepoint("on_leave", constants)
+
+    def _unwatch(self) -> None:
+        if self._returns is not None:
+            self._returns.close()
+            self._returns = None
+
+    def detach(self) -> None:
+        """Take every probe out of the kernel except those on returns, which do nothing while disarmed."""
+        for link in self._links:
+            link.close()
+        self._links.clear()
+
+    def close(self) -> None:
+        """Leave nothing in the kernel."""
+        self.detach()
+        self._unwatch()
+
+
+def wanted(plan: Plan, slot: int, probe: Probe) -> Probe:
+    """The kind of probe to try for a rule, ``probe`` being the user's choice.
+
+    Of rules for one function either all go by fmod_ret or none: a kprobe's override does not keep it away.
+    """
+    if probe is not Probe.AUTO:
+        return probe
+    address = plan.rules[slot].point.address
+    able = (bool(rule.trampoline) for rule in plan.rules if rule.point.address == address)
+    return Probe.AUTO if all(able) else Probe.KPROBE
