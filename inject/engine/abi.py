@@ -121,7 +121,7 @@ RULE = Layout(
 )
 CONTROL = Layout("control", cgroup="Q", deadline="Q", budget="Q", level="I", tool="I", others="I", armed="I")
 ARMED = CONTROL.before("armed").size
-"""Where the flag lies: behind everything that it makes valid."""
+"""Offset of the flag, which comes after everything that it makes valid."""
 TALLY = Layout("tally", seen="Q", spared="Q", matched="Q", tickets="Q", injected="Q", lost="Q")
 COUNTER = Layout("u64", value="Q")
 EVENT = Layout(

@@ -1,7 +1,6 @@
 """The compiled program as data: kept between runs, bound to this run's maps when loaded.
 
-A kept file is rebuilt, never trusted, when it is damaged, stale, or writable by
-somebody else.
+A kept file that is damaged, stale, or writable by another user is rebuilt.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ INSTRUCTION = struct.Struct("<BBhi")
 LOAD_64 = 0x18
 """BPF_LD | BPF_DW | BPF_IMM: the two-slot load of a 64-bit constant (include/uapi/linux/bpf.h)."""
 PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
-"""What a constant is that is no number: a map, or the address of the memory in one, at an offset."""
+"""Source register of a constant that is a map, or the address of a map's memory at an offset."""
 LARGEST = 4 << 20
 """Bytes of a kept file that are read at most."""
 
@@ -45,9 +44,9 @@ class Bytecode:
     ) -> bytes:
         """Instructions of ``program`` for the maps at ``descriptors``.
 
-        A constant that is among ``numbers`` becomes what stands there, one among ``addresses``
-        the address at an offset into the map with that descriptor. Raises ValueError when a
-        load names a map that is not there.
+        A constant among ``numbers`` is replaced by its value there, one among ``addresses`` by
+        the address at an offset into the map with that descriptor. Raises ValueError if a
+        load names a map that does not exist.
         """
         code = bytearray(self.programs[program])
         for at, source, value in _constants(code):
@@ -101,7 +100,7 @@ def _put(code: bytearray, at: int, value: int) -> None:
 
 
 def cache_key(source: str, *facts: str) -> str:
-    """What the bytecode depends on: program text, bcc's version, the kernel's build id."""
+    """File name for what the bytecode depends on: program text, bcc's version, the kernel's build id."""
     digest = hashlib.sha256(source.encode())
     for fact in facts:
         digest.update(b"\0" + fact.encode())
@@ -109,9 +108,9 @@ def cache_key(source: str, *facts: str) -> str:
 
 
 def load(directory: Path, key: str) -> Optional[Bytecode]:
-    """The kept bytecode, or None when there is none that can be trusted."""
+    """The kept bytecode; None if there is none, or none to be trusted."""
     try:
-        # Not to wait for the writer of a fifo; a plain file knows no such flag.
+        # O_NONBLOCK: do not wait for the writer of a fifo.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(directory / f"{key}.bpf", flags)
     except OSError:

@@ -72,12 +72,12 @@ class Decoder:
     def _path(self, slot: int, frames: Sequence[int], caller: int) -> list[tuple[int, int]]:
         """The path from the function itself outwards, without a trampoline's own frames.
 
-        ``caller`` is where the function returns to, which not every unwinder sees from its entry.
+        ``caller`` is the address that the function returns to; an unwinder may miss it at the function's entry.
         """
         return shortened(frames, self._own(slot, frames), caller)
 
     def _own(self, slot: int, frames: Sequence[int]) -> int:
-        """Where the failed function is in ``frames``: a trampoline has frames of its own before it."""
+        """Index of the failed function in ``frames``: a trampoline has frames of its own before it."""
         if self._used[slot] is not Probe.FMOD_RET:
             return 0
         names = self._plan.rules[slot].point.names

@@ -162,7 +162,7 @@ class Engine:
 
     @property
     def lapsed(self) -> bool:
-        """Whether the kernel stopped by itself because extend() came too late."""
+        """True if the kernel stopped by itself because extend() came too late."""
         return self._lease.lapsed
 
     def disarm(self) -> None:

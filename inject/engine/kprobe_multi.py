@@ -1,4 +1,4 @@
-"""bpf(2) for the one way of attaching that the libraries we use do not know: many functions, one link."""
+"""Many functions, one link: the bpf(2) calls that neither bcc nor libbcc makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROG_LOAD, LINK_CREATE = 5, 28
 KPROBE = 2
 """BPF_PROG_TYPE_KPROBE"""
 KPROBE_MULTI, KPROBE_SESSION = 42, 56
-"""enum bpf_attach_type: at entry or return; at both, where the entry says whether the return matters."""
+"""enum bpf_attach_type: at entry or return; at both, and the entry decides whether the return is reported."""
 RETURNS = 1
 """BPF_F_KPROBE_MULTI_RETURN"""
 MOST = 1 << 20
@@ -73,9 +73,9 @@ def _link(program: int, attach_type: int, flags: int, addresses: Sequence[int]) 
 def probe_returns(code: bytes, addresses: Sequence[int], name: str, session: bool = True) -> tuple[int, int]:
     """Attach the kprobe program ``code`` to the entry and return of all functions at ``addresses``.
 
-    Link and program, as descriptors to close. Without ``session``, or on a kernel
-    older than 6.10 that has none, to the return alone. Raises CannotRun with what
-    the kernel needs.
+    Returns link and program, descriptors to close. Without ``session``, or on a kernel
+    older than 6.10, which has no sessions, the program sees returns only. Raises
+    CannotRun with what the kernel needs.
     """
     kinds = [(KPROBE_SESSION, 0)] * session + [(KPROBE_MULTI, RETURNS)]
     said = ""
@@ -90,6 +90,6 @@ def probe_returns(code: bytes, addresses: Sequence[int], name: str, session: boo
         except OSError as error:
             said = error.strerror or str(error)
     raise CannotRun(
-        f"this kernel cannot follow errors by return probes ({said})",
+        f"this kernel cannot trace errors by return probes ({said})",
         "it needs CONFIG_FPROBE=y (Linux 5.18 or newer); without --trace and `error` nothing needs them",
     )

@@ -23,7 +23,7 @@ class Arming:
     budget: int = 0
     """Most injections of all rules together; 0: no bound."""
     others: bool = False
-    """Whether some rule takes tasks outside the workload."""
+    """True if some rule takes tasks outside the workload."""
 
 
 class Lease:
@@ -35,7 +35,7 @@ class Lease:
         self._armed: Optional[Arming] = None
         self._deadline = 0
         self.lapsed = False
-        """Whether the deadline has passed while armed, so that calls did not fail that should have."""
+        """True if the deadline passed while armed, so that calls succeeded that should have failed."""
 
     def begin(self, arming: Arming, seconds: float) -> None:
         """Arm for ``seconds``."""

@@ -30,18 +30,18 @@ PROGRAMS: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Constants:
-    """What is put into one program when it is loaded."""
+    """Numbers put into a program when it is loaded."""
 
     slot: int = 0
     """The rule that it serves."""
     uses: int = abi.USES_EVERYTHING
     """What that rule uses (encode.uses())."""
     traced: bool = False
-    """Whether errors are traced on their way up."""
+    """True if errors are traced on their way up."""
 
 
 def bytecode_of(bcc: Bcc, kernel: Kernel, cache: Optional[Path]) -> tuple[bytecode.Bytecode, bool]:
-    """The compiled SOURCE, and whether it had to be compiled now. Raises CannotRun if it cannot be."""
+    """The compiled SOURCE, and True if it was not in ``cache``. Raises CannotRun if it cannot be compiled."""
     source = SOURCE.read_text()
     key = bytecode.cache_key(source, bcc.version, kernel.build_id, kernel.release)
     if cache is not None and kernel.build_id:

@@ -1,8 +1,8 @@
-"""Other CPUs kept out of the kernel while thousands of its functions are patched.
+"""Keep other CPUs out of the kernel while thousands of its functions are patched.
 
 QEMU before 8.1 emulates a processor that may go on executing an instruction which
-another one has replaced ("accel/tcg: always lock pages before translation" mended
-it): ftrace's breakpoint is then hit after it is gone, and the guest dies of
+another one has replaced (fixed by "accel/tcg: always lock pages before translation"):
+ftrace's breakpoint is then hit after it is gone, and the guest dies of
 "Oops: int3". Real processors and KVM need none of this.
 """
 
@@ -23,7 +23,7 @@ SETTLE = 0.02
 
 @contextlib.contextmanager
 def others_still(wanted: bool) -> Iterator[None]:
-    """With ``wanted``, every other CPU runs a thread of ours in user space meanwhile, as far as it may."""
+    """With ``wanted``, keep every other CPU busy with a thread in user space, as far as permitted."""
     cpus = sorted(os.sched_getaffinity(0))
     if not wanted or len(cpus) < 2:
         yield
@@ -47,7 +47,7 @@ def others_still(wanted: bool) -> Iterator[None]:
 
 
 def _spin(cpu: int, flag: list[bool]) -> None:
-    """Be busy on ``cpu`` until ``flag`` is not empty: looking at the clock needs no system call."""
+    """Be busy on ``cpu`` until ``flag`` is not empty; reading the clock needs no system call."""
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, {cpu})
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))

@@ -29,7 +29,7 @@ class Ring:
         self._fence = threading.Lock()
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         for view in (self._position, self._words, self._produced):
             view.release()
         self._consumer.close()
@@ -55,9 +55,9 @@ class Ring:
         return records
 
     def take_equal(self, length: int) -> bytes:
-        """As take(), where every record has ``length`` bytes, a multiple of 8: all in one piece, headers included.
+        """Records that all have ``length`` bytes, a multiple of 8: in one piece, headers included.
 
-        Some hundred instructions for a record, where take() needs thousands.
+        Takes some hundred instructions for a record; take() takes thousands.
         """
         stride = HEADER + length
         at, end = self._position[0], self._produced[0]

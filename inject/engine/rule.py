@@ -28,7 +28,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Writeback:
-    """How to tell a kernel thread that works on one of the trial's own devices."""
+    """How to recognise a kernel thread that works on one of the trial's own devices."""
 
     flags: int
     """Offset of ``flags`` in ``struct task_struct``."""

@@ -1,8 +1,8 @@
-"""Faults under a person's eye: all attached and counting, each armed, disarmed or changed while things run.
+"""Faults under a user's eye: all attached and counting, each armed, disarmed or changed while things run.
 
 A rule that is off stays in the kernel and counts; it lets every call through. The
-kernel's own deadline is a lease that :meth:`Session.tick` renews, so that a tool
-that is stopped or stuck fails nothing for longer than LEASE seconds.
+kernel's own deadline is a lease that :meth:`Session.tick` renews: if inject stops or
+hangs, injection ends within LEASE seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from inject.model.trigger import Trigger
 from inject.model.verdict import Counts
 
 LEASE = 5.0
-"""Seconds that the kernel goes on failing calls when nobody renews it."""
+"""Seconds that the kernel goes on failing calls unless the lease is renewed."""
 
 RENEW = 1.0
 """Seconds between two renewals, and between two rates."""
@@ -59,9 +59,9 @@ class Row:
 
 
 class Session:
-    """The faults of one sitting. Use as a context manager: leaving disarms and detaches.
+    """The faults of one `inject watch`. A context manager: leaving it disarms and detaches.
 
-    Raises InjectError where a fault cannot be, before anything is attached.
+    Raises InjectError if a fault cannot be planned, before anything is attached.
     """
 
     def __init__(self, engine: Engine, planner: Planner, faults: Sequence[Fault], probe: Probe = Probe.AUTO) -> None:
@@ -129,7 +129,7 @@ class Session:
             self.disarm(index)
 
     def _fire(self, index: int, trigger: Trigger) -> None:
-        """Counters go on, so the trigger is moved to where they stand."""
+        """Let ``trigger`` count from now: the kernel's counters go on, so it starts at their values."""
         row = self.rows[index]
         self._engine.rewrite(index, _quiet(row.rule))
         counts = self._engine.counts()[index]
