@@ -17,7 +17,7 @@ MOST_SYMBOLS = 65536
 """Addresses whose names are remembered; the same few call paths come again and again."""
 
 
-class Symbols:
+class SymbolNames:
     """The kernel's names for addresses."""
 
     def __init__(self, bcc: Bcc) -> None:
@@ -37,7 +37,7 @@ class Symbols:
 class Decoder:
     """Reads events and trails of one plan; ``used`` is the kind of probe of each rule."""
 
-    def __init__(self, symbols: Symbols, plan: Plan, used: Sequence[Probe]) -> None:
+    def __init__(self, symbols: SymbolNames, plan: Plan, used: Sequence[Probe]) -> None:
         self._symbols = symbols
         self._plan = plan
         self._used = used

@@ -12,7 +12,7 @@ from typing import Optional
 
 from inject.engine import abi
 from inject.engine.bcc import Bcc
-from inject.engine.decode import Decoder, Symbols
+from inject.engine.decode import Decoder, SymbolNames
 from inject.engine.encode import MapImage, render, uses
 from inject.engine.events import MOST_EVENTS, Collector
 from inject.engine.lease import Arming, Lease
@@ -49,7 +49,7 @@ class Engine:
             raise
         self._probes = Probes(self._bcc, kernel, Loader(self._bcc, self._maps, code))
         self._lease = Lease(self._maps)
-        self._symbols = Symbols(self._bcc)
+        self._symbols = SymbolNames(self._bcc)
         self._any_rule = False
         self._use(Plan(()), ())
 

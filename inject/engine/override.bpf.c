@@ -137,7 +137,8 @@ struct alphabet {		/* one glob: which tokens take which character */
 
 /*
  * Memory that user space maps. A map's lookup costs some ten instructions, so each number
- * is replaced at load time by the address, the rule's own where every rule has a place.
+ * is replaced at load time by the address. RULE(), TALLY() and UNTRACED() are those of the
+ * program's own rule.
  */
 #define SHARED(type, mark) ({ type *shared_; asm("%0 = " mark " ll" : "=r"(shared_)); shared_; })
 #define CONTROL()	SHARED(struct control, "0x510751075101")
@@ -147,8 +148,8 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define UNTRACED()	SHARED(u64, "0x510751075105")
 
 /*
- * What the rule makes use of, put in at load time as well: the verifier walks only that
- * and takes the rest out of the program, which saves it most of its time.
+ * What the rule uses, also put in at load time: the verifier walks only that part of the
+ * program and removes the rest, which saves most of its time.
  */
 #define USES() ({ u64 uses_; asm volatile("%0 = 0x5075507550 ll" : "=r"(uses_)); uses_; })
 #define USED_TESTS()	(USES() & 0xff)		/* argument comparisons */
@@ -302,8 +303,8 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test)
 }
 
 /*
- * Where the function returns to. It has not set up its frame yet, so an unwinder that
- * goes by frame pointers finds its caller's caller next. A kprobe's registers are those
+ * The address that the function returns to. It has not set up its frame yet, so an unwinder
+ * that goes by frame pointers finds its caller's caller next. A kprobe's registers are those
  * at the entry; a trampoline (arch/x86/net/bpf_jit_comp.c) was called from there, and
  * keeps the arguments and one return value between ctx and its frame pointer.
  */
@@ -630,7 +631,7 @@ int on_return(struct pt_regs *ctx)
 	return 0;
 }
 
-/* The way up ends where the task leaves the kernel, if it still does so while armed. */
+/* The way up ends when the task leaves the kernel, if it does so while armed. */
 int on_leave(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct trail_key key = { .tid = bpf_get_current_pid_tgid() };

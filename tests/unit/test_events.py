@@ -21,7 +21,7 @@ def ordinals(taken: list[tuple[bytes, int]]) -> list[int]:
     return [abi.EVENT_HEAD.unpack_from(raw, at)[1] for raw, at in taken]
 
 
-def test_the_oldest_come_first_whatever_their_chunk() -> None:
+def test_the_oldest_come_first_from_any_chunk() -> None:
     backlog = Backlog()
     backlog.add(event(1) + event(2) + event(3))
     backlog.add(b"")
