@@ -354,5 +354,5 @@ def watched_by(lines: Sequence[str]) -> list[str]:
 
 
 def test_functions_that_cannot_be_watched_are_said_so() -> None:
-    with pytest.raises(InjectError, match="cannot follow errors by return probes"):
+    with pytest.raises(InjectError, match="cannot trace errors by return probes"):
         bpf.probe_returns(b"\x95" + bytes(7), [1], "test")
