@@ -12,8 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
+from inject.engine import kprobe_multi
 from inject.engine.bcc import Bcc, captured_stderr, failed
-from inject.engine.kprobe_multi import probe_returns
 from inject.engine.quiesce import others_still
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
@@ -105,7 +105,7 @@ class ReturnWatch:
         self.addresses = tuple(addresses)
         self._emulated = emulated
         with others_still(emulated):
-            self._descriptors = probe_returns(code, self.addresses, "on_return")
+            self._descriptors = kprobe_multi.probe_returns(code, self.addresses, "on_return")
 
     def close(self) -> None:
         """Detach and unload it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inject.engine import attach
+from inject.engine import attach, kprobe_multi
 from inject.engine.attach import KprobeLink, ReturnWatch, TracepointLink, TrampolineLink
 from inject.errors import CannotRun
 from inject.model.point import ErrorType, FaultPoint
@@ -91,7 +91,7 @@ def test_a_watch_on_returns(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append((code, addresses, name))
         return held
 
-    monkeypatch.setattr(attach, "probe_returns", probe)
+    monkeypatch.setattr(kprobe_multi, "probe_returns", probe)
     watch = ReturnWatch(b"code", [3, 4], emulated=False)
     assert seen == [(b"code", (3, 4), "on_return")] and watch.addresses == (3, 4)
     watch.close()
