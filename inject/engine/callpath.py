@@ -45,8 +45,9 @@ def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) 
 
     Raises InjectError for an entry that matches no function.
     """
-    if len(stack) + len(spared) > PATH:
-        raise InjectError(f"a call path of {len(stack) + len(spared)} entries", f"at most {PATH}, contracts included")
+    length = len(stack) + len(spared)
+    if length > PATH:
+        raise InjectError(f"a call path of {length} entries", f"at most {PATH}, NOFAIL rules included")
     names: list[str] = []
     ranges: list[tuple[int, int, int]] = []
     forbidden = 0

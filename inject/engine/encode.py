@@ -98,7 +98,7 @@ def comparison(test: Test, globs: Mapping[str, int]) -> bytes:
         access.signed,
         left,
         64 - access.bits,
-        test.contract,
+        test.nofail,
         globs[test.pattern] if test.op is Op.GLOB else 0,
         *access.offsets,
         *[0] * (abi.LOADS - len(access.offsets)),

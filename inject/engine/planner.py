@@ -58,11 +58,13 @@ class Planner:
         refuse(self.kernel, point)
         values = self._values(fault, point)
         when = fault.when
-        tests = self._contract_tests(fault, point) + [self._test(test, point) for test in when.args]
+        tests = self._nofail_tests(fault, point) + [self._test(test, point) for test in when.args]
         if when.device:
             tests.append(self._device_test(when.device, point))
         if len(tests) > abi.TESTS:
-            raise InjectError(f"{len(tests)} argument tests in one fault", f"at most {abi.TESTS}, contracts included")
+            raise InjectError(
+                f"{len(tests)} argument tests in one fault", f"at most {abi.TESTS}, NOFAIL rules included"
+            )
         return Rule(
             point=point,
             values=values,
@@ -116,15 +118,15 @@ class Planner:
             return int(name == "true")
         return sign * self.types.enumerator(name, module)
 
-    def _access(self, point: FaultPoint, path: str) -> tuple[Access, str]:
-        """The access by the first of the folded names that BTF knows, and the module it was found in."""
+    def _access(self, point: FaultPoint, path: str) -> Access:
+        """The access by the first of the folded names that BTF knows."""
         btf = self.types.of(point.module)
         call = syscalls.call_of(point)
         if call and path.partition(".")[0] != "regs":
-            return syscalls.access(self.kernel, btf, point.function, call, path), point.module
+            return syscalls.access(self.kernel, btf, point.function, call, path)
         known = self._prototype(point)
         name = known.function if known else point.function
-        return access_to(btf, name, path), point.module
+        return access_to(btf, name, path)
 
     def _test(self, test: ArgTest, point: FaultPoint) -> Test:
         """One argument test; raises InjectError, with its place in the scenario, if it cannot be resolved."""
@@ -134,7 +136,7 @@ class Planner:
             raise _placed(error, test.place) from None
 
     def _resolved(self, test: ArgTest, point: FaultPoint) -> Test:
-        access, module = self._access(point, test.path)
+        access, module = self._access(point, test.path), point.module
         if len(access.offsets) > abi.LOADS:
             raise InjectError(f"{test.path} follows {len(access.offsets)} pointers", f"at most {abi.LOADS}")
         if test.op is Op.GLOB:
@@ -152,16 +154,15 @@ class Planner:
         return Test(access, test.op, value & U64, mask)
 
     def _spared_paths(self, fault: Fault) -> list[str]:
-        """Functions below which a contract fails no call, as far as this kernel has them."""
+        """Functions below which no call may fail, as far as this kernel has them."""
         return [one.below for one in _kept(fault) if one.below and self.kernel.symbols.functions(one.below)]
 
-    def _contract_tests(self, fault: Fault, point: FaultPoint) -> list[Test]:
+    def _nofail_tests(self, fault: Fault, point: FaultPoint) -> list[Test]:
         tests = []
-        for contract in (one for one in _kept(fault) if one.parameter):
-            access, module = self._access(point, contract.parameter)
-            flag = self._number(contract.flag, access, module)
-            mask = 1 << flag if contract.is_bit else flag
-            tests.append(Test(access, Op.IS, 0, mask, contract=True))
+        for one in (one for one in _kept(fault) if one.parameter):
+            access = self._access(point, one.parameter)
+            flag = self._number(one.flag, access, point.module)
+            tests.append(Test(access, Op.IS, 0, 1 << flag if one.is_bit else flag, nofail=True))
         return tests
 
     def _device_test(self, device: str, point: FaultPoint) -> Test:
@@ -182,7 +183,7 @@ class Planner:
         for parameter in prototype.parameters[:REGISTERS] if prototype else ():
             steps = DEVICE_PATHS.get(parameter.spelling)
             if steps is not None:
-                return self._access(point, f"{parameter.name}.{steps}")[0], steps.endswith("bd_dev")
+                return self._access(point, f"{parameter.name}.{steps}"), steps.endswith("bd_dev")
         return None
 
     def _prototype(self, point: FaultPoint) -> Optional[Prototype]:
@@ -192,7 +193,7 @@ class Planner:
         return next((prototype for prototype in found if prototype), None)
 
     def _writeback(self, point: FaultPoint) -> Writeback:
-        """Raises InjectError if no argument tells whose work a kernel thread does."""
+        """How to recognise writeback; raises InjectError if no argument says whose work a kernel thread does."""
         found = self._to_device(point)
         if found is None:
             raise InjectError(
@@ -204,7 +205,7 @@ class Planner:
 
 
 def _kept(fault: Fault) -> tuple[NoFail, ...]:
-    """The contracts that ``fault`` keeps; () for `contract: ignore`."""
+    """What is known of NOFAIL callers of the function; () for `contract: ignore`."""
     return () if fault.contract is Contract.IGNORE else nofail_of(fault.function)
 
 

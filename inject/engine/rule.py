@@ -23,7 +23,8 @@ class Test:
     value: int = 0
     mask: int = U64
     pattern: str = ""
-    contract: bool = False
+    nofail: bool = False
+    """It comes from a NOFAIL rule: a call that does not meet it counts as spared."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def test_too_many_tests(planner: Planner) -> None:
 def test_a_contract_is_kept_unless_told_otherwise(planner: Planner) -> None:
     made = fault("__bch2_disk_reservation_add")
     (test,) = planner.rule(made, 0).tests
-    assert (test.op, test.mask, test.value, test.contract) == (Op.IS, 1, 0, True)
+    assert (test.op, test.mask, test.value, test.nofail) == (Op.IS, 1, 0, True)
     assert test.access.argument == 2
     assert planner.rule(replace(made, contract=Contract.IGNORE), 0).tests == ()
 
