@@ -1,1 +1,1 @@
-"""Where trials run: hosts, their workers and what each of them reports. Imports campaign and trial."""
+"""Hosts that run trials, the workers on them and what they report. Imports campaign and trial."""

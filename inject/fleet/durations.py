@@ -1,4 +1,4 @@
-"""How long scenarios took on earlier hosts of a kernel: an estimate, so a damaged or unwritable file is ignored."""
+"""Durations of scenarios on earlier hosts of a kernel: an estimate, so a damaged or unwritable file is ignored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 10_000
 
 
 def file(cache: Path, kernel_key: str) -> Path:
-    """Where the seconds for one kernel are kept."""
+    """The file that keeps the durations for one kernel."""
     return cache / "seconds" / f"{kernel_key}.json"
 
 

@@ -1,4 +1,4 @@
-"""What one host tells of the scenarios it was given, and the verdicts that it could not give itself."""
+"""The reports of one host on the scenarios it was given, and the verdicts that it could not give itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Journal:
     request: Request
     on_event: Callable[[Event], None]
     dropped: Callable[[], int] = lambda: 0
-    """How many lines of the host were too long to be taken."""
+    """Number of lines of the host that were too long to be taken."""
     current: Optional[Scenario] = None
     settled: int = 0
     """Verdicts that this host gave or was given."""
@@ -46,7 +46,7 @@ class Journal:
     """Lines that are not an event, or not one that this host was asked for."""
     moved: Patience = field(default_factory=lambda: Patience(SLACK))
     _told: tuple[int, int] = (0, 0)
-    """What :meth:`missing` has reported: lines dropped, lines unreadable."""
+    """Lines dropped and lines unreadable that :meth:`missing` has reported."""
 
     @property
     def armed(self) -> bool:
@@ -54,7 +54,7 @@ class Journal:
         return self.current is not None and self.ledger.stage(self.current.name) is Stage.ARMED
 
     def give(self, scenario: Scenario) -> None:
-        """The host is asked to run ``scenario``."""
+        """Note that the host is asked to run ``scenario``."""
         self.current = scenario
         self.moved = Patience(bound(scenario))
 
@@ -110,12 +110,12 @@ class Journal:
         self.on_event(verdict)
 
     def blame(self, lost: Lost) -> None:
-        """The host is lost: the scenario under way gets the verdict."""
+        """Settle the scenario under way, because the host is lost."""
         if self.current is not None:
             self._settle(verdict_of(self.current, lost, armed=self.armed, request=self.request))
 
     def unreported(self, status: int, said: str) -> None:
-        """inject ended with ``status`` and the scenario under way has no verdict: an error of inject."""
+        """Settle the scenario under way as an error of inject, which ended with ``status`` and gave no verdict."""
         if self.current is None:
             return
         log = tuple(said.rstrip("\n").split("\n")[-LOG_LINES:])
@@ -126,7 +126,7 @@ class Journal:
 
 
 def bound(scenario: Scenario) -> float:
-    """Seconds until the next event of a scenario must have come."""
+    """Seconds within which the next event of a scenario must come."""
     return 3 * max(SCRIPT, scenario.timeout) + SLACK
 
 
@@ -148,7 +148,7 @@ def _reproduce(scenario: Scenario, request: Request) -> str:
 
 
 def _own_part(console: str, name: str) -> tuple[str, ...]:
-    """What the console shows from the scenario's own marker in the kernel log on; all of it without one."""
+    """The console from the scenario's own marker in the kernel log on; all of it without one."""
     lines = console.split("\n") if console else []
     begun = [number for number, line in enumerate(lines) if f"inject: begin {name} " in line]
     return tuple(lines[begun[-1] :] if begun else lines)

@@ -1,4 +1,4 @@
-"""Where each scenario of a batch stands: the one record that workers, reports and terminal share."""
+"""The record of how far each scenario of a batch is, which workers, reports and terminal share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inject.model.verdict import Verdict
 
 
 class Stage(enum.Enum):
-    """How far a scenario is."""
+    """Progress of a scenario."""
 
     WAITING = "waiting"
     GIVEN = "given"
@@ -51,17 +51,17 @@ class Ledger:
         return self._standings[name].scenario
 
     def stage(self, name: str) -> Stage:
-        """How far the scenario is."""
+        """The stage of the scenario."""
         with self._lock:
             return self._standings[name].stage
 
     def number(self, name: str) -> int:
-        """How many scenarios of the batch were armed up to this one."""
+        """Number of scenarios of the batch that were armed up to this one."""
         with self._lock:
             return self._standings[name].number
 
     def give(self, name: str) -> bool:
-        """A host takes the scenario; False if it is no longer waiting."""
+        """Give the scenario to a host; False if it is no longer waiting."""
         with self._lock:
             standing = self._standings[name]
             if standing.stage is not Stage.WAITING:
@@ -70,19 +70,19 @@ class Ledger:
             return True
 
     def give_back(self, name: str) -> None:
-        """The scenario was given but not begun: it waits again."""
+        """Let the scenario wait again; it was given but not begun."""
         with self._lock:
             self._standings[name].stage = Stage.WAITING
 
     def arm(self, name: str) -> None:
-        """The host is about to inject."""
+        """Note that the host is about to inject."""
         with self._lock:
             standing = self._standings[name]
             self._armings += 1
             standing.stage, standing.number = Stage.ARMED, self._armings
 
     def settle(self, verdict: Verdict) -> None:
-        """The scenario has its verdict."""
+        """Record the verdict."""
         with self._lock:
             standing = self._standings[verdict.scenario]
             standing.stage, standing.verdict = Stage.SETTLED, verdict

@@ -1,4 +1,4 @@
-"""What workers leave for the main thread to do, and how they hear that they must end."""
+"""The way from workers to the main thread, and the word that ends them."""
 
 from __future__ import annotations
 

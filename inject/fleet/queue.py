@@ -1,4 +1,4 @@
-"""Which host a worker opens next, and which scenario a host gets."""
+"""The choice of the host that a worker opens next, and of the scenario that a host gets."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Work:
         return not self._hosts[kind] or self._share(kind) > START
 
     def leave(self, kind: Hashable) -> None:
-        """A host of this kind is gone."""
+        """Note that a host of this kind is gone."""
         with self._lock:
             self._hosts[kind] -= 1
 

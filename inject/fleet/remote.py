@@ -1,4 +1,4 @@
-"""inject on a host: runs the scenarios that its standard input asks for (request.py), tells of them in a file.
+"""inject on a host: runs the scenarios that its standard input asks for (request.py) and reports to a file.
 
 Started as `python3 -m inject.fleet.remote RESULTS`. It imports what a trial needs and no
 command line: under emulation each module takes milliseconds to load.

@@ -1,4 +1,4 @@
-"""What is asked of inject on a host: its standard input there, line by line.
+"""Standard input of inject on a host, line by line.
 
 The first line holds the settings of the run, each later one a scenario to run. inject
 reads the next line when the scenario before it has its verdict, and ends with its input.
@@ -18,7 +18,7 @@ MODULE = "inject.fleet.remote"
 
 @dataclass(frozen=True)
 class Request:
-    """How a batch is run.
+    """Settings of a batch.
 
     ``stop_on_injection``: ask the debugger of the guest to stop it at each injection.
     ``reproduce`` begins the command that a verdict gives for running its scenario again.

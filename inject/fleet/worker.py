@@ -25,7 +25,7 @@ OUTPUT = 64 << 10
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Where a batch's events, output and remarks go; called from the main thread only."""
+    """Receivers of a batch's events, output and remarks; called from the main thread only."""
 
     event: Callable[[Event], None]
     output: Callable[[bytes], None]
@@ -36,7 +36,7 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class Batch:
-    """What all workers of a batch share."""
+    """Objects that all workers of a batch share."""
 
     ledger: Ledger
     request: Request
@@ -121,9 +121,9 @@ class Worker(threading.Thread):
         return True
 
     def _settle_rest(self, journal: Journal, take: Callable[[], Optional[Scenario]], status: int, said: str) -> None:
-        """After inject's end: what it was given and did not begin is for the next host.
+        """Give back what inject was given and did not begin before it ended.
 
-        Unless it has settled nothing at all: the next one would fare no better.
+        If it has settled nothing at all, the next host would fare no better: settle one as an error.
         """
         if journal.settled and journal.current is not None and not journal.armed:
             self._batch.ledger.give_back(journal.current.name)

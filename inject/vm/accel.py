@@ -1,4 +1,4 @@
-"""Which accelerators to try, and which kernels KVM is known not to run here.
+"""The accelerators to try, and the kernels that KVM is known not to run here.
 
 /dev/kvm may exist and yet not run an ordinary kernel. inject tries it, and remembers
 the answer for this host and kernel.
@@ -28,7 +28,7 @@ FIRST_HEARTBEAT = 20.0
 
 
 def candidates(choice: str, memory: Path) -> list[str]:
-    """What to try, in order; ``memory`` is the file of :func:`memory_file`.
+    """The accelerators to try, in order; ``memory`` is the file of :func:`memory_file`.
 
     Raises CannotRun when KVM is forced and this machine does not offer it.
     """
@@ -44,7 +44,7 @@ def candidates(choice: str, memory: Path) -> list[str]:
 
 
 def memory_file(cache: Path, kernel_key: str) -> Path:
-    """Where the answer for this host (its name, kernel and processor) and ``kernel_key`` is kept."""
+    """The file that keeps the answer for this host (its name, kernel and processor) and ``kernel_key``."""
     host = [platform.node(), platform.release(), platform.version(), _processor(), kernel_key]
     return cache / "accel" / f"{hashlib.sha256(json.dumps(host).encode()).hexdigest()[:16]}.json"
 

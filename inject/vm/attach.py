@@ -26,7 +26,7 @@ from inject.vm.guest import Guest, GuestOptions
 SHELL = ("bash", "-l")
 
 _INTERRUPT = b"\x03"
-"""What Ctrl-C is on a terminal that passes every key on."""
+"""Ctrl-C on a terminal that passes every key on."""
 
 _SIGPIPE = 128 + signal.SIGPIPE
 

@@ -130,7 +130,7 @@ def boot(
 
 
 def _accelerators(options: GuestOptions, memory: Path) -> list[str]:
-    """What to try, in order; raises CannotRun for a choice that this machine or these options exclude.
+    """The accelerators to try, in order; raises CannotRun for a choice that this machine or these options exclude.
 
     With gdb only TCG: there the clock stands still with the guest, and breakpoints are cheap.
     """

@@ -57,7 +57,7 @@ class Console:
             self.close()
 
     def close(self) -> None:
-        """Nothing more goes into the file."""
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -72,7 +72,7 @@ class Console:
         return "\n".join(self.text().rstrip("\n").split("\n")[-lines:])
 
     def panic(self) -> Optional[str]:
-        """Why the kernel panicked ("" if it did not say); None if it did not panic.
+        """The reason of the kernel's panic ("" if it gave none); None if it did not panic.
 
         After an oops the panic itself only says "Fatal exception"; then the oops is the answer.
         """

@@ -1,4 +1,4 @@
-"""How a guest ended: from what QEMU and the console say to Lost."""
+"""The end of a guest: from what QEMU and the console say to Lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGI
 
 
 class Examiner:
-    """Tells from one machine whether its guest is gone, and why. ``booted``: the agent has said hello."""
+    """Finds out of one machine whether its guest is gone, and why. ``booted``: the agent has said hello."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine

@@ -32,7 +32,7 @@ BEAT = 2.0
 
 @dataclass(frozen=True)
 class GuestOptions:
-    """What the user may choose about a guest; ``memory`` in bytes, times in seconds.
+    """Choices of the user about a guest; ``memory`` in bytes, times in seconds.
 
     ``boot_timeout`` and ``silence`` None: by flavour (:data:`BOOT`, :data:`SILENCE`).
     ``timeout`` bounds one command of ``vm exec``; None: no bound.
@@ -58,12 +58,12 @@ class GuestOptions:
     gdb: bool = False
 
     def boot_seconds(self) -> float:
-        """How long a boot may take."""
+        """Seconds that a boot may take."""
         usual = BOOT.get(self.flavour, max(BOOT.values()))
         return self.boot_timeout or (usual if self.icount is None else COUNTED * usual)
 
     def silent_seconds(self) -> float:
-        """How long a guest may give no sign of life."""
+        """Seconds that a guest may give no sign of life."""
         return self.silence or SILENCE.get(self.flavour, max(SILENCE.values()))
 
 

@@ -40,7 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Setup:
-    """What a machine is made of, before it has disks.
+    """The parts of a machine, before it has disks.
 
     ``memory`` in bytes; ``append`` follows the kernel command line of every guest;
     ``icount`` N makes its clock count instructions, 2**N ns each. With ``gdb`` QEMU
@@ -214,7 +214,7 @@ class Machine:
             self._move(self._streams[name], found[0][1])
 
     def drain(self, timeout: float = 5.0) -> bool:
-        """After QEMU's end: take what it had still written. False if that takes over ``timeout`` seconds."""
+        """Take what an ended QEMU has still written; False if that takes over ``timeout`` seconds."""
         until = time.monotonic() + timeout
         while self._streams:
             if time.monotonic() > until:

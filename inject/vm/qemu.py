@@ -57,7 +57,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a guest is made of.
+    """The parts of a guest.
 
     ``memory`` is in bytes. ``monitor`` is a connected socket that QEMU inherits, as
     are those of ``ports``: nothing has a name in the file system, and QEMU's end is

@@ -1,4 +1,4 @@
-"""What the host asks of the agent in the guest: files and commands."""
+"""Requests to the agent in the guest: files and commands."""
 
 from __future__ import annotations
 

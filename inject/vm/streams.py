@@ -66,13 +66,13 @@ class Stream:
             self.outbox.clear()
 
     def close_theirs(self) -> None:
-        """QEMU has it now."""
+        """Close QEMU's end, which QEMU has inherited."""
         if self.theirs >= 0:
             os.close(self.theirs)
             self.theirs = -1
 
     def close(self) -> None:
-        """Let go of both ends."""
+        """Close both ends."""
         self.close_theirs()
         if self.own >= 0:
             os.close(self.own)

@@ -1,4 +1,4 @@
-"""What takes minutes to make, kept under the key of everything that went into it.
+"""A cache of what takes minutes to make, by a key of everything that goes into it.
 
 An entry is a directory ``<root>/<kind>/<key>`` that holds files and, written
 last, ``manifest.json``. It is made in ``<root>/staging`` on the same filesystem
@@ -132,7 +132,7 @@ class Cache:
         self._cleaner = cleaner or remove_tree
 
     def place(self, kind: str, key: str) -> Path:
-        """Where the entry is, or would be."""
+        """The directory where the entry is, or would be."""
         return self.root / kind / key
 
     def find(self, kind: str, key: str) -> Optional[Entry]:
@@ -146,7 +146,7 @@ class Cache:
         return Entry(path, manifest) if whole else None
 
     def log(self, kind: str, key: str) -> Path:
-        """Where a build of this entry writes its log; it outlives the build."""
+        """The log file of a build of this entry; it outlives the build."""
         path = self.root / "logs" / f"{kind}-{key}.log"
         self._make(path.parent)
         return path

@@ -151,7 +151,7 @@ def apt_options(dump: str) -> tuple[str, ...]:
 
 
 def _output(command: Sequence[str]) -> str:
-    """What a quick query prints; "" when the program is missing or fails, as on a foreign distribution."""
+    """Output of a quick query; "" when the program is missing or fails, as on a foreign distribution."""
     path = program(command[0])
     if path is None:
         return ""
@@ -210,7 +210,7 @@ def _contained(line: Sequence[str]) -> list[str]:
 
 
 class Log:
-    """What a build wrote so far, read as it grows. ``phase`` and ``steps`` come from its lines.
+    """The log of a build, read as it grows. ``phase`` and ``steps`` come from its lines.
 
     Lines ``I: TEXT`` are mmdebstrap's, ``== TEXT`` the recipe's; make prints one
     line ``  CC      file.o`` for every step.
@@ -231,7 +231,7 @@ class Log:
         self.steps = 0
 
     def poll(self) -> bool:
-        """Read what is new; whether there was anything."""
+        """Read what is new; False if there was nothing."""
         data = self._file.read()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -249,7 +249,7 @@ class Log:
                     self.phase = phase
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
@@ -297,7 +297,7 @@ def _watch(
     limit: float,
     describe: Callable[[Log], str],
 ) -> str:
-    """Follow the build to its end; "" or, in words, why to give up on it."""
+    """Follow the build to its end; "" or, in words, the reason to give up on it."""
     start = fresh = said = time.monotonic()
     phase = ""
     while True:

@@ -26,7 +26,7 @@ RECIPE = "1"
 """Raise it when this file starts to put something else into an entry."""
 
 SIZE = 2_560
-"""Of the filesystem, in MiB; sparse. About 600 are used, the rest is room for a run."""
+"""MiB of the filesystem; sparse. About 600 are used, the rest is room for a run."""
 
 SPACE = 2_500_000_000
 """Bytes that a build needs at its largest: packages, tree and image at once."""
@@ -98,7 +98,7 @@ mv image "$1/{rootfs}"
 
 
 def inputs() -> dict[str, Input]:
-    """Everything in this tree that decides what the image is; package versions are in the manifest.
+    """Everything in the checkout that decides the image's content; package versions are in the manifest.
 
     Why versions are not in the key: see inject.vm.kernel.inputs.
     """
@@ -160,7 +160,7 @@ def _tree(rootfs: Path, versions: Path) -> debian.Tree:
 
 
 def make_sparse(path: Path) -> None:
-    """Give runs of zeroes back to the disk (fallocate --dig-holes); where it cannot, the file stays as it is."""
+    """Give runs of zeroes back to the disk (fallocate --dig-holes); if it cannot, the file stays as it is."""
     digger = shutil.which("fallocate")
     if digger:
         subprocess.run([digger, "--dig-holes", str(path)], stdin=subprocess.DEVNULL, capture_output=True, timeout=600)

@@ -1,1 +1,1 @@
-"""What travels from the checkout to a guest, and from one guest to the next. Imports errors only."""
+"""Files that travel from the checkout to a guest, and from one guest to the next. Imports errors, store."""

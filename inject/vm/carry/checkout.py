@@ -16,7 +16,7 @@ SERIAL = "inject-checkout"
 """The disk that carries the tar; the image's /sbin/inject-init looks for it."""
 
 HOME = "/run/inject"
-"""Where the tar is unpacked in the guest."""
+"""The directory of the guest in which the tar is unpacked."""
 
 PARTS = ("inject", "scenarios", "tests", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "setup.cfg")
 LIMIT = 64 << 20
@@ -31,7 +31,7 @@ def root() -> Path:
 
 
 def files(checkout: Path) -> list[Path]:
-    """What the guest gets, relative to ``checkout``, in a fixed order."""
+    """The files that the guest gets, relative to ``checkout``, in a fixed order."""
     found: list[Path] = []
     for part in PARTS:
         top = checkout / part

@@ -33,7 +33,7 @@ def directory(cache: Path, image_key: str) -> Path:
 
 
 def matching(checkout: Path, names: Sequence[Path], kept: Path) -> list[tuple[str, Path]]:
-    """Which compiled files fit the sources ``names`` of ``checkout``: (name in the guest, file on the host)."""
+    """The compiled files that fit the sources ``names`` of ``checkout``: (name in the guest, file on the host)."""
     found = []
     for name in names:
         if name.suffix != ".py":

@@ -205,7 +205,7 @@ class Debugger:
         return b"T05thread:%s;" % thread
 
     def _left(self) -> None:
-        """gdb is gone: its breakpoints go too, and the guest runs on to its verdict."""
+        """Let go of a gdb that is gone: its breakpoints go too, and the guest runs on to its verdict."""
         wire, self._gdb = self._gdb, None
         if wire is not None:
             self._machine.unwatch(wire.fileno())

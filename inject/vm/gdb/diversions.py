@@ -124,7 +124,7 @@ class Diversions:
         return f"stopped where {name} is made to return {returned(registers[RAX])}, called from {path}"
 
     def _callers(self, registers: list[int]) -> list[int]:
-        """Where the function returns to, and its callers by their frame pointers."""
+        """Return address of the function, and those of its callers by their frame pointers."""
         found = [self._word(registers[RSP])]
         frame = registers[RBP]
         while len(found) < FRAMES and found[-1] is not None and self._symbols.function(found[-1]) is not None:

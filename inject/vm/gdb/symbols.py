@@ -42,7 +42,7 @@ class Symbols:
             raise CannotRun(f"cannot read the kernel's symbols in {path}: {why}", "keep System.map beside it") from None
 
     def address(self, name: str) -> Optional[int]:
-        """Where a function begins."""
+        """Address of a function; None if it is unknown."""
         return self._addresses.get(name)
 
     def function(self, address: int) -> Optional[tuple[str, int]]:

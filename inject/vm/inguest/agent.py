@@ -40,7 +40,7 @@ HOST_GONE = 60.0
 """Seconds that the port may be without a host before the agent ends."""
 
 IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
-"""What Python, or the shell that started the agent in the background, ignores; a command must not inherit it."""
+"""Signals that Python or the background shell of init ignores; a command must not inherit that."""
 
 LINKS = "/dev/virtio-ports"
 
@@ -138,7 +138,7 @@ class Process:
             os.kill(self.pid, number)
 
     def write(self) -> int:
-        """Pass waiting input on; returns how many bytes went (or were refused for good)."""
+        """Pass waiting input on; returns the number of bytes that went, or were refused for good."""
         try:
             count = os.write(self.stdin, self.waiting[:CHUNK])
         except BlockingIOError:
@@ -152,7 +152,7 @@ class Process:
         return count
 
     def close_stdin(self) -> None:
-        """No more input; on a terminal that is its end-of-file character."""
+        """Close the input; on a terminal by its end-of-file character."""
         if self.tty:
             if self.ending and self.stdin >= 0:
                 self.ending = False
@@ -184,7 +184,7 @@ class Process:
 
 
 def become(request: Mapping[str, Any], streams: tuple[int, int, int], tty: bool) -> NoReturn:
-    """In the forked child: turn into the command. 127 and 126 as a shell would say it."""
+    """Turn the forked child into the command; exit with 127 or 126 as a shell does if that fails."""
     code = 126
     try:
         for number in IGNORED:
@@ -246,7 +246,7 @@ class Agent:
                 self.serve(owners[fd], fd, events)
 
     def interests(self, command: Process) -> dict[int, int]:
-        """What to wait for on each of the command's streams."""
+        """Events to wait for on each of the command's streams."""
         wanted: dict[int, int] = {}
         if len(self.outbox) < CONGESTED:
             wanted = dict.fromkeys((command.pidfd, *command.outputs), select.POLLIN)
@@ -276,7 +276,7 @@ class Agent:
         return len(data)
 
     def finish(self, command: Process) -> None:
-        """The command ended: the rest of its output, then its exit."""
+        """Send the rest of an ended command's output, then its exit."""
         for fd in list(command.outputs):
             left = DRAINED
             while left > 0 and fd in command.outputs:
