@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the kernel; runs inside the build root, where inject/vm/kernel.py put
-# this directory's patches, the merged configuration and itself into /kit.
+# Builds the kernel; runs inside the build root, where inject/vm/build/kernel.py put
+# this directory's patches, fragments and itself into /kit.
 # Lines "== ..." tell the host how far it is. Usage: build.sh JOBS
 set -eu
 jobs=$1
@@ -32,9 +32,13 @@ echo "== configuring"
 # Nothing in the kernel may depend on when, where and by whom it was built.
 export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970'
 export KBUILD_BUILD_USER=inject KBUILD_BUILD_HOST=inject KBUILD_BUILD_VERSION=1
-make -s KCONFIG_ALLCONFIG=/kit/wanted.config allnoconfig
+# merge_config.sh takes the name of an option in a comment for its value.
+for fragment in /kit/fragments/*.fragment; do
+	sed -n -e '/^CONFIG_/p' -e '/^# CONFIG_[A-Za-z0-9_]* is not set$/p' "$fragment" >"${fragment%.fragment}.config"
+done
+scripts/kconfig/merge_config.sh -s -n /kit/fragments/*.config
 make -s olddefconfig
-(cd /kit && python3 -m inject.vm.kconfig wanted.config /build/.config)
+python3 /kit/kconfig.py .config /kit/fragments/*.fragment
 
 echo "== compiling"
 make -j"$jobs" bzImage modules

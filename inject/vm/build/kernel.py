@@ -51,19 +51,22 @@ ARTEFACTS = ("bzImage", "vmlinux", "System.map", "config", "headers.ext4", "vers
 class Flavour:
     """One kernel that can be asked for by name.
 
-    ``space`` is what a build needs at its largest, in bytes; ``steps`` is about
+    ``fragments`` are the files of kernel-config/ whose options it has, without
+    their suffix. ``space`` is what a build needs at its largest, in bytes; ``steps`` is about
     how many lines make prints, for the progress; ``limit`` is in seconds.
     """
 
     name: str
+    fragments: tuple[str, ...]
     space: int
     steps: int
     limit: float
 
 
+BASIS = ("boot", "inject", "oracles", "bcachefs", "filesystems")
 FLAVOURS = {
-    "test": Flavour("test", space=6_000_000_000, steps=2350, limit=3 * 3600.0),
-    "debug": Flavour("debug", space=9_000_000_000, steps=2400, limit=6 * 3600.0),
+    "test": Flavour("test", BASIS, space=6_000_000_000, steps=2350, limit=3 * 3600.0),
+    "debug": Flavour("debug", (*BASIS, "debug"), space=9_000_000_000, steps=2400, limit=6 * 3600.0),
 }
 
 
@@ -84,19 +87,19 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
     without a network, and a point release of Debian would rebuild everybody's
     kernel under their feet; RECIPE, or removing the entry, asks for a new one.
 
-    Raises InjectError when the fragments contradict each other or cannot be read.
+    Raises InjectError for a flavour that does not exist and for a fragment that cannot be read.
     """
     if not folder.is_dir():
         raise CannotRun(
             "this inject is installed without kernel-config/, which kernels are built from",
             "run it from a checkout (make demo), or give --kernel-image",
         )
-    flavour(name)
+    chosen = flavour(name)
     found: dict[str, Input] = {
         "recipe": RECIPE,
         "suite": debian.SUITE,
         "packages": "\n".join(PACKAGES),
-        "config": wanted(name, folder),
+        "config": wanted(chosen, folder),
         "build.sh": folder / "build.sh",
     }
     for kind in ("patches/*.patch", "module/*", "inlined.c"):
@@ -105,9 +108,18 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
     return found
 
 
-def wanted(name: str, folder: Path = CONFIG_DIR) -> str:
-    """The merged configuration that is asked for; the real one has more."""
-    return kconfig.render(kconfig.load(folder / f"{name}.config"))
+def fragments(chosen: Flavour, folder: Path = CONFIG_DIR) -> list[Path]:
+    """The files whose options that flavour has, in the order in which they are merged."""
+    return [folder / f"{name}.fragment" for name in chosen.fragments]
+
+
+def wanted(chosen: Flavour, folder: Path = CONFIG_DIR) -> str:
+    """The options that are asked for, sorted, without the fragments' comments; the real configuration has more."""
+    try:
+        options = kconfig.wanted(fragments(chosen, folder))
+    except (OSError, ValueError) as error:
+        raise InjectError(f"the kernel configuration cannot be read: {error}") from None
+    return "".join(f"{name}={value}\n" for name, value in sorted(options.items()))
 
 
 def key(name: str) -> str:
@@ -139,7 +151,7 @@ def require_x86() -> None:
 
 def _build(chosen: Flavour, identity: str, cache: Cache, staging: Staging, progress: Progress) -> Entry:
     kit = staging.path / "kit"
-    _make_kit(kit, chosen.name)
+    _make_kit(kit, chosen)
     purpose = f"building the {chosen.name} kernel"
     with debian.work_directory(staging.path) as work:
         need_space(work, chosen.space, purpose)
@@ -157,21 +169,17 @@ def _build(chosen: Flavour, identity: str, cache: Cache, staging: Staging, progr
     return staging.publish({"flavour": chosen.name, **facts})
 
 
-def _make_kit(kit: Path, name: str) -> None:
-    """What build.sh finds at /kit: patches, the test module, configuration, and the verifier of it."""
+def _make_kit(kit: Path, chosen: Flavour) -> None:
+    """What build.sh finds at /kit: patches, the test module, the fragments, and what verifies the configuration."""
     shutil.copytree(
         CONFIG_DIR / "patches", kit / "patches", ignore=lambda _, names: [n for n in names if not n.endswith(".patch")]
     )
     shutil.copytree(CONFIG_DIR / "module", kit / "module")
-    for file in ("build.sh", "inlined.c"):
-        shutil.copy(CONFIG_DIR / file, kit)
-    (kit / "wanted.config").write_text(wanted(name))
-    package = kit / "inject" / "vm"
-    package.mkdir(parents=True)
-    shutil.copy(HERE.parents[1] / "errors.py", kit / "inject")
-    shutil.copy(HERE / "kconfig.py", package)
-    for folder in (kit / "inject", package):
-        (folder / "__init__.py").write_text("")
+    for file in (CONFIG_DIR / "build.sh", CONFIG_DIR / "inlined.c", HERE / "kconfig.py"):
+        shutil.copy(file, kit)
+    (kit / "fragments").mkdir()
+    for file in fragments(chosen):
+        shutil.copy(file, kit / "fragments")
 
 
 def _tree(stage: Path, kit: Path) -> debian.Tree:
