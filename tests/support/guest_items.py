@@ -23,8 +23,7 @@ from inject.fleet.host import Command, Patience
 from inject.vm import qemu
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts, find
-from inject.vm.carry import checkout
-from inject.vm.carry import programs as warm
+from inject.vm.carry import checkout, programs
 from inject.vm.guest import Guest, GuestOptions
 from tests.support import ROOT
 from tests.support.guest_server import COMMAND
@@ -75,7 +74,7 @@ class Server:
     def __init__(self, made: Artifacts, home: str = checkout.HOME) -> None:
         self._artifacts = made
         self._home = home
-        self._kept = warm.folder(store.cache_root(), made.kernel_key)
+        self._kept = programs.directory(store.cache_root(), made.kernel_key)
         self._open = contextlib.ExitStack()
         self._rest = b""
         self._said: list[dict[str, Any]] = []
@@ -96,7 +95,7 @@ class Server:
         consoles = os.environ.get("INJECT_CONSOLES")
         options = GuestOptions(flavour=KERNEL, consoles=Path(consoles) if consoles else None)
         self._guest = self._open.enter_context(boot(self._artifacts, options, cache=store.cache_root()))
-        warm.push(self._guest, self._kept)
+        programs.push(self._guest, self._kept)
         home = self._home
         words = ["-q", "-p", "no:cacheprovider", f"--rootdir={home}", "-c", f"{home}/setup.cfg", f"{home}/tests/guest"]
         env = {"PYTHONPATH": home, "INJECT_NO_SKIP": "1"}
@@ -117,7 +116,7 @@ class Server:
             if not interrupted:
                 self._guest.requests.end_input(self._command)
                 self._guest.requests.wait(self._command, START)
-                warm.pull(self._guest, self._kept)
+                programs.pull(self._guest, self._kept)
 
     def _hear(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

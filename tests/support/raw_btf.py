@@ -26,9 +26,9 @@ class Blob:
     """
 
     def __init__(self, base: Optional[Blob] = None) -> None:
-        self._next = base._next if base else 1
-        self._string_start = base._string_start + len(base._strings) if base else 0
-        self._strings = b"" if base else b"\0"
+        self._next: int = base._next if base else 1
+        self._string_start: int = base._string_start + len(base._strings) if base else 0
+        self._strings: bytes = b"" if base else b"\0"
         self._types = b""
 
     def _string(self, text: str) -> int:

@@ -9,7 +9,7 @@ import re
 import select
 import struct
 import termios
-from typing import Any
+from typing import Any, Optional
 
 from tests.support.waiting import wait_for
 
@@ -37,7 +37,7 @@ class Terminal:
     def expect(self, pattern: str) -> str:
         """Wait until ``pattern`` is shown; return what was shown up to its end since the last time."""
         found = wait_for(
-            lambda: self._read() and re.search(pattern.encode(), self.seen),
+            lambda: self._find(pattern.encode()),
             lambda: f"{pattern!r} in {self.seen!r}",
             process=self.process,
             pause=0,
@@ -48,7 +48,7 @@ class Terminal:
     def end(self) -> int:
         """The exit code of the process, with everything that it still shows taken."""
         wait_for(
-            lambda: self._read() and self.process.poll() is not None,
+            self._has_ended,
             lambda: f"the end of the process, which shows {self.seen!r}",
             pause=0,
         )
@@ -56,13 +56,20 @@ class Terminal:
         code: int = self.process.poll()
         return code
 
-    def _read(self) -> bool:
-        """Take what is shown, after a moment at most; True."""
+    def _find(self, pattern: bytes) -> Optional[re.Match[bytes]]:
+        self._read()
+        return re.search(pattern, self.seen)
+
+    def _has_ended(self) -> bool:
+        self._read()
+        return self.process.poll() is not None
+
+    def _read(self) -> None:
+        """Take what is shown, after a moment at most."""
         pause = 0.1
         while select.select([self.fd], [], [], pause)[0]:
             self.seen += os.read(self.fd, 65536)
             pause = 0
-        return True
 
     def restored(self) -> bool:
         """Whether the terminal's modes are as they were."""

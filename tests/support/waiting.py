@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def wait_for(
-    condition: Callable[[], T],
+    condition: Callable[[], Optional[T]],
     what: Union[str, Callable[[], object]],
     *,
     process: Any = None,

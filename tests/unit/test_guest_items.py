@@ -119,7 +119,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             local.end()
 
     monkeypatch.setattr(guest_items, "boot", boot)
-    monkeypatch.setattr(guest_items, "warm", mock.MagicMock())
+    monkeypatch.setattr(guest_items, "programs", mock.MagicMock())
     made = Server(mock.MagicMock(), home=str(tmp_path))
     made.start()
     yield made
