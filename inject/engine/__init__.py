@@ -1,1 +1,1 @@
-"""How a call fails: rules to bytes, one armed BPF program, injections back. Imports kernel and model."""
+"""How a call fails: rules to bytes, one BPF program, events back. Imports model, filesystems, kernel and store."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inject.engine import bytecode
 from inject.engine.abi import SLOT_MARK, TRACE_MARK
 from inject.engine.bytecode import (
     INSTRUCTION,
     LARGEST,
-    LOAD_64,
     Bytecode,
     cache_key,
     keep,
@@ -25,19 +22,10 @@ from inject.engine.bytecode import (
     unbind,
 )
 from tests.support import ROOT
+from tests.support.instructions import constants, load_64
 
 KEY = cache_key("source", "0.31.0", "deadbeef", "6.12")
 CODE = Bytecode({"on_kprobe": b"\x18" + bytes(15), "on_sys_exit": bytes(range(8))}, ("rules", "events"))
-
-
-def load_64(value: int, source: int = 0) -> bytes:
-    """The two slots of a 64-bit constant."""
-    low, high = struct.unpack("<ii", struct.pack("<Q", value))
-    return INSTRUCTION.pack(LOAD_64, source << 4 | 1, 0, low) + INSTRUCTION.pack(0, 0, 0, high)
-
-
-def constants(code: bytes) -> list[int]:
-    return [value for _, _, value in bytecode._constants(bytearray(code))]
 
 
 @pytest.fixture

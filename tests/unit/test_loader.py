@@ -1,0 +1,115 @@
+"""Bytecode from the cache or the compiler, and what is put into a program that is loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inject.engine import abi
+from inject.engine.bytecode import Bytecode
+from inject.engine.loader import PROGRAMS, SOURCE, Constants, Loader, bytecode_of
+from inject.errors import CannotRun
+from tests.support.instructions import constants, load_64
+
+CODE = Bytecode(
+    {
+        name: load_64(abi.SLOT_MARK) + load_64(abi.USES_MARK) + load_64(abi.TRACE_MARK) + load_64(0, 1)
+        for name in PROGRAMS
+    },
+    tuple(abi.TABLES),
+)
+
+
+class Compiler:
+    """bcc, as far as bytecode_of() asks it."""
+
+    version = "0.31.0"
+
+    def __init__(self) -> None:
+        self.compiled = 0
+
+    def compile(self, source: str, programs: Any, tables: Any, release: str) -> Bytecode:
+        """The same for any source."""
+        assert source == SOURCE.read_text() and set(programs) == set(PROGRAMS) and set(tables) == set(abi.TABLES)
+        self.compiled += 1
+        return CODE
+
+
+def kernel(build_id: str = "deadbeef") -> Any:
+    return SimpleNamespace(build_id=build_id, release="6.12")
+
+
+def test_the_second_time_nothing_is_compiled(tmp_path: Path) -> None:
+    bcc: Any = Compiler()
+    assert bytecode_of(bcc, kernel(), tmp_path) == (CODE, True)
+    assert bytecode_of(bcc, kernel(), tmp_path) == (CODE, False)
+    assert bytecode_of(bcc, kernel("other"), tmp_path) == (CODE, True)
+    assert bcc.compiled == 2
+
+
+def test_a_kernel_without_a_name_is_not_kept(tmp_path: Path) -> None:
+    bcc: Any = Compiler()
+    for _ in range(2):
+        assert bytecode_of(bcc, kernel(""), tmp_path) == (CODE, True)
+        assert bytecode_of(bcc, kernel(), None) == (CODE, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytecode_of_another_program_is_not_used(tmp_path: Path) -> None:
+    bcc: Any = Compiler()
+    bcc.compile = lambda *_: Bytecode({"on_kprobe": b""}, tuple(abi.TABLES))
+    assert bytecode_of(bcc, kernel(), tmp_path)[1]
+    assert bytecode_of(Compiler(), kernel(), tmp_path) == (CODE, True)  # type: ignore[arg-type]
+
+
+class Maps:
+    """Descriptors, as they go into a program."""
+
+    descriptors = {name: 100 + number for number, name in enumerate(abi.TABLES)}
+
+    def addresses(self, slot: int) -> dict[int, tuple[int, int]]:
+        """No program of this test has any."""
+        return {}
+
+
+def loader(answer: int, noise: str = "", number: int = 0) -> tuple[Loader, list[Any]]:
+    """With a libbcc that answers so, and what it was asked."""
+    asked: list[Any] = []
+
+    def bcc_prog_load(*arguments: Any) -> int:
+        asked.append(arguments)
+        os.write(2, noise.encode())
+        ctypes.set_errno(number)
+        return answer
+
+    bcc: Any = SimpleNamespace(lib=SimpleNamespace(bcc_prog_load=bcc_prog_load))
+    maps: Any = Maps()
+    return Loader(bcc, maps, CODE), asked
+
+
+def test_constants_are_put_in() -> None:
+    made, _ = loader(3)
+    found = constants(made.bound("on_kprobe", Constants(9, 0x30001, traced=True)))
+    assert found == [9, 0x30001, 1, 100]
+    assert constants(made.bound("on_kprobe", Constants())) == [0, abi.USES_EVERYTHING, 0, 100]
+
+
+def test_a_program_is_loaded_by_its_type_and_name() -> None:
+    made, asked = loader(3)
+    assert made.load("on_kprobe", Constants()) == 3
+    assert made.load("on_trampoline", Constants(), "kmod_ret__open_ctree") == 3
+    assert [(arguments[0], arguments[1]) for arguments in asked] == [(2, b"on_kprobe"), (26, b"kmod_ret__open_ctree")]
+
+
+def test_a_refused_program_says_the_kernels_last_word() -> None:
+    made, _ = loader(-1, "0: R1=ctx\nR2 invalid mem access\nprocessed 7 insns\n", errno.EACCES)
+    with pytest.raises(
+        CannotRun, match=r"refuses the BPF program \(Permission denied\): R2 invalid mem access; `inject d"
+    ):
+        made.load("on_kprobe", Constants())
