@@ -91,9 +91,9 @@ def _debugfs(kernel: Kernel) -> Check:
 
 def _points(kernel: Kernel) -> Check:
     try:
-        return Check("tagged functions", True, f"{len(kernel.points.all)} in the error-injection list")
+        return Check("error-injectable functions", True, f"{len(kernel.points.all)} in the error-injection list")
     except CannotRun as error:
-        return Check("tagged functions", False, error.message, error.hint)
+        return Check("error-injectable functions", False, error.message, error.hint)
 
 
 def _lockdown(kernel: Kernel) -> Check:

@@ -1,4 +1,4 @@
-"""`inject check`: scenarios validated without running them."""
+"""`inject check`: validates scenarios without running them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from inject.model.scenario import Scenario
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
-@click.option("--kernel", "on_kernel", is_flag=True, help="Also resolve every name against this kernel (as root).")
+@click.option("--kernel", "on_kernel", is_flag=True, help="Also look up every name in this kernel (as root).")
 def check(files: tuple[str, ...], on_kernel: bool) -> int:
-    """Validate scenarios; every mistake is one line file:line:col.
+    """Validate scenarios; print each error as one line, file:line:col.
 
     \b
     Example:
@@ -28,8 +28,8 @@ def check(files: tuple[str, ...], on_kernel: bool) -> int:
     notes: list[str] = []
     if on_kernel:
         kernel = Kernel()
-        if not kernel.points.all:  # raises where the list cannot be read: that is no mistake of a scenario
-            raise CannotRun("this kernel has no tagged function", "see `inject doctor`")
+        if not kernel.points.all:  # raises if the list cannot be read, which is not an error of a scenario
+            raise CannotRun("this kernel has no error-injectable function", "see `inject doctor`")
         types = Types(kernel)
         for scenario in found:
             wrong, missed = _resolved(scenario, kernel, types)
@@ -44,9 +44,9 @@ def check(files: tuple[str, ...], on_kernel: bool) -> int:
 
 
 def _resolved(scenario: Scenario, kernel: Kernel, types: Types) -> tuple[list[str], list[str]]:
-    """What this kernel does not have of what the faults name, and which calls it does not show to a probe.
+    """Errors for names of the faults that this kernel does not have, and notes on calls that miss the probe.
 
-    Any number will do for devices that are not there yet.
+    The devices do not exist yet, so any number stands for them.
     """
     count = scenario.filesystem.devices if scenario.filesystem else 0
     names = ("$DEV", "$MNT", *(f"$DEV{number}" for number in range(1, count + 1))) if count else ()

@@ -1,4 +1,4 @@
-"""What a shell offers at TAB: commands and options by click, names of functions and scenarios by us."""
+"""Shell completion: click completes commands and options, this module functions and scenarios."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from inject.kernel.kernel import Kernel
 
 SHELLS = ("bash", "zsh")
 SHIPPED = "scenarios"
-"""Where scenarios are looked for when none are named yet."""
+"""Directory of the scenarios to complete if the command line names no file."""
 
 Items = list[CompletionItem]
 
 
 def functions(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-    """Tagged functions of this kernel, where its list can be read; system calls once they are asked for."""
+    """Error-injectable functions, if the list can be read; system calls only after their prefix."""
     try:
         points = Kernel().points.all
     except InjectError:
@@ -32,17 +32,17 @@ def functions(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 
 
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-    """Whatever the shell finds."""
+    """Files, which the shell completes."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def functions_or_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Functions, and where none begins so, files."""
+    """Functions, or files if no function matches."""
     return functions(ctx, param, incomplete) or files(ctx, param, incomplete)
 
 
 def names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-    """Scenarios of the files on the line, or of the folder that is shipped; those named already are left out."""
+    """Scenarios of the files on the command line, or the shipped ones, without those named already."""
     given: Sequence[str] = ctx.params.get("files") or (SHIPPED,)
     found, _errors = scenarios.load_all(given)
     taken = set(ctx.params.get("only") or ())
@@ -50,7 +50,7 @@ def names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items
 
 
 def answer(cli: click.Command) -> int:
-    """Print what the shell asked for; silent where nothing can be said, for it would land in the command line."""
+    """Print the completions; print nothing on errors, because it would appear in the command line."""
     try:
         return shell_complete(cli, {}, NAME, VARIABLE, os.environ[VARIABLE])
     except (click.ClickException, click.exceptions.Exit, InjectError, OSError, KeyError, ValueError):
@@ -61,10 +61,10 @@ def answer(cli: click.Command) -> int:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options, functions and scenarios.
+    """Print the completion script for SHELL: commands, options, functions and scenarios.
 
-    Functions are those of this kernel's list, which only root may read. For bash
-    put the first line into ~/.bashrc, for zsh the second into ~/.zshrc, after its
+    Functions come from the list of this kernel, which only root can read. For bash,
+    put the first line into ~/.bashrc; for zsh, the second into ~/.zshrc, after
     `autoload -U compinit; compinit`.
 
     \b

@@ -29,12 +29,12 @@ SYSTEM_CALLS = ("__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat
     "--explain",
     metavar="FUNC",
     shell_complete=completion.functions,
-    help="Everything that is known of one function.",
+    help="Explain one function: error type, prototype, NOFAIL callers, missed calls.",
 )
 def list_(pattern: str, explain: Optional[str]) -> None:
-    """Functions of this kernel that are tagged for error injection.
+    """List the error-injectable functions of this kernel.
 
-    PATTERN is a glob; system calls are left out unless it names them.
+    PATTERN is a glob. Without PATTERN, system calls are not listed.
 
     \b
     Examples:
@@ -48,7 +48,9 @@ def list_(pattern: str, explain: Optional[str]) -> None:
         return
     points = [point for point in kernel.points.all if _asked(point, pattern)]
     if not points:
-        raise CannotRun(f"no tagged function matches {pattern!r}", "inject list '*' shows all but the system calls")
+        raise CannotRun(
+            f"no error-injectable function matches {pattern!r}", "`inject list` shows all except system calls"
+        )
     types = Types(kernel)
     rows = [(p.function, p.error_type.value, p.module or "vmlinux", _prototype_text(types, p)) for p in points]
     width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 0
@@ -79,7 +81,7 @@ def _prototype_text(types: Types, point: FaultPoint) -> str:
 
 def explanation(kernel: Kernel, function: str) -> str:
     point = kernel.points.find(function)
-    lines = [f"{function}: tagged {point.error_type.value}, may return {LEGAL_WORDS[point.error_type]}"]
+    lines = [f"{function}: error type {point.error_type.value}, may return {LEGAL_WORDS[point.error_type]}"]
     prototype = _prototype(Types(kernel), point)
     lines.append(f"  prototype: {prototype or 'not in BTF, so its arguments cannot be tested'}")
     lines.append(f"  module: {point.module or 'vmlinux'}")
@@ -87,10 +89,13 @@ def explanation(kernel: Kernel, function: str) -> str:
     if others:
         lines.append(f"  other names at the same address: {', '.join(others)}")
     for one in nofail_of(function):
-        lines.append(f"  contract: {one.calls} are spared unless")
+        lines.append(f"  NOFAIL callers: {one.calls} are skipped unless the fault has")
         lines.append(f"    `contract: ignore`, because {one.why} ({one.source})")
-    lines += [f"  calls that are missed: {sentence}" for sentence in gaps(kernel, point)]
+    lines += [f"  missed calls: {sentence}" for sentence in gaps(kernel, point)]
     if kernel.symbols.inlined_into(function) is None:
-        lines.append("  calls that are missed: this kernel does not say where functions are inlined")
-    lines += [f"  cannot be failed here: {obstacle}" for obstacle in (*of_kernel(kernel), *of_function(kernel, point))]
+        lines.append("  missed calls: this kernel does not say where functions are inlined")
+    lines += [
+        f"  cannot be failed in this kernel: {obstacle}"
+        for obstacle in (*of_kernel(kernel), *of_function(kernel, point))
+    ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`inject new`: a first scenario for a function of this kernel, or of the guest's."""
+"""`inject new`: a scenario skeleton for a function of this kernel or of the guest's."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from inject.vm.boot import boot
 from inject.vm.guest import GuestOptions
 
 LIMIT = 1 << 20
-"""Bytes of a first scenario; a real one has about 3 kB."""
+"""Maximum bytes of a skeleton; usually it has about 3 kB."""
 PATIENCE = 300.0
-"""Seconds for the command in the guest; measured 4 under emulation."""
+"""Seconds for the command in the guest; it took 4 under emulation."""
 
 
 def output_options(command: Any) -> Any:
-    """Where the scenario goes."""
+    """Add the options for the output file."""
     for option in (
         click.option("--force", is_flag=True, help="Overwrite FILE."),
         click.option(
-            "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Into FILE."
+            "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to FILE."
         ),
     ):
         command = option(command)
@@ -43,10 +43,10 @@ def output_options(command: Any) -> Any:
 @click.argument("function", metavar="FUNC", shell_complete=completion.functions)
 @output_options
 def new(function: str, output: Optional[Path], force: bool) -> None:
-    """Write a first scenario for FUNC, filled in from what this kernel says of it.
+    """Write a scenario skeleton for FUNC, from what this kernel says about it.
 
-    It has a workload to begin with, and everything else that a scenario can say as
-    comments. For a function of the guest's kernel: inject vm new FUNC.
+    The skeleton has a workload, and all other keys of a scenario as comments. For a
+    function of the guest's kernel, use `inject vm new FUNC`.
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def new(function: str, output: Optional[Path], force: bool) -> None:
 @output_options
 @guest_options
 def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: Any) -> int:
-    """Write a first scenario for FUNC of the guest's kernel, as `inject new` does for this one.
+    """Write a scenario skeleton for FUNC of the guest's kernel, as `inject new` for this one.
 
     \b
     Example:
@@ -88,11 +88,11 @@ def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: A
 
 
 def _readable(kernel: Kernel, function: str) -> None:
-    """Raises CannotRun where this kernel shows no list of its functions, with the way to one that does."""
+    """Raise CannotRun if this kernel shows no list of its functions; the hint names one that does."""
     try:
-        kernel.points.all  # noqa: B018 - read when it is looked at
+        kernel.points.all  # noqa: B018 - the access reads the list
     except CannotRun as error:
-        guests = f"`inject vm new {function}` asks the guest's kernel"
+        guests = f"use `inject vm new {function}` for the guest's kernel"
         built = not kernel.config.options or kernel.config.has("CONFIG_FUNCTION_ERROR_INJECTION")
         raise CannotRun(error.message, f"{error.hint}, or {guests}" if built else guests) from None
 
@@ -102,7 +102,7 @@ def _name(output: Optional[Path]) -> str:
 
 
 def _refuse(output: Optional[Path], force: bool) -> None:
-    """Before anything is asked or booted; what comes into being later is still not overwritten."""
+    """Raise FileThere early, if the file exists; _deliver() does not overwrite one made later."""
     if output is not None and not force and output.exists():
         raise FileThere(output)
 
@@ -110,8 +110,8 @@ def _refuse(output: Optional[Path], force: bool) -> None:
 def _deliver(text: str, output: Optional[Path], force: bool) -> None:
     try:
         scenarios.parse(text, str(output or "FILE.yaml"), "draft")
-    except ScenarioErrors as error:  # a name that YAML or the reader takes for something else
-        raise InjectError(f"what was written for it is no scenario: {error}", "please report it") from None
+    except ScenarioErrors as error:  # a name that YAML or the reader reads as something else
+        raise InjectError(f"the skeleton is not a valid scenario: {error}", "please report it") from None
     if output is None:
         click.echo(text, nl=False)
     else:

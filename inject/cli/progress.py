@@ -1,4 +1,4 @@
-"""What hosts tell of their scenarios, shown as `inject run` shows its own."""
+"""Display of events from hosts, in the format of `inject run`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from inject.model.verdict import Verdict
 from inject.report import progress as console
 
 QUIET = 60.0
-"""Seconds without a line after which one says that the run goes on, unless standard error is a terminal."""
+"""Seconds without output after which a line shows the progress, unless standard error is a terminal."""
 
 
 def note(line: str) -> None:
-    """One line about the guest itself."""
+    """Print a line about the guest."""
     click.echo(f"inject: {line}", err=True)
 
 
 class Progress:
-    """Shows hosts' events; with ``several`` hosts each line names its scenario.
+    """Display of hosts' events; with ``several`` hosts each line names its scenario.
 
-    ``now`` gives seconds of a clock.
+    ``now`` returns the seconds of a clock.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Progress:
         self._beats = display.verbosity >= 0 and not sys.stderr.isatty()
 
     def __call__(self, event: Event) -> None:
-        """Show one event of a host, or of the batch on its behalf."""
+        """Show one event of a host, or of the batch."""
         if isinstance(event, RunEnded):
             return  # the display writes it with the table
         if isinstance(event, RunStarted):
@@ -68,12 +68,12 @@ class Progress:
         self._display.say(f"  {scenario}: {line.strip()}" if self._several else line)
 
     def note(self, line: str) -> None:
-        """One line about a guest."""
+        """Print a line about a guest."""
         self._shown = self._now()
         note(line)
 
     def idle(self) -> None:
-        """Say now and then that the run goes on; called several times a second."""
+        """Print the progress if nothing was printed for QUIET seconds; called several times a second."""
         if self._beats and self._now() - self._shown >= QUIET:
             at = ", ".join(self._ledger.names(Stage.ARMED)) or "between scenarios"
             minutes = (self._now() - self._started) / 60

@@ -1,4 +1,4 @@
-"""`--stop-on-injection`, inside a guest: asks the debugger outside to stop the guest."""
+"""`--stop-on-injection` inside a guest: makes the debugger outside stop the guest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STOP_OPTION = click.option(
 
 
 def probe_for(probe: str, stop: bool) -> Probe:
-    """The kind of probe; with ``stop`` it is a kprobe. Raises UsageError for a choice that cannot be stopped."""
+    """The type of probe; a kprobe with ``stop``. Raises UsageError for one that cannot stop."""
     if not stop:
         return Probe(probe)
     if probe == Probe.FMOD_RET.value:
@@ -36,7 +36,7 @@ def probe_for(probe: str, stop: bool) -> Probe:
 
 @contextlib.contextmanager
 def marking(stop: bool, json_path: Optional[str]) -> Iterator[Callable[[Event], Event]]:
-    """A function for every event on its way to the report; with ``stop`` it also tells the debugger.
+    """A filter for the events of a report; with ``stop`` it also passes them to the debugger.
 
     Raises CannotRun if no debugger listens.
     """

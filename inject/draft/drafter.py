@@ -94,7 +94,9 @@ class Drafter:
             yield from _remark(f"{call}({spelled}), system call")
         else:
             yield from _remark(str(prototype) if prototype else f"{point.function}(): not in BTF")
-        yield from _remark(f"is tagged {point.error_type.value}: it may return {LEGAL_WORDS[point.error_type]}", "  ")
+        yield from _remark(
+            f"has error type {point.error_type.value}: it may return {LEGAL_WORDS[point.error_type]}", "  "
+        )
         yield from self._own_errors(point, found)
         yield from _remark(f"is in {f'module {point.module}' if point.module else 'vmlinux'}", "  ")
         others = [name for name in point.names if name != point.function]

@@ -88,7 +88,7 @@ class Planner:
                 value = return_value(written, self.types, point.module)
                 if not legal(value, point.error_type):
                     raise InjectError(
-                        f"{fault.function} is tagged {point.error_type.value} and must not return {written}",
+                        f"{fault.function} has error type {point.error_type.value} and must not return {written}",
                         f"return {LEGAL_WORDS[point.error_type]}",
                     )
             except InjectError as error:

@@ -1,4 +1,4 @@
-"""Why a tagged function cannot be failed in this kernel, or not in every call: the words, once for all commands.
+"""Obstacles: why an error-injectable function, or some of its calls, cannot be failed in this kernel.
 
 `run` and `fail` refuse with them before anything is attached, `check --kernel` and `list --explain`
 show them for a function, `doctor` for the kernel as a whole.
@@ -15,7 +15,7 @@ from inject.kernel.symbols import listed
 from inject.model.point import FaultPoint
 
 CONFIG = (
-    ("CONFIG_FUNCTION_ERROR_INJECTION", "keeps the list of tagged functions"),
+    ("CONFIG_FUNCTION_ERROR_INJECTION", "keeps the list of error-injectable functions"),
     ("CONFIG_BPF_KPROBE_OVERRIDE", "lets a BPF program return in a function's place"),
     ("CONFIG_BPF_SYSCALL", "loads BPF programs"),
     ("CONFIG_BPF_EVENTS", "attaches BPF programs to probes"),
@@ -33,7 +33,7 @@ FORBIDDING = frozenset({"confidentiality"})
 
 @dataclass(frozen=True)
 class Obstacle:
-    """One thing in the way, and what removes it."""
+    """One obstacle, and how to remove it."""
 
     message: str
     fix: str
@@ -43,7 +43,7 @@ class Obstacle:
 
 
 def of_option(kernel: Kernel, option: str) -> Optional[Obstacle]:
-    """``option`` of CONFIG is not set; None also where the kernel does not show how it was built."""
+    """``option`` of CONFIG is not set; None also if the kernel does not show its configuration."""
     if not kernel.config.options or kernel.config.has(option):
         return None
     why = dict(CONFIG)[option]
@@ -54,20 +54,20 @@ def of_option(kernel: Kernel, option: str) -> Optional[Obstacle]:
 
 
 def of_lockdown(kernel: Kernel) -> Optional[Obstacle]:
-    """Whether the kernel forbids probes to root as well."""
+    """Lockdown, if it forbids probes even to root."""
     if kernel.lockdown not in FORBIDDING:
         return None
     return Obstacle(f"kernel lockdown ({kernel.lockdown}) forbids probes", "boot with lockdown=none or integrity")
 
 
 def of_kernel(kernel: Kernel) -> list[Obstacle]:
-    """What keeps every function from being failed."""
+    """Obstacles for every function."""
     needed = (of_option(kernel, option) for option, _ in CONFIG if option not in OPTIONAL)
     return [obstacle for obstacle in (*needed, of_lockdown(kernel)) if obstacle]
 
 
 def of_function(kernel: Kernel, point: FaultPoint) -> list[Obstacle]:
-    """What keeps ``point`` from being failed although it is tagged."""
+    """Obstacles for ``point``, which is error-injectable."""
     found = []
     names = {point.function, *point.names}
     if names & kernel.ftrace.blacklist:
@@ -78,7 +78,7 @@ def of_function(kernel: Kernel, point: FaultPoint) -> list[Obstacle]:
 
 
 def without_ftrace(point: FaultPoint) -> CannotRun:
-    """A function that no probe can stand on."""
+    """Obstacle for a function that cannot be probed."""
     obstacle = _without_ftrace(point)
     return CannotRun(obstacle.message, obstacle.fix)
 
@@ -101,7 +101,7 @@ def refuse(kernel: Kernel, *points: FaultPoint) -> None:
 
 
 def gaps(kernel: Kernel, point: FaultPoint) -> list[str]:
-    """Calls of ``point`` that never pass its probe, as sentences; [] where there are none, or nobody can tell."""
+    """Calls of ``point`` that never reach its probe, as sentences; [] if there are none, or none are known."""
     found = []
     clones = kernel.symbols.clones(point.function)
     if clones:
@@ -119,6 +119,6 @@ def gaps(kernel: Kernel, point: FaultPoint) -> list[str]:
 
 
 def hidden_frame(kernel: Kernel, name: str) -> str:
-    """Calls through ``name`` that a call path does not show; "" where there are none, or nobody can tell."""
+    """Calls through ``name`` that a stack does not show; "" if there are none, or none are known."""
     callers = kernel.symbols.inlined_into(name)
-    return f"calls of {name} in {listed(callers)} are inlined: there it is not on the call path" if callers else ""
+    return f"calls of {name} in {listed(callers)} are inlined: there it is not in the stack" if callers else ""

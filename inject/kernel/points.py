@@ -72,7 +72,7 @@ class Points:
         """The injectable function called ``function``, by any of its names.
 
         Raises CannotRun saying why there is none: unknown, only clones exist,
-        ambiguous, not tagged.
+        ambiguous, not error-injectable.
         """
         named = [point for point in self.all if point.function == function]
         symbols = self._symbols.named(function)
@@ -93,7 +93,7 @@ class Points:
                 if point.function == name:
                     return self._complete(point, function, address)
         raise CannotRun(
-            f"{function} is not tagged for error injection",
+            f"{function} is not error-injectable",
             f"add ALLOW_ERROR_INJECTION({function}, ERRNO) after its body and rebuild the kernel, "
             "or choose one of `inject list`",
         )

@@ -28,7 +28,7 @@ class Scope(enum.Enum):
 
 
 class Contract(enum.Enum):
-    """Whether callers that are known not to fail (NOFAIL) are spared."""
+    """Whether known NOFAIL callers are skipped."""
 
     KEEP = "keep"
     IGNORE = "ignore"
@@ -115,10 +115,10 @@ class Fault:
     when: When = When()
     injected: Optional[Bound] = None
     error: Optional[tuple[Fate, ...]] = None
-    """What may become of the errors of this fault's injections; None: whatever the scenario says of all."""
+    """Fates that the errors of this fault may have; None: those of the scenario's ``expect``."""
     place: Optional[Place] = field(default=None, compare=False)
     value_places: tuple[Place, ...] = field(default=(), compare=False)
-    """Where each of the values is written; () where there is no file."""
+    """Place of each value; () without a file."""
 
     @property
     def values(self) -> tuple[Returned, ...]:

@@ -26,7 +26,7 @@ def write(
 ) -> None:
     """Write ``verdicts`` as one suite to ``path``.
 
-    A scenario is a test case; its folder is the class name. A failure carries what
+    A scenario is a test case; its directory is the class name. A failure carries what
     fired with its call path (from ``evidence``) and the lines that explain it. Raises
     CannotRun without junitparser, InjectError when the file cannot be written.
     """
@@ -49,9 +49,11 @@ def write(
 def _case(verdict: Verdict, fired: Fired) -> junitparser.TestCase:
     import junitparser
 
-    folder, _, name = verdict.scenario.rpartition("/")
+    directory, _, name = verdict.scenario.rpartition("/")
     title = f"{name} #{verdict.trial}" if verdict.trial else name
-    case = junitparser.TestCase(clean(title), clean(folder.replace("/", ".") or "scenarios"), round(verdict.seconds, 3))
+    case = junitparser.TestCase(
+        clean(title), clean(directory.replace("/", ".") or "scenarios"), round(verdict.seconds, 3)
+    )
     detail = clean(verdict.detail)
     said = [f"known failure: {verdict.finding}"] * bool(verdict.finding)
     said += [f"note: {note}" for note in verdict.notes]

@@ -22,6 +22,6 @@ def json_schema() -> dict[str, Any]:
         "$schema": DIALECT,
         "$id": IDENTITY,
         "title": "inject scenario",
-        "description": "Make tagged kernel functions fail while a workload runs, and say what must hold.",
+        "description": "Make error-injectable kernel functions fail while a workload runs, and say what must be true.",
         **SCENARIO_RECORD.schema(),
     }

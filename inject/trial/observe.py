@@ -35,7 +35,7 @@ class Observation:
     """By system call and errno: how often user space saw it."""
 
     def hear(self, name: str, ask: Callable[[], Optional[Complaint]]) -> None:
-        """Keep what ``ask`` complains of: as a complaint about the kernel, or as a trouble of inject or the machine."""
+        """Record what ``ask`` returns: a complaint about the kernel, or a trouble of inject or the machine."""
         try:
             said = ask()
         except CannotRun as error:

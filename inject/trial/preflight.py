@@ -24,7 +24,7 @@ def require_injection(kernel: Kernel) -> None:
         raise CannotRun("injecting faults needs root", "run with sudo, or use `inject vm run`")
     refuse(kernel)
     if not kernel.points.all:
-        raise CannotRun("this kernel has no tagged function", "see `inject doctor`, or use `inject vm run`")
+        raise CannotRun("this kernel has no error-injectable function", "see `inject doctor`, or use `inject vm run`")
 
 
 def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault], seed: int = 0) -> Plan:

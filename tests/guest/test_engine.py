@@ -314,13 +314,13 @@ expect: {{output: "^no yes yes yes no yes$", errno: {{openat: EACCES, mkdir: EAC
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("{function: vfs_read, return: -EIO}", "vfs_read is not tagged for error injection"),
+        ("{function: vfs_read, return: -EIO}", "vfs_read is not error-injectable"),
         ("{function: bch2_folio_sat, return: -EIO}", "did you mean bch2_folio_set"),
         (f"{{function: {GETPID}, return: true}}", "return a negative errno such as -ENOMEM"),
         (f"{{function: {GETPID}, return: -4096}}", "return a negative errno"),
         (f"{{function: {GETPID}, return: -BCH_ERR_nonsense}}", "BCH_ERR_nonsense is not an enumerator"),
         ("{function: bch2_dynamic_fault, return: -EIO}", "return true"),
-        (f"{{function: {GETPID}, return: [-EIO, true]}}", "test.yaml:1:54: __x64_sys_getpid is tagged ERRNO"),
+        (f"{{function: {GETPID}, return: [-EIO, true]}}", "test.yaml:1:54: __x64_sys_getpid has error type ERRNO"),
         ("{function: __genradix_ptr_alloc, return: -ENOMEM}", "return NULL"),
         (
             "{function: __filemap_add_folio, return: -ENOMEM, when: {args: {indx: 1}}}",
@@ -498,7 +498,7 @@ def test_without_bcc(tmp_path: Path) -> None:
 def test_with_an_untagged_function(tmp_path: Path) -> None:
     own = tmp_path / "untagged.yaml"
     own.write_text("faults: [{function: vfs_read, return: -EIO}]\nrun: 'true'\n")
-    one_line(inject("run", str(own)), "vfs_read is not tagged for error injection", 3)
+    one_line(inject("run", str(own)), "vfs_read is not error-injectable", 3)
 
 
 def test_with_a_full_disk() -> None:

@@ -157,7 +157,7 @@ def test_it_is_listed_with_its_module(loaded: None) -> None:
     text = explanation(Kernel(), "inject_test_add")
     assert "module: inject_test" in text
     assert "int inject_test_add(struct inject_test_point * point, char * name)" in text
-    assert "cannot be failed here" not in text
+    assert "cannot be failed in this kernel" not in text
 
 
 def test_names_that_the_module_does_not_have(loaded: None) -> None:

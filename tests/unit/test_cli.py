@@ -178,7 +178,7 @@ def test_wrong_usage(words: list[str], said: str) -> None:
     [
         (
             ["fail", "open_ctree", "--return", "true"],
-            "open_ctree is tagged ERRNO and must not return true; return a neg",
+            "open_ctree has error type ERRNO and must not return true; return a neg",
         ),
         (["fail", "open_ctree", "--return", "-BCH_ERR_what"], "BCH_ERR_what is not an enumerator of this kernel"),
         (
@@ -187,7 +187,7 @@ def test_wrong_usage(words: list[str], said: str) -> None:
         ),
         (["fail", "open_ctree", "--return", "-EIO", "--stack", "nobody"], "nothing in this kernel is called nobody"),
         (["fail", "open_ctree", "--return", "-EIO", "--device", "/dev/null"], "/dev/null is not a block device"),
-        (["watch", "open_ctree=NULL"], "open_ctree is tagged ERRNO and must not return NULL"),
+        (["watch", "open_ctree=NULL"], "open_ctree has error type ERRNO and must not return NULL"),
     ],
 )
 def test_what_the_kernel_does_not_have_of_a_command_line(kernel: Path, words: list[str], said: str) -> None:
@@ -300,7 +300,7 @@ def test_check_against_a_kernel(kernel: Path, tmp_path: Path) -> None:
             "BCH_ERR_what is not an enumerator",
             "must not return",
             "did you mean flags",
-            "is not tagged",
+            "is not error-injectable",
             "2 functions are called twin",
         ),
     ):
@@ -364,12 +364,12 @@ def test_run_on_a_kernel_without_debugfs(tmp_path: Path) -> None:
 def test_run_on_a_kernel_with_nothing_tagged(tmp_path: Path) -> None:
     build(tmp_path, list="")
     line = sentence(inject("run", SMOKE, kernel=tmp_path, rights="root"), 3)
-    assert line.startswith("inject: this kernel has no tagged function; see `inject doctor`")
+    assert line.startswith("inject: this kernel has no error-injectable function; see `inject doctor`")
 
 
 @pytest.mark.parametrize(
     ("function", "said"),
-    [("untagged_one", "is not tagged for error injection"), ("should_failslab", "kept only the clone")],
+    [("untagged_one", "is not error-injectable"), ("should_failslab", "kept only the clone")],
 )
 def test_fail_on_a_function_that_cannot_be_failed(kernel: Path, function: str, said: str) -> None:
     done = inject("fail", function, "--return", "-EIO", "--", "true", kernel=kernel, rights="root")
@@ -382,7 +382,7 @@ def test_run_on_an_untagged_function_is_a_skip_with_the_reason(kernel: Path, tmp
     report = tmp_path / "out.jsonl"
     done = inject("run", path, "--json", report, kernel=kernel, rights="root")
     assert done.returncode == 3
-    assert "skip s 0.0 s: untagged_one is not tagged for error injection; add ALLOW_ERROR_INJECTION" in done.stderr
+    assert "skip s 0.0 s: untagged_one is not error-injectable; add ALLOW_ERROR_INJECTION" in done.stderr
     events = [json.loads(line) for line in report.read_text().splitlines()]
     assert [event["type"] for event in events] == ["run", "verdict", "end"]
     assert events[1]["status"] == "skip" and events[1]["reason"] is None
@@ -397,17 +397,21 @@ def test_list_shows_what_can_be_failed(kernel: Path) -> None:
     assert rows["xfs_mount"].split()[1:3] == ["ERRNO", "xfs"]
     assert "__x64_sys_getpid" not in rows
     assert "system call" in inject("list", "__x64_*", kernel=kernel).stdout
-    assert "no tagged function matches 'zzz*'" in sentence(inject("list", "zzz*", kernel=kernel), 3)
+    assert "no error-injectable function matches 'zzz*'" in sentence(inject("list", "zzz*", kernel=kernel), 3)
 
 
 def test_list_explains_one(kernel: Path) -> None:
     done = inject("list", "--explain", "__bch2_disk_reservation_add", kernel=kernel)
     assert done.returncode == 0
-    for words in ("tagged ERRNO, may return a negative errno", "spared unless", "does not say where functions are inl"):
+    for words in (
+        "error type ERRNO, may return a negative errno",
+        "skipped unless",
+        "does not say where functions are inl",
+    ):
         assert words in done.stdout
     build(kernel, traceable="bch2_alloc\n")
     done = inject("list", "--explain", "open_ctree", kernel=kernel)
-    assert "cannot be failed here: open_ctree is built without ftrace" in done.stdout
+    assert "cannot be failed in this kernel: open_ctree is built without ftrace" in done.stdout
     assert (
         "other names at the same address: __do_sys_getpid"
         in inject("list", "--explain", "__x64_sys_getpid", kernel=kernel).stdout
@@ -464,7 +468,7 @@ def test_new_where_it_cannot_be(kernel: Path, tmp_path: Path) -> None:
     assert line.startswith(f"inject: cannot write {tmp_path}/none/x.yaml: No such file or directory; choose another")
     build(tmp_path / "other", list=None, config=gzip.compress(b"CONFIG_BPF=y\n"))
     line = sentence(inject("new", "open_ctree", kernel=tmp_path / "other"), 3)
-    assert line.endswith("CONFIG_FUNCTION_ERROR_INJECTION; `inject vm new open_ctree` asks the guest's kernel")
+    assert line.endswith("CONFIG_FUNCTION_ERROR_INJECTION; use `inject vm new open_ctree` for the guest's kernel")
     assert not (tmp_path / "x.yaml").exists()
 
 

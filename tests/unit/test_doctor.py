@@ -47,7 +47,13 @@ def test_nothing_is_missing(ready: Path, tmp_path: Path) -> None:
 
 ITEMS: list[tuple[str, dict[str, Any], Optional[bool], str, str]] = [
     ("debugfs", {"list": None, "blacklist": None}, False, "not mounted", "mount -t debugfs none /sys/kernel/debug"),
-    ("tagged functions", {"list": None}, False, "this kernel has no list", "CONFIG_FUNCTION_ERROR_INJECTION=y"),
+    (
+        "error-injectable functions",
+        {"list": None},
+        False,
+        "this kernel has no list",
+        "CONFIG_FUNCTION_ERROR_INJECTION=y",
+    ),
     (
         "lockdown",
         {"lockdown": "none integrity [confidentiality]"},
@@ -72,7 +78,7 @@ def test_a_missing_item(
     assert found[name].ok is ok
     assert detail in found[name].detail
     assert fix in found[name].fix
-    assert set(found) - {name} <= ({"tagged functions"} if name == "debugfs" else set())
+    assert set(found) - {name} <= ({"error-injectable functions"} if name == "debugfs" else set())
     checks = list(found.values())
     assert can_inject(checks) is (ok is None)
     assert can_boot_guests(checks)
@@ -132,11 +138,13 @@ def test_a_closed_debugfs_asks_for_root(powerless: Path) -> None:
     finally:
         where.chmod(0o755)
     assert found["debugfs"] == Check("debugfs", False, "readable by root only", "run with sudo")
-    assert found["tagged functions"].fix == "run with sudo"
+    assert found["error-injectable functions"].fix == "run with sudo"
     assert found["root"].fix == "run with sudo"
 
 
 def test_a_bare_machine_has_many_lines_and_no_traceback(ready: Path, tmp_path: Path) -> None:
     found = missing(Kernel(tmp_path / "nowhere"))
-    assert {"configuration", "debugfs", "tagged functions", "cgroup v2", "kernel headers", "BTF"} <= set(found)
+    assert {"configuration", "debugfs", "error-injectable functions", "cgroup v2", "kernel headers", "BTF"} <= set(
+        found
+    )
     assert all(check.detail and check.fix and "\n" not in check.detail + check.fix for check in found.values())

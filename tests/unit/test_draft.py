@@ -96,7 +96,7 @@ def test_it_says_what_is_known(kernel: Kernel) -> None:
     text = Drafter(kernel, Types(kernel)).draft("__bch2_disk_reservation_add")
     for words in (
         "# int __bch2_disk_reservation_add(void * c, long unsigned int sectors, unsigned int flags)",
-        "is tagged ERRNO: it may return a negative errno",
+        "has error type ERRNO: it may return a negative errno",
         "spares calls with BCH_DISK_RESERVATION_NOFAIL in flags",
         "such as -BCH_ERR_ENOSPC_disk_reservation",
         "return: -BCH_ERR_ENOSPC_disk_reservation",
@@ -128,7 +128,7 @@ def test_without_btf(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("open_ctre", "did you mean open_ctree"), ("untagged_one", "is not tagged")]
+    ("name", "said"), [("open_ctre", "did you mean open_ctree"), ("untagged_one", "is not error-injectable")]
 )
 def test_a_function_that_cannot_be_failed(kernel: Kernel, name: str, said: str) -> None:
     with pytest.raises(CannotRun, match=said):

@@ -252,7 +252,7 @@ def test_without_kallsyms_the_list_is_enough(tmp_path: Path) -> None:
     [
         (
             "untagged_one",
-            "untagged_one is not tagged for error injection",
+            "untagged_one is not error-injectable",
             "ALLOW_ERROR_INJECTION(untagged_one, ERRNO)",
         ),
         ("twin", "2 functions are called twin", "tag a uniquely named function"),

@@ -66,7 +66,9 @@ def test_a_missing_option_is_said_before_attaching(tmp_path: Path, option: str) 
     assert said.endswith(f"; build the kernel with {option}=y, or use `inject vm run`")
     found = {check.name: check for check in doctor.examine(made.kernel)}[option]
     assert f"{found.detail}; {found.fix}" == said
-    assert f"cannot be failed here: {found.detail}. Fix: {found.fix}" in explanation(made.kernel, "open_ctree")
+    assert f"cannot be failed in this kernel: {found.detail}. Fix: {found.fix}" in explanation(
+        made.kernel, "open_ctree"
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_blacklisted(tmp_path: Path) -> None:
     made = planner(tmp_path, blacklist="0xffffffff81001000-0xffffffff81001010\topen_ctree\n")
     said = refused(made, Fault("open_ctree", "-EIO"))
     assert said == "open_ctree is on the kprobe blacklist; choose one of its callers"
-    assert "cannot be failed here: open_ctree is on the kprobe" in explanation(made.kernel, "open_ctree")
+    assert "cannot be failed in this kernel: open_ctree is on the kprobe" in explanation(made.kernel, "open_ctree")
 
 
 def test_blacklisted_under_its_other_name(tmp_path: Path) -> None:
@@ -145,10 +147,10 @@ def test_callers_that_hold_it_inline(tmp_path: Path) -> None:
         " mark it noinline",
     )
     assert Plan((rule, rule)).notes == rule.notes
-    assert f"calls that are missed: {rule.notes[0]}" in explanation(made.kernel, "bch2_alloc")
+    assert f"missed calls: {rule.notes[0]}" in explanation(made.kernel, "bch2_alloc")
     for whole in ("open_ctree", "xfs_mount"):
         assert made.rule(Fault(whole, "-EIO"), 0).notes == (), "a part of its own is no caller"
-    assert "calls that are missed" not in explanation(made.kernel, "open_ctree")
+    assert "missed calls" not in explanation(made.kernel, "open_ctree")
 
 
 def test_callers_that_use_a_clone(tmp_path: Path) -> None:
@@ -172,8 +174,8 @@ def test_a_frame_that_is_inlined_somewhere(tmp_path: Path) -> None:
     made = planner(tmp_path, inlined=INLINED)
     rule = made.rule(Fault("xfs_mount", "-EIO", when=When(stack=("bch2_alloc", "!open_ctree_helper", "bch2_*"))), 0)
     assert rule.notes == (
-        "calls of bch2_alloc in open_ctree, xfs_mount are inlined: there it is not on the call path",
-        "calls of open_ctree_helper in open_ctree are inlined: there it is not on the call path",
+        "calls of bch2_alloc in open_ctree, xfs_mount are inlined: there it is not in the stack",
+        "calls of open_ctree_helper in open_ctree are inlined: there it is not in the stack",
     )
 
 

@@ -157,13 +157,17 @@ def test_an_unknown_return_value(planner: Planner) -> None:
 @pytest.mark.parametrize(
     ("function", "value", "said"),
     [
-        ("open_ctree", 0, "open_ctree is tagged ERRNO and must not return 0; return a negative errno such as -ENOMEM"),
-        ("open_ctree", "ENOMEM", "open_ctree is tagged ERRNO and must not return ENOMEM"),
-        ("open_ctree", -4096, "open_ctree is tagged ERRNO and must not return -4096"),
-        ("bch2_free", "-EIO", "bch2_free is tagged NULL and must not return -EIO; return NULL"),
-        ("weak_one", "false", "weak_one is tagged TRUE and must not return false; return true"),
-        ("bch2_alloc", "true", "bch2_alloc is tagged ERRNO_NULL and must not return true"),
-        ("open_ctree", ("-EIO", "NULL"), "open_ctree is tagged ERRNO and must not return NULL"),
+        (
+            "open_ctree",
+            0,
+            "open_ctree has error type ERRNO and must not return 0; return a negative errno such as -ENOMEM",
+        ),
+        ("open_ctree", "ENOMEM", "open_ctree has error type ERRNO and must not return ENOMEM"),
+        ("open_ctree", -4096, "open_ctree has error type ERRNO and must not return -4096"),
+        ("bch2_free", "-EIO", "bch2_free has error type NULL and must not return -EIO; return NULL"),
+        ("weak_one", "false", "weak_one has error type TRUE and must not return false; return true"),
+        ("bch2_alloc", "true", "bch2_alloc has error type ERRNO_NULL and must not return true"),
+        ("open_ctree", ("-EIO", "NULL"), "open_ctree has error type ERRNO and must not return NULL"),
     ],
 )
 def test_illegal_values_are_refused(planner: Planner, function: str, value: Any, said: str) -> None:
@@ -199,7 +203,7 @@ VALUE = Place("s.yaml", 6, 13)
     [
         (fault("nothing_like_it"), "s.yaml:4:5: nothing_like_it is not in this kernel"),
         (fault(value="-EWHAT", value_places=(VALUE,)), "s.yaml:6:13: EWHAT is not an enumerator of this kernel"),
-        (fault(value=("-EIO", 3), value_places=(HERE, VALUE)), "s.yaml:6:13: open_ctree is tagged ERRNO"),
+        (fault(value=("-EIO", 3), value_places=(HERE, VALUE)), "s.yaml:6:13: open_ctree has error type ERRNO"),
         (
             fault(when=When(args=(ArgTest("flag", Op.IS, 0, place=ARG),))),
             "s.yaml:9:11: open_ctree has no parameter flag; did you mean flags?",

@@ -67,7 +67,7 @@ def test_what_the_command_line_names_is_bad_syntax(kernel: Kernel) -> None:
 
 def test_what_a_file_names_keeps_its_place(kernel: Kernel) -> None:
     place = Place("s.yaml", 3, 13)
-    with pytest.raises(ScenarioError, match="s.yaml:3:13: open_ctree is tagged ERRNO"):
+    with pytest.raises(ScenarioError, match="s.yaml:3:13: open_ctree has error type ERRNO"):
         resolve(kernel, Types(kernel), [Fault("open_ctree", "true", place=place, value_places=(place,))])
 
 
