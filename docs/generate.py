@@ -22,10 +22,11 @@ from docs import mdoc  # noqa: E402
 from docs.commands import CommandText, OptionText, Paragraph, walk  # noqa: E402
 from inject import scenario as scenarios  # noqa: E402
 from inject.cli import cli  # noqa: E402
+from inject.model.text import size_text  # noqa: E402
 from inject.scenario import format as table  # noqa: E402
 from inject.scenario.fields import Choice, ListOf, Record  # noqa: E402
 from inject.scenario.mappings import ARG_TEST, Errnos  # noqa: E402
-from inject.scenario.scalars import Decimal, Size, in_units  # noqa: E402
+from inject.scenario.scalars import Decimal, Size  # noqa: E402
 from inject.scenario.values import ExitCode, Fates, ReturnValues  # noqa: E402
 
 MANUAL = "inject.1"
@@ -70,7 +71,7 @@ def value_of(name: str, kind: Any) -> str:
     if isinstance(kind, Decimal):
         return f"{kind.unit} above 0, up to {kind.high}"
     if isinstance(kind, Size):
-        return f"`{kind.example}`; {in_units(kind.low)} to {in_units(kind.high)}"
+        return f"`{kind.example}`; {size_text(kind.low)} to {size_text(kind.high)}"
     if isinstance(kind, Fates):
         return ", ".join(f"`{word}`" for word in kind.words) + ", or a list"
     if isinstance(kind, ExitCode):

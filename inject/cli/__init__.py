@@ -10,8 +10,8 @@ import click
 
 from inject.cli.lazy import NAME, VARIABLE, Commands
 from inject.errors import ExitStatus, GuestLost, InjectError
+from inject.model.text import printable
 from inject.process.signals import ended_by_signals
-from inject.report.paint import printable
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click since 8.2 raises to show the help; before, it just shows it."""

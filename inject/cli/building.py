@@ -8,9 +8,9 @@ import sys
 
 import click
 
-from inject.report.paint import printable
+from inject.model.text import printable
 
-ELAPSED = re.compile(r", \d[0-9hms]*$")
+ELAPSED = re.compile(r", \d[\d.]* (s|min \d+ s|h \d+ min)$")
 """How a line about long work ends."""
 
 

@@ -21,12 +21,12 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.event import Event, Injected, Injection, RunEnded
 from inject.model.scenario import Probe, Scenario
+from inject.model.text import printable
 from inject.model.verdict import Reason, Status, Verdict
 from inject.process import adopted
 from inject.process.janitor import Janitor
 from inject.report import progress as console
 from inject.report import table
-from inject.report.paint import printable
 from inject.scenario import shorthand as compact
 from inject.trial.judge import exit_status
 from inject.trial.preflight import require_injection, resolve

@@ -11,6 +11,7 @@ from inject import scenario as scenarios
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.model.scenario import Probe, Scenario
+from inject.model.text import listed
 
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,5 +74,5 @@ def chosen(files: Sequence[str], only: Sequence[str], shard: Shard) -> list[Scen
     names = {scenario.name for scenario in found}
     for name in only:
         if name not in names:
-            raise click.UsageError(f"no scenario is called {name}; there are {', '.join(sorted(names)[:8])}")
+            raise click.UsageError(f"no scenario is called {name}; there are {listed(sorted(names))}")
     return shard.part([scenario for scenario in found if scenario.name in only])

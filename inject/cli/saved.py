@@ -12,9 +12,9 @@ from inject import scenario as scenarios
 from inject.cli.display import own_arguments
 from inject.cli.files import write_text
 from inject.model.scenario import Expectation, Scenario
+from inject.model.text import printable
 from inject.model.verdict import Verdict
 from inject.report import progress as console
-from inject.report.paint import printable
 from inject.scenario import shorthand as compact
 from inject.scenario.files import default_name
 from inject.scenario.writer import to_yaml

@@ -13,7 +13,6 @@ from inject.draft.guesses import DEFAULT, guess
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import DEVICE_PATHS, TYPES
 from inject.filesystems.guess import Guess
-from inject.fixture.devices import size_text
 from inject.kernel import syscalls
 from inject.kernel.access import REGISTER_BITS, REGISTERS, Access, access_to
 from inject.kernel.btf import Btf, Parameter, Prototype
@@ -23,7 +22,7 @@ from inject.kernel.obstacles import gaps, of_function
 from inject.kernel.types import Types
 from inject.model.nofail import NoFail
 from inject.model.point import LEGAL_WORDS, FaultPoint
-from inject.scenario.problems import either
+from inject.model.text import either, listed, size_text
 
 COLUMN = 40
 """Where remarks behind a line begin."""
@@ -189,7 +188,7 @@ class Drafter:
             return
         path, access = next((pair for pair in usable if _telling(pair[1])), usable[0])
         more = [other.partition(".")[2] for other, _ in usable if "." in other and other != path]
-        also = f"; also {', '.join(more[:MEMBERS])}{', ...' if len(more) > MEMBERS else ''}" if more else ""
+        also = f"; also {listed(more, MEMBERS)}" if more else ""
         yield f"{path}: {_value(btf, access)}", f"{parameter.spelling}{also}"
 
     def _prototype(self, point: FaultPoint) -> Optional[Prototype]:

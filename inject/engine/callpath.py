@@ -13,8 +13,9 @@ from inject.errors import InjectError
 from inject.filesystems import TYPES
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import hidden_frame
-from inject.kernel.symbols import KernelSymbol, listed
+from inject.kernel.symbols import KernelSymbol
 from inject.model.glob import is_glob
+from inject.model.text import listed
 
 SLOT_BITS = 32
 """The rule's number, which comes before the address in a key of the trie and is always compared."""

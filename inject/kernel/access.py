@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Optional
 
 from inject.errors import InjectError
@@ -22,6 +21,7 @@ from inject.kernel.btf import (
     Prototype,
     Triple,
 )
+from inject.model.text import either, listed, near
 
 REGISTER_BITS = 64
 REGISTERS = 6
@@ -169,8 +169,7 @@ def _window(bit: int, bits: int, size: int, path: str) -> tuple[int, int]:
 
 def candidates(wrong: str, names: list[str]) -> str:
     """What to write instead of ``wrong``: the names that look like it, or the first dozen; "" if there are none."""
-    close = get_close_matches(wrong, names, n=3, cutoff=0.6)
+    close = near(wrong, names)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"it has {shown}" if names else ""
+        return f"did you mean {either(close)}?"
+    return f"it has {listed(names, 12)}" if names else ""

@@ -11,8 +11,8 @@ from typing import Optional
 
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
-from inject.kernel.symbols import listed
 from inject.model.point import FaultPoint
+from inject.model.text import listed
 
 CONFIG = (
     ("CONFIG_FUNCTION_ERROR_INJECTION", "keeps the list of error-injectable functions"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from inject.errors import CannotRun
 from inject.kernel.config import KernelConfig
 from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
 from inject.kernel.modules import Modules
-from inject.kernel.symbols import Kallsyms, listed
+from inject.kernel.symbols import Kallsyms
 from inject.model.point import ErrorType, FaultPoint
+from inject.model.text import either, listed, near
 
 
 class Points:
@@ -117,9 +117,9 @@ class Points:
         if unloaded:
             return unloaded
         known = [point.function for point in self.all]
-        close = get_close_matches(function, known, n=3, cutoff=0.7)
+        close = near(function, known)
         if close:
-            return f"did you mean {' or '.join(close)}?"
+            return f"did you mean {either(close)}?"
         if callers is None:
             return "it may be inlined, in a module that is not loaded, or misspelt; see `inject list`"
         return "it may be in a module that is not loaded, or misspelt; see `inject list`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,6 @@ from inject.model.glob import is_glob, to_regex
 
 LIMIT = 64 << 20
 """Bytes of /proc/kallsyms that are read at most; a big distribution kernel has about 15 MB."""
-
-
-MOST_NAMED = 6
-"""Names that a sentence lists; the others are counted."""
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a, b, c and 7 more``."""
-    shown = ", ".join(names[:MOST_NAMED])
-    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from inject.model.text import listed
+
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -65,4 +67,4 @@ def holders(mountpoint: Path, proc: Path = Path("/proc")) -> str:
             continue
         if any(target == prefix or target.startswith(prefix + "/") for target in targets):
             names.append(f"{comm}/{process.name}")
-    return "held by " + ", ".join(names[:5]) if names else ""
+    return "held by " + listed(names) if names else ""

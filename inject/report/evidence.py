@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from inject.model.event import Event, Injected, Injection
-from inject.report.paint import printable
+from inject.model.text import printable
 from inject.report.progress import injection_line
 
 KEPT = 8

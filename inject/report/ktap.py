@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from inject.model.text import printable
 from inject.model.verdict import Reason, Status, Verdict
 from inject.report.evidence import Fired
-from inject.report.paint import printable
 
 LOG_LINES = 200
 """Lines of evidence shown for one verdict; the JSON lines have all of them."""

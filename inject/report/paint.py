@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Mapping
 from typing import Optional, TextIO
 
@@ -34,8 +33,3 @@ def paint_status(verdict: Verdict, text: str, colour: bool) -> str:
     """``text`` in the colour of the verdict's status."""
     style = "yellow" if status_word(verdict) == "finding" else _STATUS[verdict.status]
     return paint(text, style, colour)
-
-
-def printable(text: str) -> str:
-    """``text`` with its control characters made visible, so that output of a workload cannot drive a terminal."""
-    return "".join(c if c == "\t" or unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from inject.model.errorpath import ErrorPath, describe
 from inject.model.event import Injection
+from inject.model.text import printable
 from inject.model.verdict import Status, Verdict
-from inject.report.paint import paint, paint_status, printable, status_word
+from inject.report.paint import paint, paint_status, status_word
 
 CALLERS = 4
 """Callers shown in a line with a call path; the JSON lines have all of them."""

@@ -10,9 +10,10 @@ from typing import Optional
 from tabulate import MIN_PADDING, tabulate
 
 from inject.model.errorpath import as_lines
+from inject.model.text import duration, printable
 from inject.model.verdict import Counts, Status, Verdict
 from inject.report.evidence import Evidence, Fired
-from inject.report.paint import paint, paint_status, printable, status_word
+from inject.report.paint import paint, paint_status, status_word
 from inject.report.progress import path_line
 
 LOG_LINES = 40
@@ -68,14 +69,6 @@ def summary(verdicts: Sequence[Verdict], seconds: Optional[float] = None) -> str
     noun = "scenario" if len({v.scenario for v in verdicts}) == len(verdicts) else "trial"
     took = "" if seconds is None else f" in {duration(seconds)}"
     return f"{len(verdicts)} {noun}{'' if len(verdicts) == 1 else 's'}: {shown}{took}"
-
-
-def duration(seconds: float) -> str:
-    """``4.2 s``, ``41 s``, ``12 min 5 s``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _table(verdicts: Sequence[Verdict], width: int, colour: bool) -> str:

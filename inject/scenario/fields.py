@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 
 from inject.errors import Place, ScenarioError
-from inject.scenario.problems import Problems, closest, shown, suggestion, wrong
+from inject.model.text import nearest, shown
+from inject.scenario.problems import Problems, suggestion, wrong
 from inject.scenario.scalars import is_missing, kind_of
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
 
@@ -272,7 +273,7 @@ class Record:
             found = read_any(known[key.text].kind, value, key.text, problems)
             if len(problems) == count:
                 fields.values[key.text] = found
-        meant = {closest(key, known) for key in fields.unknown}
+        meant = {nearest(key, known) for key in fields.unknown}
         for required in (key for key in self.keys if key.required and key.name not in fields and key.name not in meant):
             problems.add(node.place, f"{noun} lacks `{required.name}`", f"add `{required.required}`")
         if self.check:
@@ -281,7 +282,7 @@ class Record:
 
     def _step(self, name: str) -> str:
         names = [key.name for key in self.keys if not key.deprecated]
-        near = closest(name.replace("-", "_"), names)
+        near = nearest(name.replace("-", "_"), names)
         word, colon, _ = name.partition(":")
         if colon and word in names:
             return f"write a space after the colon: `{word}: ...`"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Optional, Union
 
 from inject.errors import Place, ScenarioError
-from inject.scenario.problems import ScenarioErrors, place_at, printable, wrong
+from inject.model.text import printable, size_text
+from inject.scenario.problems import ScenarioErrors, place_at, wrong
 from inject.scenario.tree import nul_byte
 
 SUFFIXES = (".yaml", ".yml")
@@ -144,7 +145,7 @@ def read_text(path: Path) -> str:
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if len(data) > MAX_BYTES:
-        what = f"larger than {MAX_BYTES >> 20} MiB, which no scenario is"
+        what = f"larger than {size_text(MAX_BYTES)}, which no scenario is"
         raise wrong(_top(path), what, "give the YAML file of a scenario")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise wrong(_top(path), "the text is UTF-16", "save it as UTF-8")

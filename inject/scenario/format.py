@@ -23,11 +23,12 @@ from inject.model.scenario import (
     VmWishes,
     When,
 )
+from inject.model.text import either, shown
 from inject.model.trigger import Trigger
 from inject.model.verdict import Reason
 from inject.scenario.fields import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
 from inject.scenario.mappings import Arguments, Errnos
-from inject.scenario.problems import Problems, either, shown, wrong
+from inject.scenario.problems import Problems, wrong
 from inject.scenario.scalars import Decimal, Size, Whole
 from inject.scenario.spelling import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENARIO
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode

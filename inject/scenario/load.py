@@ -9,10 +9,11 @@ from typing import Optional, Union
 
 from inject.errors import Place, ScenarioError
 from inject.model.scenario import DEFAULT_TIMEOUT, Expectation, Requires, Scenario, VmWishes
+from inject.model.text import printable, shown
 from inject.scenario.fields import Fields, read_any
 from inject.scenario.files import read_text, search
 from inject.scenario.format import SCENARIO_RECORD
-from inject.scenario.problems import Problems, ScenarioErrors, printable, shown
+from inject.scenario.problems import Problems, ScenarioErrors
 from inject.scenario.scalars import is_missing, kind_of
 from inject.scenario.spelling import SCENARIO
 from inject.scenario.tree import MapNode, Node, documents

@@ -10,8 +10,9 @@ from typing import Any
 from inject.errors import Place, ScenarioError
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.scenario import ArgTest, Op
+from inject.model.text import nearest, shown
 from inject.scenario.fields import Fields, Key, Record, Text, pairs_of, read_any, scalar_text
-from inject.scenario.problems import Problems, closest, shown, wrong
+from inject.scenario.problems import Problems, wrong
 from inject.scenario.spelling import ARG_PATH, SYSCALL
 from inject.scenario.tree import MapNode, Node
 from inject.scenario.values import Symbol
@@ -145,7 +146,7 @@ class Errnos:
         if bare in KERNEL_ERRNOS or bare.startswith("BCH_ERR_"):
             raise wrong(node.place, f"{shown(text)} never leaves the kernel", "write the errno that user space sees")
         number = int(bare) if re.fullmatch("[0-9]{1,4}", bare) else 0
-        near = errno.errorcode.get(number) or closest(bare, ERRNOS)
+        near = errno.errorcode.get(number) or nearest(bare, ERRNOS)
         step = f"did you mean {near}?" if near else "see errno(3) for the names"
         raise wrong(node.place, f"no errno is called {shown(text)}", step)
 

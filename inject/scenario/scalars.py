@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from inject.errors import Place, ScenarioError
-from inject.scenario.problems import shown, wrong
+from inject.model.text import UNITS, shown, size_text
+from inject.scenario.problems import wrong
 from inject.scenario.tree import ListNode, Node, ScalarNode
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,24}|0x[0-9A-Fa-f]{1,24})")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,24})(\.[0-9]{1,25})?")
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,24})([KMGT]?)")
-
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-"""Suffixes of a size, all binary."""
 
 _TRAPS: tuple[tuple[str, str], ...] = (
     (r"[+]\d+", "write it without the plus"),
@@ -151,7 +149,7 @@ class Size:
             number_text(node, label, "a size")
         value = int(found[1]) * UNITS[found[2]]
         if not self.low <= value <= self.high:
-            limits = f"from {in_units(self.low)} to {in_units(self.high)}"
+            limits = f"from {size_text(self.low)} to {size_text(self.high)}"
             raise wrong(node.place, f"`{label}` wants a size {limits}, not {shown(node.text)}", step)
         return value
 
@@ -159,9 +157,3 @@ class Size:
         """As JSON Schema."""
         whole = {"type": "integer", "minimum": self.low, "maximum": self.high}
         return {"anyOf": [whole, {"type": "string", "pattern": "^[1-9][0-9]*[KMGT]$"}]}
-
-
-def in_units(size: int) -> str:
-    """A size with the largest suffix that divides it."""
-    suffix = max((s for s, u in UNITS.items() if size % u == 0), key=UNITS.__getitem__)
-    return f"{size // UNITS[suffix]}{suffix}"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Optional, Union
 
 from inject.errors import ExitStatus, InjectError, Place
 from inject.model import trigger as model
 from inject.model.scenario import When
+from inject.model.text import either, nearest, shown
 from inject.model.trigger import Trigger
 from inject.scenario.fields import read_any
 from inject.scenario.format import WHEN
@@ -44,19 +44,19 @@ def argument(text: str) -> tuple[str, dict[str, Any]]:
     """``flags&NOFAIL=0`` as ("flags", {mask: NOFAIL, is: 0}); raises BadSyntax."""
     found = _ARG.fullmatch(text.strip())
     if found is None:
-        raise BadSyntax(f"--arg {_shown(text)} cannot be read", f"write {ARG_FORMS}")
+        raise BadSyntax(f"--arg {shown(text)} cannot be read", f"write {ARG_FORMS}")
     path, mask, op, value = found["path"], found["mask"], found["op"], (found["value"] or "").strip()
     if op is None and mask is None:
-        raise BadSyntax(f"--arg {_shown(text)} compares {path} with nothing", f"write {ARG_FORMS}")
+        raise BadSyntax(f"--arg {shown(text)} compares {path} with nothing", f"write {ARG_FORMS}")
     if op is None:
         return path, {"mask": Word(mask.strip()), "not": 0}
     if op in (">=", "<="):
         word = {">=": ">", "<=": "<"}[op]
-        raise BadSyntax(f"--arg {_shown(text)}: {op} is not known", f"write {path}{word}N with N one {_aside(op)}")
+        raise BadSyntax(f"--arg {shown(text)}: {op} is not known", f"write {path}{word}N with N one {_aside(op)}")
     if not value:
-        raise BadSyntax(f"--arg {_shown(text)} ends after {op}", f"write the value after it, such as {path}{op}0")
+        raise BadSyntax(f"--arg {shown(text)} ends after {op}", f"write the value after it, such as {path}{op}0")
     if mask is not None and _OPS[op] not in ("is", "not"):
-        raise BadSyntax(f"--arg {_shown(text)}: a mask goes with = or != only", f"write {path}&{mask.strip()}=0")
+        raise BadSyntax(f"--arg {shown(text)}: a mask goes with = or != only", f"write {path}&{mask.strip()}=0")
     test: dict[str, Any] = {"mask": Word(mask.strip())} if mask is not None else {}
     test[_OPS[op]] = value if op == "~" else Word(value)
     return path, test
@@ -108,18 +108,14 @@ def to_trigger(text: str) -> Trigger:
 
 def _bad_trigger(text: str, key: str, value: str) -> BadSyntax:
     if key in model.KEYS:
-        return BadSyntax(f"--when {_shown(text)} has no number after {key}", f"write {key}=3")
+        return BadSyntax(f"--when {shown(text)} has no number after {key}", f"write {key}=3")
     number = re.fullmatch(r"([1-9]\d*)(\+(\d*))?", key)
     if number and not value:  # strace's way of saying it
         step = f"--when {_of_strace(int(number[1]), number[2], int(number[3] or 0))}"
-        return BadSyntax(f"--when {_shown(text)} does not say what is counted", f"write {step}")
-    near = get_close_matches(key, model.KEYS, n=1, cutoff=0.6)
-    step = (
-        f"did you mean {near[0]}=...?"
-        if near
-        else f"write {', '.join(model.KEYS[:-1])} or {model.KEYS[-1]}, as in nth=3"
-    )
-    return BadSyntax(f"--when knows no {_shown(key)}", step)
+        return BadSyntax(f"--when {shown(text)} does not say what is counted", f"write {step}")
+    meant = nearest(key, model.KEYS, alike=0.6)
+    step = f"did you mean {meant}=...?" if meant else f"write {either(model.KEYS)}, as in nth=3"
+    return BadSyntax(f"--when knows no {shown(key)}", step)
 
 
 def _of_strace(first: int, plus: Optional[str], step: int) -> str:
@@ -137,7 +133,7 @@ def path(text: Optional[str]) -> list[str]:
         return []
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise BadSyntax(f"--stack {_shown(text)} names an empty caller", "write --stack A,B with the innermost first")
+        raise BadSyntax(f"--stack {shown(text)} names an empty caller", "write --stack A,B with the innermost first")
     return parts
 
 
@@ -148,13 +144,13 @@ def expectation(texts: Iterable[str]) -> dict[str, Any]:
         key, equals, value = (word.strip() for word in text.partition("="))
         if key not in EXPECTATIONS or not equals or not value:
             raise BadSyntax(
-                f"--expect {_shown(text)} cannot be read",
+                f"--expect {shown(text)} cannot be read",
                 "write exit=nonzero, exit=1, errno=write:ENOSPC, injected=>=1 or output=REGEX",
             )
         if key == "errno":
             call, colon, name = (word.strip() for word in value.partition(":"))
             if not colon or not name:
-                raise BadSyntax(f"--expect {_shown(text)} names no errno", "write errno=write:ENOSPC")
+                raise BadSyntax(f"--expect {shown(text)} names no errno", "write errno=write:ENOSPC")
             found.setdefault("errno", {})[call] = Word(name)
         elif key in found:
             raise BadSyntax(f"--expect says `{key}` twice", "keep one of them")
@@ -203,7 +199,7 @@ def returns(text: str) -> Union[Word, list[Word]]:
     """``--return -EIO`` or ``--return -EIO,-ENOMEM``: a list is taken in turn; raises BadSyntax."""
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise BadSyntax(f"--return {_shown(text)} holds an empty value", "write --return A,B")
+        raise BadSyntax(f"--return {shown(text)} holds an empty value", "write --return A,B")
     return Word(words[0]) if len(words) == 1 else [Word(word) for word in words]
 
 
@@ -218,8 +214,3 @@ def document(
         **({"expect": dict(expect)} if expect else {}),
         "timeout": int(timeout) if timeout == int(timeout) else timeout,
     }
-
-
-def _shown(text: str) -> str:
-    cut = text if len(text) <= 60 else text[:57] + "..."
-    return "`" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut) + "`"

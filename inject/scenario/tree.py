@@ -15,7 +15,8 @@ from yaml.composer import Composer
 from yaml.resolver import BaseResolver
 
 from inject.errors import Place, ScenarioError
-from inject.scenario.problems import Problems, place_at, shown, wrong
+from inject.model.text import shown
+from inject.scenario.problems import Problems, place_at, wrong
 
 MAX_DEPTH = 16
 """Lists and mappings inside each other; the deepest part of the format needs 6."""

@@ -10,8 +10,9 @@ from inject.errors import ScenarioError
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.errorpath import Fate
 from inject.model.scenario import Bound, Symbolic
+from inject.model.text import either, nearest, shown
 from inject.scenario.fields import read_any, scalar_text
-from inject.scenario.problems import Problems, closest, either, shown, wrong
+from inject.scenario.problems import Problems, wrong
 from inject.scenario.scalars import Whole, is_missing, number_text, refuse, whole_number
 from inject.scenario.spelling import IDENTIFIER
 from inject.scenario.tree import ListNode, Node, ScalarNode
@@ -41,7 +42,7 @@ def _number(node: ScalarNode, label: str, wants: str) -> int:
 
 
 def _unknown_errno(node: Node, name: str, sign: str) -> ScenarioError:
-    near = closest(name, _ALL_ERRNOS)
+    near = nearest(name, _ALL_ERRNOS)
     step = f"did you mean {sign}{near}?" if near else "see errno(3) for the names"
     return wrong(node.place, f"no errno is called {shown(name)}", step)
 
@@ -179,7 +180,7 @@ class ExitCode:
 
     def _one(self, node: Node, label: str) -> int:
         if isinstance(node, ScalarNode) and not is_missing(node) and re.fullmatch(r"[^0-9+-].*", node.text):
-            near = closest(node.text, ["nonzero"])
+            near = nearest(node.text, ["nonzero"])
             step = "did you mean `nonzero`?" if near else "write a number from 0 to 255, a list of such, or nonzero"
             raise wrong(node.place, f"{shown(node.text)} is no exit code", step)
         return self.code.read(node, label)
@@ -217,7 +218,7 @@ class Fates:
         if bare in _ALL_ERRNOS:
             what = f"`{label}` says what becomes of the error, and {shown(text)} is an errno"
             raise wrong(node.place, what, f"write {either(self.words)}; the errno goes to `errno`, {{write: {bare}}}")
-        near = closest(text.lower(), self.words)
+        near = nearest(text.lower(), self.words)
         step = f"did you mean `{near}`?" if near else f"write {either(self.words)}"
         raise wrong(node.place, f"{shown(text)} is not what can become of an error", step)
 

@@ -9,8 +9,8 @@ from typing import Optional
 
 from inject.model.errorpath import ErrorPath, as_lines, describe, grouped
 from inject.model.scenario import Scenario
+from inject.model.text import either
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
-from inject.scenario.problems import either
 
 MOST_PATHS = 5
 """Different error paths that a failure shows."""

@@ -64,7 +64,7 @@ def test_loop_devices_where_there_are_no_scratch_disks(place, monkeypatch):
 def test_no_room_for_the_file_behind_a_loop_device(place, monkeypatch):
     monkeypatch.setattr(module, "scratch_disks", lambda: [])
     fixture = place.fixture("ext4", size=1 << 40)
-    with pytest.raises(InjectError, match=r"scratch devices need 1024G below .* are free"):
+    with pytest.raises(InjectError, match=r"scratch devices need 1T below .* are free"):
         fixture.open()
     fixture.close()
 
@@ -77,7 +77,7 @@ def test_no_room_for_the_file_behind_a_loop_device(place, monkeypatch):
         ("bcachefs", {"size": 8 << 20}, InjectError, "at least 32M"),
         ("ext4", {"devices": 2}, InjectError, "ext4 takes one device, not 2"),
         ("btrfs", {"devices": 9}, CannotRun, "needs 9 scratch disks"),
-        ("ext4", {"size": 1 << 40}, CannotRun, "needs scratch devices of 1024G"),
+        ("ext4", {"size": 1 << 40}, CannotRun, "needs scratch devices of 1T"),
         ("ext4", {"mkfs": ("-O", "nope")}, InjectError, "exited with 1: Invalid filesystem option set: nope"),
         ("ext4", {"mount": ("nope",)}, InjectError, "exited with 32: mount: .*Unknown parameter 'nope'"),
         ("minix", {}, InjectError, "inject cannot make a minix filesystem"),

@@ -48,7 +48,7 @@ def test_no_checkout(tmp_path: Path) -> None:
 def test_too_large(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkout, "LIMIT", 1 << 20)
     (tree / "tests/core").write_bytes(bytes(2 << 20))
-    with pytest.raises(CannotRun, match="2 MiB, more than 1 MiB"):
+    with pytest.raises(CannotRun, match="2M, more than 1M"):
         checkout.pack(tree, tmp_path / "tar")
 
 

@@ -170,11 +170,6 @@ def test_log_knows_phases_and_counts_steps(tmp_path: Path) -> None:
         log.close()
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.9, "59s"), (250, "4m10s"), (7200, "2h00m")])
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert debian.elapsed(seconds) == text
-
-
 # ---------------------------------------------------------------- running it, with a stand-in for mmdebstrap
 
 
@@ -220,7 +215,7 @@ def test_failure_shows_the_end_of_the_log_and_where_it_is(tmp_path: Path, fake: 
 
 def test_build_that_takes_too_long_is_stopped(tmp_path: Path, fake: Path) -> None:
     script(fake / "mmdebstrap", f"echo $$ > {tmp_path}/pid; exec sleep 600")
-    with pytest.raises(InjectError, match="image took longer than 0s"):
+    with pytest.raises(InjectError, match="image took longer than 0.0 s"):
         run_tree(tmp_path, limit=0.0)
 
 
@@ -229,7 +224,7 @@ def test_build_that_says_nothing_is_stopped(tmp_path: Path, fake: Path, monkeypa
     # The stand-in is the first process of a PID namespace, which SIGTERM does not end.
     monkeypatch.setattr(debian, "_TERM_GRACE", 0.2)
     script(fake / "mmdebstrap", "exec sleep 600")
-    with pytest.raises(InjectError, match="image printed nothing for 0s"):
+    with pytest.raises(InjectError, match="image printed nothing for 0.2 s"):
         run_tree(tmp_path)
 
 

@@ -78,9 +78,9 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_progress_without_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
     progress = BuildProgress()
-    progress("kernel test: compiling, 12s")
+    progress("kernel test: compiling, 12 s")
     progress.end()
-    assert capsys.readouterr().err == "inject: kernel test: compiling, 12s\n"
+    assert capsys.readouterr().err == "inject: kernel test: compiling, 12 s\n"
 
 
 @pytest.mark.parametrize("columns", [80, 160, 10])
@@ -95,9 +95,9 @@ def test_progress_stays_in_its_line(monkeypatch: pytest.MonkeyPatch, columns: in
             patch.setattr(sys, "stderr", stderr)
             patch.setenv("TERM", "xterm")
             progress = BuildProgress()
-            progress("image: " + "unpacking " * 40 + ", 1m05s")
-            progress("image: done, 1m10s")
-            progress("kernel test: 12 of ~2350 objects, 3s")
+            progress("image: " + "unpacking " * 40 + ", 1 min 5 s")
+            progress("image: done, 1 min 10 s")
+            progress("kernel test: 12 of ~2350 objects, 3.0 s")
             progress("kernel 6.12: no build tree, so there are no headers for the guest " + "x" * 200)
             progress.end()
     finally:
@@ -114,13 +114,13 @@ def test_progress_stays_in_its_line(monkeypatch: pytest.MonkeyPatch, columns: in
     assert len(images) == 2 and len(kernels) == 1
     assert all(len(text) < columns for text in images + kernels)
     if columns > 40:
-        assert images[0].endswith("..., 1m05s")
+        assert images[0].endswith("..., 1 min 5 s")
         assert lines[2][1].endswith("x" * 200)
 
 
 @pytest.mark.parametrize("room", range(8, 40))
 def test_what_is_too_long_loses_its_middle(room: int) -> None:
-    line = "image: unpacking something, 1m05s"
+    line = "image: unpacking something, 1 min 5 s"
     short = shortened(line, room)
     assert len(short) <= room
     assert short == line or "..." in short

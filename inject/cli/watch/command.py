@@ -28,12 +28,13 @@ from inject.kernel.types import Types
 from inject.model.event import Injection
 from inject.model.point import ErrorType
 from inject.model.scenario import Fault, Probe
+from inject.model.text import printable
 from inject.process import adopted
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.process.workload import Outcome, Workload
 from inject.report import progress as console
-from inject.report.paint import printable, wanted
+from inject.report.paint import wanted
 from inject.scenario import shorthand as compact
 from inject.scenario.writer import fault_keys, to_yaml
 from inject.trial.preflight import require_injection, resolve

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from inject.errors import InjectError
+from inject.model.text import size_text
 from inject.store import sync, write_file
 
 MANIFEST = "manifest.json"
@@ -243,18 +244,13 @@ def remove_tree(path: Path) -> None:
             time.sleep(pause)
 
 
-def human(size: int) -> str:
-    """A size in decimal units, as disks are sold: ``5.2 GB``."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-
-
 def need_space(path: Path, needed: int, purpose: str) -> None:
     """Raise InjectError unless ``needed`` bytes are free where ``path`` is."""
     free = shutil.disk_usage(path).free
     if free < needed:
         raise InjectError(
-            f"{purpose} needs {human(needed)} in {path}, where {human(free)} are free: "
-            f"{human(needed - free)} are missing",
+            f"{purpose} needs {size_text(needed)} in {path}, where {size_text(free)} are free: "
+            f"{size_text(needed - free)} are missing",
             "free some space, or point INJECT_CACHE elsewhere",
         )
 

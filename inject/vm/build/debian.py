@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from inject.errors import CannotRun, InjectError
+from inject.model.text import duration
 from inject.vm.build.cache import WORK, Progress
 
 SUITE = "trixie"
@@ -307,13 +308,13 @@ def _watch(
             fresh = now
         if state.phase != phase or now - said >= TICK:
             phase, said = state.phase, now
-            progress(f"{name}: {describe(state)}, {elapsed(now - start)}")
+            progress(f"{name}: {describe(state)}, {duration(now - start)}")
         if ended:
             return ""
         if now - start > limit:
-            return f"took longer than {elapsed(limit)}"
+            return f"took longer than {duration(limit)}"
         if now - fresh > STALL:
-            return f"printed nothing for {elapsed(STALL)}"
+            return f"printed nothing for {duration(STALL)}"
         time.sleep(_POLL)
 
 
@@ -331,16 +332,6 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 def _failure(name: str, what: str, log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return "\n".join([f"{name} {what}; the log ends with:", *(f"    {line}" for line in lines[-TAIL:])])
-
-
-def elapsed(seconds: float) -> str:
-    """A duration in words: ``42s``, ``4m10s``, ``2h00m``."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 # ---------------------------------------------------------------- work directory

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inject.errors import CannotRun, InjectError
+from inject.model.text import either
 from inject.vm.build import debian, kconfig
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 
@@ -75,7 +76,7 @@ def flavour(name: str) -> Flavour:
     try:
         return FLAVOURS[name]
     except KeyError:
-        raise InjectError(f"there is no kernel flavour {name!r}", f"choose {' or '.join(FLAVOURS)}") from None
+        raise InjectError(f"there is no kernel flavour {name!r}", f"choose {either(FLAVOURS)}") from None
 
 
 def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:

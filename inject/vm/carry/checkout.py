@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import CannotRun
+from inject.model.text import size_text
 from inject.vm.carry import pycache
 
 SERIAL = "inject-checkout"
@@ -59,7 +60,7 @@ def pack(checkout: Path, target: Path, modules: Optional[Path] = None) -> int:
     size = sum((checkout / name).stat().st_size for name in names)
     if size > LIMIT:
         raise CannotRun(
-            f"inject/, scenarios/ and tests/ of {checkout} hold {size >> 20} MiB, more than {LIMIT >> 20} MiB",
+            f"inject/, scenarios/ and tests/ of {checkout} hold {size_text(size)}, more than {size_text(LIMIT)}",
             "remove what does not belong there",
         )
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT, dereference=True) as tar:
