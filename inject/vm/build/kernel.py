@@ -76,7 +76,7 @@ def flavour(name: str) -> Flavour:
     try:
         return FLAVOURS[name]
     except KeyError:
-        raise InjectError(f"there is no kernel flavour {name!r}", f"choose {either(FLAVOURS)}") from None
+        raise InjectError(f"there is no kernel flavour {name!r}", f"choose {either(list(FLAVOURS))}") from None
 
 
 def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
