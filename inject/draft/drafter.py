@@ -1,6 +1,6 @@
-"""A first scenario for a function: what this kernel says of it, a workload to begin with, and the keys to go on with.
+"""A first scenario for a function: what this kernel says of it, a workload to begin with, and the other keys.
 
-Everything that is commented out is valid as it stands: removing the ``# `` is enough.
+Everything commented out is valid: remove the ``# `` and it counts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from inject.model.point import LEGAL_WORDS, FaultPoint
 from inject.model.text import either, listed, size_text
 
 COLUMN = 40
-"""Where remarks behind a line begin."""
+"""Column of a remark behind a line."""
 
 WIDTH = 100
 _CHOICE = either(tuple(TYPES))
 
 MEMBERS = 5
-"""Members of a structure that are named beside the first."""
+"""Members of a structure that a remark names beside the first."""
 
 SIZE = 128 << 20
 """Bytes of a scratch device, if the filesystem can be made so small."""
@@ -45,9 +45,9 @@ class Drafter:
         self._types = types
 
     def draft(self, function: str, file: str = "FILE.yaml") -> str:
-        """The scenario as text; ``file`` is how the text speaks of itself.
+        """The scenario as text; ``file`` is its name in the text.
 
-        Raises CannotRun saying why the function cannot be failed, with the names that come close.
+        Raises CannotRun saying why no error can be injected into the function, with names that come close.
         """
         point = self._kernel.points.find(function)
         call = syscalls.call_of(point)
@@ -69,7 +69,7 @@ class Drafter:
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def _known(self, found: Guess) -> Guess:
-        """Without names of errors that this kernel does not have."""
+        """``found`` without an error name that this kernel does not have."""
         kind = TYPES.get(found.filesystem)
         if kind is None or kind.errors is None or not found.returns.startswith(f"-{kind.errors.prefix}"):
             return found
@@ -143,7 +143,7 @@ class Drafter:
             if device and found.filesystem:
                 yield _with("    # scope: writeback", "also threads of the kernel that work on $DEV")
         if nofail_of(point.function):
-            yield _with("    # contract: ignore", "also fail callers that rely on success")
+            yield _with("    # contract: ignore", "also fail NOFAIL callers, which rely on success")
         yield _with("    when:", "every key must hold; without `when` every call fails")
         tests = list(self._tests(point, call))
         yield from _when(found, device=device)
@@ -174,7 +174,7 @@ class Drafter:
         marked = {one.parameter: one for one in nofail_of(point.function) if one.parameter}
         for parameter in prototype.parameters:
             if parameter.name in marked:
-                yield _masked(marked[parameter.name]), f"{parameter.spelling}; what the contract asks for already"
+                yield _masked(marked[parameter.name]), f"{parameter.spelling}; these calls are skipped already"
                 continue
             yield from self._test(btf, prototype, parameter)
 
@@ -192,7 +192,7 @@ class Drafter:
         yield f"{path}: {_value(btf, access)}", f"{parameter.spelling}{also}"
 
     def _prototype(self, point: FaultPoint) -> Optional[Prototype]:
-        """By whichever of the folded names BTF knows; None without BTF."""
+        """The prototype under one of the function's names; None if BTF has none."""
         try:
             btf = self._types.of(point.module)
         except CannotRun:
@@ -209,7 +209,7 @@ def _access(btf: Btf, prototype: Prototype, path: str) -> Optional[Access]:
 
 
 def _telling(access: Access) -> bool:
-    """Whether it is no mere address, as far as its width tells."""
+    """Whether its width says that it is more than an address."""
     return access.text or access.bits < REGISTER_BITS
 
 
@@ -268,7 +268,7 @@ _WHEN = {
     "every": ("10", "in its place: every 10th"),
     "probability": ("0.01", "in its place: at random, from the seed"),
     "after": ("5", "the first five matching calls go through"),
-    "times": ("1", "at most so many injections"),
+    "times": ("1", "at most this many injections"),
     "stack": ("[vfs_write]", "only below these callers, innermost first; globs, module:NAME, ! for absence"),
     "comm": ("dd", "only tasks of this name"),
     "device": ("$DEV", "only calls whose arguments lead to this device"),
@@ -276,7 +276,7 @@ _WHEN = {
 
 
 def _when(found: Guess, *, device: bool) -> Iterator[str]:
-    """The keys of ``when``: those of the guess, and the others commented out."""
+    """The keys of ``when``: the guess's, and the others commented out."""
     live: Mapping[str, str] = found.when
     for key in [*live, *(key for key in _WHEN if key not in live)]:
         if key == "device" and key not in live and not (device and found.filesystem):
@@ -290,9 +290,7 @@ def _expect(found: Guess, call: str) -> Iterator[str]:
     error = found.returns[1:] if found.returns.startswith("-E") else "ENOSPC" if "ENOSPC" in found.returns else "ENOMEM"
     yield ""
     yield "expect:"
-    yield _with(
-        f"  exit: [0, 1{', 32' if found.run.startswith('mount') else ''}]", "suits nearly all: narrow it when you know"
-    )
+    yield _with(f"  exit: [0, 1{', 32' if found.run.startswith('mount') else ''}]", "narrow it when you know")
     yield _with(f"  # errno: {{{name}: {error}}}", "what user space must see, by system call")
     yield _with("  # error: propagated", "or translated, swallowed, blocked: what becomes of it")
     yield _with('  # injected: ">=1"', "how often it must fire; a run that injected nothing fails")
@@ -318,7 +316,7 @@ def _rest(found: Guess) -> Iterator[str]:
 
 
 def _with(line: str, remark: str) -> str:
-    """``line``, and the remark at the column for remarks."""
+    """``line`` and a remark behind it."""
     return f"{line + '  ':<{COLUMN}}# {remark}"
 
 

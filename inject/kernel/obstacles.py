@@ -1,7 +1,7 @@
 """Obstacles: why an error-injectable function, or some of its calls, cannot be failed in this kernel.
 
-`run` and `fail` refuse with them before anything is attached, `check --kernel` and `list --explain`
-show them for a function, `doctor` for the kernel as a whole.
+`run` and `fail` refuse with these words before they attach anything, `check --kernel` and `list --explain`
+show them for a function, `doctor` for the kernel.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def gaps(kernel: Kernel, point: FaultPoint) -> list[str]:
     callers = kernel.symbols.inlined_into(point.function)
     if callers:
         found.append(
-            f"{point.function} is inlined into {listed(callers)}: what these do in its place never passes the"
-            " probe; mark it noinline"
+            f"{point.function} is inlined into {listed(callers)}: calls from there never pass the probe;"
+            " mark it noinline"
         )
     return found
 

@@ -315,7 +315,7 @@ def test_check_says_which_calls_are_missed(kernel: Path, tmp_path: Path) -> None
     done = inject("check", "--kernel", path, kernel=kernel)
     assert (done.returncode, done.stderr) == (0, "")
     note, summary = done.stdout.splitlines()
-    assert note.startswith(f"{path}:1:10: note: bch2_free is inlined into open_ctree: what these do in its place")
+    assert note.startswith(f"{path}:1:10: note: bch2_free is inlined into open_ctree: calls from there")
     assert summary == "1 scenario valid"
 
 

@@ -143,8 +143,7 @@ def test_callers_that_hold_it_inline(tmp_path: Path) -> None:
     made = planner(tmp_path, inlined=INLINED)
     rule = made.rule(Fault("bch2_alloc", "-EIO"), 0)
     assert rule.notes == (
-        "bch2_alloc is inlined into open_ctree, xfs_mount: what these do in its place never passes the probe;"
-        " mark it noinline",
+        "bch2_alloc is inlined into open_ctree, xfs_mount: calls from there never pass the probe; mark it noinline",
     )
     assert Plan((rule, rule)).notes == rule.notes
     assert f"missed calls: {rule.notes[0]}" in explanation(made.kernel, "bch2_alloc")
