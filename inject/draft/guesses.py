@@ -27,7 +27,7 @@ CALLS = {
 """Commands that make a system call which a shell does not make all the time by itself."""
 
 CALL_ARGS = {"openat": {"filename": '{glob: "/etc/hostname"}'}, "read": {"count": "{above: 65536}"}}
-"""What tells the command's own calls from those with which every program begins."""
+"""Conditions that select the command's own calls, not those at the start of every program."""
 
 
 CALL = "true   # put a command here that makes the system call {call}(2)\n"

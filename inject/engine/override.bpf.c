@@ -29,7 +29,7 @@ struct test {
 	u8 last;		/* bytes that the last load reads */
 	u8 is_signed;
 	u8 left, right;		/* shifts that cut the value out of 64 bits */
-	u8 spares;		/* a known contract: counts as spared when it fails */
+	u8 spares;		/* selects NOFAIL callers: a call that fails it counts as spared */
 	u32 glob;
 	u32 offset[LOADS];
 	u64 mask;
@@ -45,7 +45,7 @@ struct rule {
 	u32 comm;		/* glob for current->comm, plus one; 0: none */
 	u32 path;		/* entries of the call path to be found; 0: none */
 	u64 forbidden;		/* call-path classes that must not occur ... */
-	u64 sparing;		/* ... and those of them that a known contract names: they count as spared */
+	u64 sparing;		/* ... and those of them that mark NOFAIL callers: they count as spared */
 	u64 after;
 	u64 nth;
 	u64 every;
@@ -68,7 +68,7 @@ struct control {
 
 struct tally {
 	u64 seen;		/* calls in scope */
-	u64 spared;		/* left alone by a known contract */
+	u64 spared;		/* skipped: NOFAIL callers */
 	u64 matched;		/* calls that every predicate took */
 	u64 tickets;		/* drawn against `times`; may overshoot */
 	u64 injected;
@@ -304,7 +304,7 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test)
 
 /*
  * The address that the function returns to. It has not set up its frame yet, so an unwinder
- * that goes by frame pointers finds its caller's caller next. A kprobe's registers are those
+ * that uses frame pointers finds its caller's caller next. A kprobe's registers are those
  * at the entry; a trampoline (arch/x86/net/bpf_jit_comp.c) was called from there, and
  * keeps the arguments and one return value between ctx and its frame pointer.
  */
@@ -333,7 +333,7 @@ static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struc
 	if (bpf_get_stack(ctx, frame, sizeof(frame), 0) < 0)
 		return 0;
 	/*
-	 * The function itself is no caller, so its place is taken by the direct caller; a
+	 * The function itself is not a caller, so its place is taken by the direct caller; a
 	 * trampoline has two frames of its own before it. Other unwinders find that caller, too.
 	 */
 	u32 first = trampoline ? 2 : 0;
@@ -404,7 +404,7 @@ static __always_inline int fires(struct rule *rule, struct tally *tally, struct 
 	return !control->budget || fetch_add(SPENT(), 1) < control->budget;
 }
 
-static __always_inline void tell(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value, struct tally *tally)
+static __always_inline void emit(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value, struct tally *tally)
 {
 	struct event *event = events.ringbuf_reserve(sizeof(struct event));
 	u64 id = bpf_get_current_pid_tgid();
@@ -485,16 +485,16 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 
 	if (!control->armed)
 		return 0;
-	int ours = bpf_get_current_ancestor_cgroup_id(control->level) == control->cgroup;
+	int in_workload = bpf_get_current_ancestor_cgroup_id(control->level) == control->cgroup;
 
-	if (!ours && !control->others)
+	if (!in_workload && !control->others)
 		return 0;
 	asm volatile("%0 = 0x510751075107 ll" : "=r"(mark));
 	u32 slot = mark;
 	struct rule *rule = RULE();
 	struct tally *tally = TALLY();
 
-	if (!ours) {
+	if (!in_workload) {
 		u32 pid = bpf_get_current_pid_tgid() >> 32;
 
 		if (pid == control->tool || pid == 1)
@@ -516,7 +516,7 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 	else
 		turn = 0;
 	*value = rule->value[turn & (VALUES - 1)];
-	tell(ctx, trampoline, slot, ordinal, *value, tally);
+	emit(ctx, trampoline, slot, ordinal, *value, tally);
 	asm volatile("%0 = 0x7ace7ace7ace ll" : "=r"(mark));
 	if (mark)
 		trace_error(ctx, trampoline, slot, ordinal, *value);

@@ -1,7 +1,7 @@
 """Errors on their way up: the kernel's records, put together to one trail per injection. Pure.
 
 A record is a ``struct trail``, ``step`` or ``leave`` of override.bpf.c. Their sizes
-differ, which tells them apart.
+differ, which distinguishes them.
 """
 
 from __future__ import annotations

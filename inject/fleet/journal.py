@@ -58,7 +58,7 @@ class Journal:
         self.current = scenario
         self.moved = Patience(bound(scenario))
 
-    # ------------------------------------------------------------ what the host tells
+    # ------------------------------------------------------------ what the host reports
 
     def take(self, line: bytes) -> None:
         """Take one line of the host: count it, note what it says, pass it on."""

@@ -13,7 +13,7 @@ from inject.model.scenario import Scenario
 from inject.process.capture import Output
 
 TRAILING = 2.0
-"""Seconds of silence after which an inject that has ended has told everything."""
+"""Seconds of silence after which an inject that has ended has reported everything."""
 
 BLOCKED = 3.0
 """Seconds for the kernel to print the stacks of blocked tasks."""

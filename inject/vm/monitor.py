@@ -1,4 +1,4 @@
-"""QEMU's monitor (QMP, docs/interop/qmp-spec): commands, their answers, and what QEMU tells unasked."""
+"""QEMU's monitor (QMP, docs/interop/qmp-spec): commands, replies and events."""
 
 from __future__ import annotations
 

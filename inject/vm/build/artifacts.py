@@ -21,7 +21,7 @@ _VERSION_OFFSET = 0x20E
 _HEADER_SIZE = 0x8000
 _RELEASE = re.compile(rb"\d+\.[\w.+-]+", re.ASCII)
 _HEADERS_SPACE = 600_000_000
-_HEADER_FOLDERS = ("include", "arch/x86/include")
+_HEADER_DIRECTORIES = ("include", "arch/x86/include")
 
 
 class BadKernelImage(InjectError):
@@ -198,7 +198,7 @@ def _existing(tree: Optional[Path], name: str) -> Optional[Path]:
 
 
 def _user_headers(own: UserKernel, cache: Cache, progress: Progress) -> Optional[Entry]:
-    """The headers of the user's kernel as an image in the cache, or None, which ``progress`` is told."""
+    """Image of the headers of the user's kernel, in the cache; None if there are none, which ``progress`` reports."""
     if own.tree is None or own.source is None:
         progress(
             f"kernel {own.release}: no build tree around {own.bzimage}, so there are no headers for the guest: "
@@ -220,11 +220,11 @@ def _pack_headers(own: UserKernel, tree: Path, source: Path, staging: Staging, p
     try:
         # Generated headers of the build tree lie over the static ones of the source.
         for origin in dict.fromkeys((source, tree)):
-            for folder in _HEADER_FOLDERS:
-                if (origin / folder).is_dir():
+            for directory in _HEADER_DIRECTORIES:
+                if (origin / directory).is_dir():
                     shutil.copytree(
-                        origin / folder,
-                        target / folder,
+                        origin / directory,
+                        target / directory,
                         symlinks=True,
                         dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("*.cmd"),

@@ -1,7 +1,7 @@
 """The guest's root filesystem: a small Debian with what scenarios call, read-only to all runs.
 
 The checkout is not in it, only ``inguest/bootstrap``, which fetches the checkout
-from a disk of its own: a change of the tool never rebuilds the image.
+from a disk of its own: a change of inject never rebuilds the image.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SPACE = 2_500_000_000
 LIMIT = 3600.0
 
 PACKAGES = (
-    # the tool itself, and its tests
+    # inject itself, and its tests
     "python3",
     "python3-bpfcc",
     "python3-click",
