@@ -92,14 +92,14 @@ def test_what_goes_wrong_is_said_in_words(place, kind, keys, error, words):
 def test_bcachefs_is_made_over_every_old_filesystem(place, old):
     with place.fixture(old, size=320 << 20):
         pass
-    with place.fixture("bcachefs", size=320 << 20):
-        pass
+    with place.fixture("bcachefs", size=320 << 20) as fixture:
+        assert fixture.mountpoint.is_mount()
 
 
 @pytest.mark.parametrize("kind", [name for name, kind in TYPES.items() if kind.mkfs.smallest])
 def test_the_stated_minimum_is_enough(place, kind):
-    with place.fixture(kind, size=TYPES[kind].mkfs.smallest):
-        pass
+    with place.fixture(kind, size=TYPES[kind].mkfs.smallest) as fixture:
+        assert fixture.mountpoint.is_mount()
 
 
 def test_a_busy_mount_names_its_holder(place):

@@ -158,7 +158,8 @@ def test_a_serial_line_without_a_size(tmp_path: Path) -> None:
     terminal.type("q")
     assert terminal.end() == 0
     shown = re.split(rb"\033\[\d+;1H\033\[K", terminal.seen)
-    assert all(len(line) <= 80 for line in shown[:-1])
+    assert len(shown) > 5
+    assert max(len(line) for line in shown[:-1]) <= 80
     gone()
 
 
@@ -172,5 +173,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
         "inject: the kernel returns errnos as negative names in capitals, not `EDQUOT`; write -EDQUOT\n",
     )
     code, text = said("no_such_function", "--any")
-    assert code == 4 or code == 3
+    assert code == 3, text
     assert "no_such_function is not in this kernel" in text

@@ -57,3 +57,4 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     accel.remember_bad(accel.memory_file(blocked, "key"), "")
+    assert not accel.known_bad(accel.memory_file(blocked, "key"))

@@ -219,6 +219,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(there), f"{page.name}: {target}"
 
 
+def test_the_pages_hold_what_is_looked_for() -> None:
+    """Each test above runs over what it finds in a page: over all pages it finds plenty."""
+    texts = [text for page in PAGES for text in spans(page)]
+    prose = "\n".join(map(manual.prose, PAGES))
+    assert len([path for text in texts for path, _ in invocations(text)]) > 100
+    assert len([text for text in texts if re.search(r"\bmake [a-z-]+", text)]) > 20
+    assert len(re.findall(r"`--[a-z][\w-]*[^`\n]*`", prose)) > 20
+    assert len(re.findall(r"`[\w.-]+(?:/[\w.*-]+)+/?`", prose)) > 50
+    assert len(re.findall(r"\]\([^)\s]+\)", prose)) > 50
+
+
 def anchors(page: Path) -> set[str]:
     """Of every heading, as code hosts make them."""
     headings = re.findall(r"^#+ +(.*)$", manual.prose(page), re.MULTILINE)

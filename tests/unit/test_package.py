@@ -24,6 +24,7 @@ def test_every_file_of_the_package_is_installed(setup: configparser.ConfigParser
     data = {path for pattern in patterns for path in package.glob(pattern)}
     done = subprocess.run(["git", "ls-files", "-z", "inject"], cwd=ROOT, capture_output=True, text=True)
     names = [name for name in done.stdout.split("\0") if name] or [str(p.relative_to(ROOT)) for p in package.rglob("*")]
+    assert len(names) > 100
     for path in [ROOT / name for name in names]:
         if path.is_file() and path.suffix != ".pyc":
             module = path.suffix == ".py" and (path.parent / "__init__.py").exists()
@@ -31,6 +32,6 @@ def test_every_file_of_the_package_is_installed(setup: configparser.ConfigParser
 
 
 def test_the_manual_page_is_installed(setup: configparser.ConfigParser) -> None:
-    for names in setup["options.data_files"].values():
-        for name in names.split():
-            assert (ROOT / name).is_file()
+    files = [name for names in setup["options.data_files"].values() for name in names.split()]
+    assert "docs/inject.1" in files
+    assert all((ROOT / name).is_file() for name in files)

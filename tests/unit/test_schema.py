@@ -67,7 +67,9 @@ def test_every_key_is_described() -> None:
 @pytest.mark.parametrize("path", sorted((DATA / "valid").glob("*.yaml")), ids=lambda path: path.name)
 def test_valid_files(path: Path) -> None:
     validator = jsonschema.Draft202012Validator(json_schema())
-    for document in documents(path):
+    found = documents(path)
+    assert found
+    for document in found:
         assert [error.message for error in validator.iter_errors(document)] == []
 
 

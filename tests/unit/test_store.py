@@ -165,11 +165,15 @@ def test_a_directory_that_refuses(tmp_path: Path, refusing: str) -> None:
 
 
 def test_a_filesystem_that_cannot_sync_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_descriptor: int) -> None:
+    asked = []
+
+    def refuse(descriptor: int) -> None:
+        asked.append(descriptor)
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", refuse)
     store.sync(tmp_path)
+    assert len(asked) == 1
 
 
 # ---------------------------------------------------------------- for the user

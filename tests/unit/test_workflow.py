@@ -51,9 +51,11 @@ def test_both_commands_of_the_readme(jobs: dict[str, Any]) -> None:
 def test_every_target_and_command_is_there(jobs: dict[str, Any]) -> None:
     text = "\n".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
     made = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([\w./]+)", text):
+    targets, calls = re.findall(r"\bmake ([\w./]+)", text), re.findall(r"\.venv/bin/inject ([\w -]+)", text)
+    assert targets and calls
+    for target in targets:
         assert re.search(rf"^{re.escape(target.replace('.venv', '$(VENV)'))}:", made, re.MULTILINE), target
-    for words in re.findall(r"\.venv/bin/inject ([\w -]+)", text):
+    for words in calls:
         options = [word for word in words.split() if word.startswith("-")]
         names = [word for word in words.split() if not word.startswith("-")]
         shown = CliRunner().invoke(cli.cli, [*names, "--help"]).output
