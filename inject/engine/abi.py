@@ -26,8 +26,6 @@ FRAMES = 32
 """Frames of the call path that an event keeps and a rule searches."""
 DEEP = 64
 """Frames of the call path that an error is traced along."""
-LIVE = 4
-"""Injections of one task that are traced at a time."""
 PREFIXES = 65536
 """Address blocks of all call paths of one plan."""
 SLOTS = 1024
