@@ -5,8 +5,7 @@ from __future__ import annotations
 import bisect
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from inject.engine.abi import PATH, PLACE
 from inject.errors import InjectError
@@ -24,8 +23,7 @@ MODULE = "module:"
 """What begins an entry that stands for all functions of a module."""
 
 
-@dataclass(frozen=True)
-class CallPath:
+class CallPath(NamedTuple):
     """Callers that a call must have, in order, and callers that it must not have."""
 
     names: tuple[str, ...] = ()

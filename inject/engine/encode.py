@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from inject.engine import abi
 from inject.engine.callpath import trie
@@ -14,8 +14,7 @@ from inject.errors import InjectError
 from inject.model.scenario import Op
 
 
-@dataclass(frozen=True)
-class MapImage:
+class MapImage(NamedTuple):
     """The bytes that go into the maps."""
 
     rules: tuple[bytes, ...]

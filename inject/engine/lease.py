@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from inject.engine import abi
 from inject.engine.maps import Maps
 
 
-@dataclass(frozen=True)
-class Arming:
+class Arming(NamedTuple):
     """Whose calls may fail, and how many."""
 
     cgroup: int

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from inject.engine import abi, bytecode
 from inject.engine.bcc import Bcc, captured_stderr
@@ -28,8 +27,7 @@ PROGRAMS: Mapping[str, int] = {
 """The functions of SOURCE that are programs, and their types."""
 
 
-@dataclass(frozen=True)
-class Constants:
+class Constants(NamedTuple):
     """Numbers put into a program when it is loaded."""
 
     slot: int = 0
