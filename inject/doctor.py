@@ -1,4 +1,4 @@
-"""Whether injection can work here, item by item with the fix for what is missing; and the versions for a bug report."""
+"""Checks of what injection needs, each with a fix; and the versions for a bug report."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def examine(kernel: Kernel) -> list[Check]:
 
 
 def can_inject(checks: list[Check]) -> bool:
-    """Whether `inject run` can work on this kernel."""
+    """True if `inject run` can work on this kernel."""
     return all(check.ok is not False for check in checks if check.here)
 
 
 def can_boot_guests(checks: list[Check]) -> bool:
-    """Whether `inject vm` can work on this machine."""
+    """True if `inject vm` can work on this machine."""
     return all(check.ok is not False for check in checks if not check.here)
 
 
@@ -169,7 +169,7 @@ def versions(kernel: Kernel) -> list[tuple[str, str]]:
 
 
 def _bcc_version() -> str:
-    """As the package's file says; importing it would load LLVM."""
+    """Version of bcc from the file of its package; importing it would load LLVM."""
     found = importlib.util.find_spec("bcc")
     if found is None:
         return f"{ABSENT} for this Python"
@@ -185,7 +185,7 @@ def _bcc_version() -> str:
 
 
 def _qemu_version() -> str:
-    """As its first line says."""
+    """Version of QEMU from the first line of its output."""
     try:
         done = run_tool([QEMU, "--version"], timeout=_VERSION_TIMEOUT)
     except InjectError:

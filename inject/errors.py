@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is written, as text ``file:line:col``; lines and columns count from 1."""
+    """Place in a file, as text ``file:line:col``; lines and columns count from 1."""
 
     file: str
     line: int = 1
@@ -19,7 +19,7 @@ class Place:
 
 
 class ExitStatus(enum.IntEnum):
-    """What a command's exit code says; see the table in README.md."""
+    """Exit codes of a command, as in README.md."""
 
     OK = 0
     FAIL = 1
@@ -31,7 +31,7 @@ class ExitStatus(enum.IntEnum):
 
 
 class InjectError(Exception):
-    """What the user must know, in one sentence, with the next step as hint.
+    """Error for the user: one sentence, with the next step as hint.
 
     ``status`` is the exit code of a command that ends with this error.
     """
@@ -48,7 +48,7 @@ class InjectError(Exception):
 
 
 class ScenarioError(InjectError):
-    """What is wrong at one place of a scenario; as text ``file:line:col: message; hint``."""
+    """Error at one place of a scenario; as text ``file:line:col: message; hint``."""
 
     status = ExitStatus.USAGE
 

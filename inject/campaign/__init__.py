@@ -1,1 +1,1 @@
-"""Which trials run, and in what order. Imports trial."""
+"""The selection and order of trials. Imports trial."""

@@ -41,5 +41,5 @@ class Shard:
         return int.from_bytes(digest[:8], "big") % self.count == self.index - 1
 
     def part(self, scenarios: Sequence[Scenario]) -> list[Scenario]:
-        """Those of ``scenarios`` that are in this part, in their order."""
+        """The ``scenarios`` that are in this part, in their order."""
         return [scenario for scenario in scenarios if self.holds(scenario.name)]

@@ -118,7 +118,7 @@ def _complain(error: InjectError) -> int:
 
 
 def _usage(error: click.UsageError) -> str:
-    """What is wrong with the command line, in one sentence, and where the right one is described."""
+    """One sentence for a usage error, with the command that prints the help."""
     where = error.ctx.command_path if error.ctx is not None else "inject"
     return f"{printable(error.format_message()).rstrip('.')}; see `{where} --help`"
 

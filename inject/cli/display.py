@@ -1,4 +1,4 @@
-"""What a run prints, on this kernel and in guests: lines as it goes, reports at the end."""
+"""Output of a run, on this kernel and in guests: lines during the run, reports at the end."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def _subject(
 
 
 class Summary:
-    """What was injected: a line for each fault, with the call path of its first injection."""
+    """Summary of the injections: a line for each fault, with the call chain of its first injection."""
 
     def __init__(self, display: Display) -> None:
         self._display = display

@@ -25,7 +25,7 @@ class Commands(click.Group):
         self._homes = dict(homes or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As they were added, then as they were named."""
+        """Names in the order in which they were added, then in that of the table."""
         return [*self.commands, *self._homes]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
@@ -55,5 +55,5 @@ def contexts(
 
 
 def path_of(context: click.Context) -> tuple[str, ...]:
-    """What one types after `inject` for the command of ``context``."""
+    """Words after `inject` that name the command of ``context``."""
     return tuple(context.command_path.split()[1:])

@@ -209,7 +209,7 @@ def _access(btf: Btf, prototype: Prototype, path: str) -> Optional[Access]:
 
 
 def _telling(access: Access) -> bool:
-    """Whether its width says that it is more than an address."""
+    """True if its width shows that it is not just an address."""
     return access.text or access.bits < REGISTER_BITS
 
 

@@ -1,4 +1,4 @@
-"""What Python and override.bpf.c must agree on: bounds, struct layouts, maps, and constants set at load time.
+"""Interface of Python and override.bpf.c: limits, struct layouts, maps, and constants set at load time.
 
 A name in capitals is that of the C file, a :class:`Layout` bears its struct's name.
 tests/unit/test_abi.py compares every one of them with the C source.

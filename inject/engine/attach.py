@@ -52,7 +52,7 @@ class KprobeLink:
 
 
 def _refused(kernel: Kernel, point: FaultPoint, number: int, said: str) -> InjectError:
-    """Why the kernel refuses a probe that the planner has found no obstacle for."""
+    """Reasons for which the kernel refuses a probe, although the planner found no obstacle."""
     if "notrace" in said or (kernel.ftrace.traceable and not kernel.ftrace.traceable & {point.function, *point.names}):
         return without_ftrace(point)
     reason = os.strerror(number) if number else (said.strip().splitlines() or ["no reason given"])[-1]

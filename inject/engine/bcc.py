@@ -37,7 +37,7 @@ class Bcc:
 
     @property
     def version(self) -> str:
-        """As the compiler's output depends on it."""
+        """Version of bcc, on which the compiler's output depends."""
         return str(self._module.__version__)
 
     def compile(self, source: str, programs: Iterable[str], tables: Iterable[str], release: str) -> bytecode.Bytecode:

@@ -85,7 +85,7 @@ def _functions(kernel: Kernel, entry: str) -> list[tuple[int, int]]:
 
 
 def _nowhere(kernel: Kernel, entry: str, module: Optional[str]) -> InjectError:
-    """Why ``entry`` cannot be on a call path."""
+    """Reason why ``entry`` cannot be in a stack."""
     if module is not None:
         return InjectError(f"no function of a module {module} is in this kernel", kernel.modules.absent(module))
     callers = None if is_glob(entry) else kernel.symbols.inlined_into(entry)

@@ -65,7 +65,7 @@ class Decoder:
         return [(self._symbols.name(address), trail.values.get(index)) for address, index in path]
 
     def written(self, fault: int, value: int) -> str:
-        """What the scenario calls ``value``, 64 bits that fault number ``fault`` returned."""
+        """Name in the scenario of ``value``, the 64 bits that fault number ``fault`` returned."""
         rule = self._plan.rules[fault]
         return str(rule.returned[rule.values.index(value)])
 

@@ -46,7 +46,7 @@ def render(plan: Plan) -> MapImage:
 
 
 def uses(rule: Rule) -> int:
-    """What the program must be able to do for ``rule``: USES() of override.bpf.c."""
+    """Features of the program that ``rule`` needs: USES() of override.bpf.c."""
     accesses = [test.access for test in rule.tests] + ([rule.writeback.access] if rule.writeback else [])
     loads = max((len(access.offsets) for access in accesses), default=0)
     used = len(rule.tests) | loads << abi.USES_LOADS_SHIFT

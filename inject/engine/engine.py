@@ -190,7 +190,7 @@ class Engine:
         return int(abi.TALLY.unpack(self._maps.read("tallies", slot))[3])
 
     def errnos(self) -> dict[tuple[str, str], int]:
-        """How often the workload's system calls failed: (``write``, ``ENOSPC``) to count."""
+        """Counts of the workload's failed system calls: (``write``, ``ENOSPC``) to count."""
         found: dict[tuple[str, str], int] = {}
         for key in self._maps.keys("results"):
             call, error = abi.RESULT.unpack(key)
@@ -231,7 +231,7 @@ class Engine:
         return self._decoder.path(trail)
 
     def written(self, fault: int, value: int) -> str:
-        """What the scenario calls ``value``, 64 bits that fault number ``fault`` returned."""
+        """Name in the scenario of ``value``, the 64 bits that fault number ``fault`` returned."""
         return self._decoder.written(fault, value)
 
     def system_call(self, number: int) -> str:

@@ -1,4 +1,4 @@
-"""What the program reports through its ring buffers, kept until it is asked for."""
+"""Buffer of what the BPF program reports through its ring buffers."""
 
 from __future__ import annotations
 

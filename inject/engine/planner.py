@@ -81,7 +81,7 @@ class Planner:
         )
 
     def _values(self, fault: Fault, point: FaultPoint) -> tuple[int, ...]:
-        """What is returned in turn; raises InjectError, with the value's place, for an unknown or illegal value."""
+        """Values to return in turn; raises InjectError, with the value's place, for an unknown or illegal value."""
         values = []
         for index, written in enumerate(fault.values):
             try:
@@ -193,7 +193,7 @@ class Planner:
         return next((prototype for prototype in found if prototype), None)
 
     def _writeback(self, point: FaultPoint) -> Writeback:
-        """How to recognise writeback; raises InjectError if no argument says whose work a kernel thread does."""
+        """Tests that recognise writeback; raises InjectError if no argument leads to a device."""
         found = self._to_device(point)
         if found is None:
             raise InjectError(
@@ -205,7 +205,7 @@ class Planner:
 
 
 def _kept(fault: Fault) -> tuple[NoFail, ...]:
-    """What is known of NOFAIL callers of the function; () for `contract: ignore`."""
+    """Known NOFAIL callers of the function; () for `contract: ignore`."""
     return () if fault.contract is Contract.IGNORE else nofail_of(fault.function)
 
 

@@ -29,7 +29,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Writeback:
-    """How to recognise a kernel thread that works on one of the trial's own devices."""
+    """Test that recognises a kernel thread which works on one of the trial's own devices."""
 
     flags: int
     """Offset of ``flags`` in ``struct task_struct``."""

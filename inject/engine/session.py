@@ -33,7 +33,7 @@ NEVER = (1 << 64) - 1
 
 
 class State(enum.Enum):
-    """What a fault does now."""
+    """State of a fault."""
 
     OFF = "off"
     ARMED = "armed"

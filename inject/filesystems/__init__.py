@@ -1,4 +1,4 @@
-"""What inject knows by heart of each filesystem. May import errors and model."""
+"""Descriptions of the filesystems that inject supports. May import errors and model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What inject knows of one filesystem type: the fields, and what each is used for.
+"""Description of one filesystem type: the fields, and the use of each.
 
 A new filesystem is a file beside this one that ends in ``TYPE = FilesystemType(...)``, and its
 line in ``__init__.py``. Fields with a default may be left out: then the check or the
@@ -18,7 +18,7 @@ from inject.model.nofail import NoFail
 
 
 class Members(enum.Enum):
-    """How a filesystem on several devices is mounted."""
+    """Way to mount a filesystem on several devices."""
 
     ONE = "one device only"
     COLONS = "all devices as the source, joined by colons"
@@ -84,7 +84,7 @@ class LogLines:
 
 @dataclass(frozen=True)
 class ReservedSpace:
-    """Where sysfs shows how much space is reserved. Paths are relative to ``directory``/UUID."""
+    """Files in sysfs that show the reserved space. Paths are relative to ``directory``/UUID."""
 
     directory: str
     """One subdirectory for each mounted filesystem."""
@@ -99,7 +99,7 @@ class ReservedSpace:
 
 @dataclass(frozen=True)
 class Space:
-    """What the filesystem says of its space."""
+    """What the kernel shows of the filesystem's space."""
 
     exact_blocks: bool = False
     """Whether st_blocks of a file must be what FIEMAP's extents add up to."""

@@ -1,4 +1,4 @@
-"""From an argument to a device number: the types of the VFS and of the block layer, and each filesystem's own."""
+"""Paths from an argument to a device number, for the types of the VFS, the block layer and each filesystem."""
 
 from __future__ import annotations
 

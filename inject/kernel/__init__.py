@@ -1,1 +1,1 @@
-"""What one kernel is and can, read from /proc, /sys and BTF; never written. Imports model."""
+"""Properties and features of one kernel, read from /proc, /sys and BTF; never written. Imports model."""

@@ -30,7 +30,7 @@ REGISTERS = 6
 
 @dataclass(frozen=True)
 class Access:
-    """How to load a value: argument register ``argument``, then one load per offset.
+    """Loads of a value: argument register ``argument``, then one load per offset.
 
     All loads but the last read a pointer; the last reads ``size`` bytes, of which (or
     of the register) ``bits`` from bit ``shift`` on are the value. ``text`` says that the value is the
@@ -50,7 +50,7 @@ class Access:
 
 
 def access_to(btf: Btf, function: str, path: str) -> Access:
-    """Where ``path`` (``bio.bi_iter.bi_size``) of a call of ``function`` is found.
+    """Access to ``path`` (``bio.bi_iter.bi_size``) of a call of ``function``.
 
     Raises InjectError naming the candidates when a step does not exist.
     """
@@ -72,7 +72,7 @@ def access_to(btf: Btf, function: str, path: str) -> Access:
 
 
 def _first_register(btf: Btf, prototype: Prototype, argument: int) -> Optional[int]:
-    """Which register ``argument`` begins in, counted from 0; None for the stack.
+    """First register of ``argument``, counted from 0; None for the stack.
 
     As the x86-64 psABI passes parameters (3.2.3): values of up to 16 bytes take one
     register or two, if as many are left; larger or packed structures take none.
@@ -90,7 +90,7 @@ def _first_register(btf: Btf, prototype: Prototype, argument: int) -> Optional[i
 
 
 def _aligned(btf: Btf, type_id: int, depth: int) -> bool:
-    """Whether every member is aligned to its size, which in a packed structure it may not be."""
+    """True if every member is aligned to its size; false for some packed structures."""
     plain, found, entries = btf.plain(type_id)
     if found.kind not in (STRUCT, UNION) or depth >= NESTING:
         return True
@@ -135,7 +135,7 @@ def walk(btf: Btf, register: int, type_id: int, steps: list[str], path: str) -> 
 
 
 def _value(btf: Btf, type_id: int, width: int, inside: bool, path: str) -> tuple[int, int, bool, bool, int]:
-    """What a path ends at: bytes, bits, whether it is signed, whether it is a string, and its enum."""
+    """Value at the end of a path: bytes, bits, signed, string, and its enum."""
     plain, found, entries = btf.plain(type_id)
     if found.kind == ARRAY:  # a char array in memory: its address is the string
         array = Triple.from_address(entries)
@@ -168,7 +168,7 @@ def _window(bit: int, bits: int, size: int, path: str) -> tuple[int, int]:
 
 
 def candidates(wrong: str, names: list[str]) -> str:
-    """What to write instead of ``wrong``: the names that look like it, or the first dozen; "" if there are none."""
+    """Hint with the names similar to ``wrong``, or the first dozen; "" if there are none."""
     close = near(wrong, names)
     if close:
         return f"did you mean {either(close)}?"

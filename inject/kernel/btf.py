@@ -75,7 +75,7 @@ class Prototype:
 
 @dataclass(frozen=True)
 class Result:
-    """What a function returns: ``kind`` is void, int, unsigned, bool, pointer, enum or other.
+    """Return type of a function: ``kind`` is void, int, unsigned, bool, pointer, enum or other.
 
     ``size`` in bytes; ``name`` that of the outermost typedef (``vm_fault_t``) or the
     type itself. A small struct that begins with a pointer counts as one: it comes
@@ -208,7 +208,7 @@ class Btf:
         return Prototype(function, parameters, self.spelling(proto.size))
 
     def result(self, function: str) -> Optional[Result]:
-        """What ``function`` returns, None if BTF does not have it."""
+        """Return type of ``function``; None if BTF does not have it."""
         found = self._find(function, FUNC)
         if not found:
             return None

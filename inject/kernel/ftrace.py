@@ -35,7 +35,7 @@ class Ftrace:
         self._known: dict[FaultPoint, bool] = {}
 
     def lacks(self, point: FaultPoint) -> bool:
-        """Whether ``point`` surely does not begin with the call that ftrace puts probes on.
+        """True if ``point`` surely does not begin with the call that ftrace attaches to.
 
         On x86 that is a five-byte no-op, or a call or jump while something is attached, perhaps after an
         ENDBR64 (arch/x86/kernel/ftrace.c). If memory cannot be read, tracefs' list decides.
@@ -90,7 +90,7 @@ class Ftrace:
         return {symbol.address: symbol.name for symbol in named if often[symbol.name] == 1 and symbol.address}
 
     def realigned(self, addresses: Iterable[int]) -> set[int]:
-        """Those of the functions at ``addresses`` that align their stack frame.
+        """The functions at ``addresses`` that realign their stack frame.
 
         They begin with ``lea 0x8(%rsp),%r10; and $-N,%rsp; push -0x8(%r10)``: the frame gets a copy of
         the return address. A return probe (kernel/trace/rethook.c) puts its own address in the place

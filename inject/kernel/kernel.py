@@ -28,7 +28,7 @@ class Kernel:
 
     @cached_property
     def release(self) -> str:
-        """As ``uname -r`` says; "" if /proc is not mounted."""
+        """Release, as in ``uname -r``; "" if /proc is not mounted."""
         return text_of(self.root / "proc/sys/kernel/osrelease")
 
     @cached_property
@@ -46,7 +46,7 @@ class Kernel:
 
     @cached_property
     def config(self) -> KernelConfig:
-        """How it was built."""
+        """Configuration of the kernel."""
         return KernelConfig(self.root, self.release)
 
     @cached_property
@@ -61,7 +61,7 @@ class Kernel:
 
     @cached_property
     def ftrace(self) -> Ftrace:
-        """What probes can stand on."""
+        """Functions to which probes can attach."""
         return Ftrace(self.root, self.symbols, self.memory, self.config)
 
     @cached_property
@@ -81,9 +81,9 @@ class Kernel:
         return taint.isdigit() and bool(int(taint) >> 7 & 1)
 
     def is_emulated(self) -> bool:
-        """Whether the processor is emulated by QEMU (TCG)."""
+        """True if QEMU emulates the CPU (TCG)."""
         return "QEMU TCG" in text_of(self.root / "proc/cpuinfo")
 
     def is_guest(self) -> bool:
-        """Whether this is a virtual machine: the processor says that a hypervisor is there (CPUID 1, ECX bit 31)."""
+        """True in a virtual machine: the CPU has the hypervisor bit (CPUID 1, ECX bit 31)."""
         return re.search(r"^flags\s*:.*\bhypervisor\b", text_of(self.root / "proc/cpuinfo"), re.MULTILINE) is not None

@@ -26,7 +26,7 @@ class Modules:
         self._directory = root / f"lib/modules/{release}"
 
     def unloaded_with(self, function: str) -> str:
-        """Which module has ``function`` and must be loaded first, in words; "" if none is found."""
+        """Sentence that names the module with ``function``, which must be loaded first; "" if none is found."""
         module = module_with(self._directory, function, self.loaded())
         if not module:
             return ""
@@ -42,7 +42,7 @@ class Modules:
         return f"insmod {path}" if path else f"modprobe {module}"
 
     def absent(self, module: str) -> str:
-        """Why ``module`` has no functions here, and what to do; for one that is not loaded."""
+        """Sentence that says why a module is not loaded, and what to do."""
         if file_of(self._directory, module):
             return f"the module is not loaded: {self._load_command(module)}"
         return (

@@ -1,4 +1,4 @@
-"""What the kernel log looks like when the kernel reports a bug of its own."""
+"""Patterns of the kernel log for bugs that the kernel reports."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Points:
         return FaultPoint(function, point.error_type, point.module, address, names)
 
     def _suggestion(self, function: str) -> str:
-        """Why ``function`` has no symbol, and what to do about it."""
+        """Sentence that says why ``function`` has no symbol, and what to do."""
         clones = self._symbols.clones(function)
         if clones:
             return (

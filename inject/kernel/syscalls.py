@@ -75,7 +75,7 @@ def arguments(kernel: Kernel, call: str) -> Optional[tuple[CallArgument, ...]]:
 
 
 def access(kernel: Kernel, btf: Btf, function: str, call: str, path: str) -> Access:
-    """Where argument ``path`` of a call of ``function`` is found.
+    """Access to argument ``path`` of a call of ``function``.
 
     Raises InjectError with the names that exist if there is no such argument.
     """

@@ -32,7 +32,7 @@ class Types:
         return self._opened[module]
 
     def result(self, function: str, module: str = "") -> Optional[Result]:
-        """What ``function``, of vmlinux or of ``module``, returns; None if BTF does not say."""
+        """Return type of ``function``, in vmlinux or ``module``; None if BTF does not have it."""
         key = (function, module)
         if key not in self._results:
             plain = re.sub(r"\.(isra|constprop|part|cold)\b.*", "", function)
@@ -68,7 +68,7 @@ class Types:
 
 
 def return_value(written: Returned, types: Types, module: str = "") -> int:
-    """What ``return:`` says, as a signed number; raises InjectError for an unknown name."""
+    """Value of ``return:`` as a signed number; raises InjectError for an unknown name."""
     if isinstance(written, int):
         return written
     words = {"NULL": 0, "true": 1, "false": 0}

@@ -14,7 +14,7 @@ VOID = "void"
 
 
 class Fate(enum.Enum):
-    """How an injected error ended on its way to user space."""
+    """Fate of an injected error on its way to user space."""
 
     PROPAGATED = "propagated"
     """The system call failed with the same errno."""
@@ -38,7 +38,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ErrorPath:
-    """Where the error of one injection went, or of ``count`` injections with the same path."""
+    """Path of the error of one injection, or of ``count`` injections with the same path."""
 
     fault: int
     function: str

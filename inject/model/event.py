@@ -48,7 +48,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class Armed:
-    """Before a trial is armed, so that the host knows which trial killed a guest."""
+    """A trial is about to be armed; the host then knows which trial killed a guest."""
 
     scenario: str
     trial: int
@@ -71,7 +71,7 @@ class Injected:
 
 @dataclass(frozen=True)
 class ErrorTraced:
-    """Where the error of one injection went; fault and ``ordinal`` say of which."""
+    """The path of the error of one injection, which fault and ``ordinal`` identify."""
 
     scenario: str
     trial: int

@@ -40,5 +40,5 @@ def _class(token: str) -> str:
 
 
 def is_glob(text: str) -> bool:
-    """Whether ``text`` holds a wildcard."""
+    """True if ``text`` has a wildcard."""
     return any(character in text for character in "*?[")

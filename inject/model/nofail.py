@@ -23,5 +23,5 @@ class NoFail:
 
     @property
     def calls(self) -> str:
-        """Which calls, in words."""
+        """The calls, in words."""
         return f"calls below {self.below}()" if self.below else f"calls with {self.flag} in {self.parameter}"

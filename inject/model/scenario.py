@@ -1,4 +1,4 @@
-"""What a scenario says."""
+"""The contents of a scenario."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Scope(enum.Enum):
 
 
 class Contract(enum.Enum):
-    """Whether known NOFAIL callers are skipped."""
+    """Handling of known NOFAIL callers."""
 
     KEEP = "keep"
     IGNORE = "ignore"
 
 
 class Probe(enum.Enum):
-    """How a fault gets into its function."""
+    """Type of probe that injects a fault."""
 
     AUTO = "auto"
     KPROBE = "kprobe"
@@ -43,7 +43,7 @@ class Probe(enum.Enum):
 
 
 class Op(enum.Enum):
-    """How an argument is compared."""
+    """Comparison of an argument."""
 
     IS = "is"
     NOT = "not"
@@ -75,7 +75,7 @@ class ArgTest:
 
 @dataclass(frozen=True)
 class When:
-    """What must hold for a call to match, and which of the matching calls fail; by default every call."""
+    """Conditions of a call, and the trigger that selects among the matching calls; by default every call."""
 
     args: tuple[ArgTest, ...] = ()
     stack: tuple[str, ...] = ()
@@ -86,13 +86,13 @@ class When:
 
 @dataclass(frozen=True)
 class Bound:
-    """How often a fault has to fire: ``low <= n <= high`` (``high`` None: no bound)."""
+    """Required number of injections: ``low <= n <= high`` (``high`` None: no limit)."""
 
     low: int = 1
     high: Optional[int] = None
 
     def holds(self, count: int) -> bool:
-        """Whether ``count`` injections are what the scenario expects."""
+        """True if ``count`` injections are within the limits."""
         return self.low <= count and (self.high is None or count <= self.high)
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ class Fault:
 
     @property
     def values(self) -> tuple[Returned, ...]:
-        """What it returns in turn, one value or more."""
+        """Values that it returns in turn, one or more."""
         return self.value if isinstance(self.value, tuple) else (self.value,)
 
     @property
@@ -144,7 +144,7 @@ class Filesystem:
 
 @dataclass(frozen=True)
 class Requires:
-    """What must be there, else the scenario is skipped with the reason."""
+    """Requirements; if one is missing, the scenario is skipped with the reason."""
 
     functions: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ class Requires:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the workload must show. ``exit`` None means any nonzero code."""
+    """Expected results of the workload. ``exit`` None means any nonzero code."""
 
     exit: Optional[tuple[int, ...]] = (0,)
     errno: Mapping[str, str] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class VmWishes:
-    """What the scenario would like of a guest; ``memory`` in bytes."""
+    """Guest options of the scenario; ``memory`` in bytes."""
 
     cpus: Optional[int] = None
     memory: Optional[int] = None
@@ -182,7 +182,7 @@ class VmWishes:
 
 @dataclass(frozen=True)
 class Sweep:
-    """How ``inject sweep`` walks the fault points; other commands only validate it."""
+    """Options of ``inject sweep``; other commands only validate them."""
 
     functions: tuple[str, ...] = ()
     by: str = "stack"
@@ -220,11 +220,11 @@ class Scenario:
         return own if own is not None else self.expect.injected
 
     def expected_fates(self, index: int) -> Optional[tuple[Fate, ...]]:
-        """What may become of the errors of fault number ``index``; None: anything."""
+        """Allowed fates of the errors of fault number ``index``; None: any."""
         own = self.faults[index].error
         return own if own is not None else self.expect.error
 
     @property
     def traces_errors(self) -> bool:
-        """Whether the scenario says where errors must go."""
+        """True if the scenario has ``error``."""
         return any(self.expected_fates(index) for index in range(len(self.faults)))

@@ -1,4 +1,4 @@
-"""Which of the calls that meet a fault's conditions fail."""
+"""Triggers, which select the calls that fail among those that meet a fault's conditions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Optional, Union
 
 @dataclass(frozen=True)
 class Trigger:
-    """Which of the matching calls fail; all of them unless a key says otherwise."""
+    """Selection of the matching calls that fail; without keys, all of them."""
 
     after: int = 0
     """Matching calls that are let through first."""

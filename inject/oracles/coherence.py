@@ -65,7 +65,7 @@ class _Viewer(Oracle):
         raise NotImplementedError
 
     def after(self, context: Context) -> Optional[Complaint]:
-        """What settled() found."""
+        """Result of settled()."""
         return self._complaint
 
 

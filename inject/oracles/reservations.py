@@ -83,7 +83,7 @@ class Reservations(Oracle):
             self._complaint = self.complaint(words)
 
     def after(self, context: Context) -> Optional[Complaint]:
-        """What settled() found."""
+        """Result of settled()."""
         return self._complaint
 
 

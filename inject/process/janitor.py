@@ -257,7 +257,7 @@ def sweep(resources: list[tuple[str, ...]]) -> list[str]:
 
 
 def read_resources(stream: int) -> list[tuple[str, ...]]:
-    """What is still registered when the other end of ``stream`` closes, oldest first."""
+    """Resources that are still registered when the other end of ``stream`` closes, oldest first."""
     resources: list[tuple[str, ...]] = []
     with os.fdopen(stream, "rb") as lines:
         for line in lines:

@@ -1,4 +1,4 @@
-"""What /proc/PID/stat says of a task."""
+"""Fields of /proc/PID/stat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TaskStat:
 
     @property
     def kernel_thread(self) -> bool:
-        """Whether it is a thread of the kernel."""
+        """True for a kernel thread."""
         return bool(self.flags & _PF_KTHREAD)
 
 

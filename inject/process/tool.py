@@ -56,7 +56,7 @@ class Completed:
         return not self.timed_out and self.code in _CRASHES
 
     def how(self) -> str:
-        """How it ended, in words."""
+        """End of the tool, in words."""
         if self.stuck:
             return "hangs in the kernel and cannot be killed"
         if self.timed_out:

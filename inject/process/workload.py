@@ -54,7 +54,7 @@ class Outcome:
     seconds: float
 
     def how(self) -> str:
-        """How it ended, in words."""
+        """End of the workload, in words."""
         if self.timed_out:
             return "was still running at the timeout"
         if self.signal is not None:

@@ -1,1 +1,1 @@
-"""Where an injected error went on its way up to user space. Imports filesystems, kernel and model."""
+"""The path of an injected error to user space. Imports filesystems, kernel and model."""

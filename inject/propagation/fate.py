@@ -1,4 +1,4 @@
-"""What became of an injected error on its way up, judged from what the functions of its call path returned. Pure.
+"""Fate of an injected error, from the return values of the functions in its call chain. Pure.
 
 A function is judged by its return value alone, read by the type that BTF gives it. An
 error that travels in memory (a field of the inode, a bio's status) is not seen until
@@ -31,7 +31,7 @@ ON_THE_WAY_OUT = re.compile(r"syscall_exit_to_user_mode\w*|exit_to_user_mode\w*|
 
 
 class Above(enum.Enum):
-    """What a call path ends in."""
+    """End of a call chain."""
 
     SYSTEM_CALL = "system call"
     NO_CALL = "no system call"

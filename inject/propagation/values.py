@@ -54,7 +54,7 @@ PAGE_FAULTS = {0x1: ("OOM", "ENOMEM"), 0x2: ("SIGBUS", "EFAULT"), 0x10: ("HWPOIS
 
 
 class Carries(enum.Enum):
-    """What a return value says about the error."""
+    """Meaning of a return value for the error."""
 
     ERROR = "error"
     SUCCESS = "success"

@@ -1,1 +1,1 @@
-"""What a reader gets: table, JSON lines, JUnit, KTAP. Imports model."""
+"""Reports: table, JSON lines, JUnit, KTAP. Imports model."""

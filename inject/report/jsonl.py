@@ -265,7 +265,7 @@ class JsonLines:
 
     @property
     def to_stdout(self) -> bool:
-        """Whether the lines go to standard output."""
+        """True if the lines go to standard output."""
         return not self._own
 
     @property

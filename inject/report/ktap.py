@@ -37,7 +37,7 @@ class Ktap:
         return f"KTAP version 1\n{plan if self._names else plan + ' # SKIP no scenario was chosen'}\n"
 
     def take(self, verdict: Verdict, fired: Fired) -> str:
-        """What can be printed with ``verdict``; "" if it must wait."""
+        """Text that can be printed with ``verdict``; "" if it must wait."""
         number = self._names.index(verdict.scenario) + 1
         self._held[verdict.scenario] = result(number, verdict, fired)
         text = ""

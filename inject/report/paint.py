@@ -14,7 +14,7 @@ _STATUS = {Status.PASS: "green", Status.FAIL: "red", Status.SKIP: "yellow", Stat
 
 
 def wanted(stream: TextIO, environ: Optional[Mapping[str, str]] = None) -> bool:
-    """Whether ``stream`` is a terminal that shows colour, and NO_COLOR is not set (no-color.org)."""
+    """True if ``stream`` is a terminal that shows colour, and NO_COLOR is not set (no-color.org)."""
     env = os.environ if environ is None else environ
     return stream.isatty() and not env.get("NO_COLOR") and env.get("TERM", "") != "dumb"
 

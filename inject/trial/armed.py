@@ -26,7 +26,7 @@ from inject.trial.services import RunOptions, Services
 
 @dataclass(frozen=True)
 class Scene:
-    """Where the scripts of a trial run."""
+    """Directory and environment in which the scripts of a trial run."""
 
     group: Cgroup
     directory: Path
@@ -105,7 +105,7 @@ class ArmedRun:
         seen.counts = engine.counts()
 
     def _cut_short(self) -> str:
-        """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
+        """Reason for which inject ended injection early; "" if it did not."""
         if self._engine.lapsed:
             return (
                 f"inject was stopped for more than {LEASE:.0f} s while armed; the deadline expired and injection ended"
@@ -134,7 +134,7 @@ class ArmedRun:
         return watched
 
     def _adopted(self, adopt: Callable[[Janitor], Adopted]) -> Adopted:
-        """What runs already; the wait for it ends when no fault can fire any more."""
+        """A running process or cgroup; the wait for it ends when no fault can fire any more."""
         subject = adopt(self._services.janitor)
         limits = [fault.when.trigger.limit for fault in self._scenario.faults]
 

@@ -21,7 +21,7 @@ OUTPUT_LINES = 30
 
 @dataclass(frozen=True)
 class Facts:
-    """What was seen of one trial."""
+    """Observations of one trial."""
 
     counts: tuple[Counts, ...]
     how: str

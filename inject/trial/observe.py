@@ -1,4 +1,4 @@
-"""What is seen of one trial."""
+"""Observations of one trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inject.trial.judge import Facts
 
 @dataclass
 class Observation:
-    """What is seen of one trial, collected as the trial goes on."""
+    """Observations of one trial, collected as it runs."""
 
     notes: list[str] = field(default_factory=list)
     """Remarks for the verdict that do not change its status."""

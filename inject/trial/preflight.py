@@ -1,4 +1,4 @@
-"""What must hold before a trial: the machine, the kernel's functions, and what the user allows."""
+"""Requirements of a trial: the machine, the kernel's functions, and what the user allows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault], seed: int = 0
 
 
 def missing(kernel: Kernel, scenario: Scenario, *, planned: bool = False) -> str:
-    """What the scenario requires and this machine lacks, in words; "" if nothing.
+    """Sentence that says which requirement is missing; "" if none.
 
     With ``planned`` the faults' own functions are not looked up: their plan has been made.
     """

@@ -1,4 +1,4 @@
-"""What all trials of one run share, and how the run behaves."""
+"""Objects that all trials of a run share, and the options of the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from inject.store import cache_root
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run behaves."""
+    """Options of a run."""
 
     seed: int
     any_allowed: bool = False
@@ -38,7 +38,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Services:
-    """What all trials of one run share."""
+    """Objects that all trials of a run share."""
 
     kernel: Kernel
     types: Types

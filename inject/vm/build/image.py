@@ -98,7 +98,7 @@ mv image "$1/{rootfs}"
 
 
 def inputs() -> dict[str, Input]:
-    """Everything in the checkout that decides the image's content; package versions are in the manifest.
+    """Inputs of the image in the checkout; package versions are in the manifest.
 
     Why versions are not in the key: see inject.vm.kernel.inputs.
     """
