@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from inject.filesystems import bcachefs, btrfs, ext4, xfs
+from inject.filesystems import bcachefs, btrfs, ext4, f2fs, xfs
 from inject.filesystems.base import FilesystemType
 from inject.filesystems.device_paths import device_paths
 
-_ALL = (bcachefs.TYPE, ext4.TYPE, xfs.TYPE, btrfs.TYPE)
+_ALL = (bcachefs.TYPE, ext4.TYPE, xfs.TYPE, btrfs.TYPE, f2fs.TYPE)
 """Every filesystem type. A new one is a file in this directory, and its line here."""
 
 TYPES: Mapping[str, FilesystemType] = {kind.name: kind for kind in _ALL}

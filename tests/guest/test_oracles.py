@@ -148,7 +148,7 @@ def checked(place, fixture):
     return oracle, oracle.after(place.context(fixture))
 
 
-SHUTDOWN = ("bcachefs", "ext4", "xfs")
+SHUTDOWN = ("bcachefs", "ext4", "xfs", "f2fs")
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -168,7 +168,7 @@ def test_fsck_takes_an_unclean_shutdown_for_what_it_is(place, kind):
         fixture.umount()
         oracle, complaint = checked(place, fixture)
         assert complaint is None, complaint
-        assert bool(oracle.notes) == (kind in ("ext4", "xfs"))
+        assert bool(oracle.notes) == (kind in ("ext4", "xfs", "f2fs"))
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -208,7 +208,21 @@ def break_btrfs(device):
         sh(f"dd if=/dev/urandom of={device} bs=1 seek=$(({offset}+200)) count=512 conv=notrunc status=none")
 
 
-BREAK = {"bcachefs": break_bcachefs, "ext4": break_ext4, "xfs": break_xfs, "btrfs": break_btrfs}
+def break_f2fs(device):
+    """Overwrite the last node that the table of nodes names."""
+    sh(
+        f"cd $(mktemp -d); dump.f2fs -n 0~-1 {device}; block=$(tail -n1 dump_nat | grep -o 'blkaddr: *[0-9]*');"
+        f"dd if=/dev/urandom of={device} bs=4096 seek=${{block##*[: ]}} count=1 conv=notrunc status=none"
+    )
+
+
+BREAK = {
+    "bcachefs": break_bcachefs,
+    "ext4": break_ext4,
+    "xfs": break_xfs,
+    "btrfs": break_btrfs,
+    "f2fs": break_f2fs,
+}
 
 
 @pytest.mark.parametrize("kind", TYPES)
