@@ -39,3 +39,11 @@ def signals_held() -> Iterator[set[Any]]:
         yield before
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def signal_name(number: int) -> str:
+    """Name of a signal: ``SIGKILL`` for 9, ``signal 77`` if it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

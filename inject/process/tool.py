@@ -16,6 +16,7 @@ from typing import Callable, NoReturn, Optional
 from inject.errors import CannotRun, InjectError
 from inject.process.capture import DEFAULT_LIMIT, Output, drain, wait_collecting
 from inject.process.cgroup import Cgroup
+from inject.process.signals import signal_name
 
 _GRACE = 5.0
 """Seconds in which a killed tool must end."""
@@ -68,14 +69,6 @@ class Completed:
     def failure(self) -> InjectError:
         """The error for a tool that had to succeed."""
         return InjectError(f"`{self.command}` {self.how()}: {self.last_line}")
-
-
-def signal_name(number: int) -> str:
-    """Name of a signal: ``SIGKILL`` for 9, ``signal 77`` if it has no name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def run_tool(

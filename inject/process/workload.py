@@ -16,7 +16,7 @@ from inject.errors import CannotRun, InjectError
 from inject.process.blocked import BlockedTask, kernel_threads, tasks_of
 from inject.process.capture import DEFAULT_LIMIT, Output, drain, wait_collecting
 from inject.process.cgroup import Cgroup
-from inject.process.tool import signal_name
+from inject.process.signals import signal_name
 
 GRACE = 5.0
 """Seconds in which killed processes must end; after that they are reported as unkillable."""

@@ -6,6 +6,7 @@ import contextlib
 import signal
 
 from inject.fleet.host import Ending, Lost, Patience
+from inject.process.signals import signal_name
 from inject.vm.machine import Machine
 from inject.vm.monitor import MonitorError
 
@@ -66,7 +67,7 @@ class Examiner:
         code = self._machine.exit_code()
         said = "; ".join(self._machine.errors.tail(3).strip().split("\n"))
         if code < 0:
-            return f"QEMU was ended by {_signal_name(-code)}{': ' + said if said else ''}"
+            return f"QEMU was ended by {signal_name(-code)}{': ' + said if said else ''}"
         if code > 0:
             return f"QEMU ended with exit code {code}: {said or 'it gave no reason'}"
         shutdown = self._machine.monitor.shutdown
@@ -85,10 +86,3 @@ class Examiner:
                 said = machine.errors.text().strip().split("\n")[0]
                 why = f"QEMU stopped it ({status}{': ' + said if said else ''})"
                 raise self.lost(ending, why, host_fault=True)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -3,7 +3,8 @@
 import pytest
 
 from inject.errors import CannotRun, InjectError
-from inject.process.tool import check_tool, run_tool, signal_name
+from inject.process.signals import signal_name
+from inject.process.tool import check_tool, run_tool
 
 
 def test_the_exit_code_and_the_last_line_are_kept():
