@@ -20,9 +20,9 @@ _CHUNK = 1 << 20
 
 def walk(root: str, max_names: int, max_bytes: int) -> Iterator[Union[Row, tuple[str]]]:
     """Rows (path, identity, digest, error) below ``root``, then (what was left out,). Stays on one filesystem."""
-    names = 0
+    names = unread = 0
     left = max_bytes
-    unread = 0
+    left_out = []
     device = os.lstat(root).st_dev
     pending = [""]
     while pending:
@@ -33,8 +33,9 @@ def walk(root: str, max_names: int, max_bytes: int) -> Iterator[Union[Row, tuple
         for child in children:
             names += 1
             if names > max_names:
-                yield (f"only the first {max_names} names were read",)
-                return
+                left_out.append(f"only the first {max_names} names were read")
+                pending.clear()
+                break
             path = os.path.join(directory, child)  # noqa: PTH118
             info, error = _look(os.path.join(root, path))  # noqa: PTH118
             if info is None:
@@ -51,7 +52,9 @@ def walk(root: str, max_names: int, max_bytes: int) -> Iterator[Union[Row, tuple
                     unread += 1
             identity = (info.st_mode, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
             yield path, identity, digest, error
-    yield (f"{unread} files beyond {max_bytes} bytes in all were not read" if unread and max_bytes else "",)
+    if unread and max_bytes:
+        left_out.append(f"{unread} files beyond {max_bytes} bytes in all were not read")
+    yield (", ".join(left_out),)
 
 
 def _list(path: str) -> tuple[list[str], str]:
