@@ -28,14 +28,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture
 def powerless() -> Iterator[Path]:
-    """A folder, and for the test's duration nobody's rights: root may read everything."""
+    """A directory, and no rights while the test runs, because root may read everything."""
     uid = os.geteuid()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
         if uid == 0:
             os.seteuid(65534)
         try:
-            yield Path(folder)
+            yield Path(directory)
         finally:
             os.seteuid(uid)
 

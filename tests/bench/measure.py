@@ -159,8 +159,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel", default="test", help="Its name in the report.")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--ours", action="store_true", help="Only what a call costs with our program on umask(2).")
-    only.add_argument("--load", action="store_true", help="Only how long the kernel takes to load our programs.")
+    only.add_argument("--ours", action="store_true", help="Only what a call costs with inject's program on umask(2).")
+    only.add_argument("--load", action="store_true", help="Only how long the kernel takes to load inject's programs.")
     chosen = parser.parse_args(arguments)
     if not counts_instructions():
         print("the clock does not count instructions: run under `inject vm exec --icount 0`", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The programs that ours is measured beside, each attached for the time of a `with`."""
+"""Other injectors, each attached for the time of a `with`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def empty_fmod_ret(function: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fail_function(function: str) -> Iterator[None]:
-    """The kernel's own, for tasks that set make-it-fail in /proc: ours do not."""
+    """The kernel's own, for tasks that set make-it-fail in /proc; the measured ones do not."""
     settings = {"task-filter": "Y", "probability": "100", "times": "-1", "interval": "0", "verbose": "0"}
     (FAIL_FUNCTION / "inject").write_text(function)
     try:

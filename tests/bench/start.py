@@ -125,8 +125,8 @@ def _load(loader: Loader, program: str, constants: Constants) -> int:
 
 def report(tell: Callable[..., None]) -> None:
     """All of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        cold, warm = Path(folder, "cold"), Path(folder, "warm")
+    with tempfile.TemporaryDirectory() as directory:
+        cold, warm = Path(directory, "cold"), Path(directory, "warm")
 
         def from_nothing() -> None:
             shutil.rmtree(cold, ignore_errors=True)

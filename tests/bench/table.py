@@ -48,7 +48,7 @@ def start(lines: Sequence[Line], what: str) -> Optional[float]:
 
 
 def loading(lines: Sequence[Line], kernel: str) -> Optional[float]:
-    """Seconds of 10**9 instructions that all programs, able to do whatever a rule may ask, take to load."""
+    """Seconds of 10**9 instructions that all programs, able to do all that a rule may ask, take to load."""
     found = of(lines, "load", kernel=kernel, rule="any rule")
     return sum(found[0]["programs"].values()) / 1e9 if found else None
 

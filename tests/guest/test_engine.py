@@ -190,7 +190,7 @@ def test_the_direct_caller_is_on_the_call_path(
 def test_the_deadline_ends_it_without_us(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:
-    """Armed for no time at all, nothing fires although nobody disarms."""
+    """Armed for no time at all, nothing fires although no test disarms."""
     engine.attach(Planner(kernel, types, 1).plan(ad_hoc(f"{{function: {GETPID}, return: -EPERM}}")), probe)
     caller = Caller(group, 100, 0)
     engine.arm(group.id, group.level, 0.0)
@@ -449,7 +449,7 @@ def test_killed_while_armed_leaves_nothing(engine: Engine, tmp_path: Path, probe
 
 
 def programs() -> str:
-    """BPF programs of ours that the kernel holds."""
+    """BPF programs of inject that the kernel holds."""
     done = subprocess.run(["bpftool", "prog", "show"], capture_output=True, text=True, check=True)
     return "\n".join(
         line for line in done.stdout.splitlines() if "on_" in line or "kmod_ret" in line or "getpid" in line

@@ -32,7 +32,7 @@ def fail(*words: str, cwd: Path = ROOT) -> Done:
 
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
-    """No probe and no group of ours survives a command."""
+    """No probe and no group of inject survives a command."""
     yield
     assert not KPROBES.read_text()
     assert not list(hierarchy().rglob("inject-*"))
@@ -164,14 +164,14 @@ def test_a_process_that_runs_already(loop: Loop) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_end_of_the_tool_is_the_end_of_the_fault(loop: Loop, number: int) -> None:
-    """Ctrl-C is a good end with a summary; after SIGKILL too nobody is failed, moved or dead."""
+    """Ctrl-C ends it well, with a summary; after SIGKILL too no process is failed, moved or dead."""
     home = loop.group()
     words = ["fail", MKDIR, "--return", "-EDQUOT", "--pid", str(loop.process.pid)]
-    with (loop.folder / "said").open("w") as said, Tool(*words, stderr=said) as tool:
+    with (loop.directory / "said").open("w") as said, Tool(*words, stderr=said) as tool:
         wait_for(lambda: loop.errors("parent"), "a failed call", process=tool)
         tool.send_signal(number)
         status = tool.wait(LIMIT)
-    printed = (loop.folder / "said").read_text()
+    printed = (loop.directory / "said").read_text()
     assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0), printed
     assert ("returned -EDQUOT" in printed) == (number != signal.SIGKILL)
     wait_for(lambda: loop.group() == home and not list(hierarchy().rglob("inject-*")), loop.group)

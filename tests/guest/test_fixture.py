@@ -125,7 +125,7 @@ def test_a_mounted_disk_is_never_wiped(place):
 
 
 def test_a_prepared_filesystem_is_the_one_that_mkfs_made(place):
-    """Made twice, then restored, whatever the one before has left: its journal bears the same UUID."""
+    """Made twice, then restored over any contents: the journal that was there bears the same UUID."""
     cache, uuids = MkfsCache(), []
     for _ in range(3):
         fixture = place.fixture("bcachefs", size=64 << 20, cache=cache)

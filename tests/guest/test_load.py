@@ -188,7 +188,7 @@ def test_every_call_is_counted_to_the_unit(
 def test_one_in_a_hundred_of_a_hundred_thousand(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:
-    """As many as chance says, and with the same seed the same ones again, whoever calls first."""
+    """As many as chance says, and with the same seed the same ones again, in any order of the tasks."""
     fired: list[list[int]] = []
     for _ in range(2):
         (trigger,) = attach(engine, kernel, types, {"getuid": "{probability: 0.01}"}, probe, 7)

@@ -37,7 +37,7 @@ CALLS = 160
 
 
 class Parameter(NamedTuple):
-    """One argument of a system call: a number of so many bits, or a string (0)."""
+    """One argument of a system call: a number of that many bits, or a string (0)."""
 
     name: str
     bits: int

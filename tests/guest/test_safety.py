@@ -60,13 +60,13 @@ def planner(kernel: Kernel, types: Types) -> Planner:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Callable[[], str]]:
-    """A process of nobody's workload; calling the fixture says how its calls go now."""
+    """A process that is in no workload; calling the fixture says how its calls go now."""
     seen = tmp_path / "seen"
     seen.write_text("......")
     process = subprocess.Popen([sys.executable, "-c", VICTIM, str(seen)])
 
     def now() -> str:
-        seen.write_text("......")  # whatever stands here afterwards is of a later call
+        seen.write_text("......")  # what stands here afterwards is of a later call
         wait_for(lambda: seen.read_text() != "......", "the victim calls")
         return seen.read_text()
 

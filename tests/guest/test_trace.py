@@ -326,7 +326,7 @@ def test_a_task_that_waits_is_blocked(bench: Bench) -> None:
 
 
 def test_without_sessions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linux before 6.10 probes every return, whoever makes it; what is seen is the same."""
+    """Linux before 6.10 probes every return, of any task; what is seen is the same."""
     monkeypatch.setattr(bpf, "probe_returns", functools.partial(bpf.probe_returns, session=False))
     file = os.open(bench.mountpoint / "old", os.O_CREAT | os.O_WRONLY)
     fault = "{function: bch2_folio_reservation_get_partial, return: -EIO, when: {stack: [ksys_write]}}"

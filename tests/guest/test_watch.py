@@ -45,12 +45,12 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
 
 
 def gone() -> None:
-    """Wait until nothing of ours is left in the kernel."""
+    """Wait until inject has left nothing in the kernel."""
     wait_for(lambda: not (KPROBES.read_text() or list(hierarchy().rglob("inject-*"))), "an empty kernel")
 
 
 def quiet(loop: Loop) -> None:
-    """Nobody is failed any more."""
+    """Check that no call fails any more."""
     before = loop.errors("parent") + loop.errors("child")
     time.sleep(1)
     assert loop.errors("parent") + loop.errors("child") == before
@@ -59,7 +59,7 @@ def quiet(loop: Loop) -> None:
 
 def test_keys(loop: Loop) -> None:
     """Fire once, a trigger, arm, disarm, save, quit: the program sees exactly that many failures."""
-    terminal = Watch(f"{MKDIR}=-EDQUOT", RMDIR, "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal = Watch(f"{MKDIR}=-EDQUOT", RMDIR, "--pid", str(loop.process.pid), cwd=loop.directory)
     terminal.expect("everything is off")
     terminal.expect(f"off   {MKDIR} +-EDQUOT every call +[1-9]")
     assert loop.errors("parent") + loop.errors("child") == 0
@@ -90,7 +90,7 @@ def test_keys(loop: Loop) -> None:
     assert terminal.end() == 0, terminal.seen
     assert b"nothing is armed" in terminal.seen
     assert terminal.restored()
-    (saved,) = scenarios.load([loop.folder / "kept.yaml"])
+    (saved,) = scenarios.load([loop.directory / "kept.yaml"])
     assert [(f.function, f.value, f.when.trigger.nth) for f in saved.faults] == [
         (MKDIR, "-EDQUOT", 3)
     ]  # the other was not armed
@@ -100,7 +100,7 @@ def test_keys(loop: Loop) -> None:
 
 @pytest.mark.parametrize("how", ["ctrl-c", "lost terminal", "SIGTERM", "SIGKILL"])
 def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
-    terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.directory)
     terminal.expect("armed")
     wait_for(lambda: loop.errors("parent"), "a failed call")
     if how == "ctrl-c":
@@ -119,7 +119,7 @@ def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
 @pytest.mark.slow
 def test_a_stopped_tool_fails_nothing_for_long(loop: Loop) -> None:
     """The kernel's own deadline ends it; when the tool goes on, so does the fault."""
-    terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.folder)
+    terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.directory)
     terminal.expect("1 of 1 armed")
     terminal.process.send_signal(signal.SIGSTOP)
     time.sleep(8)
@@ -133,7 +133,7 @@ def test_a_stopped_tool_fails_nothing_for_long(loop: Loop) -> None:
 
 
 def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
-    """The faults of a file, a command of ours, and its output between the lines; no control characters."""
+    """The faults of a file, a command, and its output between the lines; no control characters."""
     file = tmp_path / "two.yaml"
     file.write_text(
         f"faults:\n  - {{function: {MKDIR}, return: -EDQUOT, when: {{nth: 2}}}}\n"

@@ -42,7 +42,7 @@ expect: {{injected: ">=0"}}
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What one run of the tool reports of all these scenarios, as its user reads it."""
-    folder = tmp_path_factory.mktemp("follow")
+    directory = tmp_path_factory.mktemp("follow")
     scopes = {"plain": "scope: workload", "followed": "scope: writeback"}
     texts = [
         WRITE.format(name=f"{kind}-{word}", type=kind, scope=scope, where="$MNT")
@@ -52,10 +52,10 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     texts.append(WRITE.format(name="elsewhere", type="ext4", scope=scopes["followed"], where="/root"))
     values = {"bch2_dynamic_fault": "true", "should_failslab": "-ENOMEM", "open_ctree": "-ENOMEM"}
     texts += [REFUSED.format(name=name, value=value) for name, value in values.items()]
-    (folder / "own.yaml").write_text("---\n".join(texts))
-    done = inject("run", str(folder / "own.yaml"), "--json", str(folder / "report.jsonl"), timeout=BOUND)
+    (directory / "own.yaml").write_text("---\n".join(texts))
+    done = inject("run", str(directory / "own.yaml"), "--json", str(directory / "report.jsonl"), timeout=BOUND)
     assert done.returncode == 4, done.stderr  # two are refused
-    return [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (directory / "report.jsonl").read_text().splitlines()]
 
 
 def of(events: list[dict[str, Any]], scenario: str, kind: str) -> list[dict[str, Any]]:
@@ -90,6 +90,6 @@ def test_a_function_without_a_device_is_refused(events: list[dict[str, Any]], fu
 
 
 def test_a_superblock_leads_to_a_device(events: list[dict[str, Any]]) -> None:
-    """open_ctree's first parameter is one; nobody calls it here."""
+    """open_ctree's first parameter is one; it is not called here."""
     (verdict,) = of(events, "open_ctree", "verdict")
     assert (verdict["status"], verdict["counts"][0]["seen"]) == ("pass", 0), verdict

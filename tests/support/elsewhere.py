@@ -15,7 +15,7 @@ from inject.kernel.kernel import Kernel
 
 
 def become(root: str, rights: str) -> None:
-    """Take the kernel under ``root`` for this one, if given, and be "root", or nobody ("none")."""
+    """Take the kernel under ``root`` for this one, if given, and be "root", or an unprivileged user ("none")."""
     if root:
         Kernel.__init__.__defaults__ = (Path(root),)
     if rights == "none" and os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""How hypothesis finds its examples, for whoever imports this before it: in a guest its import takes seconds.
+"""How hypothesis finds its examples; import it first. It is apart because its import takes seconds in a guest.
 
 They have no deadline, and are the same in each run: a change fails by itself only. With
 INJECT_SEARCH set they are new ones each time, which is how to look for more.

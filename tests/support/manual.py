@@ -22,7 +22,7 @@ from typing import Optional
 from tests.support import ROOT
 
 HOST, GUEST, ELSEWHERE = "host", "guest", "elsewhere"
-"""Who runs a command: tests/unit, tests/guest, or whoever RUN_ELSEWHERE names."""
+"""Who runs a command: tests/unit, tests/guest, or what RUN_ELSEWHERE names."""
 
 ONE_TEST = "python -m pytest tests/guest/test_workload.py -k shell_text"
 RUN_ELSEWHERE: Mapping[str, str] = {
@@ -162,7 +162,7 @@ def runner(prompt: str, text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """The command without the folder of a virtual environment."""
+    """The command without the directory of a virtual environment."""
     return text.replace(".venv/bin/", "")
 
 
@@ -180,22 +180,22 @@ def in_guest(text: str) -> str:
     return re.sub(r"^inject vm (run|new) ", r"inject \1 ", plain).removeprefix("sudo ")
 
 
-def furnish(folder: Path, page: Path) -> None:
-    """Make ``folder`` look like the root of the checkout, with the files that ``page`` shows saved in it."""
+def furnish(directory: Path, page: Path) -> None:
+    """Make ``directory`` look like the root of the checkout, with the files that ``page`` shows saved in it."""
     for entry in ROOT.iterdir():
         if entry.name not in (".git", ".pytest_cache", ".hypothesis"):
-            (folder / entry.name).symlink_to(entry)
+            (directory / entry.name).symlink_to(entry)
     for block in blocks(page):
         if block.title:
-            (folder / block.title).write_text(block.text)
+            (directory / block.title).write_text(block.text)
 
 
-def run(command: Command, text: str, folder: Path, env: Mapping[str, str], limit: float) -> str:
+def run(command: Command, text: str, directory: Path, env: Mapping[str, str], limit: float) -> str:
     """What is wrong with what ``text`` printed and how it ended, or ""."""
     for _ in range(5):
         done = subprocess.run(
             ["bash", "-c", text],
-            cwd=folder,
+            cwd=directory,
             env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

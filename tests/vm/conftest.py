@@ -46,7 +46,7 @@ def new_guest(artifacts: Artifacts) -> Callable[..., Boot]:
 HERE = ROOT / "tests/vm"
 
 LONG = ("test_library.py",)
-"""Begun first, so that nobody waits for them at the end."""
+"""Begun first: begun last, they would run alone at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)

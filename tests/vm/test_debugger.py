@@ -130,7 +130,7 @@ def test_stopped_at_the_call_that_is_being_failed(calls: list[Call]) -> None:
 
 @pytest.mark.slow
 def test_a_scenario_waits_for_gdb_and_an_interrupt_ends_it(calls: list[Call]) -> None:
-    """Nobody attaches; what gdb does to a running guest, killed too, harms no run."""
+    """No gdb attaches; what gdb does to a running guest, killed too, harms no run."""
     call = Call("run", "--stop-on-injection", "tests/data/broken/survivor.yaml")
     calls.append(call)
     line = call.wait_for("gdb may attach: ")
@@ -146,7 +146,7 @@ def test_a_scenario_waits_for_gdb_and_an_interrupt_ends_it(calls: list[Call]) ->
 
 
 def test_no_time_counts_while_a_debugger_holds_the_guest(new_guest: Callable[..., Boot]) -> None:
-    """Twice as long as a guest may be silent; then whoever was connected is gone, and the guest goes on."""
+    """Twice as long as a guest may be silent; then a client that was connected is gone, and the guest goes on."""
     with new_guest(gdb=True, silence=4) as guest:
         assert guest.debugger is not None
         port = re.search(r":(\d+)'", guest.debugger.command)

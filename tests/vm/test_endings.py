@@ -167,7 +167,7 @@ def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artifacts: Artifacts) 
     assert (lost.ending, lost.why) == (Ending.NEVER_BOOTED, "no sign of life for 3 s")
 
 
-# ---------------------------------------------------------------- our own end
+# ---------------------------------------------------------------- the tool's own end
 
 _HOLD = """
 from inject.process.signals import ended_by_signals

@@ -74,7 +74,7 @@ def test_what_a_command_inherits(guest: Guest) -> None:
     _, out, _ = run(guest, ["sh", "-c", script])
     assert b"SigIgn:\t0000000000000000" in out
     assert b"SCHED_OTHER" in out
-    assert out.split(b"\n")[-3:] == [b"0", b"4", b""]  # ls: three streams and the folder itself
+    assert out.split(b"\n")[-3:] == [b"0", b"4", b""]  # ls: three streams and the directory itself
 
 
 def test_exit_does_not_wait_for_what_is_left_running(guest: Guest) -> None:
@@ -111,13 +111,13 @@ def test_timeout_kills_and_the_guest_goes_on(guest: Guest) -> None:
 
 def test_files_both_ways(guest: Guest) -> None:
     data = bytes(i * 3 % 253 for i in range(100_000))
-    guest.requests.write_file("/root/new/folder/file", data, mode=0o600)
-    assert guest.requests.read_file("/root/new/folder/file") == data
-    assert run(guest, ["stat", "-c", "%a", "/root/new/folder/file"])[1] == b"600\n"
+    guest.requests.write_file("/root/new/directory/file", data, mode=0o600)
+    assert guest.requests.read_file("/root/new/directory/file") == data
+    assert run(guest, ["stat", "-c", "%a", "/root/new/directory/file"])[1] == b"600\n"
     with pytest.raises(InjectError, match="no such regular file"):
         guest.requests.read_file("/root/missing")
     with pytest.raises(InjectError, match="larger than"):
-        guest.requests.read_file("/root/new/folder/file", limit=10)
+        guest.requests.read_file("/root/new/directory/file", limit=10)
 
 
 def test_a_terminal_has_the_size_asked_for(guest: Guest) -> None:

@@ -25,11 +25,11 @@ LIMIT = 900.0
 
 
 class Run:
-    """`inject vm run --jobs 2` that is under way, in a folder of its own."""
+    """`inject vm run --jobs 2` that is under way, in a directory of its own."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.report = folder / "out.jsonl"
-        self.disks = folder / "disks"
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.report = directory / "out.jsonl"
+        self.disks = directory / "disks"
         self.disks.mkdir()
         words = ["vm", "run", "--jobs", "2", "-v", "--json", str(self.report), *options, SIX]
         self.process = subprocess.Popen(
