@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -205,6 +206,43 @@ def test_files_that_are_named_exist(page: Path) -> None:
     for text in re.findall(r"`([\w.-]+(?:/[\w.*-]+)+/?)`", manual.prose(page)):
         if text.split("/")[0] in tops:
             assert list(ROOT.glob(text.rstrip("/"))), f"{page.name}: there is no {text}"
+
+
+def places() -> list[tuple[str, str]]:
+    """Each "`NAME` in `FILE`" of CONTRIBUTING."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    return re.findall(r"`(\w+)`\s+in\s+`([\w./-]+)`", text)
+
+
+def test_the_newcomers_questions_have_places() -> None:
+    assert (ROOT / "CONTRIBUTING.md").read_text().count("?** ") == 5
+    assert len(places()) > 10
+
+
+@pytest.mark.parametrize(("name", "file"), places())
+def test_a_name_is_in_its_file(name: str, file: str) -> None:
+    """A function, class or constant of Python, or a function of C."""
+    assert defines((ROOT / file).read_text(), name, file.rpartition(".")[2])
+
+
+def defines(source: str, name: str, language: str) -> bool:
+    """True if ``source`` defines ``name``, and does not only use it."""
+    if language == "c":
+        return re.search(rf"^\w[\w *]*\b{name}\(", source, re.MULTILINE) is not None
+    defined = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+    return name in defined
+
+
+def test_a_name_that_is_only_used_is_not_in_a_file() -> None:
+    assert defines("class A:\n    def b(self): pass\nC = 1", "b", "py")
+    assert not defines("from x import A\nA()", "A", "py")
+    assert defines("static int f(int a)\n{", "f", "c")
+    assert not defines("static int g(int a)\n{\n\treturn f(a);", "f", "c")
 
 
 @by_page
