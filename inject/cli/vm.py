@@ -21,6 +21,7 @@ from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
+from inject.model.text import UNITS
 from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
@@ -30,7 +31,6 @@ from inject.vm.hosts import Guests
 
 FLAVOURS = ("test", "debug")
 MOST_JOBS = 64
-SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,9 +68,9 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _size(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
     digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    if not digits.isdigit() or unit not in SHIFTS:
+    if not digits.isdigit() or unit not in UNITS:
         raise click.BadParameter("must be a number of bytes with K, M or G, such as 1G")
-    size = int(digits) << SHIFTS[unit]
+    size = int(digits) * UNITS[unit]
     if not 256 << 20 <= size <= 64 << 30:
         raise click.BadParameter("must be between 256M and 64G")
     return size
