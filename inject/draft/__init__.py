@@ -1,1 +1,1 @@
-"""First scenarios for `inject new`. Imports kernel and model."""
+"""Scenario skeletons for `inject new`. Imports kernel and model."""

@@ -1,6 +1,6 @@
-"""A first scenario for a function: what this kernel says of it, a workload to begin with, and the other keys.
+"""A scenario skeleton for a function: what this kernel says about it, a workload, and all other keys.
 
-Everything commented out is valid: remove the ``# `` and it counts.
+The other keys are comments; each is valid without its ``# ``.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from inject.model.point import LEGAL_WORDS, FaultPoint
 from inject.model.text import either, listed, size_text
 
 COLUMN = 40
-"""Column of a remark behind a line."""
+"""Column of the comment at the end of a line."""
 
 WIDTH = 100
 _CHOICE = either(tuple(TYPES))
 
 MEMBERS = 5
-"""Members of a structure that a remark names beside the first."""
+"""Maximum members of a structure that a comment names in addition to the first."""
 
 SIZE = 128 << 20
 """Bytes of a scratch device, if the filesystem can be made so small."""
 
 
 class Drafter:
-    """Writes first scenarios for functions of one kernel."""
+    """Writer of scenario skeletons for functions of one kernel."""
 
     def __init__(self, kernel: Kernel, types: Types) -> None:
         self._kernel = kernel
@@ -47,7 +47,7 @@ class Drafter:
     def draft(self, function: str, file: str = "FILE.yaml") -> str:
         """The scenario as text; ``file`` is its name in the text.
 
-        Raises CannotRun saying why no error can be injected into the function, with names that come close.
+        Raises CannotRun if no error can be injected into the function; the hint has similar names.
         """
         point = self._kernel.points.find(function)
         call = syscalls.call_of(point)
@@ -83,9 +83,9 @@ class Drafter:
 
     def _head(self, point: FaultPoint, call: str, found: Guess, file: str) -> Iterator[str]:
         prototype = self._prototype(point)
-        yield from _remark(f"A first scenario for {point.function}(), to be changed.")
+        yield from _remark(f"Scenario skeleton for {point.function}(). Change it.")
         if not found.reaches:
-            yield from _remark("Nothing is known of what reaches it: `run` has to be written before this can pass.")
+            yield from _remark("inject does not know what calls this function: write `run` before this can pass.")
         yield "#"
         if call:
             arguments = syscalls.arguments(self._kernel, call)
@@ -100,11 +100,11 @@ class Drafter:
         yield from _remark(f"is in {f'module {point.module}' if point.module else 'vmlinux'}", "  ")
         others = [name for name in point.names if name != point.function]
         if others:
-            yield from _remark(f"shares its address with {', '.join(others)}", "  ")
+            yield from _remark(f"has the same address as {', '.join(others)}", "  ")
         for one in nofail_of(point.function):
             yield from _remark(_nofail(one), "  ")
         if found.beware:
-            yield from _remark(f"beware: {found.beware}", "  ")
+            yield from _remark(f"warning: {found.beware}", "  ")
         for sentence in (*gaps(self._kernel, point), *of_function(self._kernel, point)):
             yield from _remark(str(sentence), "  ")
         yield "#"
@@ -112,7 +112,7 @@ class Drafter:
         yield f"#   inject vm run -v {file}        # in a guest; here: sudo inject run -v {file}"
 
     def _own_errors(self, point: FaultPoint, found: Guess) -> Iterator[str]:
-        """Errors of the filesystem's own, those first whose names share a word with the function's."""
+        """Private errors of the filesystem; first those whose names share a word with the function's."""
         kind = TYPES.get(found.filesystem)
         if kind is None or kind.errors is None or not found.returns.startswith("-"):
             return
@@ -135,21 +135,19 @@ class Drafter:
         yield f"  - function: {point.function}"
         yield _with(f"    return: {found.returns}", LEGAL_WORDS[point.error_type])
         if found.scope == "any":
-            yield _with(
-                "    scope: any", "any task's calls, not only the workload's: threads of the kernel do the work"
-            )
+            yield _with("    scope: any", "calls of any task, because kernel threads do the work")
         else:
             yield _with("    # scope: any", "calls of any task, not only the workload's")
             if device and found.filesystem:
-                yield _with("    # scope: writeback", "also threads of the kernel that work on $DEV")
+                yield _with("    # scope: writeback", "also kernel threads that work on $DEV")
         if nofail_of(point.function):
             yield _with("    # contract: ignore", "also fail NOFAIL callers, which rely on success")
-        yield _with("    when:", "every key must hold; without `when` every call fails")
+        yield _with("    when:", "all keys must hold; without `when` every call fails")
         tests = list(self._tests(point, call))
         yield from _when(found, device=device)
         live = found.args
         if live or tests:
-            yield _with("      args:" if live else "      # args:", "by parameter name; several must all hold")
+            yield _with("      args:" if live else "      # args:", "by parameter name; all must hold")
         for name, text in live.items():
             yield f"        {name}: {text}"
         for line, remark in tests:
@@ -228,14 +226,14 @@ def _masked(one: NoFail) -> str:
 
 
 def _nofail(one: NoFail) -> str:
-    return f"spares {one.calls}, because {one.why} ({one.source}); `contract: ignore` fails them too"
+    return f"NOFAIL callers are skipped: {one.calls}, because {one.why} ({one.source})"
 
 
 # ---------------------------------------------------------------- the other keys
 
 
 def _description(point: FaultPoint, found: Guess) -> str:
-    return f"make {point.function} return {found.returns}; say what must come of it"
+    return f"make {point.function} return {found.returns}; then say what the kernel must do"
 
 
 def _tags(found: Guess, call: str) -> list[str]:
@@ -250,11 +248,11 @@ def _requires(found: Guess) -> list[str]:
 def _filesystem(found: Guess) -> Iterator[str]:
     yield ""
     if not found.filesystem:
-        yield _with("# filesystem:", "made fresh for every run, at $MNT on $DEV")
+        yield _with("# filesystem:", "made anew for every run, at $MNT on $DEV")
         yield _with(f"#   type: {DEFAULT}", _CHOICE)
         yield "#   size: 128M"
         return
-    yield _with("filesystem:", "made fresh for every run, at $MNT on $DEV")
+    yield _with("filesystem:", "made anew for every run, at $MNT on $DEV")
     mkfs = TYPES[found.filesystem].mkfs
     yield _with(f"  type: {found.filesystem}", _CHOICE)
     yield f"  size: {size_text(max(SIZE, mkfs.smallest))}"
@@ -265,9 +263,9 @@ def _filesystem(found: Guess) -> Iterator[str]:
 
 _WHEN = {
     "nth": ("1", "exactly this matching call"),
-    "every": ("10", "in its place: every 10th"),
-    "probability": ("0.01", "in its place: at random, from the seed"),
-    "after": ("5", "the first five matching calls go through"),
+    "every": ("10", "instead of nth: every 10th"),
+    "probability": ("0.01", "instead of nth: at random, by the seed"),
+    "after": ("5", "the first five matching calls succeed"),
     "times": ("1", "at most this many injections"),
     "stack": ("[vfs_write]", "only below these callers, innermost first; globs, module:NAME, ! for absence"),
     "comm": ("dd", "only tasks of this name"),
@@ -290,11 +288,13 @@ def _expect(found: Guess, call: str) -> Iterator[str]:
     error = found.returns[1:] if found.returns.startswith("-E") else "ENOSPC" if "ENOSPC" in found.returns else "ENOMEM"
     yield ""
     yield "expect:"
-    yield _with(f"  exit: [0, 1{', 32' if found.run.startswith('mount') else ''}]", "narrow it when you know")
+    yield _with(
+        f"  exit: [0, 1{', 32' if found.run.startswith('mount') else ''}]", "replace by the exit code that you expect"
+    )
     yield _with(f"  # errno: {{{name}: {error}}}", "what user space must see, by system call")
-    yield _with("  # error: propagated", "or translated, swallowed, blocked: what becomes of it")
-    yield _with('  # injected: ">=1"', "how often it must fire; a run that injected nothing fails")
-    yield _with('  # output: "No space left"', "a regular expression over stdout and stderr")
+    yield _with("  # error: propagated", "or translated, swallowed, blocked: how the error ends")
+    yield _with('  # injected: ">=1"', "required number of injections; default: at least one")
+    yield _with('  # output: "No space left"', "a regular expression that stdout and stderr match")
 
 
 def _script(key: str, text: str, remark: str) -> Iterator[str]:
@@ -309,7 +309,7 @@ def _script(key: str, text: str, remark: str) -> Iterator[str]:
 
 def _rest(found: Guess) -> Iterator[str]:
     yield ""
-    yield _with("# allow: ['expected line']", "regular expressions of kernel-log lines that are no splat here")
+    yield _with("# allow: ['expected line']", "regular expressions of splats that are expected")
     yield _with("# timeout: 60", "seconds for `run`")
     if found.filesystem:
         yield _with("# checks: [dmesg, fsck, remount]", "default: all that apply")

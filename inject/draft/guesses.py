@@ -1,4 +1,4 @@
-"""Starting points for scenarios, by the function's name: system calls and functions that all filesystems call. Pure."""
+"""Guesses for scenario skeletons, by function: system calls, and functions that all filesystems call. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALLS = {
     "unlinkat": "touch new; rm new",
     "write": "echo hello >new",
 }
-"""Commands that make a system call which a shell does not make all the time by itself."""
+"""Commands that make a system call which a shell itself rarely makes."""
 
 CALL_ARGS = {"openat": {"filename": '{glob: "/etc/hostname"}'}, "read": {"count": "{above: 65536}"}}
 """Conditions that select the command's own calls, not those at the start of every program."""
@@ -45,7 +45,7 @@ FAMILIES = (
 
 
 def guess(function: str, error_type: ErrorType, call: str = "") -> Guess:
-    """The starting point for ``function``; ``call`` is the system call that it is the wrapper of.
+    """The guess for ``function``; ``call`` is the system call that it is the wrapper of.
 
     ``returns`` always is legal for ``error_type``.
     """

@@ -36,7 +36,7 @@ class Mkfs:
     cached: bool = False
     """Whether its result may be written back byte for byte: mkfs is slow, and the kernel remembers no UUID."""
     example: str = ""
-    """An argument that a first scenario shows."""
+    """An example argument for a scenario skeleton."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A first scenario: valid as it is written, and with every comment of it made true."""
+"""A scenario skeleton is valid as written, and with each of its comments made a key."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def variants(text: str) -> Iterator[str]:
 
 def instead(line: str) -> bool:
     """Whether it is said to take the place of ``nth``."""
-    return "in its place" in line
+    return "instead of nth" in line
 
 
 def plan(kernel: Kernel, scenario: Scenario) -> None:
@@ -97,7 +97,7 @@ def test_it_says_what_is_known(kernel: Kernel) -> None:
     for words in (
         "# int __bch2_disk_reservation_add(void * c, long unsigned int sectors, unsigned int flags)",
         "has error type ERRNO: it may return a negative errno",
-        "spares calls with BCH_DISK_RESERVATION_NOFAIL in flags",
+        "NOFAIL callers are skipped: calls with BCH_DISK_RESERVATION_NOFAIL in flags",
         "such as -BCH_ERR_ENOSPC_disk_reservation",
         "return: -BCH_ERR_ENOSPC_disk_reservation",
         "#   flags: {mask: BCH_DISK_RESERVATION_NOFAIL, is: 0}  # unsigned int",
@@ -105,7 +105,7 @@ def test_it_says_what_is_known(kernel: Kernel) -> None:
     ):
         assert words in text, words
     assert "is in module xfs" in Drafter(kernel, Types(kernel)).draft("xfs_mount")
-    assert "shares its address with __do_sys_getpid" in Drafter(kernel, Types(kernel)).draft("__x64_sys_getpid")
+    assert "has the same address as __do_sys_getpid" in Drafter(kernel, Types(kernel)).draft("__x64_sys_getpid")
     assert "bio.name: {glob" in Drafter(kernel, Types(kernel)).draft("open_ctree")
 
 
@@ -116,7 +116,7 @@ def test_it_says_what_is_in_the_way(tmp_path: Path) -> None:
 
 def test_what_nothing_is_known_to_reach_says_so(kernel: Kernel) -> None:
     text = Drafter(kernel, Types(kernel)).draft("weak_one")
-    assert "`run` has to be written before this can pass" in re.sub(r"\s*\n# *", " ", text)
+    assert "write `run` before this can pass" in re.sub(r"\s*\n# *", " ", text)
     assert "put a command here" in only(text).run
 
 
