@@ -20,8 +20,8 @@ class Fsck(Oracle):
     """Check that the filesystem's checker finds no damage.
 
     An unclean shutdown is not damage. If the log is dirty and the checker cannot replay
-    it without writing (ext4, xfs), the kernel replays it in a mount, as after any crash,
-    and the checker runs again.
+    it without writing, the kernel replays it in a mount, as after any crash, and the
+    checker runs again.
     """
 
     name = "fsck"
