@@ -371,7 +371,7 @@ def test_the_nofail_contract_is_found(kernel: Kernel, types: Types) -> None:
     """Callers that say __GFP_NOFAIL are spared: a test is added to the rule."""
     fault = "{function: should_failslab, return: -ENOMEM}"
     (rule,) = Planner(kernel, types, 1).plan(ad_hoc(fault)).rules
-    assert [test.contract for test in rule.tests] == [True]
+    assert [test.nofail for test in rule.tests] == [True]
     ignored = "{function: should_failslab, return: -ENOMEM, contract: ignore}"
     (rule,) = Planner(kernel, types, 1).plan(ad_hoc(ignored)).rules
     assert not rule.tests

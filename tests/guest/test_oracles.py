@@ -478,7 +478,7 @@ def test_reservations_say_that_there_is_too_little_to_claim(place):
             os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - (6 << 20))
         oracle = Reservations()
         assert looked(place, fixture, oracle) is None
-        assert "too few to allocate some" in oracle.notes[0]
+        assert "too few for the check" in oracle.notes[0]
 
 
 # ---------------------------------------------------------------- leaks

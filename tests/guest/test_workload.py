@@ -112,7 +112,7 @@ def test_groups_inside_the_group_go_too(place):
 
 
 def test_what_cannot_start_is_said_in_words(place):
-    with pytest.raises(CannotRun, match="the command no-such-thing is not there"):
+    with pytest.raises(CannotRun, match="no-such-thing: command not found"):
         run(place, ["no-such-thing"])
     with pytest.raises(InjectError, match="NUL"):
         run(place, "echo \0")
@@ -123,7 +123,7 @@ def test_what_cannot_start_is_said_in_words(place):
 
 def test_a_cgroup_namespace_is_refused():
     code = (
-        "from inject.cgroup import Cgroup; from inject.janitor import Janitor\n"
+        "from inject.process.cgroup import Cgroup; from inject.process.janitor import Janitor\n"
         "try: Cgroup.create(Janitor())\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
