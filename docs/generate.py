@@ -80,7 +80,7 @@ def value_of(name: str, kind: Any) -> str:
         return f"a value, or a list of up to {kind.longest}"
     if isinstance(kind, Errnos):
         return "system call: errno"
-    return getattr(kind, "wants", "") or {"Script": "shell commands", "Pattern": "a regular expression"}.get(
+    return getattr(kind, "expected", "") or {"Script": "shell commands", "Pattern": "a regular expression"}.get(
         type(kind).__name__, "text"
     )
 

@@ -1,4 +1,4 @@
-"""The kinds of value that most keys take; each reads a node and describes itself as JSON Schema."""
+"""The kinds of value that most keys take: each reads a node and describes itself as JSON Schema."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 
 from inject.errors import Place, ScenarioError
-from inject.model.text import nearest, shown
-from inject.scenario.problems import Problems, suggestion, wrong
+from inject.model.text import either, nearest, shown
+from inject.scenario.problems import Problems, must_be, wrong
 from inject.scenario.scalars import is_missing, kind_of
 from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
 
+QUOTE = "quote it if it is meant as text"
+
 SCALAR_TYPES = ["string", "number", "boolean"]
-"""What a YAML reader may make of text without quotes; the text as written is what counts here."""
+"""What a YAML reader may make of text without quotes; inject takes the text as written."""
 
 
 class Kind(Protocol):
     """What a key's value may be."""
 
     def read(self, node: Node, label: str) -> Any:
-        """The value; raises ScenarioError. ``label`` is what the user calls it."""
+        """The value; raises ScenarioError. ``label`` is the key that it stands under."""
 
     def schema(self) -> dict[str, Any]:
         """The same as JSON Schema; it never rejects what ``read`` takes."""
 
 
 def read_any(kind: Any, node: Node, label: str, problems: Problems) -> Any:
-    """The value of ``kind`` in ``node``; None when it is wrong, which ``problems`` then knows."""
+    """The value of ``kind`` in ``node``; None if it is wrong, and then ``problems`` has the error."""
     before = len(problems)
     try:
         value = kind.read_parts(node, label, problems) if hasattr(kind, "read_parts") else kind.read(node, label)
@@ -39,12 +41,12 @@ def read_any(kind: Any, node: Node, label: str, problems: Problems) -> Any:
     return value if len(problems) == before else None
 
 
-def scalar_text(node: Node, label: str, wants: str) -> str:
+def scalar_text(node: Node, label: str, expected: str, hint: str = "") -> str:
     """The text of a value as written; raises ScenarioError for nothing, YAML's null, lists and mappings."""
     if not isinstance(node, ScalarNode):
-        raise wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "quote it if it is meant as text")
+        raise must_be(node.place, label, expected, kind_of(node), hint)
     if is_missing(node) or not node.text.strip():
-        raise wrong(node.place, f"`{label}` has no value", f"write {wants}")
+        raise wrong(node.place, f"`{label}` has no value", f"write {expected}")
     return node.text
 
 
@@ -52,21 +54,21 @@ def scalar_text(node: Node, label: str, wants: str) -> str:
 class Text:
     """Text, taken as written; ``pattern`` narrows it, ``hint`` says to what."""
 
-    wants: str = "text"
+    expected: str = "text"
     pattern: str = ""
     hint: str = ""
     longest: int = 0
 
     def read(self, node: Node, label: str) -> str:
         """The text; raises ScenarioError."""
-        text = scalar_text(node, label, self.wants)
+        text = scalar_text(node, label, self.expected, QUOTE)
         if isinstance(node, ScalarNode) and node.plain and text in ("null", "Null", "NULL"):
-            raise wrong(node.place, f"`{text}` without quotes is YAML's word for nothing", f'quote it: "{text}"')
+            raise wrong(node.place, f"`{text}` without quotes means no value in YAML", f'quote it: "{text}"')
         if self.longest and len(text) > self.longest:
-            what = f"`{label}` wants {self.wants} of at most {self.longest} characters, not {len(text)}"
-            raise wrong(node.place, what, "shorten it")
+            bounded = f"{self.expected} of at most {self.longest} characters"
+            raise must_be(node.place, label, bounded, str(len(text)), "shorten it")
         if self.pattern and not re.fullmatch(self.pattern, text):
-            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", self.hint)
+            raise must_be(node.place, label, self.expected, shown(text), self.hint)
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class Script:
 
     def read(self, node: Node, label: str) -> str:
         """The script; raises ScenarioError."""
-        return scalar_text(node, label, "shell commands")
+        return scalar_text(node, label, "shell commands", QUOTE)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
@@ -100,9 +102,11 @@ class Choice:
 
     def read(self, node: Node, label: str) -> str:
         """The word; raises ScenarioError."""
-        text = scalar_text(node, label, "one word")
+        text = scalar_text(node, label, either(self.words))
         if text not in self.words:
-            raise wrong(node.place, f"`{label}` cannot be {shown(text)}", suggestion(text, self.words))
+            near = nearest(text, self.words) if len(self.words) > 3 else None
+            step = f"did you mean `{near}`?" if near else ""
+            raise must_be(node.place, label, either(self.words), shown(text), step)
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -112,18 +116,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A regular expression as Python's ``re`` understands it."""
+    """A regular expression of Python's ``re``."""
 
     def read(self, node: Node, label: str) -> str:
         """The expression, known to compile; raises ScenarioError."""
-        text = scalar_text(node, label, "a regular expression")
+        text = scalar_text(node, label, "a regular expression", QUOTE)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 re.compile(text)
         except re.error as error:
-            at = "" if error.pos is None else f" at its character {error.pos + 1}"
-            what = f"`{label}` is no regular expression: {error.msg}{at}"
+            at = "" if error.pos is None else f" at character {error.pos + 1}"
+            what = f"`{label}` is not a regular expression: {error.msg}{at}"
             raise wrong(node.place, what, "put \\ before characters that are meant literally") from None
         except (OverflowError, RecursionError):
             raise wrong(node.place, f"the regular expression of `{label}` is too large", "simplify it") from None
@@ -136,16 +140,16 @@ class Pattern:
 
 @dataclass(frozen=True)
 class ListOf:
-    """A list of ``item``, without repetitions where ``unique``; ``filled``: at least one."""
+    """A list of ``item``; ``filled``: at least one; ``unique``: each once."""
 
     item: Any
     filled: bool = False
     unique: bool = True
 
     def read_parts(self, node: Node, label: str, problems: Problems) -> tuple[Any, ...]:
-        """The items; raises ScenarioError for what is no list."""
+        """The items; raises ScenarioError for what is not a list."""
         if not isinstance(node, ListNode):
-            raise self._no_list(node, label)
+            raise self._not_a_list(node, label)
         if self.filled and not node.items:
             raise wrong(node.place, f"`{label}` is empty", "write at least one item")
         values: list[Any] = []
@@ -155,17 +159,17 @@ class ListOf:
             if len(problems) != before:
                 continue
             if self.unique and value in values:
-                problems.add(item.place, f"{kind_of(item)} is twice in `{label}`", "remove one")
+                problems.add(item.place, f"`{label}` has {kind_of(item)} twice", "remove one")
             values.append(value)
         return tuple(values)
 
     @staticmethod
-    def _no_list(node: Node, label: str) -> ScenarioError:
+    def _not_a_list(node: Node, label: str) -> ScenarioError:
         if isinstance(node, ScalarNode) and not is_missing(node) and "\n" not in node.text:
             step = f"write [{shown(node.text)[1:-1]}]" if node.plain else "put [ ] around it"
-            return wrong(node.place, f"`{label}` wants a list", step)
-        step = "begin each item with `- `" if isinstance(node, MapNode) else "write [] or remove the key"
-        return wrong(node.place, f"`{label}` wants a list, not {kind_of(node)}", step)
+        else:
+            step = "begin each item with `- `" if isinstance(node, MapNode) else "write [] or remove the key"
+        return must_be(node.place, label, "a list", kind_of(node), step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
@@ -180,7 +184,7 @@ class ListOf:
 def pairs_of(node: Node, noun: str, problems: Problems, step: str) -> list[tuple[ScalarNode, Node]]:
     """The keys and values of a mapping, each key once; raises ScenarioError for other nodes."""
     if not isinstance(node, MapNode):
-        raise wrong(node.place, f"{noun} wants a mapping, not {kind_of(node)}", step)
+        raise wrong(node.place, f"{noun} must be a mapping, got {kind_of(node)}", step)
     first: dict[str, Place] = {}
     pairs = []
     for key, value in node.pairs:
@@ -190,7 +194,7 @@ def pairs_of(node: Node, noun: str, problems: Problems, step: str) -> list[tuple
             above = first[key.text].line
             problems.add(key.place, f"duplicate key {shown(key.text)}, first on line {above}", "remove one")
         elif key.plain and key.text == "<<":
-            problems.add(key.place, "merge keys (`<<`) are not part of the format", "repeat the keys")
+            problems.add(key.place, "a scenario cannot have merge keys (`<<`)", "repeat the keys")
         else:
             first[key.text] = key.place
             pairs.append((key, value))
@@ -211,7 +215,7 @@ class Key:
 
 
 class Fields:
-    """What was written in one record: the values that could be read, the nodes of all, the unknown keys."""
+    """The contents of one record: the values that could be read, the nodes of all, the unknown keys."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -221,7 +225,7 @@ class Fields:
         self.unknown: list[str] = []
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value under ``name``, ``default`` where it is absent or wrong."""
+        """The value under ``name``; ``default`` if it is absent or wrong."""
         return self.values.get(name, default)
 
     def __contains__(self, name: str) -> bool:
@@ -229,14 +233,14 @@ class Fields:
 
 
 class Checker(Protocol):
-    """Looks at keys that depend on each other."""
+    """A check of keys that depend on each other."""
 
     def __call__(self, fields: Fields, problems: Problems) -> None:
-        """Add what is wrong between the fields."""
+        """Add what is wrong between the fields to ``problems``."""
 
 
 class Builder(Protocol):
-    """Makes the model's object of a record without problems."""
+    """The maker of the model's object from a record without problems."""
 
     def __call__(self, fields: Fields) -> Any:
         """The object."""
@@ -252,9 +256,9 @@ class Record:
     noun: str = ""
     """What messages call it; "" for the key that it stands under."""
     also: Optional[Mapping[str, Any]] = None
-    """JSON Schema of what ``check`` checks, as far as that can say it."""
+    """JSON Schema of what ``check`` checks, as far as JSON Schema can express it."""
     elsewhere: Optional[Mapping[str, str]] = None
-    """Keys of other records that are easily put here: where they belong."""
+    """Keys of other records that are easily put here, and where they belong."""
 
     def read_parts(self, node: Node, label: str, problems: Problems) -> Any:
         """The object, or None when something was added to ``problems``."""
@@ -275,7 +279,7 @@ class Record:
                 fields.values[key.text] = found
         meant = {nearest(key, known) for key in fields.unknown}
         for required in (key for key in self.keys if key.required and key.name not in fields and key.name not in meant):
-            problems.add(node.place, f"{noun} lacks `{required.name}`", f"add `{required.required}`")
+            problems.add(node.place, f"{noun} has no `{required.name}`", f"add `{required.required}`")
         if self.check:
             self.check(fields, problems)
         return self.build(fields) if len(problems) == before else None
@@ -288,7 +292,7 @@ class Record:
             return f"write a space after the colon: `{word}: ...`"
         if self.elsewhere and name in self.elsewhere:
             return f"it belongs under `{self.elsewhere[name]}`"
-        return f"did you mean `{near}`?" if near else f"the keys here are {', '.join(names)}"
+        return f"did you mean `{near}`?" if near else f"the keys are {', '.join(names)}"
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""

@@ -1,4 +1,4 @@
-"""Finding scenario files and reading them as text, whatever lies at the path."""
+"""Scenario files: found by path, and read as text."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from inject.scenario.tree import nul_byte
 
 SUFFIXES = (".yaml", ".yml")
 SHARED = "lib"
-"""A folder of this name holds what scenarios share, not scenarios."""
+"""A directory of this name holds what scenarios share, not scenarios."""
 
 MAX_BYTES = 1 << 20
 MAX_FILES = 10_000
-"""Entries looked at under the folders of one call."""
+"""Most entries of the directories of one call."""
 
 _KINDS = (
-    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
@@ -34,14 +34,14 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A scenario file, and the name that a single scenario in it has by default."""
+    """A scenario file, and the default name of a single scenario in it."""
 
     path: Path
     name: str
 
 
 def find_files(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> list[Source]:
-    """The scenario files at ``paths``, each once: files as given, folders searched.
+    """The scenario files at ``paths``, each once: files as given, directories searched.
 
     Raises ScenarioErrors naming every path that cannot be used.
     """
@@ -69,9 +69,9 @@ def search(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> tu
 
 
 def default_name(file: Path, base: Optional[Path]) -> str:
-    """The name of a file's only scenario: its path without suffix, from the nearest folder ``scenarios``.
+    """The name of a file's only scenario: its path without suffix, from the nearest directory ``scenarios``.
 
-    Where there is none, from ``base`` if the file is below it, else the bare file name.
+    Without one, its path from ``base`` if the file is below it; otherwise the bare file name.
     """
     absolute = _absolute(file)
     folders = [index for index, part in enumerate(absolute.parts[:-1]) if part == "scenarios"]
@@ -86,7 +86,7 @@ def default_name(file: Path, base: Optional[Path]) -> str:
 
 
 def shared_folder(file: Path) -> Optional[Path]:
-    """The folder ``lib`` in the nearest folder ``scenarios`` above ``file``; None if there is none."""
+    """The directory ``lib`` in the nearest directory ``scenarios`` above ``file``; None if there is none."""
     for folder in _absolute(file).parents:
         if folder.name == "scenarios":
             shared = folder / SHARED
@@ -95,7 +95,7 @@ def shared_folder(file: Path) -> Optional[Path]:
 
 
 def _absolute(path: Path) -> Path:
-    """The path from /, without `..`; links stay, for the name is that of the link."""
+    """The path from /, without `..`; links are kept, because the name is that of the link."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
@@ -110,12 +110,12 @@ def _of_folder(folder: Path, errors: list[ScenarioError]) -> list[Path]:
     before = len(errors)
     found = list(_walk(folder, set(), errors, [MAX_FILES]))
     if not found and len(errors) == before:
-        raise wrong(_top(folder), "no scenario in this folder", "give a folder with *.yaml files, or a file")
+        raise wrong(_top(folder), "no scenario in this directory", "give a directory with *.yaml files, or a file")
     return found
 
 
 def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError], left: list[int]) -> Iterator[Path]:
-    """Scenario files below ``folder``, sorted; links are followed, each folder is entered once."""
+    """Scenario files below a directory, sorted. Links are resolved, and each directory is entered once."""
     try:
         here = folder.stat()
         entries = sorted(folder.iterdir())
@@ -130,7 +130,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError],
             continue
         left[0] -= 1
         if left[0] < 0:
-            raise wrong(_top(folder), f"more than {MAX_FILES} files under the folder given", "give a smaller folder")
+            raise wrong(_top(folder), f"more than {MAX_FILES} files in this directory", "give a smaller directory")
         if path.is_dir():
             if path.name != SHARED:
                 yield from _walk(path, seen, errors, left)
@@ -139,13 +139,13 @@ def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError],
 
 
 def read_text(path: Path) -> str:
-    """The text of a scenario file. Raises ScenarioError for what cannot be read, is no file, too large or no UTF-8."""
+    """The text of a scenario file; raises ScenarioError if it cannot be read, is too large or is not UTF-8."""
     try:
         data = _read_bytes(path)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if len(data) > MAX_BYTES:
-        what = f"larger than {size_text(MAX_BYTES)}, which no scenario is"
+        what = f"larger than {size_text(MAX_BYTES)}"
         raise wrong(_top(path), what, "give the YAML file of a scenario")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise wrong(_top(path), "the text is UTF-16", "save it as UTF-8")
@@ -163,7 +163,7 @@ def read_text(path: Path) -> str:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """At most MAX_BYTES + 1 bytes; O_NONBLOCK so that a pipe without writer cannot hold us."""
+    """At most MAX_BYTES + 1 bytes; O_NONBLOCK so that a pipe without a writer cannot block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         mode = os.fstat(descriptor).st_mode
@@ -178,14 +178,14 @@ def _top(path: Path) -> Place:
 
 
 def _unreadable(path: Path, error: Exception) -> ScenarioError:
-    """The sentence for an error of the system."""
+    """The error for what the system refused."""
     number = error.errno if isinstance(error, OSError) else None
     words = {
-        errno.ENOENT: ("no such file or folder", "check the path"),
-        errno.EACCES: ("permission denied", "make it readable for you"),
-        errno.ELOOP: ("a loop of symbolic links", "mend the link"),
-        errno.ENXIO: ("a socket or a device that is gone, not a file", "give the YAML file of a scenario"),
-        errno.ENOTDIR: ("part of this path is a file, not a folder", "check the path"),
+        errno.ENOENT: ("no such file or directory", "check the path"),
+        errno.EACCES: ("permission denied", "make it readable"),
+        errno.ELOOP: ("a loop of symbolic links", "fix the link"),
+        errno.ENXIO: ("a socket or a missing device, not a file", "give the YAML file of a scenario"),
+        errno.ENOTDIR: ("part of this path is a file, not a directory", "check the path"),
         errno.ENAMETOOLONG: ("the path is too long", "check the path"),
     }
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,4 +1,4 @@
-"""The scenario format as one table: it drives the reader and the JSON Schema alike."""
+"""The scenario format as one table, from which the reader and the JSON Schema are made."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
 from inject.scenario.values import ExitCode, Fates, Injections, ReturnValues
 
 CHECKS = ("dmesg", "fsck", "remount", "leaks", "reservations", "coherence", "recovery")
-"""The oracles that `checks` may name."""
+"""The checks that `checks` may name."""
 
 FILESYSTEM_CHECKS = ("fsck", "remount", "reservations", "coherence", "recovery")
-"""Those that look at the scenario's filesystem."""
+"""Those that need the scenario's filesystem."""
 
 FILESYSTEMS = tuple(TYPES)
 MAX_DEVICES = 4
 MAX_TIMEOUT = 86_400
 COMM_LENGTH = 15
-"""Characters of a task's name (TASK_COMM_LEN - 1 in include/linux/sched.h)."""
+"""Characters of a task's name: TASK_COMM_LEN - 1 (include/linux/sched.h, Linux 6.12)."""
 
 _NAME = Text(
     "a name such as page-cache/add-folio",
@@ -53,21 +53,23 @@ _NAME = Text(
     longest=128,
 )
 _FUNCTION = Text("the name of a kernel function", FUNCTION, "write the symbol alone, as `inject list` shows it")
-_GLOB = Text("a kernel function or a pattern such as bch2_*", FUNCTION_GLOB, "write a symbol, * for any characters")
+_GLOB = Text(
+    "a kernel function or a pattern such as bch2_*", FUNCTION_GLOB, "write a symbol; * stands for any characters"
+)
 _FRAME = Text("a function, a pattern or module:NAME", FRAME, "write it like ksys_write, bch2_*, module:xfs or !bch2_*")
-_WORD = Text("one word per item", r"\S+", "write one item for each word")
-_ARGUMENT = Text("one argument per item", r"(?!-[^=\s]*\s)[^\n]+", "write an option and its value as two items")
+_WORD = Text("single words", r"\S+", "write one item for each word")
+_ARGUMENT = Text("single arguments", r"(?!-[^=\s]*\s)[^\n]+", "write an option and its value as two items")
 
 
 @dataclass(frozen=True)
 class Comm:
-    """A task's name as the kernel keeps it, or a pattern for it."""
+    """A task's name as the kernel stores it, or a pattern for it."""
 
     def read(self, node: Node, label: str) -> str:
         """The pattern; raises ScenarioError."""
         text = scalar_text(node, label, "the name of a task")
         if len(text) > COMM_LENGTH and not re.search(r"[*?\[]", text):
-            what = f"the kernel cuts names of tasks to {COMM_LENGTH} characters, so {shown(text)} never matches"
+            what = f"the kernel cuts task names to {COMM_LENGTH} characters, so {shown(text)} never matches"
             raise wrong(node.place, what, f"write {text[:COMM_LENGTH]}")
         return text
 
@@ -86,7 +88,7 @@ def _choice(enum: Any) -> Choice:
 def _check_when(fields: Fields, problems: Problems) -> None:
     chosen = [key for key in ("nth", "every", "probability") if key in fields]
     for second in chosen[1:]:
-        what = f"`{second}` contradicts `{chosen[0]}`: each says on its own which calls fail"
+        what = f"`{chosen[0]}` and `{second}` exclude each other"
         problems.add(fields.keys[second], what, "keep one of them")
 
 
@@ -102,27 +104,29 @@ def _build_when(fields: Fields) -> When:
 
 _PROBABILITY_SLIPS = ((r"[0-9.]+\s*%", "write 1% as 0.01"), (r"[0-9]+/[0-9]+", "write 1/100 as 0.01"))
 _TIMEOUT_SLIPS = ((r"[0-9][0-9.]*\s*[a-zA-Z]+", "write the number of seconds alone"),)
-_DEVICE = Text("$DEV, $DEV1 ... or /dev/NAME", r"\$DEV[1-4]?|/dev/\S+", "the scenario's own are $DEV, $DEV1 ...")
+_DEVICE = Text(
+    "$DEV, $DEV1 ... or /dev/NAME", r"\$DEV[1-4]?|/dev/\S+", "the scenario's own devices are $DEV, $DEV1 ..."
+)
 
 WHEN = Record(
     (
-        Key("args", Arguments(), "Parameters (or members reached from them) and what they must be."),
+        Key("args", Arguments(), "Parameters, or members reached from them, and what they must be."),
         Key(
             "stack",
             ListOf(_FRAME, filled=True, unique=False),
-            "Callers, innermost first; others may lie between. Names, globs, module:NAME, ! for absence.",
+            "Callers, innermost first, others may lie between: a name, a glob, module:NAME, or !NAME for absence.",
         ),
         Key("comm", Comm(), "Name of the calling task, or a shell pattern for it."),
-        Key("device", _DEVICE, "Only calls whose arguments lead to this block device."),
-        Key("after", Whole(0), "Let the first so many matching calls through."),
-        Key("nth", Whole(1), "Fail exactly this matching call, counted from 1 behind `after`."),
-        Key("every", Whole(1), "Fail every so many-th matching call."),
+        Key("device", _DEVICE, "Fail only calls with an argument that leads to this block device."),
+        Key("after", Whole(0), "Skip the first N matching calls."),
+        Key("nth", Whole(1), "Fail only the Nth matching call, counted from 1 after those that `after` skips."),
+        Key("every", Whole(1), "Fail every Nth matching call."),
         Key(
             "probability",
             Decimal(1, "a number", _PROBABILITY_SLIPS),
-            "Fail matching calls at random with this probability, from the seed.",
+            "Fail each matching call with this probability; the seed of the run decides which.",
         ),
-        Key("times", Whole(1), "Inject at most this often; 1 if there is `nth`, else without limit."),
+        Key("times", Whole(1), "Inject at most N times; default 1 with `nth`, otherwise no limit."),
     ),
     build=_build_when,
     check=_check_when,
@@ -145,7 +149,7 @@ def _check_fault(fields: Fields, problems: Problems) -> None:
         problems.add(fields.keys["follow"], what, "remove `follow`")
     bound, times = fields.get("injected"), _limit(fields.get("when"))
     if isinstance(bound, Bound) and times is not None and bound.low > times:
-        what = f"`injected` asks for {bound}, but `times` allows {times}"
+        what = f"`injected` is {bound}, but `times` allows {times}"
         problems.add(fields.keys["injected"], what, "raise `times` (1 by default with `nth`) or lower `injected`")
 
 
@@ -170,26 +174,30 @@ FAULT = Record(
         Key(
             "function",
             _FUNCTION,
-            "The kernel function to fail; `inject list` shows which can be.",
+            "The error-injectable function to fail; `inject list` shows them.",
             required="function: NAME",
         ),
         Key(
             "return",
             ReturnValues(),
-            "What it returns: -ERRNO, -BCH_ERR_*, another enumerator, a number, NULL, true, false; a list: in turn.",
+            "What it returns: -ERRNO, -BCH_ERR_*, another enumerator, a number, NULL, true or false; a list: in turn.",
             required="return: -ENOMEM",
         ),
         Key(
             "scope",
             _choice(Scope),
-            "Whose calls: workload: those of its process tree (default); writeback: also those of kernel threads "
+            "Whose calls fail. workload (default): those of its process tree; writeback: also those of kernel threads, "
             "if an argument leads to one of the scenario's own devices; any: those of any task.",
         ),
         Key("follow", Choice((Scope.WRITEBACK.value,)), "The old form of `scope: writeback`.", deprecated=True),
-        Key("contract", _choice(Contract), "keep (default): spare callers known not to fail (NOFAIL); or ignore."),
-        Key("when", WHEN, "Which calls fail; every key must hold. Absent: every call in scope."),
-        Key("injected", Injections(), 'How often this fault must fire: 3, ">=1", "<=2" or "1..5".'),
-        Key("error", Fates(), "What becomes of its errors: propagated, translated, swallowed or blocked; or a list."),
+        Key(
+            "contract",
+            _choice(Contract),
+            "keep (default): skip callers that must not fail (NOFAIL); ignore: fail them too.",
+        ),
+        Key("when", WHEN, "Which calls fail: every key must hold. Absent: every call in scope."),
+        Key("injected", Injections(), 'How often this fault must be injected: 3, ">=1", "<=2" or "1..5".'),
+        Key("error", Fates(), "What must become of its errors: propagated, translated, swallowed, blocked, or a list."),
     ),
     build=_build_fault,
     check=_check_fault,
@@ -201,12 +209,16 @@ FAULT = Record(
 
 REQUIRES = Record(
     (
-        Key("functions", ListOf(_FUNCTION), "Injectable functions that must exist; those in `faults` are implied."),
+        Key(
+            "functions",
+            ListOf(_FUNCTION),
+            "Error-injectable functions that must exist; those in `faults` are implied.",
+        ),
         Key("programs", ListOf(_WORD), "Programs that must be installed."),
         Key(
             "config",
-            ListOf(Text("an option of the kernel", CONFIG, "write it like CONFIG_KASAN or CONFIG_KASAN=y")),
-            "Options that the kernel must be built with, CONFIG_X or CONFIG_X=value.",
+            ListOf(Text("kernel options", CONFIG, "write it like CONFIG_KASAN or CONFIG_KASAN=y")),
+            "Options that the kernel must be built with: CONFIG_X or CONFIG_X=value.",
         ),
     ),
     build=lambda fields: Requires(**fields.values),
@@ -217,10 +229,10 @@ FILESYSTEM = Record(
         Key("type", Choice(FILESYSTEMS), f"{either(FILESYSTEMS)}.", required="type: bcachefs"),
         Key("devices", Whole(1, MAX_DEVICES), "Number of scratch devices, $DEV1 $DEV2 ...; default 1."),
         Key("size", Size(4096, 1 << 44, "512M"), "Size of each device, with K, M, G or T (binary); default 512M."),
-        Key("mkfs", ListOf(_ARGUMENT, unique=False), "More arguments for mkfs."),
+        Key("mkfs", ListOf(_ARGUMENT, unique=False), "Arguments for mkfs."),
         Key(
             "mount",
-            ListOf(Text("a mount option", r"[^-\s]\S*", "write the option alone, without -o")),
+            ListOf(Text("mount options", r"[^-\s]\S*", "write the option alone, without -o")),
             "Mount options.",
         ),
     ),
@@ -230,13 +242,13 @@ FILESYSTEM = Record(
 EXPECT = Record(
     (
         Key("exit", ExitCode(), "Exit code of `run`: a number, a list of numbers, or nonzero; default 0."),
-        Key("errno", Errnos(), "The errno that user space must see, by system call, as in {write: ENOSPC}."),
-        Key("injected", Injections(), 'How often each fault must fire: 3, ">=1" (default), "<=2" or "1..5".'),
-        Key("output", Pattern(), "Regular expression that stdout and stderr must match somewhere."),
+        Key("errno", Errnos(), "The errno that user space must see, by system call: {write: ENOSPC}."),
+        Key("injected", Injections(), 'How often each fault must be injected: 3, ">=1" (default), "<=2" or "1..5".'),
+        Key("output", Pattern(), "Regular expression that must match somewhere in stdout and stderr."),
         Key(
             "error",
             Fates(),
-            "What becomes of every injected error: propagated (the system call fails with the same errno), "
+            "What must become of every injected error: propagated (the system call fails with the same errno), "
             "translated (with another), swallowed (it succeeds) or blocked (not back in time); or a list.",
         ),
     ),
@@ -245,7 +257,7 @@ EXPECT = Record(
 
 FINDING = Record(
     (
-        Key("reason", _choice(Reason), "The reason with which the scenario must fail.", required="reason: dmesg"),
+        Key("reason", _choice(Reason), "The reason for which the scenario must fail.", required="reason: dmesg"),
         Key(
             "text",
             Text(),
@@ -286,7 +298,7 @@ def _check_writeback(fields: Fields, problems: Problems) -> None:
     faults = fields.nodes.get("faults")
     for scope in (*_children(faults, "scope"), *_children(faults, "follow")):
         if isinstance(scope, ScalarNode) and scope.text == Scope.WRITEBACK.value:
-            what = "`scope: writeback` takes kernel threads that work on the scenario's own devices, and it has none"
+            what = "`scope: writeback` needs devices, and the scenario has no filesystem"
             problems.add(scope.place, what, "add `filesystem: {type: bcachefs}`, or write `scope: any`")
 
 
@@ -300,7 +312,7 @@ def _children(node: Any, key: str) -> Iterator[Node]:
 
 
 def _check_filesystem_uses(fields: Fields, problems: Problems) -> None:
-    """Refuse checks and devices of a filesystem that is not there."""
+    """Refuse checks and devices that need a filesystem if there is none."""
     filesystem = fields.get("filesystem")
     step = "add `filesystem: {type: bcachefs}`"
     checks = fields.nodes.get("checks")
@@ -315,7 +327,7 @@ def _check_filesystem_uses(fields: Fields, problems: Problems) -> None:
             if "filesystem" not in fields:
                 problems.add(
                     device.place,
-                    f"{shown(text)} is a device of the scenario's filesystem, which has none",
+                    f"{shown(text)} needs a filesystem, and the scenario has none",
                     f"{step} or name a device in /dev",
                 )
             elif isinstance(filesystem, Filesystem) and text[4:].isdigit() and int(text[4:]) > filesystem.devices:
@@ -324,14 +336,14 @@ def _check_filesystem_uses(fields: Fields, problems: Problems) -> None:
 
 
 def _check_injections(fields: Fields, problems: Problems) -> None:
-    """Refuse ``expect.injected`` that a fault cannot reach."""
+    """Refuse an ``expect.injected`` that a fault cannot reach."""
     expect, faults = fields.get("expect"), fields.get("faults")
     if not isinstance(expect, Expectation) or not faults:
         return
     for fault in faults:
         times = fault.when.trigger.limit
         if fault.injected is None and times is not None and expect.injected.low > times:
-            what = f"`injected` asks for {expect.injected}, but `times` of {fault.function} allows {times}"
+            what = f"`injected` is {expect.injected}, but `times` of {fault.function} allows {times}"
             place = next(_children(fields.nodes["expect"], "injected")).place
             problems.add(place, what, "raise `times`, or write `injected` under each fault")
             return
@@ -344,30 +356,30 @@ def _check_scenario(fields: Fields, problems: Problems) -> None:
 
 
 SCENARIO_KEYS = (
-    Key("name", _NAME, "Name in reports; default the file's path. Needed where a file holds several scenarios."),
-    Key("description", Text(), "What is made to fail, and what the kernel is expected to do."),
+    Key("name", _NAME, "Name in reports; default the file's path. Required if a file has several scenarios."),
+    Key("description", Text(), "What fails, and what the kernel must do."),
     Key("tags", ListOf(_WORD), "Words to select scenarios by."),
-    Key("requires", REQUIRES, "What must be there; otherwise the scenario is skipped with the reason."),
-    Key("filesystem", FILESYSTEM, "A filesystem made fresh for every run, at $MNT on $DEV. Absent: none."),
-    Key("setup", Script(), "Shell commands before arming; they must succeed."),
+    Key("requires", REQUIRES, "What the scenario needs; if something is missing it is skipped, with the reason."),
+    Key("filesystem", FILESYSTEM, "A filesystem that inject makes for every run, at $MNT on $DEV. Absent: none."),
+    Key("setup", Script(), "Shell commands that run before the faults are armed; they must succeed."),
     Key(
         "faults",
         ListOf(FAULT, filled=True, unique=False),
-        "The faults, all armed together.",
+        "The faults; all are armed at the same time.",
         required="faults: [{function: NAME, return: -ENOMEM}]",
     ),
     Key("run", Script(), "The workload: shell commands that run while the faults are armed.", required="run: COMMAND"),
-    Key("expect", EXPECT, "What the workload must show."),
-    Key("recover", Script(), "Shell commands after disarming; they must succeed."),
-    Key("checks", ListOf(Choice(CHECKS)), "Oracles to ask afterwards; default all that apply. [] for none."),
-    Key("allow", ListOf(Pattern()), "Regular expressions of kernel-log lines that are expected."),
+    Key("expect", EXPECT, "What must be seen of the workload."),
+    Key("recover", Script(), "Shell commands that run after the faults are disarmed; they must succeed."),
+    Key("checks", ListOf(Choice(CHECKS)), "Checks to run afterwards; default all that apply, [] for none."),
+    Key("allow", ListOf(Pattern()), "Regular expressions for kernel-log lines that are expected."),
     Key(
         "timeout",
         Decimal(MAX_TIMEOUT, "a number of seconds", _TIMEOUT_SLIPS),
         f"Seconds for `run`; default {DEFAULT_TIMEOUT:g}.",
     ),
-    Key("finding", FINDING, "A known kernel bug that this scenario shows: it must fail just so."),
-    Key("vm", VM, "Wishes for `inject vm`; ignored on a bare machine."),
+    Key("finding", FINDING, "A known kernel bug that this scenario shows: it must fail for this reason."),
+    Key("vm", VM, "The guest that `inject vm` boots for it; other commands ignore it."),
     Key("sweep", SWEEP, "How `inject sweep` walks the fault points; other commands ignore it."),
 )
 

@@ -1,4 +1,4 @@
-"""The scenario format as JSON Schema, for editors; made from the table that drives the reader."""
+"""The scenario format as JSON Schema for editors, made from the table that the reader uses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of one scenario, that is of one YAML document.
 
     It never rejects what ``inject check`` accepts. Editors give it the values that
-    a YAML reader made of the text; what can only be seen in the text itself
-    (``017``, duplicate keys) or across keys remains for ``inject check``.
+    a YAML reader made of the text. What can only be seen in the text
+    (``017``, duplicate keys) or across keys is left to ``inject check``.
     """
     return {
         "$schema": DIALECT,

@@ -1,4 +1,4 @@
-"""From paths or text to scenarios, with every problem of every file collected."""
+"""Scenarios from paths or text, with all problems of all files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MAX_NAME = 128
 
 
 def load(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> list[Scenario]:
-    """The scenarios in files and folders, in order; names are relative to ``root`` where that applies.
+    """The scenarios in files and directories, in order; names are relative to ``root`` if they can be.
 
-    Raises ScenarioErrors with everything that is wrong in any of them.
+    Raises ScenarioErrors with the problems of all of them.
     """
     scenarios, errors = load_all(paths, root)
     if errors:
@@ -52,7 +52,7 @@ def load_all(
 def parse(text: str, file: str, name: str) -> list[Scenario]:
     """The scenarios in ``text``; ``name`` is for a single one that does not name itself.
 
-    Raises ScenarioErrors with everything that is wrong.
+    Raises ScenarioErrors with all problems.
     """
     problems = Problems()
     scenarios = _read(text, file, name, {}, problems)
@@ -62,7 +62,7 @@ def parse(text: str, file: str, name: str) -> list[Scenario]:
 
 
 def _read(text: str, file: str, name: str, names: dict[str, Place], problems: Problems) -> list[Scenario]:
-    """The good scenarios of one file; the rest is in ``problems``. ``names`` are those taken, and where."""
+    """The good scenarios of one file; what is wrong goes to ``problems``. ``names``: where each name is used."""
     nodes = list(documents(text, printable(file), problems))
     if not nodes:
         problems.add(Place(printable(file)), "no scenario in this file", "write at least `faults` and `run`")
@@ -88,16 +88,16 @@ def _read(text: str, file: str, name: str, names: dict[str, Place], problems: Pr
 def _no_scenario(node: Node) -> tuple[str, str]:
     if is_missing(node):
         return "an empty document", "remove the extra `---`, or write a scenario below it"
-    return f"a scenario is a mapping, not {kind_of(node)}", "write keys such as `faults:` and `run:`"
+    return f"a scenario must be a mapping, got {kind_of(node)}", "write keys such as `faults:` and `run:`"
 
 
 def _check_default(name: str, node: Node, several: bool, problems: Problems) -> None:
-    """Refuse a scenario without ``name`` where none can be made for it."""
+    """Refuse a scenario without ``name`` if the file gives it none."""
     if several:
-        what = "each scenario of a file with several needs a `name`"
+        what = "a scenario must have a `name` if its file has several"
         problems.add(node.place, what, "add `name: ...`, or remove the extra `---`")
     elif len(name) > MAX_NAME or not re.fullmatch(SCENARIO, name):
-        what = f"the file's path would name the scenario {shown(name)}, which cannot be"
+        what = f"the name made from the file's path, {shown(name)}, is not a scenario's name"
         problems.add(node.place, what, "add `name: ...` of letters, digits and . _ + - /")
 
 
@@ -105,7 +105,7 @@ def _take_name(name: str, place: Place, names: dict[str, Place], problems: Probl
     """Refuse a name that an earlier scenario has."""
     other = names.setdefault(name, place)
     if other is not place:
-        what = f"the name {shown(name)} is taken by the scenario at {other}"
+        what = f"the scenario at {other} already has the name {shown(name)}"
         problems.add(place, what, "give one of them another `name`")
 
 

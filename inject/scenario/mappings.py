@@ -1,4 +1,4 @@
-"""The two mappings whose keys are the kernel's names: ``args`` and ``errno``."""
+"""The two mappings whose keys are names of the kernel: ``args`` and ``errno``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from inject.errors import Place, ScenarioError
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.scenario import ArgTest, Op
-from inject.model.text import nearest, shown
+from inject.model.text import either, nearest, shown
 from inject.scenario.fields import Fields, Key, Record, Text, pairs_of, read_any, scalar_text
 from inject.scenario.problems import Problems, wrong
 from inject.scenario.spelling import ARG_PATH, SYSCALL
@@ -27,16 +27,16 @@ def _check_test(fields: Fields, problems: Problems) -> None:
     if not ops and fields.unknown:
         return
     if not ops:
-        step = "add is or not" if "mask" in fields else f"write one of {', '.join(_OPS)}"
-        problems.add(fields.place, "nothing to compare with", step)
+        step = "add `is` or `not`" if "mask" in fields else f"write {either(_OPS)}"
+        problems.add(fields.place, "no value to compare with", step)
         return
     for alone in ("glob", "is"):
         others = [op for op in ops if op != alone]
         if alone in fields and others:
-            problems.add(fields.keys[others[0]], f"`{others[0]}` beside `{alone}` says nothing more", "remove one")
+            problems.add(fields.keys[others[0]], f"`{alone}` and `{others[0]}` exclude each other", "keep one of them")
             return
     if "mask" in fields and ops not in (["is"], ["not"]):
-        problems.add(fields.keys["mask"], "`mask` goes with `is` or `not` and nothing else", "remove the others")
+        problems.add(fields.keys["mask"], "`mask` must stand with `is` or `not` alone", "remove the other keys")
         return
     _check_numbers(fields, problems)
 
@@ -44,14 +44,14 @@ def _check_test(fields: Fields, problems: Problems) -> None:
 def _check_numbers(fields: Fields, problems: Problems) -> None:
     above, below = fields.get("above"), fields.get("below")
     if isinstance(above, int) and isinstance(below, int) and below - above < 2:
-        problems.add(fields.keys["below"], f"no whole number is above {above} and below {below}", "swap or widen them")
+        problems.add(fields.keys["below"], f"no integer is above {above} and below {below}", "swap or widen them")
     mask, value = fields.get("mask"), fields.get("is")
     if mask == 0:
         problems.add(fields.keys["mask"], "a mask of 0 leaves nothing to compare", "write the bits to look at")
     elif isinstance(mask, int) and isinstance(value, int) and value & ~mask & (2**64 - 1):
         problems.add(
             fields.keys["is"],
-            f"{value:#x} has bits outside the mask {mask:#x}, so it never holds",
+            f"{value:#x} has bits outside the mask {mask:#x}, so the test never holds",
             "widen the mask or change the value",
         )
 
@@ -62,12 +62,12 @@ def _build_test(fields: Fields) -> list[tuple[Op, Any, Any]]:
 
 ARG_TEST = Record(
     (
-        Key("is", _SYMBOL, "The argument, masked if there is a mask, equals this number or enumerator."),
-        Key("not", _SYMBOL, "The argument, masked if there is a mask, differs from this number or enumerator."),
+        Key("is", _SYMBOL, "The argument (masked with `mask`) equals this number or enumerator."),
+        Key("not", _SYMBOL, "The argument (masked with `mask`) differs from this number or enumerator."),
         Key("above", _SYMBOL, "The argument is greater than this number."),
         Key("below", _SYMBOL, "The argument is less than this number."),
-        Key("mask", _SYMBOL, "Bits to look at; goes with `is` or `not`."),
-        Key("glob", Text("a pattern"), "Shell pattern that the C string at the argument matches."),
+        Key("mask", _SYMBOL, "Bits to compare; only with `is` or `not`."),
+        Key("glob", Text("a pattern"), "Shell pattern that the C string at the argument must match."),
     ),
     build=_build_test,
     check=_check_test,
@@ -80,7 +80,7 @@ class Arguments:
     """``args``: parameter or member path to a value or comparisons."""
 
     def read_parts(self, node: Node, label: str, problems: Problems) -> tuple[ArgTest, ...]:
-        """The comparisons in the order written; raises ScenarioError for what is no mapping."""
+        """The comparisons in the order written; raises ScenarioError for what is not a mapping."""
         tests: list[ArgTest] = []
         for key, value in pairs_of(node, f"`{label}`", problems, "write `parameter: value`"):
             self._check_path(key.text, key.place, problems)
@@ -97,7 +97,7 @@ class Arguments:
             return
         step = "join members with dots, as in bio.bi_iter.bi_size"
         if "[" in path:
-            step = "elements of arrays cannot be reached"
+            step = "inject cannot test elements of arrays"
         problems.add(place, f"{shown(path)} is not the name of a parameter or member", step)
 
     def schema(self) -> dict[str, Any]:
@@ -111,10 +111,10 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Errnos:
-    """``errno``: system call to the errno that user space has to see."""
+    """``errno``: system call to the errno that user space must see."""
 
     def read_parts(self, node: Node, label: str, problems: Problems) -> dict[str, str]:
-        """System calls to errno names; raises ScenarioError for what is no mapping."""
+        """System calls to errno names; raises ScenarioError for what is not a mapping."""
         step = "write it like {write: ENOSPC}"
         pairs = pairs_of(node, f"`{label}`", problems, step)
         if not pairs and not len(problems):
@@ -148,7 +148,7 @@ class Errnos:
         number = int(bare) if re.fullmatch("[0-9]{1,4}", bare) else 0
         near = errno.errorcode.get(number) or nearest(bare, ERRNOS)
         step = f"did you mean {near}?" if near else "see errno(3) for the names"
-        raise wrong(node.place, f"no errno is called {shown(text)}", step)
+        raise wrong(node.place, f"there is no errno {shown(text)}", step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""

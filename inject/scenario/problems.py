@@ -1,18 +1,17 @@
-"""What is wrong with scenario files: one problem, and the list of all."""
+"""Errors in scenario files: one, and all of a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from inject.errors import ExitStatus, InjectError, Place, ScenarioError
-from inject.model.text import either, nearest
 
 MAX_PROBLEMS = 50
-"""Problems reported for one file; after the first few the rest is mostly echo."""
+"""Problems reported for one file: most of the later ones follow from the first."""
 
 
 class ScenarioErrors(InjectError):
-    """Everything that is wrong in all files given, in the order of reading."""
+    """All problems of all files given, in the order of reading."""
 
     status = ExitStatus.USAGE
 
@@ -22,7 +21,7 @@ class ScenarioErrors(InjectError):
 
 
 class Problems:
-    """Collects the problems of one file."""
+    """The problems of one file."""
 
     def __init__(self) -> None:
         self._found: list[ScenarioError] = []
@@ -31,20 +30,20 @@ class Problems:
         return len(self._found)
 
     def add(self, place: Place, message: str, hint: str = "") -> None:
-        """Note one problem at ``place``."""
+        """Add a problem at ``place``."""
         self._found.append(wrong(place, message, hint))
 
     def catch(self, error: ScenarioError) -> None:
-        """Note a problem that was raised."""
+        """Add a problem that was raised."""
         self._found.append(error)
 
     def errors(self) -> list[ScenarioError]:
-        """All problems in the order of the file, each place and sentence once, at most MAX_PROBLEMS."""
+        """The problems in the order of the file, each once, at most MAX_PROBLEMS."""
         found = sorted(self._found, key=lambda error: (error.place.line, error.place.column))
         errors = list({(error.place, error.message): error for error in found}.values())
         if len(errors) <= MAX_PROBLEMS:
             return errors
-        more = f"{len(errors) - MAX_PROBLEMS} more problems follow in this file"
+        more = f"{len(errors) - MAX_PROBLEMS} more problems in this file"
         return [*errors[:MAX_PROBLEMS], wrong(errors[MAX_PROBLEMS].place, more, "fix those above first")]
 
 
@@ -59,7 +58,6 @@ def place_at(text: str, offset: int, file: str) -> Place:
     return Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """The next step for a word that is not known: the near one, or all of them."""
-    near = nearest(word, known) if len(known) > 3 else None
-    return f"did you mean `{near}`?" if near else f"write {either(known)}"
+def must_be(place: Place, label: str, expected: str, got: str, hint: str = "") -> ScenarioError:
+    """The error for a value of the wrong kind; ``label`` is the key that it stands under."""
+    return wrong(place, f"`{label}` must be {expected}, got {got}", hint)

@@ -1,4 +1,4 @@
-"""Numbers as written: decimal or 0x, nothing that two YAML readers could take for two values."""
+"""Numbers: decimal or 0x, and nothing that YAML readers read differently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from inject.errors import Place, ScenarioError
 from inject.model.text import UNITS, shown, size_text
-from inject.scenario.problems import wrong
+from inject.scenario.problems import must_be
 from inject.scenario.tree import ListNode, Node, ScalarNode
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,24}|0x[0-9A-Fa-f]{1,24})")
@@ -17,17 +17,17 @@ _SIZE = re.compile(r"(0|[1-9][0-9]{0,24})([KMGT]?)")
 
 _TRAPS: tuple[tuple[str, str], ...] = (
     (r"[+]\d+", "write it without the plus"),
-    (r"-?0o[0-7]+", "octal is not read; write it in decimal or 0x"),
-    (r"-?0b[01]+", "binary is not read; write it in decimal or 0x"),
+    (r"-?0o[0-7]+", "write it in decimal or 0x"),
+    (r"-?0b[01]+", "write it in decimal or 0x"),
     (r"-?0X[0-9A-Fa-f]+", "write 0x in lower case"),
-    (r"-?0[0-9]+", "some readers take a leading zero for octal; write it in decimal without the zero, or in 0x"),
+    (r"-?0[0-9]+", "write it in decimal without the zero, or in 0x: to some YAML readers it is octal"),
     (r"-?[0-9][0-9_,']*[_,'][0-9_,']*", "write the digits without separators"),
-    (r"[0-9]+(:[0-9]+)+", "YAML 1.1 takes it for base 60; write one number"),
+    (r"[0-9]+(:[0-9]+)+", "write one number: to YAML 1.1 it is in base 60"),
     (r"[-+]?[0-9.]+[eE][-+]?[0-9]+", "write the digits out, without an exponent"),
     (r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)", "write a finite number"),
     (r"-?\.[0-9]+", "write a zero before the point"),
 )
-"""Spellings that YAML readers disagree upon, with what to write instead."""
+"""Spellings that YAML readers read differently, with what to write instead."""
 
 
 def is_missing(node: Node) -> bool:
@@ -36,27 +36,27 @@ def is_missing(node: Node) -> bool:
 
 
 def kind_of(node: Node) -> str:
-    """What a node is, for a message that wanted something else."""
+    """A node in the words of a message."""
     if isinstance(node, ScalarNode):
         return "nothing" if is_missing(node) else shown(node.text)
     return "a list" if isinstance(node, ListNode) else "a mapping"
 
 
-def number_text(node: Node, label: str, wants: str) -> str:
-    """The text of a value that should be a number; raises ScenarioError for other nodes and for quotes."""
+def number_text(node: Node, label: str, expected: str) -> str:
+    """The text of a number; raises ScenarioError for other nodes and for quotes."""
     if not isinstance(node, ScalarNode) or is_missing(node):
-        raise wrong(node.place, f"`{label}` wants {wants}, not {kind_of(node)}", "write the number after the colon")
+        raise must_be(node.place, label, expected, kind_of(node), "write the number after the colon")
     if not node.plain:
-        raise wrong(node.place, f"`{label}` wants {wants}, and quotes make it text", "remove the quotes")
+        raise must_be(node.place, label, expected, "text in quotes", "remove the quotes")
     return node.text
 
 
-def refuse(place: Place, label: str, wants: str, text: str) -> ScenarioError:
-    """The problem with ``text`` where ``wants`` was wanted; names the trap it fell into, if any."""
+def refuse(place: Place, label: str, expected: str, text: str) -> ScenarioError:
+    """The error for ``text`` in place of ``expected``, with the spelling to use if the text has one of _TRAPS."""
     for pattern, step in _TRAPS:
         if re.fullmatch(pattern, text):
-            return wrong(place, f"{shown(text)} is no plain number for `{label}`", step)
-    return wrong(place, f"`{label}` wants {wants}, not {shown(text)}")
+            return must_be(place, label, expected, shown(text), step)
+    return must_be(place, label, expected, shown(text))
 
 
 def whole_number(text: str) -> int:
@@ -68,27 +68,27 @@ def whole_number(text: str) -> int:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from ``low`` to ``high``."""
+    """An integer from ``low`` to ``high``."""
 
     low: int
     high: int = 2**63 - 1
 
     @property
-    def wants(self) -> str:
+    def expected(self) -> str:
         """The range in words."""
         if self.high >= 2**63 - 1:
-            return f"a whole number of at least {self.low}"
-        return f"a whole number from {self.low} to {self.high}"
+            return f"an integer >= {self.low}"
+        return f"an integer from {self.low} to {self.high}"
 
     def read(self, node: Node, label: str) -> int:
         """The number; raises ScenarioError."""
-        text = number_text(node, label, self.wants)
+        text = number_text(node, label, self.expected)
         try:
             value = whole_number(text)
         except ValueError:
-            raise refuse(node.place, label, self.wants, text) from None
+            raise refuse(node.place, label, self.expected, text) from None
         if not self.low <= value <= self.high:
-            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}")
+            raise must_be(node.place, label, self.expected, shown(text))
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -98,24 +98,24 @@ class Whole:
 
 @dataclass(frozen=True)
 class Decimal:
-    """A number above 0 and up to ``high``, digits with an optional fraction; ``unit`` completes the sentence."""
+    """A number above 0 and up to ``high``, digits with an optional fraction; ``unit`` is its noun in messages."""
 
     high: int
     unit: str
     slips: tuple[tuple[str, str], ...] = ()
-    """Patterns that users write instead, with the step to take."""
+    """Patterns that users write instead, with what to write."""
 
     def read(self, node: Node, label: str) -> float:
         """The number; raises ScenarioError."""
-        wants = f"{self.unit} above 0 and up to {self.high}"
-        text = number_text(node, label, wants)
+        expected = f"{self.unit} > 0 and <= {self.high}"
+        text = number_text(node, label, expected)
         for pattern, step in self.slips:
             if re.fullmatch(pattern, text):
-                raise wrong(node.place, f"`{label}` wants {wants}, not {shown(text)}", step)
+                raise must_be(node.place, label, expected, shown(text), step)
         if not _DECIMAL.fullmatch(text):
-            raise refuse(node.place, label, wants, text)
+            raise refuse(node.place, label, expected, text)
         if not 0 < float(text) <= self.high:
-            raise wrong(node.place, f"`{label}` wants {wants}, not {shown(text)}")
+            raise must_be(node.place, label, expected, shown(text))
         return float(text)
 
     def schema(self) -> dict[str, Any]:
@@ -133,24 +133,20 @@ class Size:
 
     def read(self, node: Node, label: str) -> int:
         """The bytes; raises ScenarioError. A size with a suffix may be quoted."""
-        step = f"write it like {self.example}"
+        step, expected = f"write it like {self.example}", f"a size such as {self.example}"
         if not isinstance(node, ScalarNode) or is_missing(node):
-            raise wrong(node.place, f"`{label}` wants a size, not {kind_of(node)}", step)
+            raise must_be(node.place, label, expected, kind_of(node), step)
         found = _SIZE.fullmatch(node.text)
         if not found:
             near = re.fullmatch(r"([1-9][0-9]{0,15})\s*([kmgtKMGT])i?[bB]?", node.text)
-            step = (
-                f"write {near[1]}{near[2].upper()}"
-                if near
-                else f"write whole bytes, or K, M, G, T as in {self.example}"
-            )
-            raise wrong(node.place, f"{shown(node.text)} is no size for `{label}`", step)
+            step = f"write {near[1]}{near[2].upper()}" if near else "write whole bytes, or an integer with K, M, G or T"
+            raise must_be(node.place, label, expected, shown(node.text), step)
         if not found[2]:
             number_text(node, label, "a size")
         value = int(found[1]) * UNITS[found[2]]
         if not self.low <= value <= self.high:
-            limits = f"from {size_text(self.low)} to {size_text(self.high)}"
-            raise wrong(node.place, f"`{label}` wants a size {limits}, not {shown(node.text)}", step)
+            limits = f"a size from {size_text(self.low)} to {size_text(self.high)}"
+            raise must_be(node.place, label, limits, shown(node.text), step)
         return value
 
     def schema(self) -> dict[str, Any]:

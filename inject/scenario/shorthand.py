@@ -1,7 +1,7 @@
-"""What a fault can say, in the short form of a command line: to the keys and values of a scenario.
+"""Options of a command line as the keys and values of a scenario.
 
-Nothing is judged here but the short form itself; the text that results is read
-by the same rules as a file.
+Only the short form is checked here. The scenario that it stands for is read by
+the same rules as a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from inject.scenario.tree import MapNode, ScalarNode
 from inject.scenario.writer import Word
 
 COMMAND_LINE = "command line"
-"""What a scenario that stands for a command line calls its file."""
+"""The file name of a scenario that stands for a command line."""
 
 EXPECTATIONS = ("exit", "errno", "injected", "output")
 
@@ -35,7 +35,7 @@ ARG_FORMS = "NAME=V, NAME!=V, NAME>V, NAME<V, NAME~GLOB, NAME&MASK=V or NAME&MAS
 
 
 class BadSyntax(InjectError):
-    """The short form of something cannot be read."""
+    """A command line that cannot be read."""
 
     status = ExitStatus.USAGE
 
@@ -47,16 +47,18 @@ def argument(text: str) -> tuple[str, dict[str, Any]]:
         raise BadSyntax(f"--arg {shown(text)} cannot be read", f"write {ARG_FORMS}")
     path, mask, op, value = found["path"], found["mask"], found["op"], (found["value"] or "").strip()
     if op is None and mask is None:
-        raise BadSyntax(f"--arg {shown(text)} compares {path} with nothing", f"write {ARG_FORMS}")
+        raise BadSyntax(f"--arg {shown(text)} has no value to compare {path} with", f"write {ARG_FORMS}")
     if op is None:
         return path, {"mask": Word(mask.strip()), "not": 0}
     if op in (">=", "<="):
         word = {">=": ">", "<=": "<"}[op]
-        raise BadSyntax(f"--arg {shown(text)}: {op} is not known", f"write {path}{word}N with N one {_aside(op)}")
+        raise BadSyntax(
+            f"--arg {shown(text)}: there is no operator {op}", f"write {path}{word}N with N one {_aside(op)}"
+        )
     if not value:
-        raise BadSyntax(f"--arg {shown(text)} ends after {op}", f"write the value after it, such as {path}{op}0")
+        raise BadSyntax(f"--arg {shown(text)} has no value after {op}", f"write one, such as {path}{op}0")
     if mask is not None and _OPS[op] not in ("is", "not"):
-        raise BadSyntax(f"--arg {shown(text)}: a mask goes with = or != only", f"write {path}&{mask.strip()}=0")
+        raise BadSyntax(f"--arg {shown(text)}: a mask must stand with = or !=", f"write {path}&{mask.strip()}=0")
     test: dict[str, Any] = {"mask": Word(mask.strip())} if mask is not None else {}
     test[_OPS[op]] = value if op == "~" else Word(value)
     return path, test
@@ -74,7 +76,7 @@ def arguments(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
         known = found.setdefault(path, {})
         twice = sorted(set(known) & set(test))
         if twice:
-            raise BadSyntax(f"two --arg say `{twice[0]}` about {path}", "keep one of them")
+            raise BadSyntax(f"--arg has `{twice[0]}` for {path} twice", "keep one of them")
         known.update(test)
     return found
 
@@ -88,7 +90,7 @@ def trigger(texts: Iterable[str]) -> dict[str, Word]:
             if key not in model.KEYS or not equals or not value:
                 raise _bad_trigger(text, key, value)
             if key in found:
-                raise BadSyntax(f"--when says `{key}` twice", "keep one of them")
+                raise BadSyntax(f"--when has `{key}` twice", "keep one of them")
             found[key] = Word(value)
     return found
 
@@ -110,16 +112,16 @@ def _bad_trigger(text: str, key: str, value: str) -> BadSyntax:
     if key in model.KEYS:
         return BadSyntax(f"--when {shown(text)} has no number after {key}", f"write {key}=3")
     number = re.fullmatch(r"([1-9]\d*)(\+(\d*))?", key)
-    if number and not value:  # strace's way of saying it
+    if number and not value:  # strace(1), --inject
         step = f"--when {_of_strace(int(number[1]), number[2], int(number[3] or 0))}"
-        return BadSyntax(f"--when {shown(text)} does not say what is counted", f"write {step}")
+        return BadSyntax(f"--when {shown(text)} has no key", f"write {step}")
     meant = nearest(key, model.KEYS, alike=0.6)
     step = f"did you mean {meant}=...?" if meant else f"write {either(model.KEYS)}, as in nth=3"
-    return BadSyntax(f"--when knows no {shown(key)}", step)
+    return BadSyntax(f"--when has no key {shown(key)}", step)
 
 
 def _of_strace(first: int, plus: Optional[str], step: int) -> str:
-    """strace's FIRST, FIRST+ and FIRST+STEP in our words, as far as there are any."""
+    """The keys for FIRST, FIRST+ and FIRST+STEP of strace(1)."""
     if not plus:
         return f"nth={first}"
     if not step:
@@ -133,7 +135,7 @@ def path(text: Optional[str]) -> list[str]:
         return []
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise BadSyntax(f"--stack {shown(text)} names an empty caller", "write --stack A,B with the innermost first")
+        raise BadSyntax(f"--stack {shown(text)} has an empty caller", "write --stack A,B with the innermost first")
     return parts
 
 
@@ -150,10 +152,10 @@ def expectation(texts: Iterable[str]) -> dict[str, Any]:
         if key == "errno":
             call, colon, name = (word.strip() for word in value.partition(":"))
             if not colon or not name:
-                raise BadSyntax(f"--expect {shown(text)} names no errno", "write errno=write:ENOSPC")
+                raise BadSyntax(f"--expect {shown(text)} has no errno", "write errno=write:ENOSPC")
             found.setdefault("errno", {})[call] = Word(name)
         elif key in found:
-            raise BadSyntax(f"--expect says `{key}` twice", "keep one of them")
+            raise BadSyntax(f"--expect has `{key}` twice", "keep one of them")
         elif key == "exit" and "," in value:
             found[key] = [Word(code.strip()) for code in value.split(",")]
         else:
@@ -181,7 +183,7 @@ def fault(function: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in model.KEYS:
         value = options.get(name)
         if value is not None and name in triggers:
-            raise BadSyntax(f"--{name} and --when {name}= say the same", "keep one of them")
+            raise BadSyntax(f"--{name} and --when {name}= exclude each other", "keep one of them")
         if value is not None:
             triggers[name] = Word(value)
     when.update((name, triggers[name]) for name in model.KEYS if name in triggers)
@@ -199,7 +201,7 @@ def returns(text: str) -> Union[Word, list[Word]]:
     """``--return -EIO`` or ``--return -EIO,-ENOMEM``: a list is taken in turn; raises BadSyntax."""
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise BadSyntax(f"--return {shown(text)} holds an empty value", "write --return A,B")
+        raise BadSyntax(f"--return {shown(text)} has an empty value", "write --return A,B")
     return Word(words[0]) if len(words) == 1 else [Word(word) for word in words]
 
 

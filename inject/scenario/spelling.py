@@ -6,7 +6,7 @@ IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 """A C identifier: a function, an enumerator, a parameter, a member."""
 
 FUNCTION = rf"{IDENTIFIER}(\.[A-Za-z0-9_.]+)?"
-"""A symbol; a clone's suffix (``.constprop.0``) is understood, and refused where the kernel is known."""
+"""A symbol. A clone's suffix (``.constprop.0``) is accepted here, and refused when the kernel is known."""
 
 FUNCTION_GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
 """A symbol with shell wildcards."""

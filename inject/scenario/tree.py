@@ -122,7 +122,7 @@ class _FormatComposer(Composer):
         self.depth += 1
         if self.depth > MAX_DEPTH + isinstance(event, yaml.ScalarEvent):
             what = f"nested deeper than {MAX_DEPTH} levels"
-            raise _Refused(event, what, "no part of the format needs more than 6")
+            raise _Refused(event, what, "a scenario needs at most 6")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -159,7 +159,7 @@ def _refuse_event(event: Any) -> None:
     if event.tag is not None:
         tag = event.tag.replace("tag:yaml.org,2002:", "!!")
         if tag.startswith("!!"):
-            raise _Refused(event, f"the YAML tag {shown(tag)} is not part of the format", "write the plain value")
+            raise _Refused(event, f"a scenario cannot have YAML tags such as {shown(tag)}", "write the plain value")
         raise _Refused(event, f"{shown(tag)} without quotes is a YAML tag", f'quote it: "{tag.rstrip(",")[:40]}"')
     if isinstance(event, yaml.ScalarEvent) and event.style == '"':
         found = re.search("[\0\ud800-\udfff]", event.value)
@@ -195,25 +195,29 @@ def _escape(code: int) -> str:
 _BLOCK_MEANT = 'quote a value that begins with > or |, as in ">=1"; the text of a block starts on the next line'
 
 _WORDS: tuple[tuple[str, bool, str, str], ...] = (
-    # in the parser's message, place is where the construct began, what is wrong, next step
-    ("unexpected end of stream", True, "the quote that opens here is never closed", "add the closing quote"),
-    ("unexpected document separator", True, "the quote that opens here is never closed", "add the closing quote"),
-    ("mapping values are not allowed", False, "a colon where none can stand", ""),
-    ("chomping or indentation indicators", True, "not a block of text", _BLOCK_MEANT),
+    # fragment of the parser's message, whether the place is where the construct began, message, hint
+    ("unexpected end of stream", True, "this quote is never closed", "add the closing quote"),
+    ("unexpected document separator", True, "this quote is never closed", "add the closing quote"),
+    ("mapping values are not allowed", False, "unexpected colon", ""),
+    ("chomping or indentation indicators", True, "`>` or `|` here begins a block of text", _BLOCK_MEANT),
     ("unknown escape character", False, "an unknown escape in double quotes", "use single quotes to keep backslashes"),
     ("escape sequence of", False, "a bad escape in double quotes", "use single quotes to keep backslashes"),
-    ("expected ',' or ']'", True, "the list that opens here is not closed", "add the ] or a missing comma"),
-    ("expected ',' or '}'", True, "the mapping that opens here is not closed", "add the } or a missing comma"),
-    ("expected <block end>, but found '?'", False, "a key where a list goes on", "line up the items or indent the key"),
-    ("but found '<block sequence start>'", False, "a list item indented unlike its list", "line the items up"),
+    ("expected ',' or ']'", True, "this list is not closed", "add the ] or a missing comma"),
+    ("expected ',' or '}'", True, "this mapping is not closed", "add the } or a missing comma"),
+    (
+        "expected <block end>, but found '?'",
+        False,
+        "a key in place of a list item",
+        "line up the items, or indent it",
+    ),
+    ("but found '<block sequence start>'", False, "this item is not indented like its list", "line up the items"),
     ("expected <block end>", False, "this does not fit the lines above", "line it up with them, or quote the value"),
     ("could not find expected ':'", True, "a key without a colon", "write `key: value`"),
     ("content, but found '<stream end>'", False, "the file ends inside [ ] or { }", "close it"),
     ("expected the node content", False, "a bracket or comma where a value should be", "quote the value"),
-    ("expected alphabetic or numeric", False, "not an anchor or alias", "quote a value that begins with & or *"),
+    ("expected alphabetic or numeric", False, "a bad anchor or alias", "quote a value that begins with & or *"),
     ("incompatible YAML document", False, "a %YAML directive for another version", "remove the line"),
     ("expected '<document start>'", False, "text where a new document should begin", "begin it with a line `---`"),
-    ("duplicate anchor", False, "the same anchor twice", "rename one"),
     ("Unicode character escape", False, "an escape that names no character", "use single quotes to keep backslashes"),
     ("version number", False, "a bad %YAML directive", "remove the line"),
     ("tab character", False, "a tab cannot indent YAML", "use spaces"),
@@ -224,9 +228,9 @@ _WORDS: tuple[tuple[str, bool, str, str], ...] = (
 
 
 def _second_opinion(text: str) -> Optional[Exception]:
-    """What PyYAML's own parser says of text that libyaml refuses: they word the same mistake differently.
+    """The error of PyYAML's own parser for text that libyaml refuses, because their messages differ.
 
-    libyaml since 0.2.6 also gives up on deep nesting before it has said what comes before.
+    libyaml since 0.2.6 also refuses deep nesting before it reports what comes before it.
     """
     try:
         for _ in yaml.compose_all(text, Loader=_PythonLoader):
@@ -237,7 +241,7 @@ def _second_opinion(text: str) -> Optional[Exception]:
 
 
 def _problem(text: str, file: str, error: Exception) -> ScenarioError:
-    """What to say about text that PyYAML refused with ``error``."""
+    """The error for text that PyYAML refused with ``error``."""
     if not isinstance(error, yaml.YAMLError):
         return _out_of_range(text, file)
     marks = [getattr(error, name, None) for name in ("context_mark", "problem_mark")]
@@ -256,7 +260,7 @@ def _problem(text: str, file: str, error: Exception) -> ScenarioError:
 
 
 def _out_of_range(text: str, file: str) -> ScenarioError:
-    """What PyYAML's own parser stumbles over without saying where."""
+    """The error for what PyYAML's own parser refuses without a place."""
     escape = re.search(r"\\U(?!000|0010)", text)
     if escape:
         place = place_at(text, escape.end(), file)

@@ -12,7 +12,7 @@ from inject.model.errorpath import Fate
 from inject.model.scenario import Bound, Symbolic
 from inject.model.text import either, nearest, shown
 from inject.scenario.fields import read_any, scalar_text
-from inject.scenario.problems import Problems, wrong
+from inject.scenario.problems import Problems, must_be, wrong
 from inject.scenario.scalars import Whole, is_missing, number_text, refuse, whole_number
 from inject.scenario.spelling import IDENTIFIER
 from inject.scenario.tree import ListNode, Node, ScalarNode
@@ -26,16 +26,16 @@ COMMON = (
     *("-ENOMEM", "-EIO", "-ENOSPC", "-EROFS", "-EDQUOT", "-EAGAIN", "-EINTR", "-EEXIST", "-ENOENT", "-EINVAL"),
     *("-EFBIG", "-EMFILE", "-EUCLEAN", "-ETIMEDOUT", "-EBUSY", "-EPERM", "-EACCES", "-EOPNOTSUPP"),
 )
-"""What filesystems and their callers mostly fail with: an editor offers these, not all of errno(3)."""
+"""The errnos that filesystems mostly return: an editor offers these, not all of errno(3)."""
 
 
-def _number(node: ScalarNode, label: str, wants: str) -> int:
+def _number(node: ScalarNode, label: str, expected: str) -> int:
     """The 64-bit number in a scalar that looks like one; raises ScenarioError."""
-    text = number_text(node, label, wants)
+    text = number_text(node, label, expected)
     try:
         value = whole_number(text)
     except ValueError:
-        raise refuse(node.place, label, wants, text) from None
+        raise refuse(node.place, label, expected, text) from None
     if not _LOW <= value <= _HIGH:
         raise wrong(node.place, f"{shown(text)} does not fit into 64 bits", "write a smaller number")
     return value
@@ -44,48 +44,48 @@ def _number(node: ScalarNode, label: str, wants: str) -> int:
 def _unknown_errno(node: Node, name: str, sign: str) -> ScenarioError:
     near = nearest(name, _ALL_ERRNOS)
     step = f"did you mean {sign}{near}?" if near else "see errno(3) for the names"
-    return wrong(node.place, f"no errno is called {shown(name)}", step)
+    return wrong(node.place, f"there is no errno {shown(name)}", step)
 
 
 @dataclass(frozen=True)
 class ReturnValue:
     """What a failed call returns: ``-ERRNO``, another enumerator, a number, NULL, true or false."""
 
-    wants = "an errno such as -ENOMEM, an enumerator, a number, NULL, true or false"
+    expected = "an errno such as -ENOMEM, an enumerator, a number, NULL, true or false"
 
     def read(self, node: Node, label: str) -> Union[str, int]:
         """The name as written, or the number; raises ScenarioError."""
-        text = scalar_text(node, label, self.wants)
+        text = scalar_text(node, label, self.expected)
         assert isinstance(node, ScalarNode)
         if text in ("NULL", "true", "false"):
             return text
         if text.lower() in ("null", "true", "false"):
             word = "NULL" if text.lower() == "null" else text.lower()
-            raise wrong(node.place, f"{shown(text)} is not spelled so", f"write {word}")
+            raise must_be(node.place, label, self.expected, shown(text), f"write {word}")
         if text.lower() in ("yes", "no", "on", "off"):
-            raise wrong(node.place, f"{shown(text)} is no boolean here", "write true or false")
+            raise must_be(node.place, label, self.expected, shown(text), "write true or false")
         if _LOOKS_NUMERIC.fullmatch(text):
-            return _number(node, label, self.wants)
+            return _number(node, label, self.expected)
         name = text[1:] if text.startswith("-") else text
         if not re.fullmatch(IDENTIFIER, name):
-            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}")
+            raise must_be(node.place, label, self.expected, shown(text))
         self._check_name(node, name, negative=text.startswith("-"))
         return text
 
     @staticmethod
     def _check_name(node: Node, name: str, *, negative: bool) -> None:
         if name.lower() in ("null", "true", "false"):
-            raise wrong(node.place, f"{shown(name)} takes no minus", "remove the minus")
+            raise wrong(node.place, f"{shown(name)} cannot be negative", "remove the minus")
         if name.upper() in _ALL_ERRNOS and (name not in _ALL_ERRNOS or not negative):
             raise wrong(
                 node.place,
-                f"the kernel returns errnos as negative names in capitals, not {shown(name)}",
+                f"an errno must be negative and in capitals, got {shown(name)}",
                 f"write -{name.upper()}",
             )
         if _ERRNO_LIKE.fullmatch(name) and name not in _ALL_ERRNOS:
             raise _unknown_errno(node, name, "-")
         if name.startswith("BCH_ERR_") and not negative:
-            raise wrong(node.place, f"the kernel returns {shown(name)} as a negative number", f"write -{name}")
+            raise wrong(node.place, f"{shown(name)} must be negative", f"write -{name}")
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema; the errnos of filesystems are listed so that editors complete them, all are valid."""
@@ -112,7 +112,7 @@ class ReturnValues:
         if not node.items:
             raise wrong(node.place, f"`{label}` is an empty list", "write at least one value, such as -ENOMEM")
         if len(node.items) > self.longest:
-            what = f"`{label}` lists {len(node.items)} values, and a fault holds {self.longest}"
+            what = f"`{label}` must have at most {self.longest} values, got {len(node.items)}"
             raise wrong(node.items[self.longest].place, what, "write another fault for the rest")
         return tuple(read_any(self.item, item, label, problems) for item in node.items)
 
@@ -126,24 +126,28 @@ class ReturnValues:
 class Symbol:
     """A number to compare an argument with: digits, an enumerator, an errno, NULL, true or false."""
 
-    wants = "a number or an enumerator's name"
+    expected = "a number or an enumerator's name"
 
     def read(self, node: Node, label: str) -> Symbolic:
         """The number, or the enumerator's name; raises ScenarioError."""
-        text = scalar_text(node, label, self.wants)
+        text = scalar_text(node, label, self.expected)
         assert isinstance(node, ScalarNode)
         if text in ("NULL", "true", "false"):
             return int(text == "true")
         if text.lower() in ("null", "true", "false", "yes", "no", "on", "off"):
-            raise wrong(node.place, f"{shown(text)} is not spelled so", "write true, false or NULL")
+            raise must_be(node.place, label, self.expected, shown(text), "write true, false or NULL")
         if _LOOKS_NUMERIC.fullmatch(text):
-            return _number(node, label, self.wants)
+            return _number(node, label, self.expected)
         name = text[1:] if text.startswith("-") else text
         if name in _ALL_ERRNOS:
             return _ALL_ERRNOS[name] if name == text else -_ALL_ERRNOS[name]
         if not re.fullmatch(IDENTIFIER, text):
-            step = "for a pattern write {glob: ...}" if re.search(r"[*?\[:/ ]", text) else "expressions are not read"
-            raise wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
+            step = (
+                "for a pattern write {glob: ...}"
+                if re.search(r"[*?\[:/ ]", text)
+                else "inject evaluates no expressions"
+            )
+            raise must_be(node.place, label, self.expected, shown(text), step)
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -171,18 +175,20 @@ class ExitCode:
         if not isinstance(node, ListNode):
             return (self._one(node, label),)
         if not node.items:
-            raise wrong(node.place, f"`{label}` allows no exit code at all", "write a number, a list, or nonzero")
+            raise wrong(node.place, f"`{label}` is empty", "write a number, a list, or nonzero")
         codes = tuple(self._one(item, label) for item in node.items)
         for index, code in enumerate(codes):
             if code in codes[:index]:
-                raise wrong(node.items[index].place, f"`{code}` is twice in `{label}`", "remove one")
+                raise wrong(node.items[index].place, f"`{label}` has `{code}` twice", "remove one")
         return codes
 
     def _one(self, node: Node, label: str) -> int:
         if isinstance(node, ScalarNode) and not is_missing(node) and re.fullmatch(r"[^0-9+-].*", node.text):
             near = nearest(node.text, ["nonzero"])
-            step = "did you mean `nonzero`?" if near else "write a number from 0 to 255, a list of such, or nonzero"
-            raise wrong(node.place, f"{shown(node.text)} is no exit code", step)
+            step = "did you mean `nonzero`?" if near else ""
+            raise must_be(
+                node.place, label, "an integer from 0 to 255, a list of them, or nonzero", shown(node.text), step
+            )
         return self.code.read(node, label)
 
     def schema(self) -> dict[str, Any]:
@@ -203,11 +209,11 @@ class Fates:
         if not isinstance(node, ListNode):
             return (self._one(node, label),)
         if not node.items:
-            raise wrong(node.place, f"`{label}` allows no fate at all", f"write {either(self.words)}, or a list")
+            raise wrong(node.place, f"`{label}` is empty", f"write {either(self.words)}, or a list")
         fates = tuple(self._one(item, label) for item in node.items)
         for index, fate in enumerate(fates):
             if fate in fates[:index]:
-                raise wrong(node.items[index].place, f"`{fate.value}` is twice in `{label}`", "remove one")
+                raise wrong(node.items[index].place, f"`{label}` has `{fate.value}` twice", "remove one")
         return fates
 
     def _one(self, node: Node, label: str) -> Fate:
@@ -216,11 +222,11 @@ class Fates:
             return Fate(text)
         bare = text.lstrip("-").upper()
         if bare in _ALL_ERRNOS:
-            what = f"`{label}` says what becomes of the error, and {shown(text)} is an errno"
-            raise wrong(node.place, what, f"write {either(self.words)}; the errno goes to `errno`, {{write: {bare}}}")
+            step = f"write the errno that user space sees as `errno: {{write: {bare}}}`"
+            raise must_be(node.place, label, either(self.words), f"the errno {shown(text)}", step)
         near = nearest(text.lower(), self.words)
-        step = f"did you mean `{near}`?" if near else f"write {either(self.words)}"
-        raise wrong(node.place, f"{shown(text)} is not what can become of an error", step)
+        step = f"did you mean `{near}`?" if near else ""
+        raise must_be(node.place, label, either(self.words), shown(text), step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
@@ -232,19 +238,19 @@ class Fates:
 class Injections:
     """How often a fault fires: ``3``, ``">=1"``, ``"<=2"`` or ``"1..5"``."""
 
-    wants = 'a count such as 3, ">=1", "<=2" or "1..5"'
+    expected = 'a count such as 3, ">=1", "<=2" or "1..5"'
     pattern = r"(>=|<=)?(0|[1-9][0-9]{0,17})|(0|[1-9][0-9]{0,17})\.\.(0|[1-9][0-9]{0,17})"
 
     def read(self, node: Node, label: str) -> Bound:
         """The bound; raises ScenarioError."""
-        text = scalar_text(node, label, self.wants)
+        text = scalar_text(node, label, self.expected)
         found = re.fullmatch(self.pattern, text)
         if not found:
             raise self._wrong(node, label, text)
         if found[3] is not None:
             low, high = int(found[3]), int(found[4])
             if low > high:
-                raise wrong(node.place, f"no count is in {shown(text)}", f'write "{high}..{low}"')
+                raise wrong(node.place, f"{shown(text)} is an empty range", f'write "{high}..{low}"')
             return Bound(low, high)
         count = int(found[2])
         if found[1] == ">=":
@@ -261,7 +267,7 @@ class Injections:
         elif re.fullmatch(r"[0-9]+\s*(-|\.+|,|:)\s*[0-9]+", text):
             first, last = re.findall(r"[0-9]+", text)
             step = f'write "{first}..{last}"'
-        return wrong(node.place, f"`{label}` wants {self.wants}, not {shown(text)}", step)
+        return must_be(node.place, label, self.expected, shown(text), step)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""

@@ -1,4 +1,4 @@
-"""Scenarios as text: the YAML that the reader of this package understands, and nothing else."""
+"""Scenarios as YAML text that the reader takes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WIDTH = 110
 
 
 class Word(str):
-    """Text that is written without quotes, whatever a YAML reader would make of it: a number, NULL, a name."""
+    """Text that is written without quotes: a number, NULL, a name."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Two spaces, lists indented below their key, scripts as blocks."""
+    """A dumper with lists indented below their key, and scripts as blocks."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
-        """YAML's own way of indenting lists puts the dash under the key's first letter."""
+        """Indent lists below their key; PyYAML puts the dash under the key's first letter."""
         return super().increase_indent(flow, False)
 
 
@@ -35,7 +35,7 @@ def _word(dumper: yaml.SafeDumper, word: Word) -> yaml.ScalarNode:
 
 
 def _mapping(dumper: yaml.SafeDumper, mapping: Mapping[str, Any]) -> yaml.MappingNode:
-    """One line for a small mapping of plain values, as people write ``when: {nth: 3}``."""
+    """One line for a small mapping of plain values: ``when: {nth: 3}``."""
     small = bool(mapping) and all(
         isinstance(value, (str, int, float)) and "\n" not in str(value) for value in mapping.values()
     )
@@ -61,7 +61,7 @@ def to_yaml(document: Mapping[str, Any]) -> str:
 
 
 def fault_keys(fault: Fault) -> dict[str, Any]:
-    """A fault as a scenario's text has it; what the reader makes of it equals ``fault``."""
+    """The keys of a fault, from which the reader makes an equal one."""
     when = fault.when
     keys: dict[str, Any] = {}
     for test in when.args:

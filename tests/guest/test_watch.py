@@ -68,7 +68,7 @@ def test_keys(loop: Loop) -> None:
     time.sleep(1)
     assert loop.errors("parent") + loop.errors("child") == 1
     terminal.type("tevery=x\r")
-    terminal.expect("`every` wants a whole number")
+    terminal.expect("`every` must be an integer")
     terminal.type("tevery=2,times=4\r")
     terminal.expect("every=2,times=4")
     terminal.type("a")

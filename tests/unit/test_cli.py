@@ -250,7 +250,7 @@ def test_files_that_are_not_there(command: list[str], tmp_path: Path) -> None:
     done = inject(*command, tmp_path / "none.yaml")
     assert done.returncode == 2
     assert (done.stdout + done.stderr).splitlines() == [
-        f"{tmp_path}/none.yaml:1:1: no such file or folder; check the path"
+        f"{tmp_path}/none.yaml:1:1: no such file or directory; check the path"
     ]
 
 
@@ -261,7 +261,7 @@ def test_an_unreadable_file(command: str, public: Path) -> None:
     path.chmod(0)
     done = inject(command, path, rights="none")
     assert done.returncode == 2
-    assert (done.stdout + done.stderr).splitlines() == [f"{path}:1:1: permission denied; make it readable for you"]
+    assert (done.stdout + done.stderr).splitlines() == [f"{path}:1:1: permission denied; make it readable"]
 
 
 def test_check_of_good_files() -> None:

@@ -224,7 +224,7 @@ def test_problems_are_bounded() -> None:
     with pytest.raises(ScenarioErrors) as caught:
         parse("".join(f"k{index}: 1\n" for index in range(500)), "f.yaml", "f")
     assert len(caught.value.errors) == 51
-    assert "452 more problems follow" in str(caught.value.errors[-1])
+    assert "452 more problems in this file" in str(caught.value.errors[-1])
 
 
 def test_users_text_is_cut_and_escaped() -> None:

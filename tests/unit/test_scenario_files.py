@@ -63,18 +63,20 @@ def test_the_same_file_counts_once(tmp_path: Path) -> None:
 def test_names_are_unique_across_files(tmp_path: Path) -> None:
     first, second = put(tmp_path / "x" / "a.yaml"), put(tmp_path / "y" / "a.yaml")
     assert complaint(first, second) == (
-        f"{second}:1:1: the name `a` is taken by the scenario at {first}:1:1; give one of them another `name`"
+        f"{second}:1:1: the scenario at {first}:1:1 already has the name `a`; give one of them another `name`"
     )
 
 
 def test_a_file_name_that_is_no_name(tmp_path: Path) -> None:
     path = put(tmp_path / "my scenario.yaml")
-    assert complaint(path).startswith(f"{path}:1:1: the file's path would name the scenario `my scenario`")
+    assert complaint(path).startswith(
+        f"{path}:1:1: the name made from the file's path, `my scenario`, is not a scenario's name"
+    )
     assert load([put(path, f"name: mine\n{TEXT}")])[0].name == "mine"
 
 
 def test_missing(tmp_path: Path) -> None:
-    assert complaint(tmp_path / "no.yaml") == f"{tmp_path}/no.yaml:1:1: no such file or folder; check the path"
+    assert complaint(tmp_path / "no.yaml") == f"{tmp_path}/no.yaml:1:1: no such file or directory; check the path"
     put(tmp_path / "file")
     assert "part of this path is a file" in complaint(tmp_path / "file" / "x.yaml")
     assert "path is too long" in complaint(tmp_path / ("x" * 300))
@@ -83,7 +85,7 @@ def test_missing(tmp_path: Path) -> None:
 
 def test_folder_without_scenarios(tmp_path: Path) -> None:
     put(tmp_path / "lib" / "a.yaml")
-    assert "no scenario in this folder" in complaint(tmp_path)
+    assert "no scenario in this directory" in complaint(tmp_path)
 
 
 def test_links(tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_things_that_are_no_files(tmp_path: Path) -> None:
 def test_unreadable(powerless: Path) -> None:
     path = put(powerless / "sub" / "a.yaml")
     path.chmod(0)
-    assert "permission denied; make it readable for you" in complaint(path)
+    assert "permission denied; make it readable" in complaint(path)
     path.parent.chmod(0)
     assert "permission denied" in complaint(powerless)
     path.parent.chmod(0o755)
@@ -124,7 +126,7 @@ def test_unreadable_said_by_the_system(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    assert complaint(path) == f"{path}:1:1: permission denied; make it readable for you"
+    assert complaint(path) == f"{path}:1:1: permission denied; make it readable"
 
 
 def test_too_large(tmp_path: Path) -> None:
