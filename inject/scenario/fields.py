@@ -105,8 +105,9 @@ class Choice:
         text = scalar_text(node, label, either(self.words))
         if text not in self.words:
             near = nearest(text, self.words) if len(self.words) > 3 else None
-            step = f"did you mean `{near}`?" if near else ""
-            raise must_be(node.place, label, either(self.words), shown(text), step)
+            if near:
+                raise wrong(node.place, f"`{label}` cannot be {shown(text)}", f"did you mean `{near}`?")
+            raise must_be(node.place, label, either(self.words), shown(text))
         return text
 
     def schema(self) -> dict[str, Any]:

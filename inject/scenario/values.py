@@ -225,8 +225,9 @@ class Fates:
             step = f"write the errno that user space sees as `errno: {{write: {bare}}}`"
             raise must_be(node.place, label, either(self.words), f"the errno {shown(text)}", step)
         near = nearest(text.lower(), self.words)
-        step = f"did you mean `{near}`?" if near else ""
-        raise must_be(node.place, label, either(self.words), shown(text), step)
+        if near:
+            raise wrong(node.place, f"`{label}` cannot be {shown(text)}", f"did you mean `{near}`?")
+        raise must_be(node.place, label, either(self.words), shown(text))
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
