@@ -27,7 +27,7 @@ from inject.process import adopted
 from inject.process.janitor import Janitor
 from inject.report import progress as console
 from inject.report import table
-from inject.scenario import shorthand as compact
+from inject.scenario import shorthand
 from inject.trial.judge import exit_status
 from inject.trial.preflight import require_injection, resolve
 from inject.trial.services import RunOptions, open_services
@@ -103,12 +103,12 @@ def fail(
     """
     subject = _subject(command, pid, cgroup)
     if save is not None and not command:
-        raise compact.BadSyntax(
+        raise shorthand.BadSyntax(
             "--save needs a command", "a scenario must start its workload: give the command after --"
         )
     blocks = faults_of(first, more)
     limit = timeout or (60.0 if command else LONGEST)
-    saved = Saved(blocks, command, compact.expectation(expect), limit, save)
+    saved = Saved(blocks, command, shorthand.expectation(expect), limit, save)
     scenario = saved.scenario()
     kernel = Kernel()
     require_injection(kernel)
@@ -146,7 +146,7 @@ def _subject(
     given = [bool(command), pid is not None, cgroup is not None]
     if sum(given) != 1:
         what = "both a command and something that runs already" if any(given) else "nothing to fail"
-        raise compact.BadSyntax(what, "give one of -- CMD..., --pid PID and --cgroup PATH")
+        raise shorthand.BadSyntax(what, "give one of -- CMD..., --pid PID and --cgroup PATH")
     if pid is not None:
         return partial(adopted.by_pid, pid)
     if cgroup is not None:

@@ -9,14 +9,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from inject.cli import completion
-from inject.scenario import shorthand as compact
+from inject.scenario import shorthand
 
 FAULT_OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option(
         "--return", "value", metavar="VALUE", help="-ENOMEM, -BCH_ERR_..., NULL, true, a number; A,B: in turn."
     ),
     click.option("--when", multiple=True, metavar="KEY=N", help="nth, every, after, times or probability; repeatable."),
-    click.option("--arg", "args", multiple=True, metavar="TEST", help=f"{compact.ARG_FORMS}; repeatable; quote it."),
+    click.option("--arg", "args", multiple=True, metavar="TEST", help=f"{shorthand.ARG_FORMS}; repeatable; quote it."),
     click.option("--stack", metavar="A,B,...", help="Only if called through these callers, innermost first."),
     click.option("--comm", metavar="GLOB", help="Only tasks whose name matches."),
     click.option("--device", metavar="/dev/NAME", help="Only calls whose arguments lead to this device."),
@@ -118,12 +118,12 @@ def faults_of(first: dict[str, Any], more: Sequence[Mapping[str, Any]]) -> list[
     if first["function"] is not None:
         blocks.insert(0, first)
     elif any(value for name, value in first.items() if name != "scope"):
-        raise compact.BadSyntax("options of a fault before its function", "write inject fail FUNC --return VALUE ...")
+        raise shorthand.BadSyntax("options of a fault before its function", "write inject fail FUNC --return VALUE ...")
     if not blocks:
-        raise compact.BadSyntax("no function to fail", "`inject list` shows those that can be")
+        raise shorthand.BadSyntax("no function to fail", "`inject list` shows those that can be")
     for block in blocks:
         if block["value"] is None:
-            raise compact.BadSyntax(
+            raise shorthand.BadSyntax(
                 f"nothing says what {block['function']} returns", "add --return VALUE, such as -ENOMEM"
             )
-    return [compact.fault(block["function"], block) for block in blocks]
+    return [shorthand.fault(block["function"], block) for block in blocks]

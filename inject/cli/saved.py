@@ -15,7 +15,7 @@ from inject.model.scenario import Expectation, Scenario
 from inject.model.text import printable
 from inject.model.verdict import Verdict
 from inject.report import progress as console
-from inject.scenario import shorthand as compact
+from inject.scenario import shorthand
 from inject.scenario.files import default_name
 from inject.scenario.writer import to_yaml
 
@@ -45,15 +45,15 @@ class Saved:
         if not expect and exit_code:
             expect["exit"] = exit_code
         run = f"cd {shlex.quote(str(Path.cwd()))}\nexec {shlex.join(self._command)}\n" if self._command else "true"
-        return to_yaml(compact.document(self._faults, run, expect=expect, timeout=self._timeout))
+        return to_yaml(shorthand.document(self._faults, run, expect=expect, timeout=self._timeout))
 
     def scenario(self) -> Scenario:
         """The scenario, read like a file; raises BadSyntax if it is not valid."""
         name = default_name(self._path, None) if self._path else f"fail/{self._faults[0]['function']}"
         try:
-            (scenario,) = scenarios.parse(self.text(None), compact.COMMAND_LINE, name)
+            (scenario,) = scenarios.parse(self.text(None), shorthand.COMMAND_LINE, name)
         except scenarios.ScenarioErrors as error:
-            raise compact.BadSyntax(error.errors[0].message, error.errors[0].hint) from None
+            raise shorthand.BadSyntax(error.errors[0].message, error.errors[0].hint) from None
         faults = tuple(replace(one, place=None) for one in scenario.faults)
         expect = scenario.expect if self._expect else Expectation(exit=ANY_EXIT)
         return replace(scenario, faults=faults, expect=expect, file=str(self._path or scenario.file))

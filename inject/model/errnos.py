@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 ERRNOS: dict[str, int] = {name: number for number, name in errno.errorcode.items()}
-"""What user space may see, by name; all aliases are added below."""
+"""Errnos that user space may see, by name, aliases included."""
 
 ERRNOS.update({n: v for n, v in vars(errno).items() if n[:1] == "E" and isinstance(v, int)})
 
@@ -30,4 +30,4 @@ KERNEL_ERRNOS: dict[str, int] = {
     "ERECALLCONFLICT": 530,
     "ENOGRACE": 531,
 }
-"""What stays inside the kernel (include/linux/errno.h): a fault may return it, user space never sees it."""
+"""Errnos that stay inside the kernel (include/linux/errno.h, Linux 6.12): a fault may return them."""

@@ -1,4 +1,4 @@
-"""Shell globs over names: what a pattern consists of, and the regular expression for it."""
+"""Shell globs over names: their tokens, and regular expressions for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text for messages: what is shown of it, near words, and lists, sizes and durations in words."""
+"""Text for messages: escapes, near words, and lists, sizes and durations in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHOWN = 40
 """Characters of the user's own text that a message repeats."""
 
 LISTED = 6
-"""Names that a sentence lists; of the others it gives the number."""
+"""Names that a sentence lists; the others are counted."""
 
 ALIKE = 0.7
 """Least likeness of two words (difflib's ratio) for one to be meant by the other."""
@@ -20,7 +20,7 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def printable(text: str) -> str:
-    """``text`` with all that a terminal might act upon written as an escape, except tabs."""
+    """``text`` with an escape for every character that a terminal might act on, except tabs."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode("ascii") for c in text)

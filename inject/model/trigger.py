@@ -12,15 +12,15 @@ class Trigger:
     """Selection of the matching calls that fail; without keys, all of them."""
 
     after: int = 0
-    """Matching calls that are let through first."""
+    """Matching calls to skip first."""
     nth: Optional[int] = None
-    """Fail only this one, counted from 1 behind ``after``."""
+    """Fail only this one, counted from 1 after those."""
     every: Optional[int] = None
-    """Fail each one whose number behind ``after`` is a multiple of this."""
+    """Fail every one whose number after those is a multiple of this."""
     probability: Optional[float] = None
-    """Fail at random, from the seed."""
+    """Fail with this probability, drawn from the seed."""
     times: Optional[int] = None
-    """Most injections, as written; :attr:`limit` is what applies."""
+    """Most injections, as written; :attr:`limit` has the default too."""
 
     @property
     def limit(self) -> Optional[int]:
@@ -33,7 +33,7 @@ class Trigger:
         return min((1 << 64) - 1, int(self.probability * (1 << 64))) if self.probability else 0
 
     def keys(self) -> Mapping[str, Union[int, float]]:
-        """The keys that say something, as a scenario has them."""
+        """The keys that are set, as a scenario has them."""
         return {name: value for name in KEYS if (value := getattr(self, name)) not in (None, 0)}
 
     def __str__(self) -> str:
@@ -48,4 +48,4 @@ class Trigger:
 
 
 KEYS: tuple[str, ...] = tuple(field.name for field in fields(Trigger))
-"""The keys of ``when`` that make a trigger, in the order in which they are asked."""
+"""The keys of ``when`` that make a trigger, in the order in which the BPF program checks them."""

@@ -58,7 +58,7 @@ def search(paths: Sequence[Union[str, Path]], root: Optional[Path] = None) -> tu
     for given in paths:
         path = Path(given)
         try:
-            found = _of_folder(path, errors) if _is_folder(path) else [path]
+            found = _in_directory(path, errors) if _is_directory(path) else [path]
         except ScenarioError as error:
             errors.append(error)
             continue
@@ -74,9 +74,9 @@ def default_name(file: Path, base: Optional[Path]) -> str:
     Without one, its path from ``base`` if the file is below it; otherwise the bare file name.
     """
     absolute = _absolute(file)
-    folders = [index for index, part in enumerate(absolute.parts[:-1]) if part == "scenarios"]
-    if folders:
-        return "/".join(absolute.with_suffix("").parts[folders[-1] + 1 :])
+    above = [index for index, part in enumerate(absolute.parts[:-1]) if part == "scenarios"]
+    if above:
+        return "/".join(absolute.with_suffix("").parts[above[-1] + 1 :])
     if base is not None:
         try:
             return absolute.relative_to(_absolute(base)).with_suffix("").as_posix()
@@ -85,11 +85,11 @@ def default_name(file: Path, base: Optional[Path]) -> str:
     return absolute.stem
 
 
-def shared_folder(file: Path) -> Optional[Path]:
+def shared_directory(file: Path) -> Optional[Path]:
     """The directory ``lib`` in the nearest directory ``scenarios`` above ``file``; None if there is none."""
-    for folder in _absolute(file).parents:
-        if folder.name == "scenarios":
-            shared = folder / SHARED
+    for directory in _absolute(file).parents:
+        if directory.name == "scenarios":
+            shared = directory / SHARED
             return shared if shared.is_dir() else None
     return None
 
@@ -99,28 +99,28 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-def _is_folder(path: Path) -> bool:
+def _is_directory(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 
 
-def _of_folder(folder: Path, errors: list[ScenarioError]) -> list[Path]:
+def _in_directory(directory: Path, errors: list[ScenarioError]) -> list[Path]:
     before = len(errors)
-    found = list(_walk(folder, set(), errors, [MAX_FILES]))
+    found = list(_walk(directory, set(), errors, [MAX_FILES]))
     if not found and len(errors) == before:
-        raise wrong(_top(folder), "no scenario in this directory", "give a directory with *.yaml files, or a file")
+        raise wrong(_top(directory), "no scenario in this directory", "give a directory with *.yaml files, or a file")
     return found
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError], left: list[int]) -> Iterator[Path]:
+def _walk(directory: Path, seen: set[tuple[int, int]], errors: list[ScenarioError], left: list[int]) -> Iterator[Path]:
     """Scenario files below a directory, sorted. Links are resolved, and each directory is entered once."""
     try:
-        here = folder.stat()
-        entries = sorted(folder.iterdir())
+        here = directory.stat()
+        entries = sorted(directory.iterdir())
     except OSError as error:
-        errors.append(_unreadable(folder, error))
+        errors.append(_unreadable(directory, error))
         return
     if (here.st_dev, here.st_ino) in seen:
         return
@@ -130,7 +130,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]], errors: list[ScenarioError],
             continue
         left[0] -= 1
         if left[0] < 0:
-            raise wrong(_top(folder), f"more than {MAX_FILES} files in this directory", "give a smaller directory")
+            raise wrong(_top(directory), f"more than {MAX_FILES} files in this directory", "give a smaller directory")
         if path.is_dir():
             if path.name != SHARED:
                 yield from _walk(path, seen, errors, left)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from inject.filesystems import TYPES
-from inject.model import trigger
 from inject.model.scenario import (
     DEFAULT_TIMEOUT,
-    Bound,
     Contract,
     Expectation,
     Fault,
@@ -24,21 +21,19 @@ from inject.model.scenario import (
     When,
 )
 from inject.model.text import either, shown
-from inject.model.trigger import Trigger
+from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Reason
 from inject.scenario.fields import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
 from inject.scenario.mappings import Arguments, Errnos
-from inject.scenario.problems import Problems, wrong
+from inject.scenario.problems import wrong
+from inject.scenario.rules import check_fault, check_scenario, check_when
 from inject.scenario.scalars import Decimal, Size, Whole
 from inject.scenario.spelling import CONFIG, FRAME, FUNCTION, FUNCTION_GLOB, SCENARIO
-from inject.scenario.tree import ListNode, MapNode, Node, ScalarNode
+from inject.scenario.tree import Node
 from inject.scenario.values import ExitCode, Fates, Injections, ReturnValues
 
 CHECKS = ("dmesg", "fsck", "remount", "leaks", "reservations", "coherence", "recovery")
 """The checks that `checks` may name."""
-
-FILESYSTEM_CHECKS = ("fsck", "remount", "reservations", "coherence", "recovery")
-"""Those that need the scenario's filesystem."""
 
 FILESYSTEMS = tuple(TYPES)
 MAX_DEVICES = 4
@@ -85,20 +80,13 @@ def _choice(enum: Any) -> Choice:
 # ---------------------------------------------------------------- faults
 
 
-def _check_when(fields: Fields, problems: Problems) -> None:
-    chosen = [key for key in ("nth", "every", "probability") if key in fields]
-    for second in chosen[1:]:
-        what = f"`{chosen[0]}` and `{second}` exclude each other"
-        problems.add(fields.keys[second], what, "keep one of them")
-
-
 def _build_when(fields: Fields) -> When:
     return When(
         args=fields.get("args", ()),
         stack=fields.get("stack", ()),
         comm=fields.get("comm"),
         device=fields.get("device"),
-        trigger=Trigger(**{name: fields.values[name] for name in trigger.KEYS if name in fields.values}),
+        trigger=Trigger(**{name: fields.values[name] for name in KEYS if name in fields.values}),
     )
 
 
@@ -129,7 +117,7 @@ WHEN = Record(
         Key("times", Whole(1), "Inject at most N times; default 1 with `nth`, otherwise no limit."),
     ),
     build=_build_when,
-    check=_check_when,
+    check=check_when,
     also={
         "allOf": [
             {"not": {"required": pair}} for pair in (["nth", "every"], ["nth", "probability"], ["every", "probability"])
@@ -137,20 +125,6 @@ WHEN = Record(
     },
     elsewhere={name: "faults" for name in ("scope", "follow", "contract", "injected", "return", "error")},
 )
-
-
-def _limit(when: Any) -> Any:
-    return when.trigger.limit if isinstance(when, When) else None
-
-
-def _check_fault(fields: Fields, problems: Problems) -> None:
-    if "follow" in fields and fields.get("scope", Scope.WORKLOAD.value) != Scope.WORKLOAD.value:
-        what = f"`follow: writeback` is the old form of `scope: writeback`, and `scope: {fields.get('scope')}` is given"
-        problems.add(fields.keys["follow"], what, "remove `follow`")
-    bound, times = fields.get("injected"), _limit(fields.get("when"))
-    if isinstance(bound, Bound) and times is not None and bound.low > times:
-        what = f"`injected` is {bound}, but `times` allows {times}"
-        problems.add(fields.keys["injected"], what, "raise `times` (1 by default with `nth`) or lower `injected`")
 
 
 def _build_fault(fields: Fields) -> Fault:
@@ -200,7 +174,7 @@ FAULT = Record(
         Key("error", Fates(), "What must become of its errors: propagated, translated, swallowed, blocked, or a list."),
     ),
     build=_build_fault,
-    check=_check_fault,
+    check=check_fault,
     noun="the fault",
     elsewhere={**_WHEN_KEYS, "errno": "expect", "exit": "expect"},
 )
@@ -291,70 +265,6 @@ SWEEP = Record(
 )
 
 
-def _check_writeback(fields: Fields, problems: Problems) -> None:
-    """Refuse ``scope: writeback`` in a scenario without devices of its own."""
-    if "filesystem" in fields:
-        return
-    faults = fields.nodes.get("faults")
-    for scope in (*_children(faults, "scope"), *_children(faults, "follow")):
-        if isinstance(scope, ScalarNode) and scope.text == Scope.WRITEBACK.value:
-            what = "`scope: writeback` needs devices, and the scenario has no filesystem"
-            problems.add(scope.place, what, "add `filesystem: {type: bcachefs}`, or write `scope: any`")
-
-
-def _children(node: Any, key: str) -> Iterator[Node]:
-    """The values under ``key`` of a mapping, or of every mapping of a list."""
-    nodes = node.items if isinstance(node, ListNode) else (node,)
-    for item in nodes:
-        value = item.get(key) if isinstance(item, MapNode) else None
-        if value is not None:
-            yield value
-
-
-def _check_filesystem_uses(fields: Fields, problems: Problems) -> None:
-    """Refuse checks and devices that need a filesystem if there is none."""
-    filesystem = fields.get("filesystem")
-    step = "add `filesystem: {type: bcachefs}`"
-    checks = fields.nodes.get("checks")
-    for item in checks.items if isinstance(checks, ListNode) else ():
-        if "filesystem" not in fields and isinstance(item, ScalarNode) and item.text in FILESYSTEM_CHECKS:
-            problems.add(item.place, f"the check {shown(item.text)} needs a filesystem", f"{step} or remove the check")
-    for fault in _children(fields.nodes.get("faults"), "when"):
-        for device in _children(fault, "device"):
-            text = device.text if isinstance(device, ScalarNode) else ""
-            if not text.startswith("$DEV"):
-                continue
-            if "filesystem" not in fields:
-                problems.add(
-                    device.place,
-                    f"{shown(text)} needs a filesystem, and the scenario has none",
-                    f"{step} or name a device in /dev",
-                )
-            elif isinstance(filesystem, Filesystem) and text[4:].isdigit() and int(text[4:]) > filesystem.devices:
-                what = f"there is no {shown(text)}: `devices` of `filesystem` is {filesystem.devices}"
-                problems.add(device.place, what, "raise `devices`")
-
-
-def _check_injections(fields: Fields, problems: Problems) -> None:
-    """Refuse an ``expect.injected`` that a fault cannot reach."""
-    expect, faults = fields.get("expect"), fields.get("faults")
-    if not isinstance(expect, Expectation) or not faults:
-        return
-    for fault in faults:
-        times = fault.when.trigger.limit
-        if fault.injected is None and times is not None and expect.injected.low > times:
-            what = f"`injected` is {expect.injected}, but `times` of {fault.function} allows {times}"
-            place = next(_children(fields.nodes["expect"], "injected")).place
-            problems.add(place, what, "raise `times`, or write `injected` under each fault")
-            return
-
-
-def _check_scenario(fields: Fields, problems: Problems) -> None:
-    _check_filesystem_uses(fields, problems)
-    _check_writeback(fields, problems)
-    _check_injections(fields, problems)
-
-
 SCENARIO_KEYS = (
     Key("name", _NAME, "Name in reports; default the file's path. Required if a file has several scenarios."),
     Key("description", Text(), "What fails, and what the kernel must do."),
@@ -393,5 +303,5 @@ _ELSEWHERE = {
 }
 
 SCENARIO_RECORD = Record(
-    SCENARIO_KEYS, build=lambda fields: fields, check=_check_scenario, noun="the scenario", elsewhere=_ELSEWHERE
+    SCENARIO_KEYS, build=lambda fields: fields, check=check_scenario, noun="the scenario", elsewhere=_ELSEWHERE
 )

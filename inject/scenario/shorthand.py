@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional, Union
 
 from inject.errors import ExitStatus, InjectError, Place
-from inject.model import trigger as model
 from inject.model.scenario import When
 from inject.model.text import either, nearest, shown
-from inject.model.trigger import Trigger
+from inject.model.trigger import KEYS, Trigger
 from inject.scenario.fields import read_any
 from inject.scenario.format import WHEN
 from inject.scenario.problems import Problems
@@ -87,7 +86,7 @@ def trigger(texts: Iterable[str]) -> dict[str, Word]:
     for text in texts:
         for part in text.split(","):
             key, equals, value = (word.strip() for word in part.partition("="))
-            if key not in model.KEYS or not equals or not value:
+            if key not in KEYS or not equals or not value:
                 raise _bad_trigger(text, key, value)
             if key in found:
                 raise BadSyntax(f"--when has `{key}` twice", "keep one of them")
@@ -109,14 +108,14 @@ def to_trigger(text: str) -> Trigger:
 
 
 def _bad_trigger(text: str, key: str, value: str) -> BadSyntax:
-    if key in model.KEYS:
+    if key in KEYS:
         return BadSyntax(f"--when {shown(text)} has no number after {key}", f"write {key}=3")
     number = re.fullmatch(r"([1-9]\d*)(\+(\d*))?", key)
     if number and not value:  # strace(1), --inject
         step = f"--when {_of_strace(int(number[1]), number[2], int(number[3] or 0))}"
         return BadSyntax(f"--when {shown(text)} has no key", f"write {step}")
-    meant = nearest(key, model.KEYS, alike=0.6)
-    step = f"did you mean {meant}=...?" if meant else f"write {either(model.KEYS)}, as in nth=3"
+    meant = nearest(key, KEYS, alike=0.6)
+    step = f"did you mean {meant}=...?" if meant else f"write {either(KEYS)}, as in nth=3"
     return BadSyntax(f"--when has no key {shown(key)}", step)
 
 
@@ -167,7 +166,7 @@ def fault(function: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """One fault of a scenario, from the options of its block; raises BadSyntax.
 
     ``options``: value, when, args, stack, scope, ignore_contract, injected, and the
-    keys of ``when`` that have an option of their own; absent or None where not given.
+    keys of ``when`` that have an option of their own; absent or None if not given.
     """
     when: dict[str, Any] = {}
     tests = arguments(options.get("args") or ())
@@ -180,13 +179,13 @@ def fault(function: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if options.get(name):
             when[name] = options[name]
     triggers = trigger(options.get("when") or ())
-    for name in model.KEYS:
+    for name in KEYS:
         value = options.get(name)
         if value is not None and name in triggers:
             raise BadSyntax(f"--{name} and --when {name}= exclude each other", "keep one of them")
         if value is not None:
             triggers[name] = Word(value)
-    when.update((name, triggers[name]) for name in model.KEYS if name in triggers)
+    when.update((name, triggers[name]) for name in KEYS if name in triggers)
     return {
         "function": function,
         "return": returns(options["value"]),

@@ -1,6 +1,6 @@
 """YAML text as a small tree whose every node knows its place and its text as written.
 
-PyYAML composes it, without resolving anything: `no` stays the two letters.
+PyYAML composes it and resolves nothing: `no` stays text.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MAX_VALUES = 20_000
 """Values, keys, lists and mappings of one file."""
 
 _UNWELCOME = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""What YAML forbids, and what YAML takes for the end of a line but editors do not."""
+"""Characters that YAML forbids, and those that end a line in YAML but not in editors."""
 
 
 @dataclass(frozen=True)
 class ScalarNode:
-    """A single value: its text, and whether it stood there without quotes or ``|``."""
+    """A single value: its text, and whether it is plain, without quotes or ``|``."""
 
     place: Place
     text: str
@@ -47,7 +47,7 @@ class ListNode:
 
 @dataclass(frozen=True)
 class MapNode:
-    """A mapping; ``pairs`` as written, duplicates included."""
+    """A mapping: its pairs as written, duplicates included."""
 
     place: Place
     pairs: tuple[tuple[Node, Node], ...]
@@ -66,7 +66,7 @@ Node = Union[ScalarNode, ListNode, MapNode]
 def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Node]]:
     """The documents of a file, in order; None for the one at which reading had to stop.
 
-    What stopped it is in ``problems`` then, at the place where it stands.
+    The error that stopped it is added to ``problems``.
     """
     text = text[1:] if text.startswith("\ufeff") else text
     try:
@@ -83,7 +83,7 @@ def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Nod
 
 
 def _node(node: Any, file: str) -> Node:
-    """A composed node as one of the tree's; it is not nested deeper than MAX_DEPTH."""
+    """The tree's node for a composed one, which is nested at most MAX_DEPTH deep."""
     place = _place(node.start_mark, file)
     if isinstance(node, yaml.ScalarNode):
         return ScalarNode(place, node.value, not node.style)
@@ -100,14 +100,14 @@ def _place(mark: Any, file: str) -> Place:
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """YAML that is not part of the format; ``note`` is the next step."""
+    """YAML that a scenario cannot have; ``note`` is the hint."""
 
     def __init__(self, event: Any, what: str, step: str) -> None:
         super().__init__(problem=what, problem_mark=event.start_mark, note=step)
 
 
 class _FormatComposer(Composer):
-    """Composes what the format has, and within bounds: every parser of PyYAML may be under it."""
+    """A composer with bounds that refuses what a scenario cannot have, over either parser of PyYAML."""
 
     depth = 0
     values = 0
@@ -129,7 +129,7 @@ class _FormatComposer(Composer):
 
 
 class _PythonLoader(_FormatComposer, yaml.BaseLoader):
-    """On PyYAML's own parser."""
+    """A loader on PyYAML's own parser."""
 
 
 _LOADER: Any = _PythonLoader
@@ -137,7 +137,7 @@ if yaml.__with_libyaml__:
     from yaml._yaml import CParser
 
     class _LibyamlLoader(_FormatComposer, CParser, BaseResolver):
-        """On libyaml, which parses ten times faster."""
+        """A loader on libyaml, which parses ten times faster."""
 
         def __init__(self, stream: str) -> None:
             CParser.__init__(self, stream)

@@ -25,7 +25,7 @@ from inject.oracles import Context, Oracle, allocated, choose, sync
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.process.workload import Outcome, run_workload
-from inject.scenario.files import shared_folder
+from inject.scenario.files import shared_directory
 from inject.trial.armed import ArmedRun, Scene
 from inject.trial.judge import judge, tail, with_finding
 from inject.trial.observe import Observation, exit_code, stacks
@@ -203,7 +203,7 @@ def lost_events(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
 
 def _shared(scenario: Scenario) -> dict[str, str]:
     """``LIB`` for the scripts: the directory with what several scenarios use."""
-    folder = shared_folder(Path(scenario.file))
+    folder = shared_directory(Path(scenario.file))
     return {"LIB": str(folder)} if folder else {}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from inject.scenario import ScenarioErrors, find_files, load, loads_all_errors
-from inject.scenario.files import shared_folder
+from inject.scenario import ScenarioErrors, find_files, load, load_all
+from inject.scenario.files import shared_directory
 
 TEXT = "faults: [{function: f, return: -EIO}]\nrun: 'true'\n"
 
@@ -147,7 +147,7 @@ def test_odd_file_names_stay_on_one_line(tmp_path: Path) -> None:
 def test_good_files_are_returned_beside_the_errors(tmp_path: Path) -> None:
     put(tmp_path / "good.yaml")
     put(tmp_path / "bad.yaml", "run: x\n")
-    scenarios, errors = loads_all_errors([tmp_path, tmp_path / "none"])
+    scenarios, errors = load_all([tmp_path, tmp_path / "none"])
     assert [scenario.name for scenario in scenarios] == ["good"]
     assert [Path(error.place.file).name for error in errors] == ["none", "bad.yaml"]
 
@@ -155,8 +155,8 @@ def test_good_files_are_returned_beside_the_errors(tmp_path: Path) -> None:
 def test_what_scenarios_share_lies_in_their_own_folder(tmp_path: Path) -> None:
     """Never /lib of the machine, however near to the root a scenario lies."""
     own = put(tmp_path / "scenarios/group/a.yaml")
-    assert shared_folder(own) is None
+    assert shared_directory(own) is None
     (tmp_path / "scenarios/lib").mkdir()
     (tmp_path / "lib").mkdir()
-    assert shared_folder(own) == tmp_path / "scenarios/lib"
-    assert shared_folder(tmp_path / "mine.yaml") is None
+    assert shared_directory(own) == tmp_path / "scenarios/lib"
+    assert shared_directory(tmp_path / "mine.yaml") is None

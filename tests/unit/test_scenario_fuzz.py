@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inject.scenario import ScenarioErrors, loads_all_errors, parse
+from inject.scenario import ScenarioErrors, load_all, parse
 from inject.scenario.jsonschema import json_schema
 from tests.support import DATA
 
@@ -109,6 +109,6 @@ def test_valid_text_truncated(text: str, length: int) -> None:
 def test_any_bytes(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "f.yaml"
     path.write_bytes(data)
-    scenarios, errors = loads_all_errors([path])
+    scenarios, errors = load_all([path])
     assert scenarios or errors
     assert all(LINE.match(str(error)) for error in errors)

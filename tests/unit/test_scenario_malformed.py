@@ -11,7 +11,7 @@ import re
 import pytest
 
 from inject.errors import ExitStatus
-from inject.scenario import ScenarioErrors, load, loads_all_errors, tree
+from inject.scenario import ScenarioErrors, load, load_all, tree
 from tests.support import DATA
 
 FOLDER = DATA / "malformed"
@@ -22,7 +22,7 @@ ONE_LINE = re.compile(r"[^\n]+:\d+:\d+: [^\n]+")
 
 def messages(name: str) -> list[str]:
     """What is said about one file, without its folder."""
-    _, errors = loads_all_errors([FOLDER / name])
+    _, errors = load_all([FOLDER / name])
     return [str(error).replace(f"{FOLDER}/", "") for error in errors]
 
 

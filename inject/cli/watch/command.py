@@ -35,7 +35,7 @@ from inject.process.janitor import Janitor
 from inject.process.workload import Outcome, Workload
 from inject.report import progress as console
 from inject.report.paint import wanted
-from inject.scenario import shorthand as compact
+from inject.scenario import shorthand
 from inject.scenario.writer import fault_keys, to_yaml
 from inject.trial.preflight import require_injection, resolve
 from inject.trial.services import engine_maker
@@ -124,7 +124,7 @@ def watch(
       sudo inject watch should_fail_bio=-EIO --any --allow-any
     """
     if not what:
-        raise compact.BadSyntax("nothing to watch", "name functions of `inject list`, or a scenario's file")
+        raise shorthand.BadSyntax("nothing to watch", "name functions of `inject list`, or a scenario's file")
     _one_subject(command, pid, cgroup, any_task)
     kernel = Kernel()
     require_injection(kernel)
@@ -165,7 +165,7 @@ def _one_subject(command: Sequence[str], pid: Optional[int], cgroup: Optional[Pa
     given = [bool(command), pid is not None, cgroup is not None, any_task]
     if sum(given) != 1:
         whose = "more than one answer to whose calls" if any(given) else "nothing says whose calls"
-        raise compact.BadSyntax(whose, "give one of -- CMD..., --pid PID, --cgroup PATH and --any")
+        raise shorthand.BadSyntax(whose, "give one of -- CMD..., --pid PID, --cgroup PATH and --any")
 
 
 def _faults(names: Sequence[str], kernel: Kernel) -> list[Fault]:
@@ -177,11 +177,11 @@ def _faults(names: Sequence[str], kernel: Kernel) -> list[Fault]:
             continue
         function, _, value = name.partition("=")
         point = kernel.points.find(function)
-        block = compact.fault(function, {"value": value or DEFAULTS[point.error_type]})
+        block = shorthand.fault(function, {"value": value or DEFAULTS[point.error_type]})
         try:
-            (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), compact.COMMAND_LINE, "watch")
+            (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), shorthand.COMMAND_LINE, "watch")
         except scenarios.ScenarioErrors as error:
-            raise compact.BadSyntax(error.errors[0].message, error.errors[0].hint) from None
+            raise shorthand.BadSyntax(error.errors[0].message, error.errors[0].hint) from None
         found += [replace(fault, place=None, value_places=()) for fault in scenario.faults]
     return found
 
@@ -476,7 +476,7 @@ class Live:
 
     def _retrigger(self, typed: str) -> str:
         row = self._session.rows[self._selected]
-        self._session.retrigger(self._selected, compact.to_trigger(typed))
+        self._session.retrigger(self._selected, shorthand.to_trigger(typed))
         state = "at once" if row.state is State.ARMED else "when armed"
         return f"{row.fault.function} {state}: {row.fault.when.trigger}"
 

@@ -9,15 +9,15 @@ import pytest
 from inject import scenario as scenarios
 from inject.model.scenario import ArgTest, Bound, Contract, Fault, Op, Scenario, Scope, When
 from inject.model.trigger import Trigger
-from inject.scenario import shorthand as compact
+from inject.scenario import shorthand
 from inject.scenario.shorthand import BadSyntax
 from inject.scenario.writer import Word, to_yaml
 
 
 def made(*faults: dict[str, object], expect: tuple[str, ...] = ()) -> Scenario:
     """The scenario of blocks of options, through its text."""
-    blocks = [compact.fault("f", options) for options in faults]
-    text = to_yaml(compact.document(blocks, "exec true", expect=compact.expectation(expect), timeout=60.0))
+    blocks = [shorthand.fault("f", options) for options in faults]
+    text = to_yaml(shorthand.document(blocks, "exec true", expect=shorthand.expectation(expect), timeout=60.0))
     (scenario,) = scenarios.parse(text, "x.yaml", "x")
     return scenario
 
@@ -82,7 +82,7 @@ def test_return_values_keep_their_kind(value: str) -> None:
     ],
 )
 def test_comparisons(text: str, test: dict[str, object]) -> None:
-    assert compact.argument(text)[1] == test
+    assert shorthand.argument(text)[1] == test
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_comparisons(text: str, test: dict[str, object]) -> None:
 )
 def test_comparisons_that_cannot_be_read(text: str, step: str) -> None:
     with pytest.raises(BadSyntax, match=re.escape(step)) as caught:
-        compact.argument(text)
+        shorthand.argument(text)
     assert "\n" not in str(caught.value)
 
 
 def test_the_same_comparison_twice() -> None:
     with pytest.raises(BadSyntax, match="--arg has `is` for a twice"):
-        compact.arguments(["a=1", "a=2"])
+        shorthand.arguments(["a=1", "a=2"])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_the_same_comparison_twice() -> None:
 )
 def test_triggers_that_cannot_be_read(text: str, step: str) -> None:
     with pytest.raises(BadSyntax, match=re.escape(step)):
-        compact.trigger([text])
+        shorthand.trigger([text])
 
 
 @pytest.mark.parametrize(
@@ -138,20 +138,20 @@ def test_triggers_that_cannot_be_read(text: str, step: str) -> None:
     ],
 )
 def test_a_trigger_alone(typed: str, found: Trigger) -> None:
-    assert compact.to_trigger(typed) == found
+    assert shorthand.to_trigger(typed) == found
     assert str(found) == (typed.strip() or "every call")
 
 
 @pytest.mark.parametrize("typed", ["x", "nth=0", "nth=1,every=2", "probability=2", ",", "nth=\033"])
 def test_a_trigger_that_makes_no_sense_is_a_sentence(typed: str) -> None:
     with pytest.raises(BadSyntax) as caught:
-        compact.to_trigger(typed)
+        shorthand.to_trigger(typed)
     assert "\n" not in str(caught.value) and "\033" not in str(caught.value)
 
 
 def test_a_trigger_said_in_two_ways() -> None:
     with pytest.raises(BadSyntax, match="--nth and --when nth= exclude each other"):
-        compact.fault("f", {"value": "-EIO", "nth": "3", "when": ("nth=3",)})
+        shorthand.fault("f", {"value": "-EIO", "nth": "3", "when": ("nth=3",)})
 
 
 def test_strace_counts_the_same() -> None:
@@ -171,19 +171,19 @@ def test_expectations() -> None:
 @pytest.mark.parametrize("text", ["exit", "exit=", "exti=1", "errno=EIO", "errno=write:", "injected="])
 def test_expectations_that_cannot_be_read(text: str) -> None:
     with pytest.raises(BadSyntax):
-        compact.expectation([text])
+        shorthand.expectation([text])
 
 
 def test_values_in_turn() -> None:
     assert made({"value": "-EIO, -ENOMEM"}).faults[0].values == ("-EIO", "-ENOMEM")
     assert made({"value": "-EIO"}).faults[0].values == ("-EIO",)
     with pytest.raises(BadSyntax, match="empty value"):
-        compact.returns("-EIO,")
+        shorthand.returns("-EIO,")
 
 
 def test_an_expectation_twice() -> None:
     with pytest.raises(BadSyntax, match="twice"):
-        compact.expectation(["exit=1", "exit=2"])
+        shorthand.expectation(["exit=1", "exit=2"])
 
 
 def test_text_that_yaml_would_take_for_something_else() -> None:
@@ -191,14 +191,14 @@ def test_text_that_yaml_would_take_for_something_else() -> None:
     for comm in ("on", "null", "*", "!x", "a: b", "012", '"', "#", "[a]", "- x", "1e3"):
         assert made({"value": "-EIO", "comm": comm}).faults[0].when.comm == comm
     for script in ("true", "echo 'a: b' # c\nfalse\n", "  indented\n", "a\n\n\nb", "tab\there\n", "é\n"):
-        block = compact.fault("f", {"value": "-EIO"})
+        block = shorthand.fault("f", {"value": "-EIO"})
         text = to_yaml({"faults": [block], "run": script})
         assert scenarios.parse(text, "x.yaml", "x")[0].run == script
 
 
 def test_written_as_people_write_it() -> None:
-    block = compact.fault("f", {"value": "NULL", "nth": "3", "stack": "a,b"})
-    text = to_yaml(compact.document([block], "cd /x\nexec y\n", expect={"exit": Word("nonzero")}, timeout=2.5))
+    block = shorthand.fault("f", {"value": "NULL", "nth": "3", "stack": "a,b"})
+    text = to_yaml(shorthand.document([block], "cd /x\nexec y\n", expect={"exit": Word("nonzero")}, timeout=2.5))
     assert text == (
         "faults:\n"
         "  - function: f\n"
