@@ -24,7 +24,7 @@ WIDTH = 74
 INTRODUCTION = """\
 .Sh NAME
 .Nm inject
-.Nd make tagged kernel functions fail on purpose, and learn whether the kernel copes
+.Nd make error-injectable kernel functions fail, and check whether the kernel copes
 .Sh SYNOPSIS
 .Nm
 .Ar command
@@ -51,7 +51,7 @@ Everything passed.
 .It 1
 A scenario failed.
 .It 2
-Wrong usage, or an invalid scenario.
+Usage error, or an invalid scenario.
 .It 3
 This machine or kernel cannot run it, or a scenario was skipped under
 .Fl -no-skip .
@@ -59,7 +59,7 @@ This machine or kernel cannot run it, or a scenario was skipped under
 .Nm
 or the test machine failed; the kernel was not judged.
 .It 128
-The guest ended or fell silent without an answer.
+The guest never answered.
 .It 130
 Interrupted.
 .El

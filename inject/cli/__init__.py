@@ -29,13 +29,13 @@ HOMES = {
     "schema": "inject.cli.schema:schema",
     "completion": "inject.cli.completion:completion",
 }
-"""Every command and where it is."""
+"""Every command and its module."""
 
-VERSION_HELP = "Versions of all that matters, for a bug report."
+VERSION_HELP = "Print versions for a bug report."
 
 
 def _versions(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    """The block, and the end of the command."""
+    """Print the versions and exit."""
     if wanted and not ctx.resilient_parsing:
         from inject.doctor import versions
         from inject.kernel.kernel import Kernel
@@ -50,18 +50,18 @@ def _versions(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_versions, help=VERSION_HELP)
 def cli() -> None:
-    """Make tagged kernel functions fail on purpose, and learn whether the kernel copes.
+    """Make error-injectable kernel functions fail, and check whether the kernel copes.
 
     \b
     Examples:
-      inject vm run scenarios/                 every scenario, in a guest
-      sudo inject run scenario.yaml            one scenario, on this kernel
+      inject vm run scenarios/                 run every scenario in guests
+      sudo inject run scenario.yaml            run one scenario on this kernel
       sudo inject fail open_ctree --return -ENOMEM -- mount /dev/vdb /mnt
 
     \b
-    Exit codes: 0 all passed; 1 a scenario failed; 2 usage or an invalid scenario;
-    3 cannot run here; 4 an error of ours or the machine's; 128 the guest never
-    gave an answer; 130 interrupted.
+    Exit codes: 0 all passed; 1 a scenario failed; 2 usage error or invalid scenario;
+    3 cannot run here; 4 inject or the test machine failed; 128 the guest never
+    answered; 130 interrupted.
     """
 
 
