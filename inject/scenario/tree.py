@@ -134,7 +134,7 @@ class _PythonLoader(_FormatComposer, yaml.BaseLoader):
 
 _LOADER: Any = _PythonLoader
 if yaml.__with_libyaml__:
-    from yaml._yaml import CParser
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
     class _LibyamlLoader(_FormatComposer, CParser, BaseResolver):
         """A loader on libyaml, which parses ten times faster."""
