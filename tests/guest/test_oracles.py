@@ -283,7 +283,7 @@ def wipe(fixture):
     sh(f"dd if=/dev/zero of={fixture.devices[0]} bs=1M count=4 conv=notrunc status=none")
 
 
-SMALL = {"bcachefs": 64 << 20, "ext4": 64 << 20, "xfs": 300 << 20, "btrfs": 112 << 20}
+SMALL = {name: max(64 << 20, kind.mkfs.smallest + (4 << 20)) for name, kind in TYPES.items()}
 
 
 @pytest.mark.parametrize("kind", TYPES)
