@@ -48,7 +48,7 @@ def test_each_is_valid_on_this_kernel(kernel: Kernel, types: Types, drafts: dict
     planner = Planner(kernel, types, 0, {"$DEV": (1,), "$MNT": (2,)})
     for name, text in drafts.items():
         (scenario,) = scenarios.parse(text, "draft.yaml", name)
-        assert [planner.rule(fault, 0).function for fault in scenario.faults] == [name]
+        assert [planner.rule(fault, 0).point.function for fault in scenario.faults] == [name]
 
 
 def chosen(kernel: Kernel, drafts: dict[str, str]) -> list[str]:
