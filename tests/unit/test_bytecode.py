@@ -1,4 +1,4 @@
-"""The kept program is trusted only as it was written, by us, for this kernel; whatever else lies there is no answer."""
+"""A kept program is used only if inject wrote it, as it is, for this kernel; any other file is ignored."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_folder_that_others_may_write(folder: Path, mode: int) -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_somebody_elses(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_another_users_file(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Root must not run what another user left in a folder that both use."""
     if os.geteuid() == 0:
         os.chown(folder / f"{KEY}.bpf" if what == "file" else folder, 65534, 65534)
@@ -137,7 +137,7 @@ def test_what_is_no_plain_file(folder: Path) -> None:
     (folder / "real").write_bytes(path.read_bytes())
     path.unlink()
     path.symlink_to(folder / "real")
-    assert load(folder, KEY) is None, "a link leads wherever somebody wants"
+    assert load(folder, KEY) is None, "a link may lead anywhere"
     path.unlink()
     path.mkdir()
     assert load(folder, KEY) is None
@@ -170,7 +170,7 @@ for _ in range(40):
 
 
 def test_several_write_and_read_at_once(tmp_path: Path) -> None:
-    """Whoever reads finds one writer's whole file, and nothing else is left at the end."""
+    """A reader finds the whole file of one writer, and nothing else is left at the end."""
     argv = [sys.executable, "-c", WRITER, str(tmp_path), KEY]
     writers = [subprocess.Popen([*argv, str(number)], cwd=ROOT) for number in range(3)]
     seen = 0

@@ -183,7 +183,7 @@ FIELDS = {
     ("bch2_alloc", "bits.across"): (8, False),
     ("bch2_alloc", "bits.late"): (20, False),
 }
-"""What a test reads of a call: so many bits, signed or not."""
+"""What a test reads of a call: the number of bits, and whether they are signed."""
 
 
 def call_with(access: Access, value: int) -> tuple[dict[int, int], dict[int, bytes]]:

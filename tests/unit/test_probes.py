@@ -28,7 +28,7 @@ OTHER = replace(NULL, point=replace(POINT, function="g", address=0x2000))
     ],
 )
 def test_one_function_has_one_kind_of_probe(rules: list[Rule], kinds: list[Probe]) -> None:
-    """fmod_ret cannot return NULL, and beside a kprobe that overrides the same call it would not hear of it."""
+    """fmod_ret cannot return NULL, and a kprobe that overrides a call keeps it from fmod_ret on the same function."""
     plan = Plan(tuple(rules))
     assert [wanted(plan, slot, Probe.AUTO) for slot in range(len(rules))] == kinds
     for asked in (Probe.KPROBE, Probe.FMOD_RET):

@@ -43,7 +43,7 @@ def test_all_injections_of_one_system_call_share_its_end() -> None:
     assert (left.ordinal, left.call, left.result) == (4, None, None)
 
 
-def test_what_nobody_began_and_what_nobody_knows_is_ignored() -> None:
+def test_records_without_a_beginning_or_of_unknown_size_are_ignored() -> None:
     found = Trails()
     found.take(STEP.pack(1, 5, 0, 1))
     found.take(LEAVE.pack(0, 5, 0))
