@@ -23,17 +23,17 @@ VALUES = 8
 LOADS = 5
 """Pointers followed by one comparison."""
 FRAMES = 32
-"""Frames of the call path that an event keeps and a rule searches."""
+"""Frames of the stack trace that an event keeps and a rule searches."""
 DEEP = 64
-"""Frames of the call path that an error is traced along."""
+"""Frames of the stack trace that an error is traced along."""
 PREFIXES = 65536
-"""Address blocks of all call paths of one plan."""
+"""Address blocks of all `stack` entries of one plan."""
 SLOTS = 1024
 """Rules of one plan."""
 TOKENS = 63
 """Tokens of a glob: one state bit each, and one for the start."""
 PATH = 32
-"""Entries of a rule's call path: class bits below are wanted in order, those from here on are forbidden."""
+"""Entries of a rule's `stack`: class bits below are wanted in order, those from here on are forbidden."""
 
 # ---------------------------------------------------------------- constants set at load time
 

@@ -1,4 +1,4 @@
-"""Call paths: from the names in a fault's `stack` to address ranges, and from those to entries of the trie."""
+"""Stack traces: from the names in a fault's `stack` to address ranges, and from those to entries of the trie."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) 
     """
     length = len(stack) + len(spared)
     if length > PATH:
-        raise InjectError(f"a call path of {length} entries", f"at most {PATH}, NOFAIL rules included")
+        raise InjectError(f"`stack` has {length} entries", f"at most {PATH}, NOFAIL rules included")
     names: list[str] = []
     ranges: list[tuple[int, int, int]] = []
     forbidden = 0
@@ -63,7 +63,7 @@ def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) 
 
 
 def hidden_frames(kernel: Kernel, stack: Sequence[str]) -> list[str]:
-    """Calls that do not show on a call path, of the functions that ``stack`` names: one sentence each."""
+    """Calls of the functions in ``stack`` that a stack trace does not show: one sentence each."""
     names = [entry.lstrip("!") for entry in stack]
     plain = [name for name in names if not is_glob(name) and not name.startswith(MODULE)]
     return [sentence for sentence in (hidden_frame(kernel, name) for name in plain) if sentence]
@@ -91,7 +91,7 @@ def _nowhere(kernel: Kernel, entry: str, module: Optional[str]) -> InjectError:
     callers = None if is_glob(entry) else kernel.symbols.inlined_into(entry)
     if callers:
         return InjectError(
-            f"{entry} is inlined into all of its callers, so it is never on a call path",
+            f"{entry} is inlined into all of its callers, so it is never in a stack trace",
             f"name the function that contains it instead: {listed(callers)}",
         )
     unloaded = "" if is_glob(entry) else kernel.modules.unloaded_with(entry)

@@ -1,4 +1,4 @@
-"""Events and trails in words: names of functions, values as the scenario writes them, call paths."""
+"""Events and trails in words: names of functions, values as the scenario writes them, stack traces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inject.model.event import Injection
 from inject.model.scenario import Probe
 
 MOST_SYMBOLS = 65536
-"""Addresses whose names are remembered; the same few call paths come again and again."""
+"""Addresses whose names are remembered; the same few stack traces recur."""
 
 
 class SymbolNames:
@@ -60,7 +60,7 @@ class Decoder:
         )
 
     def path(self, trail: Trail) -> list[tuple[str, Optional[int]]]:
-        """The call path as (``symbol+0xoff``, the 64 bits that came back to it if seen), the failed function first."""
+        """Stack trace as (``symbol+0xoff``, the 64 bits returned to it, if recorded), the failed function first."""
         path = self._path(trail.fault, trail.frames, trail.caller)
         return [(self._symbols.name(address), trail.values.get(index)) for address, index in path]
 

@@ -39,7 +39,7 @@ def render(plan: Plan) -> MapImage:
         prefixes.extend(trie(slot, rule.path.ranges))
     if len(prefixes) > abi.PREFIXES:
         raise InjectError(
-            f"the call paths cover {len(prefixes)} address blocks", f"at most {abi.PREFIXES}: use narrower globs"
+            f"the `stack` entries cover {len(prefixes)} address blocks", f"at most {abi.PREFIXES}: use narrower globs"
         )
     devices = tuple(struct.pack("<I", number) for number in plan.devices)
     return MapImage(rules, tuple(compile_glob(pattern) for pattern in globs), tuple(prefixes), devices)

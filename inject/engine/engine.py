@@ -227,7 +227,7 @@ class Engine:
         return self._collector.trails(rest=rest)
 
     def path(self, trail: Trail) -> list[tuple[str, Optional[int]]]:
-        """The call path as (``symbol+0xoff``, the 64 bits that came back to it if seen), the failed function first."""
+        """Stack trace as (``symbol+0xoff``, the 64 bits returned to it, if recorded), the failed function first."""
         return self._decoder.path(trail)
 
     def written(self, fault: int, value: int) -> str:

@@ -13,11 +13,11 @@
 #define TESTS		6	/* argument comparisons of one rule */
 #define VALUES		8	/* what one rule returns in turn */
 #define LOADS		5	/* pointers followed by one comparison */
-#define FRAMES		32	/* call path kept and searched */
+#define FRAMES		32	/* stack trace kept and searched */
 #define TEXT		96	/* bytes of a string that a glob sees */
 #define KTHREAD		0x00200000	/* PF_KTHREAD, include/linux/sched.h */
 #define NO_UNROLL	_Pragma("clang loop unroll(disable)")
-#define DEEP		64	/* call path that an error is traced along */
+#define DEEP		64	/* stack trace that an error is traced along */
 #define LIVE		4	/* injections of one task that are traced at a time */
 
 enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB, OP_USER_GLOB };
@@ -43,7 +43,7 @@ struct rule {
 	u32 writeback;		/* kernel threads, too: where task_struct keeps its flags; 0: none */
 	u32 tests;
 	u32 comm;		/* glob for current->comm, plus one; 0: none */
-	u32 path;		/* entries of the call path to be found; 0: none */
+	u32 path;		/* entries of `stack`; 0: none */
 	u64 forbidden;		/* call-path classes that must not occur ... */
 	u64 sparing;		/* ... and those of them that mark NOFAIL callers: they count as spared */
 	u64 after;

@@ -21,7 +21,7 @@ class Trail:
     """One injection's way up.
 
     ``injected`` is what the failed function returned, as 64 bits. ``frames`` is the
-    call path as the kernel walked it, innermost first; ``caller`` the address that the
+    stack trace as the kernel walked it, innermost first; ``caller`` the address that the
     failed function returns to, which may be missing there. ``values`` says what came
     back to which address: by index into ``frames``, the 64 bits that the returning
     function left. ``call`` and ``result`` are those of the system call that ended

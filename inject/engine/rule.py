@@ -54,7 +54,7 @@ class Rule:
     path: CallPath = CallPath()
     writeback: Optional[Writeback] = None
     notes: tuple[str, ...] = ()
-    """Calls that the probe or the call path does not see, as sentences."""
+    """Calls that the probe or a stack trace does not see, as sentences."""
     trampoline: str = ""
     """The name under which BTF knows the function, for fmod_ret; "" if fmod_ret cannot be used."""
 
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Calls that no probe or call path sees, one sentence each."""
+        """Calls that no probe or stack trace sees, one sentence each."""
         return tuple(dict.fromkeys(note for rule in self.rules for note in rule.notes))
 
     @property

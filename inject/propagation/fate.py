@@ -52,7 +52,7 @@ def surroundings(functions: Sequence[str]) -> tuple[int, Above]:
 
 @dataclass(frozen=True)
 class Climb:
-    """The call path of one injection as it was seen: the functions above the failed one and what each returned."""
+    """Stack trace of one injection: the functions above the failed one, with their return values."""
 
     fault: int
     function: str

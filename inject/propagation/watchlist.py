@@ -66,7 +66,7 @@ def watched(found: dict[int, str], unfit: Iterable[int]) -> list[int]:
 
     The ``unfit`` are left out: the failed functions, whose return value is known and whose
     caller a return probe would hide from the BPF program, and those in which a return probe
-    cuts the call path (Kernel.realigned).
+    cuts the stack trace (Kernel.realigned).
     """
     unwanted = set(unfit)
     return sorted(address for address, name in found.items() if address not in unwanted and not IDLE.fullmatch(name))

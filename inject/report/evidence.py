@@ -10,7 +10,7 @@ from inject.model.text import printable
 from inject.report.progress import injection_line
 
 KEPT = 8
-"""Injections of one trial that are kept with their call paths; the others are only counted."""
+"""Injections of one trial that are kept with their stack traces; the others are only counted."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Fired:
     total: int = 0
 
     def lines(self) -> list[str]:
-        """One line for each injection, its call path below it, innermost first."""
+        """One line for each injection, its stack trace below it, innermost first."""
         shown: list[str] = []
         for injection in self.first:
             shown.append(injection_line(injection).strip())

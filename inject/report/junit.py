@@ -27,7 +27,7 @@ def write(
     """Write ``verdicts`` as one suite to ``path``.
 
     A scenario is a test case; its directory is the class name. A failure carries what
-    fired with its call path (from ``evidence``) and the lines that explain it. Raises
+    fired with its stack trace (from ``evidence``) and the lines that explain it. Raises
     CannotRun without junitparser, InjectError when the file cannot be written.
     """
     try:

@@ -9,7 +9,7 @@ from inject.model.verdict import Status, Verdict
 from inject.report.paint import paint, paint_status, status_word
 
 CALLERS = 4
-"""Callers shown in a line with a call path; the JSON lines have all of them."""
+"""Callers shown in a line with a stack trace; the JSON lines have all of them."""
 
 
 def begin_line(scenario: str, number: int, total: int, colour: bool = False) -> str:

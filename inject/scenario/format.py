@@ -253,7 +253,7 @@ VM = Record(
 SWEEP = Record(
     (
         Key("functions", ListOf(_GLOB, filled=True), "Functions or patterns to fail; default those in `faults`."),
-        Key("by", Choice(("stack", "nth")), "stack: each distinct call path once (default); nth: every ordinal."),
+        Key("by", Choice(("stack", "nth")), "stack: each distinct stack trace once (default); nth: every ordinal."),
         Key(
             "modes",
             ListOf(Choice(("once", "onward")), filled=True),

@@ -56,7 +56,7 @@ def test_the_longest_path(planner: Planner) -> None:
     assert len(planner.rule(fault(when=When(stack=("open_ctree",) * 32)), 0).path.names) == 32
     assert (
         refused(planner, fault(when=When(stack=("open_ctree",) * 33)))
-        == "a call path of 33 entries; at most 32, NOFAIL rules included"
+        == "`stack` has 33 entries; at most 32, NOFAIL rules included"
     )
 
 

@@ -245,5 +245,7 @@ def test_bounds_of_a_scenario(planner: Planner, monkeypatch: pytest.MonkeyPatch)
         render(Plan(rules[:1] * 1025))
     monkeypatch.setattr(encode.abi, "PREFIXES", 1)
     wide = planner.rule(fault(when=When(stack=("bch2_*", "twin"))), 0)
-    with pytest.raises(InjectError, match=r"the call paths cover \d+ address blocks; at most 1: use narrower globs"):
+    with pytest.raises(
+        InjectError, match=r"the `stack` entries cover \d+ address blocks; at most 1: use narrower globs"
+    ):
         render(Plan((wide,)))

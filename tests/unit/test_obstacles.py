@@ -164,7 +164,7 @@ def test_a_frame_that_is_inlined_everywhere(tmp_path: Path) -> None:
     for entry in ("bch2_prepare", "!bch2_prepare"):
         said = refused(made, Fault("xfs_mount", "-EIO", when=When(stack=(entry,))))
         assert said == (
-            "bch2_prepare is inlined into all of its callers, so it is never on a call path;"
+            "bch2_prepare is inlined into all of its callers, so it is never in a stack trace;"
             " name the function that contains it instead: open_ctree"
         )
 
