@@ -228,7 +228,7 @@ def run_(
     """
     guest_choice["gdb"] = guest_choice["gdb"] or stop_on_injection
     if guest_choice["gdb"] and jobs > 1:
-        raise click.UsageError("gdb attaches to one guest; leave --jobs out")
+        raise click.UsageError("gdb attaches to one guest; omit --jobs")
     found = chosen(files, only, shard)
     seed = secrets.randbits(32) if seed is None else seed
     with (

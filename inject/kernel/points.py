@@ -37,7 +37,9 @@ class Points:
         except FileNotFoundError:
             raise self._no_list() from None
         except PermissionError:
-            raise CannotRun("the list of injectable functions is readable by root only", "run with sudo") from None
+            raise CannotRun(
+                "the list of error-injectable functions is readable by root only", "run with sudo"
+            ) from None
         except OSError as error:
             raise CannotRun(f"cannot read {where}: {error.strerror}", MOUNT_DEBUGFS) from None
         points = []
@@ -59,7 +61,7 @@ class Points:
                 return CannotRun("debugfs is readable by root only", "run with sudo")
             return CannotRun("debugfs is not mounted", MOUNT_DEBUGFS)
         return CannotRun(
-            "this kernel has no list of injectable functions", "it needs CONFIG_FUNCTION_ERROR_INJECTION=y"
+            "this kernel has no list of error-injectable functions", "it needs CONFIG_FUNCTION_ERROR_INJECTION=y"
         )
 
     def _entries(self) -> list[str]:

@@ -142,7 +142,7 @@ def _refuse(pid: int) -> None:
     if pid == 1:
         raise InjectError("process 1 is the parent of every process", "give another process")
     if task.kernel_thread:
-        raise InjectError(f"process {pid} is a thread of the kernel", "use --scope any with --comm")
+        raise InjectError(f"process {pid} is a kernel thread", "use --scope any with --comm")
     if pid in _ancestors(os.getpid()):
         raise InjectError(
             f"process {pid} is inject itself or started it", "give another process, or a command after --"

@@ -522,7 +522,7 @@ def test_with_an_unreadable_file(tmp_path: Path) -> None:
 
 
 def test_on_a_kernel_without_the_option(tmp_path: Path) -> None:
-    """The list of injectable functions is hidden, as a kernel without the option would."""
+    """The list of error-injectable functions is hidden, as a kernel without the option would."""
     hidden = Path("/sys/kernel/debug")
     subprocess.run(["mount", "--bind", str(tmp_path), str(hidden)], check=True)
     try:

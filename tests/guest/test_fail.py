@@ -208,7 +208,7 @@ def test_a_process_that_ends(tmp_path: Path) -> None:
     ("pid", "said"),
     [
         (1, "process 1 is the parent of every process"),
-        (2, "a thread of the kernel"),
+        (2, "a kernel thread"),
         pytest.param(os.getpid(), "inject itself or started it", id="this-process"),
         (4194303, "there is no process 4194303"),
     ],

@@ -429,7 +429,7 @@ def test_list_without_root(public: Path) -> None:
     where.chmod(0)
     line = sentence(inject("list", kernel=public, rights="none"), 3)
     where.chmod(0o755)
-    assert line == "inject: the list of injectable functions is readable by root only; run with sudo"
+    assert line == "inject: the list of error-injectable functions is readable by root only; run with sudo"
 
 
 def test_doctor_on_a_kernel_that_lacks_most(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_not_being_root_is_said(powerless: Path, closed: str) -> None:
     directory.chmod(0)
     try:
         assert refusal(kernel, "open_ctree") == (
-            "the list of injectable functions is readable by root only",
+            "the list of error-injectable functions is readable by root only",
             "run with sudo",
         )
     finally:
