@@ -43,25 +43,62 @@ class Facts:
     """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
 
 
-Judgement = tuple[Status, Optional[Reason], str, tuple[str, ...]]
-"""Status, reason, detail and log of a verdict."""
+@dataclass(frozen=True)
+class Judgement:
+    """The status of a trial and why, as long as the complaints are still apart."""
+
+    status: Status
+    complaints: tuple[Complaint, ...] = ()
+    """What is wrong, in Reason's order; empty if and only if ``status`` is not FAIL."""
+    words: str = ""
+    """Why the kernel was not judged."""
+    log: tuple[str, ...] = ()
+    """Lines that explain an error; those of a failure are its first complaint's."""
+
+    def verdict(self, scenario: Scenario, trial: int = 0, reproduce: str = "") -> Verdict:
+        """The verdict, with the details of all complaints as one text."""
+        if not self.complaints:
+            return Verdict(scenario.name, self.status, None, self.words, trial, reproduce=reproduce, log=self.log)
+        first = self.complaints[0]
+        detail = first.detail
+        if self.complaints[1:]:
+            detail += "; also: " + "; ".join(complaint.detail for complaint in self.complaints[1:])
+        return Verdict(scenario.name, self.status, first.reason, detail, trial, reproduce=reproduce, log=first.log)
 
 
 def judge(scenario: Scenario, facts: Facts) -> Judgement:
     """The judgement of the kernel; ERROR if inject or the machine failed, so that the kernel cannot be judged."""
-    status, reason, detail, log = _judge_kernel(scenario, facts)
-    if facts.cut_short and reason in (None, Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO):
-        return Status.ERROR, None, facts.cut_short, log
-    if status is Status.PASS and facts.troubles:
-        return Status.ERROR, None, "; ".join(facts.troubles), log
-    return status, reason, detail, log
+    found = _complaints(scenario, facts)
+    first = found[0] if found else None
+    if facts.cut_short and (first is None or first.reason in (Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO)):
+        return Judgement(Status.ERROR, words=facts.cut_short, log=first.log if first else ())
+    if first is None and facts.troubles:
+        return Judgement(Status.ERROR, words="; ".join(facts.troubles))
+    return Judgement(Status.FAIL if found else Status.PASS, found)
 
 
-def _judge_kernel(scenario: Scenario, facts: Facts) -> Judgement:
-    """PASS, or FAIL with the first reason in Reason's order and all details."""
-    found = [*facts.complaints]
+def with_hangs(judgement: Judgement, complaints: Sequence[Complaint]) -> Judgement:
+    """The judgement of a trial that ended early: a task that cannot be killed fails it, why ever it ended."""
+    if judgement.status is Status.FAIL or not any(complaint.reason is Reason.HANG for complaint in complaints):
+        return judgement
+    found = in_order(complaints)
+    if judgement.words and not any(judgement.words in complaint.detail for complaint in found):
+        first = replace(found[0], detail=f"{found[0].detail}; {judgement.words}")
+        found = (first, *found[1:])
+    return Judgement(Status.FAIL, found)
+
+
+def in_order(complaints: Sequence[Complaint]) -> tuple[Complaint, ...]:
+    """``complaints`` in Reason's order."""
+    order = list(Reason)
+    return tuple(sorted(complaints, key=lambda complaint: order.index(complaint.reason)))
+
+
+def _complaints(scenario: Scenario, facts: Facts) -> tuple[Complaint, ...]:
+    """Everything that is wrong, in Reason's order."""
+    hang = _hang(scenario, facts)
+    found = [*([hang] if hang else []), *facts.complaints]
     for complaint in (
-        _hang(scenario, facts),
         _injected(scenario, facts),
         _exit(scenario, facts),
         _errno(scenario, facts),
@@ -69,15 +106,7 @@ def _judge_kernel(scenario: Scenario, facts: Facts) -> Judgement:
     ):
         if complaint is not None:
             found.append(complaint)
-    if not found:
-        return Status.PASS, None, "", ()
-    order = list(Reason)
-    found.sort(key=lambda complaint: order.index(complaint.reason))
-    first = found[0]
-    detail = first.detail
-    if found[1:]:
-        detail += "; also: " + "; ".join(complaint.detail for complaint in found[1:])
-    return Status.FAIL, first.reason, detail, first.log
+    return in_order(found)
 
 
 def tail(output: str) -> tuple[str, ...]:

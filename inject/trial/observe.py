@@ -9,8 +9,9 @@ from typing import Callable, Optional
 from inject.errors import CannotRun, InjectError
 from inject.model.errorpath import ErrorPath
 from inject.model.verdict import Complaint, Counts, Reason
-from inject.process.blocked import BlockedTask
-from inject.process.workload import Outcome
+from inject.process.blocked import BlockedTask, kernel_threads, tasks_of
+from inject.process.cgroup import Cgroup
+from inject.process.workload import GRACE, Outcome
 from inject.trial.judge import Facts
 
 
@@ -31,6 +32,8 @@ class Observation:
     cut_short: str = ""
     """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
     counts: tuple[Counts, ...] = ()
+    exit: Optional[int] = None
+    """The workload's exit code as a shell gives it; None if it never ran."""
     errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By system call and errno: how often user space saw it."""
 
@@ -64,11 +67,26 @@ class Observation:
         """No other trial may run on this kernel; the first reason is kept."""
         self.unusable = self.unusable or why
 
-    def unkillable(self, tasks: Sequence[BlockedTask]) -> None:
-        """Note tasks that SIGKILL did not end."""
-        if tasks:
-            names = ", ".join(f"{task.comm}/{task.tid}" for task in tasks[:3])
-            self.spoil(f"{names} cannot be killed")
+    def unkillable(self, tasks: Sequence[BlockedTask], name: str) -> None:
+        """Complain about tasks of ``name`` that SIGKILL did not end: they hang in the kernel.
+
+        Only the first call counts: later ones find the same tasks, or those that wait for them.
+        """
+        if not tasks or any(complaint.reason is Reason.HANG for complaint in self.complaints):
+            return
+        names = ", ".join(f"{task.comm}/{task.tid}" for task in tasks[:3])
+        more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+        detail = f"{names}{more} cannot be killed"
+        self.spoil(detail)
+        self.complaints.append(Complaint(Reason.HANG, f"{name}: {detail}", stacks((*tasks, *kernel_threads()))))
+
+    def look_for_stuck(self, group: Cgroup, name: str) -> None:
+        """Kill what a program of ``name`` left in ``group``, and complain if that is not possible."""
+        if not group.populated():
+            return
+        group.kill()
+        if not group.wait_empty(GRACE):
+            self.unkillable(tasks_of(group.procs()), name)
 
     def facts(self, outcome: Outcome) -> Facts:
         """All that the judge needs, with how the workload ended."""

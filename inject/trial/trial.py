@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan
@@ -22,12 +22,12 @@ from inject.model.errorpath import grouped
 from inject.model.scenario import Scenario
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.oracles import Context, Oracle, allocated, choose, sync
+from inject.process.blocked import tasks_of
 from inject.process.cgroup import Cgroup
-from inject.process.janitor import Janitor
 from inject.process.workload import Outcome, run_workload
 from inject.scenario.files import shared_directory
 from inject.trial.armed import ArmedRun, Scene
-from inject.trial.judge import judge, tail, with_finding
+from inject.trial.judge import Judgement, judge, tail, with_finding, with_hangs
 from inject.trial.observe import Observation, exit_code, stacks
 from inject.trial.preflight import missing, refuse_any_scope
 from inject.trial.services import RunOptions, Services
@@ -55,30 +55,38 @@ class Trial:
     def run(self) -> Verdict:
         """The verdict. Raises nothing for what a scenario or a kernel does, only if the report cannot be written."""
         started = time.monotonic()
+        scenario, options, seen = self.scenario, self.options, self._seen
+        judgement = with_hangs(self._judgement(), seen.complaints)
+        command = f"{options.reproduce} {scenario.file} --only {scenario.name} --seed {options.seed}"
+        seen.notes += lost_events(scenario, seen.counts)
+        verdict = replace(
+            judgement.verdict(scenario, self.number, command),
+            seconds=time.monotonic() - started,
+            unusable=seen.unusable,
+            notes=tuple(dict.fromkeys(seen.notes)),
+            counts=seen.counts,
+            exit=seen.exit,
+            errors=grouped(seen.errors, MOST_PATHS),
+        )
+        return with_finding(scenario, verdict)
+
+    def _judgement(self) -> Judgement:
+        """The judgement, once everything of the trial is undone."""
         try:
             lacking = missing(self.services.kernel, self.scenario, planned=self._plan is not None)
-            verdict = self._verdict(Status.SKIP, None, lacking) if lacking else self._run()
+            if lacking:
+                return Judgement(Status.SKIP, words=lacking)
+            outcome = self._run()
+            return judge(self.scenario, self._seen.facts(outcome))
         except CannotRun as error:
-            verdict = self._verdict(Status.SKIP, None, str(error))
+            return Judgement(Status.SKIP, words=str(error))
         except InjectError as error:
-            verdict = self._verdict(Status.ERROR, None, str(error))
+            return Judgement(Status.ERROR, words=str(error))
         except OSError as error:  # a full disk, for one
-            verdict = self._verdict(Status.ERROR, None, f"{error.filename or 'this machine'}: {error.strerror}")
-        verdict = replace(
-            verdict,
-            seconds=time.monotonic() - started,
-            unusable=self._seen.unusable,
-            notes=tuple(dict.fromkeys(self._seen.notes)),
-        )
-        return with_finding(self.scenario, verdict)
+            return Judgement(Status.ERROR, words=f"{error.filename or 'this machine'}: {error.strerror}")
 
-    def _verdict(self, status: Status, reason: Optional[Reason], detail: str, log: Sequence[str] = ()) -> Verdict:
-        command = (
-            f"{self.options.reproduce} {self.scenario.file} --only {self.scenario.name} --seed {self.options.seed}"
-        )
-        return Verdict(self.scenario.name, status, reason, detail, self.number, reproduce=command, log=tuple(log))
-
-    def _run(self) -> Verdict:
+    def _run(self) -> Outcome:
+        """Everything from the fixture to the last check; returns how the workload ended."""
         if not self.options.any_allowed:
             refuse_any_scope(self.scenario)
         seen = self._seen
@@ -87,7 +95,7 @@ class Trial:
             directory = trial_directory(janitor)
             stack.callback(seen.undo, lambda: remove_directory(directory, janitor))
             group = Cgroup.create(janitor)
-            stack.callback(seen.undo, lambda: _close_group(group, janitor))
+            stack.callback(seen.undo, lambda: self._close_group(group))
             fixture: Optional[Fixture] = None
             quiet: Mapping[str, tuple[int, int]] = {}
             if self.scenario.filesystem is not None:
@@ -101,15 +109,16 @@ class Trial:
                     cache=self.services.mkfs_cache,
                 )
                 opened = fixture
-                stack.callback(seen.undo, lambda: self._close_fixture(opened))
+                stack.callback(seen.undo, lambda: self._close_fixture(opened, group))
                 fixture.open()
             work = directory / "cwd"
             work.mkdir()
             env = {**os.environ, "LC_ALL": "C", **_shared(self.scenario), **(fixture.env if fixture else {})}
             return self._with_fixture(fixture, quiet, Scene(group, work, env))
 
-    def _close_fixture(self, fixture: Fixture) -> None:
+    def _close_fixture(self, fixture: Fixture, group: Cgroup) -> None:
         self._seen.notes += fixture.notes
+        self._seen.look_for_stuck(group, "the filesystem's programs")
         if self._seen.unusable:
             return  # a task that hangs in the kernel keeps it busy: the janitor tries when inject ends
         fixture.close()
@@ -122,7 +131,7 @@ class Trial:
         devices = device_numbers(fixture, self.scenario.faults)
         return Planner(services.kernel, services.types, self.options.seed, devices).plan(self.scenario)
 
-    def _with_fixture(self, fixture: Optional[Fixture], quiet: Mapping[str, tuple[int, int]], scene: Scene) -> Verdict:
+    def _with_fixture(self, fixture: Optional[Fixture], quiet: Mapping[str, tuple[int, int]], scene: Scene) -> Outcome:
         seen = self._seen
         self._script("setup", self.scenario.setup, scene, needed=True)
         plan = self._planned(fixture)
@@ -141,21 +150,16 @@ class Trial:
                 outcome = armed.run(scene)
             finally:
                 armed.detach()
-            seen.unkillable(outcome.unkillable)
+            seen.exit = exit_code(outcome)
+            seen.unkillable(outcome.unkillable, "run")
             if not seen.unusable:
                 self._recover(scene)
-            self._ask(oracles, context)
+            self._ask(oracles, context, scene.group)
             seen.notes += [note for oracle in oracles for note in oracle.notes]
             # Calls that the probe cannot see explain why a fault never fired; otherwise they are of no interest.
             unfired = [rule for rule, tally in zip(plan.rules, seen.counts) if not tally.injected]
             seen.notes += Plan(tuple(unfired)).notes
-        return self._judged(outcome)
-
-    def _judged(self, outcome: Outcome) -> Verdict:
-        seen = self._seen
-        seen.notes += lost_events(self.scenario, seen.counts)
-        verdict = self._verdict(*judge(self.scenario, seen.facts(outcome)))
-        return replace(verdict, counts=seen.counts, exit=exit_code(outcome), errors=grouped(seen.errors, MOST_PATHS))
+        return outcome
 
     def _script(self, name: str, text: str, scene: Scene, *, needed: bool) -> Optional[Outcome]:
         """Run ``setup`` or ``recover`` disarmed; with ``needed`` anything but success raises InjectError."""
@@ -164,7 +168,9 @@ class Trial:
         limit = max(SCRIPT_TIMEOUT, self.scenario.timeout)
         group = scene.group.child(name)
         outcome = run_workload(text, cgroup=group, cwd=scene.directory, timeout=limit, env=scene.env, name=name)
-        self._seen.unkillable(outcome.unkillable)
+        self._seen.unkillable(outcome.unkillable, name)
+        if needed and outcome.unkillable:
+            raise InjectError(self._seen.unusable)
         if needed and outcome.code != 0:
             said = (outcome.output.strip().splitlines() or ["no output"])[-1]
             raise InjectError(f"`{name}` {outcome.how()}: {said}")
@@ -177,18 +183,30 @@ class Trial:
             log = stacks(outcome.blocked) or tail(outcome.output)
             self._seen.complaints.append(Complaint(Reason.RECOVER, detail, log))
 
-    def _ask(self, oracles: Sequence[Oracle], context: Context) -> None:
-        """Unmount, and ask every oracle; if the kernel is unusable, ask only for its log."""
-        seen = self._seen
-        asked = [oracle for oracle in oracles if not seen.unusable or oracle.name == "dmesg"]
-        for oracle in asked:
-            seen.hear(oracle.name, partial(oracle.settled, context))
-        if context.fixture is not None and not seen.unusable:
-            seen.hear("umount", context.fixture.umount)
-        for oracle in asked:
-            seen.hear(oracle.name, partial(oracle.after, context))
+    def _ask(self, oracles: Sequence[Oracle], context: Context, group: Cgroup) -> None:
+        """Unmount, and ask every oracle; once the kernel is unusable, ask only for its log."""
+        for oracle in oracles:
+            self._ask_one(oracle.name, partial(oracle.settled, context), group)
+        if context.fixture is not None:
+            self._ask_one("umount", context.fixture.umount, group)
+        for oracle in oracles:
+            self._ask_one(oracle.name, partial(oracle.after, context), group)
         if self.services.kernel.oopsed():
-            seen.spoil("it has oopsed")
+            self._seen.spoil("it has oopsed")
+
+    def _ask_one(self, name: str, ask: Callable[[], Optional[Complaint]], group: Cgroup) -> None:
+        """Ask one question, unless its answer could hang like the task that cannot be killed."""
+        if self._seen.unusable and name != "dmesg":
+            return
+        self._seen.hear(name, ask)
+        self._seen.look_for_stuck(group, name)
+
+    def _close_group(self, group: Cgroup) -> None:
+        """Remove the trial's cgroup; a process that is still in it cannot be killed."""
+        if group.close(self.services.janitor):
+            return
+        self._seen.unkillable(tasks_of(group.procs()), "the trial")
+        raise InjectError(f"processes in {group.path} cannot be killed")
 
 
 def lost_events(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
@@ -205,8 +223,3 @@ def _shared(scenario: Scenario) -> dict[str, str]:
     """``LIB`` for the scripts: the directory with what several scenarios use."""
     folder = shared_directory(Path(scenario.file))
     return {"LIB": str(folder)} if folder else {}
-
-
-def _close_group(group: Cgroup, janitor: Janitor) -> None:
-    if not group.close(janitor):
-        raise InjectError(f"processes in {group.path} cannot be killed")

@@ -11,7 +11,8 @@ import pytest
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.scenario import Bound, Expectation, Fault, Finding, Scenario
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
-from inject.trial.judge import OUTPUT_LINES, Facts, exit_status, judge, tail, with_finding
+from inject.trial.judge import OUTPUT_LINES, Facts, Judgement, exit_status, tail, with_finding, with_hangs
+from inject.trial.judge import judge as judgement_of
 
 FAULTS = (Fault("first", "-EIO"), Fault("second", "-ENOMEM"))
 SCENARIO = Scenario("s", "s.yaml", FAULTS, "true", timeout=7.5)
@@ -30,6 +31,12 @@ WRONG: dict[Reason, dict[str, Any]] = {
 def wants(**expected: Any) -> Scenario:
     """SCENARIO with another ``expect``."""
     return replace(SCENARIO, expect=Expectation(**expected))
+
+
+def judge(scenario: Scenario, facts: Facts) -> tuple[Status, Optional[Reason], str, tuple[str, ...]]:
+    """What the verdict says."""
+    verdict = judgement_of(scenario, facts).verdict(scenario)
+    return verdict.status, verdict.reason, verdict.detail, verdict.log
 
 
 def test_nothing_wrong_is_a_pass() -> None:
@@ -143,6 +150,37 @@ def test_a_hang_shows_the_blocked_stacks_and_says_nothing_of_the_exit_code() -> 
         ("dd/1 state D",),
     )
     assert judge(SCENARIO, hung)[3] == ("last words",)
+
+
+STUCK = Complaint(Reason.HANG, "run: touch/7 cannot be killed", ("touch/7 state D",))
+
+
+def test_a_task_that_cannot_be_killed_is_a_hang_whatever_else_holds() -> None:
+    splat = Complaint(Reason.DMESG, "dmesg: BUG")
+    assert judge(SCENARIO, replace(GOOD, complaints=(STUCK,)))[1:] == (Reason.HANG, STUCK.detail, STUCK.log)
+    found = judge(SCENARIO, replace(GOOD, complaints=(splat, STUCK), troubles=("no fsck",), cut_short="the budget"))
+    assert found[:3] == (Status.FAIL, Reason.HANG, f"{STUCK.detail}; also: dmesg: BUG")
+    late = replace(GOOD, complaints=(STUCK,), timed_out=True, blocked=("dd/1 state D",))
+    assert judge(SCENARIO, late)[2] == f"the workload was still running after 7.5 s; also: {STUCK.detail}"
+
+
+@pytest.mark.parametrize(
+    ("words", "detail"),
+    [
+        ("touch/7 cannot be killed", STUCK.detail),
+        ("syncing /mnt: it hangs", f"{STUCK.detail}; syncing /mnt: it hangs"),
+    ],
+)
+def test_a_trial_that_such_a_task_ended_early_is_a_hang_too(words: str, detail: str) -> None:
+    for status in (Status.ERROR, Status.SKIP):
+        hung = with_hangs(Judgement(status, words=words), [Complaint(Reason.CHECK, "fsck: damage"), STUCK])
+        assert (hung.status, hung.complaints[0].reason, hung.complaints[0].detail) == (Status.FAIL, Reason.HANG, detail)
+        assert hung.complaints[0].log == STUCK.log and hung.complaints[1].detail == "fsck: damage"
+
+
+def test_an_error_without_such_a_task_stays_one() -> None:
+    error = Judgement(Status.ERROR, words="no room")
+    assert with_hangs(error, [Complaint(Reason.CHECK, "fsck: damage")]) == error
 
 
 @pytest.mark.parametrize("reason", [Reason.DMESG, Reason.CHECK, Reason.RECOVER])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import os
+from typing import Optional, cast
 
 import pytest
 
 from inject.errors import CannotRun, InjectError
 from inject.model.verdict import Complaint, Counts, Reason
 from inject.process.blocked import BlockedTask
+from inject.process.cgroup import Cgroup
 from inject.process.workload import Outcome
 from inject.trial.observe import Observation
 
@@ -60,12 +62,48 @@ def test_a_notice_counts_only_where_no_check_explains_it() -> None:
 
 def test_the_first_reason_why_a_kernel_is_unusable_is_kept() -> None:
     seen = Observation()
-    seen.unkillable(())
-    assert seen.unusable == ""
-    seen.unkillable((STUCK,))
+    seen.unkillable((), "run")
+    assert seen.unusable == "" and seen.complaints == []
+    seen.unkillable((STUCK,), "run")
     seen.undo(lambda: raising(InjectError("the device is busy")))
     seen.spoil("it has oopsed")
     assert seen.unusable == "dd/8 cannot be killed"
+
+
+def test_a_task_that_cannot_be_killed_is_a_hang_with_its_stack() -> None:
+    seen = Observation()
+    seen.unkillable((STUCK,), "setup")
+    seen.unkillable((STUCK,), "the trial")
+    (hang,) = seen.complaints
+    assert (hang.reason, hang.detail) == (Reason.HANG, "setup: dd/8 cannot be killed")
+    assert hang.log[:2] == ("dd/8 state D in folio_wait_bit syscall 1", "    folio_wait_bit+0x1")
+
+
+class Group:
+    """A cgroup whose task ends after a kill, or does not."""
+
+    def __init__(self, alive: bool, mortal: bool = True) -> None:
+        self.alive, self.mortal, self.killed = alive, mortal, False
+
+    def populated(self) -> bool:
+        return self.alive
+
+    def kill(self) -> None:
+        self.killed, self.alive = True, not self.mortal
+
+    def wait_empty(self, _seconds: float) -> bool:
+        return not self.alive
+
+    def procs(self) -> list[int]:
+        return [os.getpid()]
+
+
+@pytest.mark.parametrize(("alive", "mortal", "complaints"), [(False, True, 0), (True, True, 0), (True, False, 1)])
+def test_what_a_check_left_is_killed_and_judged(alive: bool, mortal: bool, complaints: int) -> None:
+    seen, group = Observation(), Group(alive, mortal)
+    seen.look_for_stuck(cast(Cgroup, group), "fsck")
+    assert (len(seen.complaints), group.killed) == (complaints, alive)
+    assert bool(seen.unusable) is bool(complaints)
 
 
 def test_a_leftover_makes_the_kernel_unusable() -> None:

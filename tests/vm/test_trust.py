@@ -1,0 +1,46 @@
+"""Scenarios of tests/data/cases, each of which once had the wrong verdict: the right one, and why."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.command import COMMAND
+
+CASES = ROOT / "tests/data/cases"
+LIMIT = 900
+"""Seconds after which a whole call counts as hung."""
+
+RIGHT = {
+    "unkillable": ("fail", "hang", r"run: touch/\d+ cannot be killed"),
+}
+"""By scenario: status, reason, and a pattern for the detail."""
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """The verdicts of all cases, from one call."""
+    report = tmp_path_factory.mktemp("cases") / "out.jsonl"
+    files = sorted({str(CASES / f"{name.partition('/')[0]}.yaml") for name in RIGHT})
+    command = [*COMMAND, "vm", "run", *files, "--json", str(report), "--seed", "1"]
+    subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    events = [json.loads(line) for line in report.read_text().splitlines()]
+    return {event["scenario"]: event for event in events if event["type"] == "verdict"}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_right_verdict(verdicts: Mapping[str, Any], name: str) -> None:
+    status, reason, detail = RIGHT[name]
+    verdict = verdicts[name]
+    assert (verdict["status"], verdict["reason"]) == (status, reason or None), verdict["detail"]
+    assert re.search(detail, verdict["detail"])
+
+
+def test_a_task_that_cannot_be_killed_is_shown_with_its_stack(verdicts: Mapping[str, Any]) -> None:
+    assert any("percpu_rwsem_wait" in line for line in verdicts["unkillable"]["log"])
