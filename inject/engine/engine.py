@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno as errno_names
 import os
 import struct
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan, Rule
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
+from inject.model.errnos import errno_name
 from inject.model.event import Injection
 from inject.model.scenario import Probe
 from inject.model.verdict import Counts
@@ -195,7 +195,7 @@ class Engine:
         for key in self._maps.keys("results"):
             call, error = abi.RESULT.unpack(key)
             (count,) = abi.COUNTER.unpack(self._maps.lookup("results", key))
-            found[self.system_call(call), errno_names.errorcode.get(error, str(error))] = count
+            found[self.system_call(call), errno_name(error) or str(error)] = count
         return found
 
     def untraced(self) -> int:

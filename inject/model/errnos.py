@@ -1,8 +1,9 @@
-"""Errnos by name."""
+"""Errnos: their names, and which names are one number."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 
 ERRNOS: dict[str, int] = {name: number for number, name in errno.errorcode.items()}
 """Errnos that user space may see, by name, aliases included."""
@@ -31,3 +32,26 @@ KERNEL_ERRNOS: dict[str, int] = {
     "ENOGRACE": 531,
 }
 """Errnos that stay inside the kernel (include/linux/errno.h, Linux 6.12): a fault may return them."""
+
+_NAMES: dict[int, str] = {
+    **{number: name for name, number in KERNEL_ERRNOS.items()},
+    **errno.errorcode,
+    errno.EAGAIN: "EAGAIN",
+    errno.EDEADLK: "EDEADLK",
+    errno.EOPNOTSUPP: "EOPNOTSUPP",
+}
+"""One name for each number: the kernel's own, not the alias (EWOULDBLOCK, EDEADLOCK, ENOTSUP)."""
+
+
+def errno_name(number: int) -> str:
+    """Name of an errno, the kernel's internal ones included; "" if it has none."""
+    return _NAMES.get(number, "")
+
+
+def as_written(text: str, written: Collection[str]) -> str:
+    """``text``, an errno with or without a minus, by the name that ``written`` has for its number."""
+    sign, name = ("-", text[1:]) if text.startswith("-") else ("", text)
+    number = ERRNOS.get(name)
+    if number is None or name in written:
+        return text
+    return sign + next((other for other in written if ERRNOS.get(other) == number), name)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
+
+from inject.model.errnos import as_written
 
 NOT_SEEN = "?"
 """Shown for a return value that was not recorded."""
@@ -54,6 +56,12 @@ class ErrorPath:
     frames: tuple[Frame, ...] = ()
     """The callers, innermost first."""
     count: int = 1
+
+
+def as_named(path: ErrorPath, names: Collection[str]) -> ErrorPath:
+    """``path`` with errnos by the names that ``names`` has for their numbers."""
+    frames = tuple(replace(frame, returned=as_written(frame.returned, names)) for frame in path.frames)
+    return replace(path, errno=as_written(path.errno, names), frames=frames)
 
 
 def describe(path: ErrorPath) -> str:

@@ -225,6 +225,12 @@ class Scenario:
         return own if own is not None else self.expect.error
 
     @property
+    def errnos(self) -> tuple[str, ...]:
+        """Names of errnos that the scenario uses; reports use them, too."""
+        returned = (str(value).lstrip("-") for fault in self.faults for value in fault.values)
+        return tuple(dict.fromkeys((*self.expect.errno.values(), *returned)))
+
+    @property
     def traces_errors(self) -> bool:
         """True if the scenario has ``error``."""
         return any(self.expected_fates(index) for index in range(len(self.faults)))

@@ -16,9 +16,10 @@ from typing import Optional
 from inject.kernel.btf import Result
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
+from inject.model.errnos import errno_name
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.point import FaultPoint
-from inject.propagation.values import MAX_ERRNO, Carries, ErrorNames, Reading, errno_name, error_names, injected, read
+from inject.propagation.values import MAX_ERRNO, Carries, ErrorNames, Reading, error_names, injected, read
 
 INTERRUPTS = re.compile(r"asm_(sysvec_\w+|common_interrupt|exc_nmi)|common_interrupt_return")
 WRAPPER = re.compile(r"__(?:x64|ia32|arm64|do|se)_(?:compat_)?sys_(\w+)")

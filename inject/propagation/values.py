@@ -9,7 +9,6 @@ import enum
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from errno import errorcode
 from typing import Optional
 
 from inject.errors import CannotRun
@@ -18,7 +17,7 @@ from inject.filesystems.base import ErrorCodes
 from inject.kernel.btf import Result
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
-from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
+from inject.model.errnos import ERRNOS, errno_name
 from inject.model.errorpath import NOT_SEEN, VOID
 
 MAX_ERRNO = 4095
@@ -104,13 +103,7 @@ class ErrorNames:
         if code < self.codes.start:
             return errno_name(code)
         word = self.private.get(code, "").replace(self.codes.prefix, "", 1).partition("_")[0].upper()
-        return word if word in ERRNOS else ""
-
-
-def errno_name(code: int) -> str:
-    """Name of an errno, the kernel's internal ones included; "" if it has none."""
-    kernel = {number: name for name, number in KERNEL_ERRNOS.items()}
-    return errorcode.get(code) or kernel.get(code, "")
+        return errno_name(ERRNOS[word]) if word in ERRNOS else ""
 
 
 def error_names(kernel: Kernel, types: Types, module: str = "") -> ErrorNames:

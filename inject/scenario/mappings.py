@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from inject.errors import Place, ScenarioError
-from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
+from inject.model.errnos import ERRNOS, KERNEL_ERRNOS, errno_name
 from inject.model.scenario import ArgTest, Op
 from inject.model.text import either, nearest, shown
 from inject.scenario.fields import Fields, Key, Record, Text, pairs_of, read_any, scalar_text
@@ -146,7 +145,7 @@ class Errnos:
         if bare in KERNEL_ERRNOS or bare.startswith("BCH_ERR_"):
             raise wrong(node.place, f"{shown(text)} never leaves the kernel", "write the errno that user space sees")
         number = int(bare) if re.fullmatch("[0-9]{1,4}", bare) else 0
-        near = errno.errorcode.get(number) or nearest(bare, ERRNOS)
+        near = errno_name(number) or nearest(bare, ERRNOS)
         step = f"did you mean {near}?" if near else "see errno(3) for the names"
         raise wrong(node.place, f"there is no errno {shown(text)}", step)
 

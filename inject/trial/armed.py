@@ -10,6 +10,7 @@ from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan
 from inject.errors import CannotRun
 from inject.kernel.log import LogWriter
+from inject.model.errorpath import as_named
 from inject.model.event import Armed, ErrorTraced, Injected, Injection
 from inject.model.scenario import Scenario
 from inject.process.adopted import Adopted
@@ -159,6 +160,7 @@ class ArmedRun:
         path = services.reader.error_path(
             point, trail.fault, written, trail.injected, engine.path(trail), call, trail.result
         )
+        path = as_named(path, self._scenario.errnos)
         self._seen.errors.append(path)
         services.emit(ErrorTraced(self._scenario.name, self._number, path, trail.ordinal, trail.tid))
         services.say(error_line(path, trail.ordinal))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
+from inject.model.errnos import ERRNOS, as_written
 from inject.model.errorpath import ErrorPath, as_lines, describe, grouped
 from inject.model.scenario import Scenario
 from inject.model.text import either
@@ -160,13 +161,17 @@ def _exit(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
 
 
 def _errno(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
+    seen: dict[tuple[str, str], int] = {}
+    for (call, name), count in facts.errnos.items():
+        key = call, as_written(name, scenario.errnos)
+        seen[key] = seen.get(key, 0) + count
     for call, wanted in scenario.expect.errno.items():
-        if facts.errnos.get((call, wanted)):
+        if any(seen.get((call, name)) for name, number in ERRNOS.items() if number == ERRNOS.get(wanted)):
             continue
         other = ", ".join(
             f"{name} {count} time{'s' * (count != 1)}"
-            for (seen, name), count in sorted(facts.errnos.items())
-            if seen == call
+            for (failed, name), count in sorted(seen.items())
+            if failed == call
         )
         instead = f"it failed with {other}" if other else "it never failed"
         return Complaint(Reason.ERRNO, f"{call}(2) did not return {wanted}: {instead}", tail(facts.output))

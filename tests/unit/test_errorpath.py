@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inject.model.errorpath import ErrorPath, Fate, Frame, as_lines, grouped
+from inject.model.errorpath import ErrorPath, Fate, Frame, as_lines, as_named, grouped
 
 
 def test_equal_paths_are_counted_and_the_most_frequent_comes_first() -> None:
@@ -23,3 +23,12 @@ def test_the_path_for_a_reader() -> None:
         "  h         void",
         "  write(2)  7",
     ]
+
+
+def test_an_errno_is_shown_by_the_name_that_the_scenario_uses() -> None:
+    path = ErrorPath(
+        0, "f", "-ENOTSUP", Fate.PROPAGATED, errno="EOPNOTSUPP", frames=(Frame("g", "-EAGAIN"), Frame("h", "7"))
+    )
+    named = as_named(path, ("EIO", "ENOTSUP", "EWOULDBLOCK"))
+    assert (named.errno, [frame.returned for frame in named.frames]) == ("ENOTSUP", ["-EWOULDBLOCK", "7"])
+    assert as_named(path, ("EIO",)) == path

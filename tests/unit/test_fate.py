@@ -45,6 +45,13 @@ def test_a_private_error_is_propagated_as_its_class() -> None:
     assert path.fate is Fate.PROPAGATED
 
 
+def test_an_errno_with_two_names_is_propagated() -> None:
+    """A block status has the kernel's name of its errno; what user space saw is a number."""
+    status = Reading("BLK_STS_NOTSUPP", Carries.ERROR, "EOPNOTSUPP")
+    path = path_of(Climb(0, "f", status, (), Above.SYSTEM_CALL, "fallocate", -95))
+    assert (path.fate, path.errno) == (Fate.PROPAGATED, "EOPNOTSUPP")
+
+
 def test_another_errno_is_a_translation() -> None:
     path = climb(("g", error("EIO")), result=-errno.EIO)
     assert (path.fate, path.errno) == (Fate.TRANSLATED, "EIO")

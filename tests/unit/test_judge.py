@@ -140,6 +140,19 @@ def test_the_errno_of_a_system_call(seen: dict[tuple[str, str], int], said: str)
     assert judge(scenario, replace(GOOD, errnos={**seen, ("write", "ENOSPC"): 1}))[0] is Status.PASS
 
 
+ALIASES = (("EOPNOTSUPP", "ENOTSUP"), ("EAGAIN", "EWOULDBLOCK"), ("EDEADLK", "EDEADLOCK"))
+
+
+@pytest.mark.parametrize("names", [*ALIASES, *(pair[::-1] for pair in ALIASES)])
+def test_an_errno_with_two_names_is_one_number(names: tuple[str, str]) -> None:
+    wanted, seen = names
+    facts = replace(GOOD, errnos={("fallocate", seen): 1})
+    for written in names:
+        assert judge(wants(errno={"fallocate": written}), facts)[0] is Status.PASS
+    both = replace(wants(errno={"fallocate": "EIO"}), faults=(Fault("first", f"-{wanted}"), FAULTS[1]))
+    assert judge(both, facts)[2] == f"fallocate(2) did not return EIO: it failed with {wanted} 1 time"
+
+
 def test_a_hang_shows_the_blocked_stacks_and_says_nothing_of_the_exit_code() -> None:
     hung = replace(GOOD, **WRONG[Reason.HANG], output="last words\n")
     said = "the workload was still running after 7.5 s"

@@ -13,10 +13,10 @@ the injection happens as without a debugger.
 
 from __future__ import annotations
 
-import errno
 from typing import Optional
 
 from inject.errors import CannotRun
+from inject.model.errnos import errno_name
 from inject.vm.gdb.rsp import Wire
 from inject.vm.gdb.symbols import Symbols
 
@@ -140,5 +140,5 @@ def returned(value: int) -> str:
     """``-ENOMEM`` if the value is a negative errno, else the number."""
     signed = value - (1 << 64) if value >> 63 else value
     signed = signed - (1 << 32) if 1 << 31 <= signed < 1 << 32 else signed
-    name = errno.errorcode.get(-signed)
+    name = errno_name(-signed)
     return f"-{name}" if name and signed < 0 else str(signed)
