@@ -169,7 +169,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
     assert said(f"{MKDIR}=EDQUOT", "--any") == (
         2,
-        "inject: the kernel returns errnos as negative names in capitals, not `EDQUOT`; write -EDQUOT\n",
+        "inject: an errno must be negative and in capitals, got `EDQUOT`; write -EDQUOT\n",
     )
     code, text = said("no_such_function", "--any")
     assert code == 3, text
