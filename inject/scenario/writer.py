@@ -7,6 +7,7 @@ from typing import Any, Union
 
 import yaml
 
+from inject.model.errorpath import Fate
 from inject.model.scenario import ArgTest, Contract, Fault, Scope
 
 WIDTH = 110
@@ -81,7 +82,13 @@ def fault_keys(fault: Fault) -> dict[str, Any]:
         **({"contract": fault.contract.value} if fault.contract is not Contract.KEEP else {}),
         **({"when": keys} if keys else {}),
         **({"injected": str(fault.injected)} if fault.injected is not None else {}),
+        **({"error": _fates(fault.error)} if fault.error is not None else {}),
     }
+
+
+def _fates(fates: tuple[Fate, ...]) -> Union[str, list[str]]:
+    words = [fate.value for fate in fates]
+    return words[0] if len(words) == 1 else words
 
 
 def _test_keys(test: ArgTest) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -16,17 +15,23 @@ from inject.process.cgroup import hierarchy
 from tests.support import ROOT
 from tests.support.command import Tool, inject
 from tests.support.loop import Loop
-from tests.support.terminal import Terminal, take_terminal
+from tests.support.terminal import Window, take_terminal
 from tests.support.waiting import LIMIT, wait_for
 from tests.support.workbench import KPROBES
 
 MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "vt220", "NO_COLOR": "1"}
+SIZE = ("LINES", "COLUMNS")
+"""Curses takes the size from them before it asks the terminal."""
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name not in SIZE},
+    **{"PYTHONPATH": str(ROOT), "TERM": "vt220", "NO_COLOR": "1"},
+}
 
 
-class Watch(Terminal):
+class Watch(Window):
     """`inject watch` on a terminal."""
 
     def __init__(self, *words: str, cwd: Path, rows: int = 24, columns: int = 80) -> None:
@@ -60,35 +65,34 @@ def quiet(loop: Loop) -> None:
 def test_keys(loop: Loop) -> None:
     """Fire once, a trigger, arm, disarm, save, quit: the program sees exactly that many failures."""
     terminal = Watch(f"{MKDIR}=-EDQUOT", RMDIR, "--pid", str(loop.process.pid), cwd=loop.directory)
-    terminal.expect("everything is off")
-    terminal.expect(f"off   {MKDIR} +-EDQUOT every call +[1-9]")
+    terminal.see("everything is off", f"> off +{MKDIR} +-EDQUOT every call +[1-9]")
     assert loop.errors("parent") + loop.errors("child") == 0
     terminal.type("f")
-    terminal.expect("spent")
+    terminal.see(f"> spent {MKDIR}")
     time.sleep(1)
     assert loop.errors("parent") + loop.errors("child") == 1
     terminal.type("tevery=x\r")
-    terminal.expect("`every` must be an integer")
+    terminal.see("`every` must be an integer")
     terminal.type("tevery=2,times=4\r")
-    terminal.expect("every=2,times=4")
+    terminal.see("> off .* every=2,times=4 ")
     terminal.type("a")
-    terminal.expect("spent")
+    terminal.see("> spent .* every=2,times=4 ")
     time.sleep(1)
     assert loop.errors("parent") + loop.errors("child") == 5
     terminal.type("m")
-    terminal.expect("kernel log: inject: watch: mark 1")
+    terminal.see("kernel log: inject: watch: mark 1")
     terminal.type("t\r")
-    terminal.expect("when armed: every call")
+    terminal.see("when armed: every call")
     terminal.type("a")
     wait_for(lambda: loop.errors("parent") + loop.errors("child") >= 20, "20 failed calls")
     terminal.type("d")
-    terminal.expect("is off")
+    terminal.see(f"{MKDIR} is off")
     quiet(loop)
     terminal.type("tnth=3\rs\x15kept.yaml\r")
-    terminal.expect("saved to kept.yaml: 1 of 2")
+    terminal.see("saved to kept.yaml: 1 of 2")
     terminal.type("q")
-    assert terminal.end() == 0, terminal.seen
-    assert b"nothing is armed" in terminal.seen
+    assert terminal.end() == 0, terminal.emulator.text
+    assert "nothing is armed" in terminal.emulator.text
     assert terminal.restored()
     (saved,) = scenarios.load([loop.directory / "kept.yaml"])
     assert [(f.function, f.value, f.when.trigger.nth) for f in saved.faults] == [
@@ -101,7 +105,7 @@ def test_keys(loop: Loop) -> None:
 @pytest.mark.parametrize("how", ["ctrl-c", "lost terminal", "SIGTERM", "SIGKILL"])
 def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
     terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.directory)
-    terminal.expect("armed")
+    terminal.see("everything is armed", f"> armed {MKDIR}")
     wait_for(lambda: loop.errors("parent"), "a failed call")
     if how == "ctrl-c":
         terminal.type("\x03")
@@ -110,7 +114,8 @@ def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
     else:
         terminal.process.send_signal(getattr(signal, how))
     if how != "lost terminal":
-        assert terminal.end() == {"SIGKILL": -signal.SIGKILL}.get(how, 130), terminal.seen
+        assert terminal.end() == {"SIGKILL": -signal.SIGKILL}.get(how, 130), terminal.emulator.text
+        assert how == "SIGKILL" or (terminal.restored() and not terminal.emulator.alternate)
     terminal.process.wait(LIMIT)
     gone()
     quiet(loop)
@@ -120,7 +125,7 @@ def test_however_it_ends_nothing_is_armed(loop: Loop, how: str) -> None:
 def test_a_stopped_tool_fails_nothing_for_long(loop: Loop) -> None:
     """The kernel's own deadline ends it; when the tool goes on, so does the fault."""
     terminal = Watch(f"{MKDIR}=-EDQUOT", "--arm", "--pid", str(loop.process.pid), cwd=loop.directory)
-    terminal.expect("1 of 1 armed")
+    terminal.see("1 of 1 armed")
     terminal.process.send_signal(signal.SIGSTOP)
     time.sleep(8)
     quiet(loop)
@@ -154,11 +159,14 @@ def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
 def test_a_serial_line_without_a_size(tmp_path: Path) -> None:
     """No size, no colour, a row that would wrap: everything fits 80 columns."""
     terminal = Watch(f"{MKDIR}=-EDQUOT", "--", "sleep", "600", cwd=tmp_path, rows=0, columns=0)
-    _, *rows = re.split(r"\033\[\d+;1H\033\[K", terminal.expect("q\\)uit"))
+    terminal.see("q quit")
+    shown = terminal.emulator.lines
+    assert shown[0].startswith("inject watch  sleep 600") and len(shown[0]) == 80
+    assert shown[1].split() == ["state", "function", "returns", "trigger", "seen", "match", "inject", "seen/s"]
+    assert shown[2].startswith("> off ") and not shown[3]
+    assert shown[-1].endswith("q quit")
     terminal.type("q")
     assert terminal.end() == 0
-    assert len(rows) > 5
-    assert max(map(len, rows)) <= 80
     gone()
 
 

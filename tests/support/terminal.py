@@ -11,6 +11,7 @@ import struct
 import termios
 from typing import Any, Optional
 
+from tests.support.emulator import Emulator
 from tests.support.waiting import wait_for
 
 
@@ -79,6 +80,42 @@ class Terminal:
         """The user's side goes away, as when a window is closed."""
         os.close(self.inner)
         os.close(self.fd)
+
+
+class Window(Terminal):
+    """A terminal whose user looks at the screen rather than at what is sent to it."""
+
+    def __init__(self, rows: int = 24, columns: int = 80) -> None:
+        super().__init__(rows, columns)
+        self.emulator = Emulator(rows or 24, columns or 80)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the window's size, and what is shown in it."""
+        super().resize(rows, columns)
+        if hasattr(self, "emulator"):
+            self.emulator.resize(rows, columns)
+
+    def see(self, *patterns: str) -> None:
+        """Wait until all of ``patterns`` are on the screen at once."""
+        wait_for(
+            lambda: all(re.search(pattern, self.look()) for pattern in patterns),
+            lambda: f"{patterns} in:\n{self.emulator.text}",
+            process=self.process,
+            pause=0,
+        )
+
+    def look(self) -> str:
+        """The screen as it is now."""
+        self._read()
+        self.emulator.feed(self.seen)
+        self.seen = b""
+        return self.emulator.text
+
+    def end(self) -> int:
+        """The exit code of the process, with everything that it still shows on the screen."""
+        code = super().end()
+        self.look()
+        return code
 
 
 def take_terminal() -> None:

@@ -21,7 +21,6 @@ FUNCTION_LINES = 60
 
 EXCEPTIONS: Mapping[str, int] = {
     "lines of inject.cli.fail.fail": 71,
-    "lines of inject.cli.watch.command.watch": 65,
 }
 """What is larger, and how large it may be. Lower a figure when the code shrinks; nothing is added here."""
 

@@ -1,131 +1,212 @@
-"""A terminal as a screen of lines and a source of keys: nothing but what a serial console understands too."""
+"""A terminal as a screen of lines and a source of keys, through curses."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import select
-import shutil
 import sys
 import termios
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, Optional, Union
 
-SIZE = (80, 24)
-"""Columns and lines where the terminal does not say, as on a serial line."""
+from inject.cli.watch.board import Line
+from inject.model.text import printable
+from inject.report.paint import wanted
 
-_ENTER = "\033[?1049h\033[?7l\033[?25l\033[2J"  # other screen, no wrapping, no cursor, clear
-_LEAVE = "\033[?25h\033[?7h\033[?1049l"
-_KEYS = {"[A": "up", "OA": "up", "[B": "down", "OB": "down"}
-_BURST = 0.05
-"""Seconds within which the rest of a key's sequence follows its ESC."""
+ESCAPE_DELAY = 100
+"""Milliseconds within which the rest of a key's sequence follows its ESC, over a slow serial line, too."""
+
+_HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL
+_MOST = 256
+"""Keys taken at once."""
+_NAMES = {
+    "\r": "enter",
+    "\n": "enter",
+    "\x7f": "back",
+    "\b": "back",
+    "\x15": "clear",
+    "\x04": "escape",
+    "\x1a": "ctrl-z",
+    "\x0c": "ctrl-l",
+}
+_ARROWS = {"A": "up", "B": "down"}
 
 
-def usable() -> bool:
-    """Whether standard input and output are a terminal that can place text."""
+def obstacle() -> str:
+    """Why this terminal cannot show a table, in words; "" if it can."""
+    for number, name in ((0, "standard input"), (1, "standard output")):
+        if not _is_terminal(number):
+            return f"{name} is not a terminal"
     try:
-        return os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") not in ("", "dumb")
+        import curses
+    except ImportError:
+        return "this Python has no module curses"
+    term = os.environ.get("TERM", "")
+    if not term:
+        return "TERM is not set; try TERM=vt100"
+    try:
+        curses.setupterm(term, 1)
+    except curses.error:
+        return f"there is no terminfo entry for TERM={printable(term)}; try TERM=xterm or TERM=vt100"
+    # initscr() would end the process if the terminal cannot do it.
+    if curses.tigetstr("cup") is None or curses.tigetstr("clear") is None:
+        return f"TERM={printable(term)} cannot place text"
+    return ""
+
+
+def _is_terminal(number: int) -> bool:
+    try:
+        return os.isatty(number)
     except OSError:
         return False
 
 
 class Screen:
-    """The terminal of standard input and output; a context manager that restores it however it ends.
+    """The terminal of standard input and output; use as a context manager, only if there is no :func:`obstacle`.
 
-    Ctrl-C still interrupts; Ctrl-Z does nothing, because a stopped tool could not disarm.
+    Leaving restores the terminal, and so does SIGTSTP until the process continues. Ctrl-C
+    still interrupts. Ctrl-Z is an ordinary key: a stopped inject could not disarm.
     """
 
     def __init__(self) -> None:
-        self._before: Optional[list[Any]] = None
-        self._shown: list[str] = []
-        self._size = (0, 0)
+        import curses
+
+        self._curses: ModuleType = curses
+        self._modes: list[Any] = []
+        self._window: Any = None
+        self._styles: dict[str, int] = {}
+        self._keyboard = Keyboard({})
 
     def __enter__(self) -> Screen:
-        self._before = termios.tcgetattr(0)
-        raw = termios.tcgetattr(0)
-        raw[3] &= ~(termios.ICANON | termios.ECHO)
-        raw[6][termios.VSUSP] = b"\0"
-        raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(0, termios.TCSANOW, raw)
-        self._write(_ENTER)
+        self._modes = termios.tcgetattr(0)
+        sys.stdout.flush()
+        self._curses.set_escdelay(ESCAPE_DELAY)
+        self._window = self._curses.initscr()
+        try:
+            self._prepare()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
-    def __exit__(
-        self, _kind: Optional[type[BaseException]], _error: Optional[BaseException], _trace: Optional[TracebackType]
-    ) -> None:
-        with contextlib.suppress(OSError, termios.error):  # the terminal may be gone
-            self._write(_LEAVE)
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def _prepare(self) -> None:
+        curses = self._curses
+        curses.noecho()
+        curses.cbreak()
+        self._window.keypad(True)
+        self._window.nodelay(True)
+        modes = termios.tcgetattr(0)
+        modes[6][termios.VSUSP] = b"\0"
+        termios.tcsetattr(0, termios.TCSANOW, modes)
+        curses.def_prog_mode()  # what ncurses goes back to when a stopped process continues
+        with contextlib.suppress(curses.error):  # vt100 cannot hide its cursor
+            curses.curs_set(0)
+        self._styles = self._attributes()
+        special = {curses.KEY_UP: "up", curses.KEY_DOWN: "down", curses.KEY_ENTER: "enter"}
+        special.update({curses.KEY_BACKSPACE: "back", curses.KEY_DC: "back", curses.KEY_SUSPEND: "ctrl-z"})
+        self._keyboard = Keyboard(special)
+
+    def _attributes(self) -> dict[str, int]:
+        """Style to attribute: colour if the terminal has it and the user does not refuse it."""
+        curses = self._curses
+        found = {"bold": curses.A_BOLD, "dim": curses.A_DIM, "red": curses.A_BOLD, "yellow": curses.A_NORMAL}
+        if wanted(sys.stdout) and curses.has_colors():
+            with contextlib.suppress(curses.error):
+                curses.start_color()
+                curses.use_default_colors()
+                for number, name in enumerate(("red", "yellow"), 1):
+                    curses.init_pair(number, getattr(curses, f"COLOR_{name.upper()}"), -1)
+                    found[name] = curses.color_pair(number)
+        return found
+
+    def _leave(self) -> None:
+        with contextlib.suppress(self._curses.error):  # the terminal may be gone
+            self._curses.endwin()
         with contextlib.suppress(OSError, termios.error):
-            assert self._before is not None
-            termios.tcsetattr(0, termios.TCSANOW, self._before)
+            termios.tcsetattr(0, termios.TCSANOW, self._modes)
 
     def size(self) -> tuple[int, int]:
         """Columns and lines now."""
-        found = shutil.get_terminal_size(SIZE)
-        return found.columns, found.lines
+        height, width = self._window.getmaxyx()
+        return width, height
 
-    def paint(self, lines: Sequence[str]) -> None:
-        """Show ``lines`` from the top; only those that changed travel, for the line may be slow."""
-        size = self.size()
-        if size != self._size:
-            self._size, self._shown = size, []
-            self._write("\033[2J")
-        parts = []
-        for number, line in enumerate(lines[: size[1]]):
-            if number >= len(self._shown) or self._shown[number] != line:
-                parts.append(f"\033[{number + 1};1H\033[K{line}")
-        self._shown = list(lines)
-        if parts:
-            self._write("".join(parts))
+    def show(self, lines: Sequence[Line]) -> None:
+        """Show ``lines`` from the top; curses sends only what changed."""
+        width, height = self.size()
+        self._window.erase()
+        for number, line in enumerate(lines[:height]):
+            column = 0
+            for span in line:
+                room = width - column
+                if room <= 0:
+                    break
+                # curses writes the last cell of the screen, then complains that the cursor cannot go on.
+                with contextlib.suppress(self._curses.error):
+                    self._window.addnstr(number, column, span.text, room, self._styles.get(span.style, 0))
+                column += len(span.text)
+        self._window.refresh()
+
+    def redraw(self) -> None:
+        """Draw everything anew at the next :meth:`show`, over what another program has written."""
+        self._window.clearok(True)
 
     def keys(self, seconds: float) -> Optional[list[str]]:
-        """Keys typed, after waiting ``seconds`` at most for the first; None when the terminal is gone."""
-        if not select.select([0], [], [], seconds)[0]:
-            return []
-        data = self._read()
-        if not data:
+        """Wait ``seconds`` at most, and take the keys that are typed; None if the terminal is gone.
+
+        A key is a printable character, or up, down, enter, back, clear, escape, ctrl-z, ctrl-l.
+        """
+        poller = select.poll()
+        poller.register(0, select.POLLIN)
+        if any(event & _HANGUP for _, event in poller.poll(seconds * 1000)):
             return None
-        if data.endswith(b"\033") and select.select([0], [], [], _BURST)[0]:
-            data += self._read()
-        return split_keys(data.decode("utf-8", "replace"))
-
-    @staticmethod
-    def _read() -> bytes:
-        try:
-            return os.read(0, 1024)
-        except OSError:
-            return b""
-
-    @staticmethod
-    def _write(text: str) -> None:
-        data = text.encode()
-        sys.stdout.flush()
-        while data:
-            data = data[os.write(1, data) :]
+        codes: list[Union[int, str]] = []
+        with contextlib.suppress(self._curses.error):  # nothing more was typed
+            while len(codes) < _MOST:
+                codes.append(self._window.get_wch())
+        return self._keyboard.keys(codes)
 
 
-def split_keys(text: str) -> list[str]:
-    """What was typed, key by key: a character, ``up``, ``down``, ``enter``, ``back``, ``escape``, ``clear``."""
-    named = {"\r": "enter", "\n": "enter", "\x7f": "back", "\b": "back", "\x15": "clear", "\x04": "escape"}
-    keys, at = [], 0
-    while at < len(text):
-        character = text[at]
-        if character == "\033":
-            length = _sequence(text[at + 1 :])
-            keys.append(_KEYS.get(text[at + 1 : at + 1 + length], "escape" if not length else ""))
-            at += 1 + length
-            continue
-        keys.append(named.get(character, character if character.isprintable() else ""))
-        at += 1
-    return [key for key in keys if key]
+class Keyboard:
+    """Turns what curses reads into names of keys; ``special`` names the numbers that curses has for them.
 
+    A sequence that curses does not know is dropped to its end: the last letter of Ctrl-Up
+    (``ESC [ 1 ; 5 A``) would arm everything. It may be in two pieces, on a slow line.
+    """
 
-def _sequence(rest: str) -> int:
-    """How many characters after an ESC belong to its key."""
-    if rest[:1] == "O":
-        return min(2, len(rest))
-    if rest[:1] != "[":
-        return 0
-    end = next((i for i, c in enumerate(rest[1:], 1) if "@" <= c <= "~"), len(rest) - 1)
-    return end + 1
+    def __init__(self, special: Mapping[int, str]) -> None:
+        self._special = special
+        self._state = ""
+
+    def keys(self, codes: Sequence[Union[int, str]]) -> list[str]:
+        """The keys of ``codes``, which were typed at once; those that mean nothing are left out."""
+        found = [self._key(code) for code in codes]
+        if self._state == "escape":
+            found.append("escape")
+            self._state = "escaped"
+        return [name for name in found if name]
+
+    def _key(self, code: Union[int, str]) -> str:
+        """What ``code`` means behind those before it; "" for nothing yet."""
+        before, self._state = self._state, ""
+        if isinstance(code, int):
+            return self._special.get(code, "")
+        if before in ("escape", "escaped") and code in ("[", "O"):
+            self._state = "begun"
+        elif before == "escape":  # together with Alt
+            return ""
+        elif before == "begun" and code == "[":  # function keys of the Linux console
+            self._state = "inside"
+        elif before == "begun" and code in _ARROWS:  # as a terminal sends them that is not what TERM says
+            return _ARROWS[code]
+        elif before in ("begun", "inside"):
+            self._state = "" if "@" <= code <= "~" else "inside"
+        elif code == "\x1b":
+            self._state = "escape"
+        else:
+            return _NAMES.get(code, code if code.isprintable() else "")
+        return ""
