@@ -11,9 +11,9 @@ from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
-from inject.model.verdict import Reason, Status, Verdict
+from inject.model.verdict import Complaint, Reason, Status, Verdict
 from inject.report.jsonl import from_json
-from inject.trial.judge import with_finding
+from inject.trial.judge import Judgement, with_finding
 
 SLACK = 600.0
 """Seconds that making, checking and removing filesystems may take in all, apart from the scripts."""
@@ -140,7 +140,8 @@ def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, request: Request)
         return Verdict(scenario.name, Status.ERROR, None, detail, reproduce=command, log=log)
     reason = Reason.HANG if lost.ending is Ending.HUNG else Reason.CRASH
     detail = f"with {_points(scenario)} armed, {lost.message}"
-    return with_finding(scenario, Verdict(scenario.name, Status.FAIL, reason, detail, reproduce=command, log=log))
+    judgement = Judgement(Status.FAIL, (Complaint(reason, detail, log),))
+    return with_finding(scenario, judgement).verdict(scenario, reproduce=command)
 
 
 def _reproduce(scenario: Scenario, request: Request) -> str:

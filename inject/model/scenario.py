@@ -170,6 +170,8 @@ class Finding:
 
     reason: Reason
     text: str
+    evidence: Optional[str] = None
+    """Regular expression that its complaints match; None: any complaint with ``reason``."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class Complaint:
     """The evidence is incomplete, or a program is missing: an error, not a verdict on the kernel."""
     notice: bool = False
     """It only says that a filesystem went read-only: the complaint of another check explains that and replaces it."""
+    parts: tuple[tuple[str, ...], ...] = ()
+    """Lines of each failure, if it is several in one: a known failure must explain each of them."""
 
 
 @dataclass(frozen=True)

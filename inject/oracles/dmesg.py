@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -169,7 +169,8 @@ class Dmesg(Oracle):
         names = taint_names(new_taint(self._taint, self._read_taint(), allowed))
         names = [name for name in names if not any(p.search(f"tainted: {name}") for p in allow)]
         if refused:
-            return self._splat_complaint(refused, names)
+            unexplained = taint_names(new_taint(self._taint, self._read_taint(), splats))
+            return self._splat_complaint(refused, names, unexplained)
         if names:
             return self.complaint(f"the kernel has new taint flags: {', '.join(names)}")
         if context.log.lost or context.log.cut:
@@ -180,7 +181,7 @@ class Dmesg(Oracle):
             )
         return None
 
-    def _splat_complaint(self, splats: list[Splat], taints: list[str]) -> Complaint:
+    def _splat_complaint(self, splats: list[Splat], taints: list[str], unexplained: Sequence[str]) -> Complaint:
         detail = splats[0].title
         if len(splats) > 1:
             detail += f" (and {len(splats) - 1} more)"
@@ -194,7 +195,8 @@ class Dmesg(Oracle):
         if len(splats) > _SHOWN_SPLATS:
             lines.append(f"[... {len(splats) - _SHOWN_SPLATS} more splats ...]")
         notice = not taints and all(splat.kind == "read-only" for splat in splats)
-        return self.complaint(detail, tuple(lines), notice=notice)
+        parts = [(*splat.head, *splat.lines) for splat in splats] + [(f"tainted: {name}",) for name in unexplained]
+        return replace(self.complaint(detail, tuple(lines), notice=notice), parts=tuple(parts))
 
     def _collect(self, context: Context) -> None:
         self._records += context.log.read()

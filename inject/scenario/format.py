@@ -238,8 +238,14 @@ FINDING = Record(
             "What the kernel does wrong, where, and since when.",
             required="text: what the kernel does wrong",
         ),
+        Key(
+            "evidence",
+            Pattern(),
+            "Regular expression that the detail or a log line of the known failure matches; "
+            "default: every failure with `reason` is the known one.",
+        ),
     ),
-    build=lambda fields: Finding(Reason(fields.get("reason")), fields.get("text")),
+    build=lambda fields: Finding(Reason(fields.get("reason")), fields.get("text"), fields.get("evidence")),
 )
 
 VM = Record(
@@ -288,7 +294,11 @@ SCENARIO_KEYS = (
         Decimal(MAX_TIMEOUT, "a number of seconds", _TIMEOUT_SLIPS),
         f"Seconds for `run`; default {DEFAULT_TIMEOUT:g}.",
     ),
-    Key("finding", FINDING, "A known kernel bug that this scenario shows: it must fail for this reason."),
+    Key(
+        "finding",
+        FINDING,
+        "A known kernel bug that this scenario shows: it must fail for this reason, and in no other way.",
+    ),
     Key("vm", VM, "The guest that `inject vm` boots for it; other commands ignore it."),
     Key("sweep", SWEEP, "How `inject sweep` walks the fault points; other commands ignore it."),
 )

@@ -9,7 +9,7 @@ from typing import Optional
 
 from inject.model.errnos import ERRNOS, as_written
 from inject.model.errorpath import ErrorPath, as_lines, describe, grouped
-from inject.model.scenario import Scenario
+from inject.model.scenario import Finding, Scenario
 from inject.model.text import either
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 
@@ -50,11 +50,15 @@ class Judgement:
 
     status: Status
     complaints: tuple[Complaint, ...] = ()
-    """What is wrong, in Reason's order; empty if and only if ``status`` is not FAIL."""
+    """What is wrong, in Reason's order, but a known failure last; empty if nothing is, or the kernel was not judged."""
     words: str = ""
     """Why the kernel was not judged."""
     log: tuple[str, ...] = ()
     """Lines that explain an error; those of a failure are its first complaint's."""
+    troubles: tuple[str, ...] = ()
+    """Checks that inject or the machine failed to make, although the kernel failed."""
+    finding: str = ""
+    """Text of the known failure, if that is all that is wrong; ``status`` is then PASS."""
 
     def verdict(self, scenario: Scenario, trial: int = 0, reproduce: str = "") -> Verdict:
         """The verdict, with the details of all complaints as one text."""
@@ -64,7 +68,17 @@ class Judgement:
         detail = first.detail
         if self.complaints[1:]:
             detail += "; also: " + "; ".join(complaint.detail for complaint in self.complaints[1:])
-        return Verdict(scenario.name, self.status, first.reason, detail, trial, reproduce=reproduce, log=first.log)
+        reason = first.reason if self.status is Status.FAIL else None
+        return Verdict(
+            scenario.name,
+            self.status,
+            reason,
+            detail,
+            trial,
+            reproduce=reproduce,
+            log=first.log,
+            finding=self.finding,
+        )
 
 
 def judge(scenario: Scenario, facts: Facts) -> Judgement:
@@ -75,7 +89,7 @@ def judge(scenario: Scenario, facts: Facts) -> Judgement:
         return Judgement(Status.ERROR, words=facts.cut_short, log=first.log if first else ())
     if first is None and facts.troubles:
         return Judgement(Status.ERROR, words="; ".join(facts.troubles))
-    return Judgement(Status.FAIL if found else Status.PASS, found)
+    return Judgement(Status.FAIL if found else Status.PASS, found, troubles=facts.troubles)
 
 
 def with_hangs(judgement: Judgement, complaints: Sequence[Complaint]) -> Judgement:
@@ -196,21 +210,47 @@ def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
     return None
 
 
-def with_finding(scenario: Scenario, verdict: Verdict) -> Verdict:
-    """The verdict under a known ``finding``: to fail with its reason is a pass, to pass is a failure."""
+EXPECTED = (Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO)
+"""Reasons of what ``expect`` says: of one bug a workload may show several."""
+
+
+def with_finding(scenario: Scenario, judgement: Judgement) -> Judgement:
+    """The judgement under the known ``finding``: to fail just so is a pass, any other end is a failure."""
     finding = scenario.finding
-    if finding is None or verdict.finding:
-        return verdict
-    if verdict.status is Status.FAIL and verdict.reason is finding.reason:
-        return replace(verdict, status=Status.PASS, reason=None, finding=finding.text)
-    if verdict.status is Status.PASS:
+    if finding is None or judgement.status in (Status.SKIP, Status.ERROR):
+        return judgement
+    word = finding.reason.value
+    if judgement.status is Status.PASS:
+        detail = f"the known failure ({word}) did not occur: remove `finding` if the bug is fixed"
+        return replace(judgement, status=Status.FAIL, complaints=(Complaint(finding.reason, detail),))
+    known = [complaint for complaint in judgement.complaints if _is_known(finding, complaint)]
+    if not any(complaint.reason is finding.reason for complaint in known):
+        remark = f" (not the known failure: `evidence` does not match all of this {word})"
         return replace(
-            verdict,
-            status=Status.FAIL,
-            reason=finding.reason,
-            detail=f"the known failure ({finding.reason.value}) did not occur: remove `finding` if the bug is fixed",
+            judgement,
+            complaints=tuple(
+                replace(one, detail=one.detail + remark) if one.reason is finding.reason else one
+                for one in judgement.complaints
+            ),
         )
-    return verdict
+    others = [complaint for complaint in judgement.complaints if complaint not in known]
+    if others:
+        marked = [replace(complaint, detail=f"the known failure, {complaint.detail}") for complaint in known]
+        return replace(judgement, complaints=(*others, *marked))
+    if judgement.troubles:
+        return Judgement(Status.ERROR, words="; ".join(judgement.troubles), log=known[0].log)
+    return replace(judgement, status=Status.PASS, finding=finding.text)
+
+
+def _is_known(finding: Finding, complaint: Complaint) -> bool:
+    """True if ``complaint`` is what ``finding`` describes, or an unmet expectation that matches its evidence, too."""
+    if finding.evidence is None:
+        return complaint.reason is finding.reason
+    if complaint.reason is not finding.reason and complaint.reason not in EXPECTED:
+        return False
+    evidence = re.compile(finding.evidence)
+    parts = complaint.parts or ((complaint.detail, *complaint.log),)
+    return all(any(evidence.search(line) for line in part) for part in parts)
 
 
 def exit_status(verdicts: Sequence[Verdict], *, no_skip: bool = False) -> int:

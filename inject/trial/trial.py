@@ -56,10 +56,10 @@ class Trial:
         """The verdict. Raises nothing for what a scenario or a kernel does, only if the report cannot be written."""
         started = time.monotonic()
         scenario, options, seen = self.scenario, self.options, self._seen
-        judgement = with_hangs(self._judgement(), seen.complaints)
+        judgement = with_finding(scenario, with_hangs(self._judgement(), seen.complaints))
         command = f"{options.reproduce} {scenario.file} --only {scenario.name} --seed {options.seed}"
         seen.notes += lost_events(scenario, seen.counts)
-        verdict = replace(
+        return replace(
             judgement.verdict(scenario, self.number, command),
             seconds=time.monotonic() - started,
             unusable=seen.unusable,
@@ -68,7 +68,6 @@ class Trial:
             exit=seen.exit,
             errors=grouped(seen.errors, MOST_PATHS),
         )
-        return with_finding(scenario, verdict)
 
     def _judgement(self) -> Judgement:
         """The judgement, once everything of the trial is undone."""

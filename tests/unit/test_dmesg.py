@@ -197,6 +197,12 @@ def test_the_complaint_carries_the_splat(tmp_path):
     assert complaint.detail == "BUG: one (and 1 more); tainted: D (died: oops or BUG)"
     assert complaint.log == ("BUG: one", "trace", "BUG: two")
     assert (complaint.reason, complaint.inconclusive) == (Reason.DMESG, False)
+    assert [part[0] for part in complaint.parts] == ["BUG: one", "BUG: two"]
+
+
+def test_a_taint_that_no_splat_explains_is_a_part_of_its_own(tmp_path):
+    parts = judge(tmp_path, ["BUG: one"], taint=(0, 128 | 512)).parts
+    assert parts[1:] == (("tainted: W (warning)",),)
 
 
 @pytest.mark.parametrize("pattern", ["online_reserved not 0", re.escape("WARNING: CPU: 0 PID: 1 at fs/x.c")])

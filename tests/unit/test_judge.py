@@ -276,36 +276,88 @@ def test_the_tail_of_long_output() -> None:
 
 # ---------------------------------------------------------------- known failures
 
-KNOWN = replace(SCENARIO, finding=Finding(Reason.CHECK, "fsck finds what was never there"))
+KNOWN = replace(SCENARIO, finding=Finding(Reason.CHECK, "fsck finds what was never there", r"^fsck: \d errors"))
+FSCK = Complaint(Reason.CHECK, "fsck: 3 errors", ("line",))
+
+
+def failed(*complaints: Complaint, troubles: tuple[str, ...] = ()) -> Judgement:
+    return Judgement(Status.FAIL, complaints, troubles=troubles)
 
 
 def test_a_finding_that_shows_is_a_pass_with_its_text() -> None:
-    failed = Verdict("s", Status.FAIL, Reason.CHECK, "fsck: 3 errors", log=("line",))
-    assert with_finding(KNOWN, failed) == replace(
-        failed, status=Status.PASS, reason=None, finding="fsck finds what was never there"
-    )
-    assert with_finding(SCENARIO, failed) == failed
+    verdict = with_finding(KNOWN, failed(FSCK)).verdict(KNOWN)
+    assert (verdict.status, verdict.reason, verdict.finding) == (Status.PASS, None, "fsck finds what was never there")
+    assert (verdict.detail, verdict.log) == ("fsck: 3 errors", ("line",))
+    assert with_finding(SCENARIO, failed(FSCK)) == failed(FSCK)
+
+
+def test_the_evidence_may_stand_in_the_log() -> None:
+    known = replace(KNOWN, finding=Finding(Reason.CHECK, "x", "^line$"))
+    assert with_finding(known, failed(FSCK)).status is Status.PASS
 
 
 def test_a_finding_that_no_longer_shows_fails_and_says_so() -> None:
-    settled = with_finding(KNOWN, Verdict("s", Status.PASS))
+    settled = with_finding(KNOWN, Judgement(Status.PASS)).verdict(KNOWN)
     assert (settled.status, settled.reason, settled.finding) == (Status.FAIL, Reason.CHECK, "")
     assert settled.detail == "the known failure (check) did not occur: remove `finding` if the bug is fixed"
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"),
-    [(Status.FAIL, Reason.DMESG), (Status.FAIL, Reason.HANG), (Status.SKIP, None), (Status.ERROR, None)],
+    "judgement",
+    [
+        failed(Complaint(Reason.DMESG, "why")),
+        failed(Complaint(Reason.HANG, "why")),
+        Judgement(Status.SKIP, words="why"),
+        Judgement(Status.ERROR, words="why"),
+    ],
 )
-def test_any_other_end_stays_what_it_is(status: Status, reason: Reason) -> None:
-    verdict = Verdict("s", status, reason, "why")
-    assert with_finding(KNOWN, verdict) == verdict
+def test_any_other_end_stays_what_it_is(judgement: Judgement) -> None:
+    assert with_finding(KNOWN, judgement) == judgement
 
 
-def test_settling_twice_changes_nothing() -> None:
-    """The guest settles, and so may the batch on the host."""
-    once = with_finding(KNOWN, Verdict("s", Status.FAIL, Reason.CHECK))
-    assert with_finding(KNOWN, once) == once
+def test_the_same_reason_with_other_evidence_is_no_known_failure() -> None:
+    verdict = with_finding(KNOWN, failed(Complaint(Reason.CHECK, "leaks: 3 errors"))).verdict(KNOWN)
+    assert (verdict.status, verdict.reason, verdict.finding) == (Status.FAIL, Reason.CHECK, "")
+    assert verdict.detail == "leaks: 3 errors (not the known failure: `evidence` does not match all of this check)"
+
+
+@pytest.mark.parametrize("evidence", [None, r"^fsck: \d errors"])
+def test_a_finding_excuses_nothing_else(evidence: Optional[str]) -> None:
+    known = replace(KNOWN, finding=Finding(Reason.CHECK, "x", evidence))
+    recover = Complaint(Reason.RECOVER, "`recover` exited with 9", ("no",))
+    verdict = with_finding(known, failed(FSCK, recover)).verdict(known)
+    assert (verdict.status, verdict.reason, verdict.log) == (Status.FAIL, Reason.RECOVER, ("no",))
+    assert verdict.detail == "`recover` exited with 9; also: the known failure, fsck: 3 errors"
+
+
+def test_another_check_beside_the_known_one_fails() -> None:
+    verdict = with_finding(KNOWN, failed(FSCK, Complaint(Reason.CHECK, "leaks: 3 errors"))).verdict(KNOWN)
+    assert (verdict.status, verdict.reason) == (Status.FAIL, Reason.CHECK)
+    assert verdict.detail.startswith("leaks: 3 errors")
+
+
+def test_every_splat_must_be_the_known_one() -> None:
+    known = replace(SCENARIO, finding=Finding(Reason.DMESG, "x", r"RIP: \S+ bch2_bad\+"))
+    one, other = ("WARNING: one", "RIP: 0010: bch2_bad+0x1"), ("WARNING: other", "RIP: 0010: fine+0x1")
+    splats = Complaint(Reason.DMESG, "dmesg: WARNING: one (and 1 more)", one + other)
+    assert with_finding(known, failed(replace(splats, parts=(one, one)))).status is Status.PASS
+    assert with_finding(known, failed(replace(splats, parts=(one, other)))).status is Status.FAIL
+
+
+def test_one_bug_may_break_several_expectations() -> None:
+    """Of ``expect`` only, and only where the evidence says so."""
+    known = replace(SCENARIO, finding=Finding(Reason.EXIT, "x", "exited with 0|ENOSPC"))
+    exited, errno = Complaint(Reason.EXIT, "it exited with 0"), Complaint(Reason.ERRNO, "no ENOSPC")
+    assert with_finding(known, failed(exited, errno)).status is Status.PASS
+    assert with_finding(known, failed(errno)).status is Status.FAIL
+    assert with_finding(known, failed(exited, Complaint(Reason.ERRNO, "no EIO"))).status is Status.FAIL
+    assert with_finding(known, failed(exited, Complaint(Reason.CHECK, "no ENOSPC"))).status is Status.FAIL
+
+
+def test_a_check_that_was_not_made_could_have_found_more_than_the_known_failure() -> None:
+    settled = with_finding(KNOWN, failed(FSCK, troubles=("leaks: EPERM",)))
+    assert (settled.status, settled.words) == (Status.ERROR, "leaks: EPERM")
+    assert judgement_of(SCENARIO, replace(GOOD, complaints=(FSCK,), troubles=("x",))).troubles == ("x",)
 
 
 # ---------------------------------------------------------------- exit codes

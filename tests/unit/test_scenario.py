@@ -64,7 +64,7 @@ def test_every_key() -> None:
     assert full.checks == ("dmesg", "fsck", "remount", "leaks", "reservations")
     assert full.allow == ("bcachefs .* emergency read only",)
     assert full.timeout == 60.0
-    assert full.finding == Finding(Reason.DMESG, "what the kernel does wrong, where, since when")
+    assert full.finding == Finding(Reason.DMESG, "what the kernel does wrong, where, since when", "WARNING: .* bch2_")
     assert full.vm == VmWishes(1, 1 << 30)
     assert full.sweep == Sweep(("bch2_*", "__filemap_add_folio"), "stack", ("once", "onward"), 500)
     (fault,) = full.faults

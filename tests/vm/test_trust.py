@@ -20,6 +20,7 @@ LIMIT = 900
 RIGHT = {
     "unkillable": ("fail", "hang", r"run: touch/\d+ cannot be killed"),
     "errno-alias": ("pass", "", ""),
+    "finding-hides": ("fail", "check", r"fsck.*recover.*the known failure, the workload exited with 3"),
 }
 """By scenario: status, reason, and a pattern for the detail."""
 
