@@ -33,10 +33,12 @@ class ExitStatus(enum.IntEnum):
 class InjectError(Exception):
     """Error for the user: one sentence, with the next step as hint.
 
-    ``status`` is the exit code of a command that ends with this error.
+    ``status`` is the exit code of a command that ends with this error. ``placed``: each line
+    of the text begins with ``file:line:col``.
     """
 
     status = ExitStatus.ERROR
+    placed = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -51,6 +53,7 @@ class ScenarioError(InjectError):
     """Error at one place of a scenario; as text ``file:line:col: message; hint``."""
 
     status = ExitStatus.USAGE
+    placed = True
 
     def __init__(self, message: str, *, place: Place, hint: str = "") -> None:
         super().__init__(message, hint)

@@ -112,8 +112,9 @@ def _run() -> int:
 
 
 def _complain(error: InjectError) -> int:
+    """Print the error; editors understand a place only at the start of a line."""
     for line in str(error).splitlines():
-        click.echo(f"inject: {line}" if not _has_place(error) else line, err=True)
+        click.echo(line if error.placed else f"inject: {line}", err=True)
     return int(error.status)
 
 
@@ -121,11 +122,6 @@ def _usage(error: click.UsageError) -> str:
     """One sentence for a usage error, with the command that prints the help."""
     where = error.ctx.command_path if error.ctx is not None else "inject"
     return f"{printable(error.format_message()).rstrip('.')}; see `{where} --help`"
-
-
-def _has_place(error: InjectError) -> bool:
-    """A scenario's error begins with file:line:col, which editors understand only at the start of a line."""
-    return hasattr(error, "line") or hasattr(error, "errors")
 
 
 def printable_lines(text: str) -> str:

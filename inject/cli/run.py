@@ -14,8 +14,9 @@ from inject.cli.display import own_arguments, report_file, reporting
 from inject.cli.options import chosen, report_options
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.trial.judge import exit_status
-from inject.trial.preflight import require_injection
+from inject.trial.preflight import refuse_returns, require_injection, returns_of
 from inject.trial.services import RunOptions, open_services
 
 
@@ -52,6 +53,8 @@ def run(
     found = chosen(files, only, shard)
     kernel = Kernel()
     require_injection(kernel)
+    types = Types(kernel)
+    refuse_returns(kernel, types, returns_of(found))
     seed = secrets.randbits(32) if seed is None else seed
     attach = probe_for(probe, stop_on_injection)
     options = RunOptions(seed, allow_any or kernel.is_guest(), budget or 0, attach, trace)
@@ -59,7 +62,7 @@ def run(
         report_file(json_path) as report,
         reporting(found, report, verbose=verbose, quiet=quiet, errors=trace, ktap=ktap) as display,
         marking(stop_on_injection, json_path) as mark,
-        open_services(kernel, lambda event: display.emit(mark(event)), display.say) as services,
+        open_services(kernel, lambda event: display.emit(mark(event)), display.say, types=types) as services,
     ):
         if not found:
             return display.nothing(shard, junit_path)

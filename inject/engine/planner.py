@@ -18,9 +18,9 @@ from inject.kernel.btf import Prototype
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, refuse
-from inject.kernel.types import Types, return_value
+from inject.kernel.types import Types, legal_value
 from inject.model.nofail import NoFail
-from inject.model.point import LEGAL_WORDS, FaultPoint, legal
+from inject.model.point import FaultPoint
 from inject.model.scenario import ArgTest, Contract, Fault, Op, Scenario, Scope, Symbolic
 
 
@@ -85,12 +85,7 @@ class Planner:
         values = []
         for index, written in enumerate(fault.values):
             try:
-                value = return_value(written, self.types, point.module)
-                if not legal(value, point.error_type):
-                    raise InjectError(
-                        f"{fault.function} has error type {point.error_type.value} and must not return {written}",
-                        f"return {LEGAL_WORDS[point.error_type]}",
-                    )
+                value = legal_value(written, point, self.types)
             except InjectError as error:
                 raise _placed(error, fault.value_places[index] if fault.value_places else None) from None
             values.append(value & U64)

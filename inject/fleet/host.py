@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Protocol
 
-from inject.errors import GuestLost, InjectError
+from inject.errors import ExitStatus, GuestLost, InjectError
 from inject.model.scenario import Scenario
+from inject.model.text import printable
 
 OnOutput = Callable[[bytes], None]
 
@@ -48,6 +49,16 @@ class Lost(GuestLost):
         self.why = why
         self.host_fault = host_fault
         self.qemu_crashed = qemu_crashed
+
+
+class Refused(InjectError):
+    """The host ran nothing, because its kernel does not allow what a scenario has a function return."""
+
+    status = ExitStatus.USAGE
+    placed = True
+
+    def __init__(self, said: str) -> None:
+        super().__init__("\n".join(printable(line) for line in said.splitlines()))
 
 
 class Patience:

@@ -15,15 +15,16 @@ from typing import TextIO
 
 from inject.campaign.run import run_all, run_started
 from inject.errors import ExitStatus, InjectError
-from inject.fleet.request import read_request, read_scenario_line
+from inject.fleet.request import read_request, read_returns, read_scenario_line
 from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.process.signals import ended_by_signals
 from inject.report.jsonl import JsonLines
 from inject.scenario.load import parse
 from inject.trial.judge import exit_status
-from inject.trial.preflight import require_injection
+from inject.trial.preflight import refuse_returns, require_injection
 from inject.trial.services import RunOptions, open_services
 
 
@@ -49,6 +50,8 @@ def serve(results: str, lines: TextIO) -> int:
     request = read_request(lines.readline())
     kernel = Kernel()
     require_injection(kernel)
+    types = Types(kernel)
+    refuse_returns(kernel, types, read_returns(lines.readline()))
     options = RunOptions(
         request.seed,
         any_allowed=kernel.is_guest(),
@@ -62,7 +65,7 @@ def serve(results: str, lines: TextIO) -> int:
             report.write(replace(event, stop=request.stop_on_injection) if isinstance(event, Armed) else event)
 
         emit(run_started(kernel, request.seed, ()))
-        with open_services(kernel, emit, say=lambda _: None) as services:
+        with open_services(kernel, emit, say=lambda _: None, types=types) as services:
             verdicts = run_all(
                 scenarios(lines),
                 services,
@@ -83,7 +86,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except InjectError as error:
-        sys.stderr.write(f"inject: {error}\n")
+        sys.stderr.write(f"{error}\n" if error.placed else f"inject: {error}\n")
         return error.status
 
 

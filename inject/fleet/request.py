@@ -1,19 +1,26 @@
 """Standard input of inject on a host, line by line.
 
-The first line holds the settings of the run, each later one a scenario to run. inject
-reads the next line when the scenario before it has its verdict, and ends with its input.
+The first line holds the settings of the run, the second the values that the scenarios of
+the batch return, each later one a scenario to run. inject reads the next line when the
+scenario before it has its verdict, and ends with its input. It runs none if its kernel does
+not allow one of the values: it prints the errors and ends with the exit code of wrong usage.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inject.errors import Place
 from inject.model.scenario import Probe, Scenario
+from inject.trial.preflight import WrittenReturn, returns_of
 
 MODULE = "inject.fleet.remote"
+
+RETURNS = 128 << 10
+"""Bytes of the second line: a host takes its input in pieces, and a trial checks its own values too."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,24 @@ def read_request(line: str) -> Request:
     """The inverse of :meth:`Request.line`; ``cwd`` is where this process runs."""
     seed, probe, trace, stop_on_injection, reproduce = json.loads(line)
     return Request(seed, Probe(probe), trace, stop_on_injection, reproduce)
+
+
+def returns_line(scenarios: Iterable[Scenario], most: int = RETURNS) -> bytes:
+    """The second line, with as many values as ``most`` bytes hold."""
+    values: list[object] = []
+    size = 3
+    for one in returns_of(scenarios):
+        value = [one.function, one.value, one.place.file, one.place.line, one.place.column]
+        size += len(json.dumps(value)) + 2
+        if size > most:
+            break
+        values.append(value)
+    return _line(values)
+
+
+def read_returns(line: str) -> list[WrittenReturn]:
+    """The inverse of :func:`returns_line`."""
+    return [WrittenReturn(function, value, Place(*place)) for function, value, *place in json.loads(line)]
 
 
 def scenario_line(scenario: Scenario) -> bytes:

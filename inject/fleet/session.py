@@ -36,6 +36,7 @@ class HostSession:
         argv = requests.argv(host.results)
         command = host.start(argv, env=env, cwd=str(cwd), on_stdout=output.feed, on_stderr=output.feed)
         host.feed(command, journal.request.line())
+        host.feed(command, requests.returns_line(journal.ledger.scenarios))
         asking = True
         while command.status is None:
             if asking and journal.current is None:

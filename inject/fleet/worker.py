@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Callable, Optional
 
-from inject.fleet.host import Hosts, Lost
+from inject.errors import ExitStatus
+from inject.fleet.host import Hosts, Lost, Refused
 from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.mailbox import Mailbox
@@ -99,6 +100,8 @@ class Worker(threading.Thread):
             journal.blame(lost)
             self._next(lost.message)
         else:
+            if status == ExitStatus.USAGE and not batch.ledger.names(Stage.SETTLED):
+                raise Refused(output.text())
             if status is None or journal.unusable:
                 self._next(f"the guest is unfit for more ({journal.unusable or 'stuck'})")
             else:

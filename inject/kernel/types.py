@@ -6,12 +6,19 @@ import re
 from collections.abc import Callable
 from typing import Optional
 
-from inject.errors import CannotRun, InjectError
+from inject.errors import CannotRun, ExitStatus, InjectError
 from inject.filesystems import TYPES
 from inject.kernel.btf import Btf, Result
 from inject.kernel.kernel import Kernel
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
+from inject.model.point import LEGAL_WORDS, FaultPoint, legal
 from inject.model.scenario import Returned
+
+
+class IllegalReturn(InjectError):
+    """A value that the error type of its function does not allow."""
+
+    status = ExitStatus.USAGE
 
 
 class Types:
@@ -55,6 +62,7 @@ class Types:
             if name.startswith(errors.prefix):
                 for place in places:
                     found = self.of(place).enum(errors.enum)
+                    self._known.update(found)  # the next name of this filesystem costs no other walk
                     if name in found:
                         return found[name]
         for place in places:
@@ -79,3 +87,14 @@ def return_value(written: Returned, types: Types, module: str = "") -> int:
     if number is not None:
         return sign * number
     return sign * types.enumerator(name, module)
+
+
+def legal_value(written: Returned, point: FaultPoint, types: Types) -> int:
+    """Value of ``return:`` as a signed number; raises InjectError if it is unknown or ``point`` must not return it."""
+    value = return_value(written, types, point.module)
+    if not legal(value, point.error_type):
+        raise IllegalReturn(
+            f"{point.function} has error type {point.error_type.value} and must not return {written}",
+            f"return {LEGAL_WORDS[point.error_type]}",
+        )
+    return value

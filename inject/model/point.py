@@ -39,6 +39,11 @@ def legal(value: int, error_type: ErrorType) -> bool:
     return value == 1
 
 
+def possible(value: int) -> bool:
+    """True if a function of some error type may return ``value``."""
+    return any(legal(value, error_type) for error_type in ErrorType)
+
+
 @dataclass(frozen=True)
 class FaultPoint:
     """A function in the kernel's error-injection list.

@@ -14,6 +14,7 @@ class ScenarioErrors(InjectError):
     """All problems of all files given, in the order of reading."""
 
     status = ExitStatus.USAGE
+    placed = True
 
     def __init__(self, errors: Iterable[ScenarioError]) -> None:
         self.errors: tuple[ScenarioError, ...] = tuple(errors)

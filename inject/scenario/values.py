@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from inject.errors import ScenarioError
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.errorpath import Fate
+from inject.model.point import MAX_ERRNO, possible
 from inject.model.scenario import Bound, Symbolic
 from inject.model.text import either, nearest, shown
 from inject.scenario.fields import read_any, scalar_text
@@ -19,6 +20,7 @@ from inject.scenario.tree import ListNode, Node, ScalarNode
 
 _LOW, _HIGH = -(2**63), 2**64 - 1
 _INTEGER = {"type": "integer", "minimum": _LOW, "maximum": _HIGH}
+_RETURNED = {"type": "integer", "minimum": -MAX_ERRNO, "maximum": 1}
 _LOOKS_NUMERIC = re.compile(r"[-+]?\.?[0-9].*|[-+]?\.(?i:inf|nan)")
 _ERRNO_LIKE = re.compile(r"E[A-Z0-9]+")
 _ALL_ERRNOS = {**ERRNOS, **KERNEL_ERRNOS}
@@ -65,12 +67,21 @@ class ReturnValue:
         if text.lower() in ("yes", "no", "on", "off"):
             raise must_be(node.place, label, self.expected, shown(text), "write true or false")
         if _LOOKS_NUMERIC.fullmatch(text):
-            return _number(node, label, self.expected)
+            return self._possible(node, _number(node, label, self.expected))
         name = text[1:] if text.startswith("-") else text
         if not re.fullmatch(IDENTIFIER, name):
             raise must_be(node.place, label, self.expected, shown(text))
         self._check_name(node, name, negative=text.startswith("-"))
         return text
+
+    @staticmethod
+    def _possible(node: ScalarNode, value: int) -> int:
+        """``value``, if a function of some error type may return it; raises ScenarioError otherwise."""
+        if possible(value):
+            return value
+        meant = next((other for other in (-value, value - 2**64) if -MAX_ERRNO <= other < 0), None)
+        step = f"write {meant}" if meant else f"write a number from -{MAX_ERRNO} to -1, NULL or true"
+        raise wrong(node.place, f"no error-injectable function may return {shown(node.text)}", step)
 
     @staticmethod
     def _check_name(node: Node, name: str, *, negative: bool) -> None:
@@ -92,7 +103,7 @@ class ReturnValue:
         known = f"^-(?:{'|'.join(sorted(_ALL_ERRNOS))})$"
         other = r"^(?!-?E[A-Z0-9]+$)(?!-(?:NULL|true|false)$)(?!BCH_ERR_)-?[A-Za-z_][A-Za-z0-9_]*$"
         words: dict[str, Any] = {"anyOf": [{"enum": list(COMMON)}, {"type": "string", "pattern": f"{known}|{other}"}]}
-        return {"anyOf": [words, _INTEGER, {"type": "boolean"}, {"type": "null"}]}
+        return {"anyOf": [words, _RETURNED, {"type": "boolean"}, {"type": "null"}]}
 
 
 @dataclass(frozen=True)

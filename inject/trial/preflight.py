@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan
-from inject.errors import CannotRun, InjectError
+from inject.errors import CannotRun, InjectError, Place, ScenarioError
 from inject.fixture.device_numbers import device_numbers
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
-from inject.kernel.types import Types
-from inject.model.scenario import Fault, Scenario, Scope
+from inject.kernel.types import IllegalReturn, Types, legal_value
+from inject.model.scenario import Fault, Returned, Scenario, Scope
+from inject.scenario.problems import ScenarioErrors
 from inject.scenario.shorthand import COMMAND_LINE, BadSyntax
 
 
@@ -49,6 +51,45 @@ def resolve(kernel: Kernel, types: Types, faults: Sequence[Fault], seed: int = 0
                 raise
             raise BadSyntax(error.message, error.hint) from None
     return planner.joined(rules)
+
+
+@dataclass(frozen=True)
+class WrittenReturn:
+    """A value that a scenario has ``function`` return, and its place there."""
+
+    function: str
+    value: Returned
+    place: Place
+
+
+def returns_of(scenarios: Iterable[Scenario]) -> list[WrittenReturn]:
+    """The values that ``scenarios`` have their functions return, each of a function once."""
+    found: dict[tuple[str, Returned], WrittenReturn] = {}
+    for scenario in scenarios:
+        for fault in scenario.faults:
+            places = fault.value_places or (fault.place or Place(scenario.file),) * len(fault.values)
+            for value, place in zip(fault.values, places):
+                found.setdefault((fault.function, value), WrittenReturn(fault.function, value, place))
+    return list(found.values())
+
+
+def refuse_returns(kernel: Kernel, types: Types, returns: Iterable[WrittenReturn]) -> None:
+    """Raise ScenarioErrors for the values that this kernel's functions must not return.
+
+    What the kernel does not have, a function or an enumerator, is left to the trial.
+    """
+    points = {point.function: point for point in kernel.points.all}
+    errors = []
+    for written in returns:
+        try:
+            point = points.get(written.function) or kernel.points.find(written.function)
+            legal_value(written.value, point, types)
+        except IllegalReturn as error:
+            errors.append(ScenarioError(error.message, place=written.place, hint=error.hint))
+        except InjectError:
+            continue
+    if errors:
+        raise ScenarioErrors(errors)
 
 
 def missing(kernel: Kernel, scenario: Scenario, *, planned: bool = False) -> str:

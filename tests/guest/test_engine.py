@@ -317,7 +317,7 @@ expect: {{output: "^no yes yes yes no yes$", errno: {{openat: EACCES, mkdir: EAC
         ("{function: vfs_read, return: -EIO}", "vfs_read is not error-injectable"),
         ("{function: bch2_folio_sat, return: -EIO}", "did you mean bch2_folio_set"),
         (f"{{function: {GETPID}, return: true}}", "return a negative errno such as -ENOMEM"),
-        (f"{{function: {GETPID}, return: -4096}}", "return a negative errno"),
+        (f"{{function: {GETPID}, return: -4096}}", "no error-injectable function may return `-4096`"),
         (f"{{function: {GETPID}, return: -BCH_ERR_nonsense}}", "BCH_ERR_nonsense is not an enumerator"),
         ("{function: bch2_dynamic_fault, return: -EIO}", "return true"),
         (f"{{function: {GETPID}, return: [-EIO, true]}}", "test.yaml:1:54: __x64_sys_getpid has error type ERRNO"),

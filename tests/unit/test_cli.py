@@ -487,6 +487,14 @@ def test_a_full_disk_under_the_report(kernel: Path, tmp_path: Path) -> None:
     assert line == "inject: cannot write /dev/full: No space left on device"
 
 
+def test_a_value_that_the_function_must_not_return_is_wrong_usage(kernel: Path, tmp_path: Path) -> None:
+    file, report = tmp_path / "s.yaml", tmp_path / "out.jsonl"
+    file.write_text("faults: [{function: open_ctree, return: 0}]\nrun: touch ran\n")
+    said = sentence(inject("run", file, "--json", report, kernel=kernel, rights="root"), 2)
+    assert said.startswith(f"{file}:1:41: open_ctree has error type ERRNO and must not return 0; return a negative")
+    assert not report.exists()
+
+
 def test_a_report_that_cannot_be_opened_costs_no_run(kernel: Path, tmp_path: Path) -> None:
     line = sentence(inject("run", SMOKE, "--json", tmp_path / "no/x", kernel=kernel, rights="root"), 4)
     assert line == f"inject: cannot write {tmp_path}/no/x: No such file or directory"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from inject.errors import InjectError
+from inject.errors import ExitStatus, InjectError
 from inject.fleet import dispatch as batch
+from inject.fleet import worker
 from inject.fleet.dispatch import Merged, run_batch
-from inject.fleet.host import Ending, Lost
+from inject.fleet.host import Ending, Lost, Refused
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
 from inject.model.event import Armed, Event, RunEnded, RunStarted
@@ -111,6 +114,23 @@ def test_an_error_of_one_worker_ends_all(tmp_path: Path, jobs: int) -> None:
     with pytest.raises(InjectError, match="no space"):
         batch_of(one_fails, tmp_path, 9, jobs, [])
     assert not _workers()
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_host_that_refuses_the_scenarios_ends_the_batch_as_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    def refuses(_: Any, _files: Any, output: Any) -> int:
+        output.feed(b"s.yaml:9:13: f must not return 0\x1b[2J\n")
+        return ExitStatus.USAGE
+
+    monkeypatch.setattr(worker.HostSession, "run", refuses)
+    seen: Events = []
+    with pytest.raises(Refused) as caught:
+        batch_of(lambda *_, **__: nullcontext(SimpleNamespace(results_dropped=int)), tmp_path, 5, jobs, seen)
+    assert (caught.value.status, caught.value.placed) == (ExitStatus.USAGE, True)
+    assert str(caught.value) == "s.yaml:9:13: f must not return 0\\x1b[2J"
+    assert seen == [] and not _workers()
 
 
 def test_an_interrupt_ends_all(tmp_path: Path) -> None:

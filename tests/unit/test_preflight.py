@@ -14,16 +14,25 @@ from inject.cli import fail as command
 from inject.engine import planner
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan
-from inject.errors import CannotRun, InjectError, Place, ScenarioError
+from inject.errors import CannotRun, ExitStatus, InjectError, Place, ScenarioError
 from inject.kernel import obstacles
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.point import FaultPoint
 from inject.model.scenario import Fault, Requires, Scenario, Scope
 from inject.model.verdict import Status, Verdict
+from inject.scenario.problems import ScenarioErrors
 from inject.scenario.shorthand import COMMAND_LINE, BadSyntax
 from inject.trial import preflight
-from inject.trial.preflight import config_hash, missing, refuse_any_scope, require_injection, resolve
+from inject.trial.preflight import (
+    config_hash,
+    missing,
+    refuse_any_scope,
+    refuse_returns,
+    require_injection,
+    resolve,
+    returns_of,
+)
 from inject.trial.services import RunOptions
 from inject.trial.trial import Trial
 from tests.support.fake_kernel import build
@@ -74,6 +83,39 @@ def test_what_a_file_names_keeps_its_place(kernel: Kernel) -> None:
 def test_what_the_machine_lacks_is_said_as_such(kernel: Kernel) -> None:
     with pytest.raises(CannotRun, match="nowhere is not in this kernel"):
         resolve(kernel, Types(kernel), [Fault("nowhere", "-EIO", place=Place("s.yaml"))])
+
+
+# ---------------------------------------------------------------- what the functions may return
+
+
+def values(kernel: Kernel, *faults: Fault) -> None:
+    refuse_returns(kernel, Types(kernel), returns_of([scenario(*faults)]))
+
+
+def test_values_that_the_error_types_do_not_allow_are_refused_at_their_places(kernel: Kernel) -> None:
+    zero, several = Place("s.yaml", 2, 9), (Place("s.yaml", 5, 9), Place("s.yaml", 5, 15))
+    with pytest.raises(ScenarioErrors) as caught:
+        values(
+            kernel,
+            Fault("open_ctree", 0, value_places=(zero,)),
+            Fault("bch2_free", "NULL", value_places=(zero,)),
+            Fault("bch2_free", ("NULL", "-EIO"), value_places=several),
+        )
+    assert caught.value.status == ExitStatus.USAGE
+    assert str(caught.value).splitlines() == [
+        "s.yaml:2:9: open_ctree has error type ERRNO and must not return 0; return a negative errno such as -ENOMEM",
+        "s.yaml:5:15: bch2_free has error type NULL and must not return -EIO; return NULL",
+    ]
+
+
+def test_names_that_the_kernel_lacks_are_left_to_the_trial(kernel: Kernel) -> None:
+    values(kernel, Fault("open_ctree", "-EIO"), Fault("nowhere", 0), Fault("open_ctree", "-BCH_ERR_nonsense"))
+
+
+def test_each_value_of_a_function_is_asked_once() -> None:
+    found = returns_of([scenario(Fault("f", ("-EIO", 0)), Fault("f", "-EIO")), scenario(Fault("g", "-EIO"))])
+    assert [(one.function, one.value) for one in found] == [("f", "-EIO"), ("f", 0), ("g", "-EIO")]
+    assert found[0].place == Place("s.yaml")
 
 
 # ---------------------------------------------------------------- what a scenario requires

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from inject.errors import CannotRun
+from inject.errors import CannotRun, ExitStatus, Place
 from inject.fleet import remote
-from inject.fleet.request import Request, scenario_line
+from inject.fleet.request import RETURNS, Request, read_returns, returns_line, scenario_line
 from inject.kernel.kernel import Kernel
-from inject.model.scenario import Scenario
+from inject.model.scenario import Fault, Scenario
 from inject.scenario.load import parse
 from inject.scenario.problems import ScenarioErrors
 from tests.support import ROOT
+from tests.support.fake_kernel import build
 
 SCENARIO = """
 name: {name}
@@ -56,6 +58,31 @@ def test_a_host_that_cannot_run_says_so_in_one_line(
     monkeypatch.setattr(sys, "argv", ["remote", str(tmp_path / "results")])
     assert remote.main() == 3
     assert capsys.readouterr().err == "inject: no; do something\n"
+
+
+def test_values_that_the_kernel_does_not_allow_end_it_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kernel = build(tmp_path)
+    (one,) = parse(
+        SCENARIO.format(name="one").replace("__x64_sys_mkdir, return: -ENOMEM", "weak_one, return: 0"), "s.yaml", ""
+    )
+    lines = Request(1).line() + returns_line([one]) + scenario_line(one)
+    monkeypatch.setattr(remote, "require_injection", lambda _: None)
+    monkeypatch.setattr(remote, "Kernel", lambda: kernel)
+    monkeypatch.setattr(remote, "own_input", lambda: io.StringIO(lines.decode()))
+    monkeypatch.setattr(sys, "argv", ["remote", str(tmp_path / "results")])
+    assert remote.main() == ExitStatus.USAGE
+    said = "s.yaml:3:39: weak_one has error type TRUE and must not return 0; return true\n"
+    assert capsys.readouterr().err == said
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_line_of_values_is_bounded() -> None:
+    fault = Fault("f" * 100, "-EIO", place=Place("s.yaml"))
+    many = [Scenario("s", "s.yaml", (replace(fault, function=f"f{number}"),), "true") for number in range(9000)]
+    line = returns_line(many)
+    assert len(line) <= RETURNS and len(read_returns(line.decode())) > 1000
 
 
 def test_what_is_started_finds_no_input() -> None:

@@ -9,18 +9,20 @@ from typing import Callable, Optional
 
 import pytest
 
+from inject.errors import Place
 from inject.fleet import journal as journals
 from inject.fleet import session as sessions
 from inject.fleet.host import Command, OnOutput
 from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger, Stage
-from inject.fleet.request import Request, read_request, read_scenario_line
+from inject.fleet.request import Request, read_request, read_returns, read_scenario_line
 from inject.fleet.session import HostSession
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.model.verdict import Reason, Status, Verdict
 from inject.process.capture import Output
 from inject.report.jsonl import to_json
+from inject.trial.preflight import WrittenReturn
 
 
 def scenario(name: str) -> Scenario:
@@ -55,7 +57,7 @@ class FakeHost:
 
     def feed(self, command: Command, data: bytes) -> None:
         self.asked.append(data.decode())
-        if len(self.asked) > 1:
+        if len(self.asked) > 2:
             self._to_tell += self._answer(read_scenario_line(self.asked[-1])[1])
 
     def end_input(self, command: Command) -> None:
@@ -104,9 +106,10 @@ def test_one_after_the_other() -> None:
     status, ledger = run(host, "a", "b")
     assert (status, [verdict.status for verdict in ledger.verdicts()]) == (0, [Status.PASS] * 2)
     assert list(host.argv) == ["python3", "-m", "inject.fleet.remote", "/dev/results"]
-    first = read_request(host.asked[0])
+    first, values = read_request(host.asked[0]), read_returns(host.asked[1])
+    assert values == [WrittenReturn("f", "-ENOMEM", Place("a.yaml"))]
     assert (first.seed, first.probe, first.trace, first.stop_on_injection) == (5, Probe.KPROBE, False, True)
-    assert [read_scenario_line(line) for line in host.asked[1:]] == [("a.yaml", "a"), ("b.yaml", "b")]
+    assert [read_scenario_line(line) for line in host.asked[2:]] == [("a.yaml", "a"), ("b.yaml", "b")]
     assert host.kept
 
 

@@ -64,9 +64,9 @@ def test_everything_that_a_fault_can_say() -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["NULL", "true", "false", "-ENOMEM", "-12", "0x10", "-ERESTARTSYS"])
+@pytest.mark.parametrize("value", ["NULL", "true", "false", "-ENOMEM", "-12", "-0x10", "-ERESTARTSYS"])
 def test_return_values_keep_their_kind(value: str) -> None:
-    known = {"-12": -12, "0x10": 16}
+    known = {"-12": -12, "-0x10": -16}
     assert made({"value": value}).faults[0].value == known.get(value, value)
 
 
