@@ -59,9 +59,14 @@ def cli() -> None:
       sudo inject fail open_ctree --return -ENOMEM -- mount /dev/vdb /mnt
 
     \b
-    Exit codes: 0 all passed; 1 a scenario failed; 2 usage error or invalid scenario;
-    3 cannot run here; 4 inject or the test machine failed; 128 the guest never
-    answered; 130 interrupted.
+    Exit codes:
+      0    everything passed
+      1    a scenario failed
+      2    wrong usage, or an invalid scenario
+      3    this machine or kernel cannot run it
+      4    inject or the test machine failed; the kernel was not judged
+      128  the guest ended or fell silent without an answer
+      130  interrupted
     """
 
 
