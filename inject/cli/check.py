@@ -17,11 +17,12 @@ from inject.model.scenario import Scenario
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @click.option("--kernel", "on_kernel", is_flag=True, help="Also look up every name in this kernel (as root).")
 def check(files: tuple[str, ...], on_kernel: bool) -> int:
-    """Validate scenarios; print each error as one line, file:line:col.
+    """Validate scenarios; print each error as file:line:col.
 
     \b
-    Example:
+    Examples:
       inject check scenarios/ my-scenario.yaml
+      sudo inject check --kernel my-scenario.yaml
     """
     found, errors = scenarios.load_all(files)
     lines = [str(error) for error in errors]

@@ -61,9 +61,10 @@ def answer(cli: click.Command) -> int:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL: commands, options, functions and scenarios.
+    """Print the completion script for SHELL.
 
-    Functions come from the list of this kernel, which only root can read. For bash,
+    It completes commands, options, functions and scenarios. Functions come from the
+    list of this kernel, which only root can read. For bash,
     put the first line into ~/.bashrc; for zsh, the second into ~/.zshrc, after
     `autoload -U compinit; compinit`.
 

@@ -16,7 +16,10 @@ from inject.report.paint import paint, wanted
 
 @click.command()
 def doctor() -> int:
-    """Say whether injection can work here, item by item, with the fix for what is missing.
+    """Say what injection lacks here, and how to fix it.
+
+    Every requirement is one line: ok, no, or -- if it cannot be told. The exit code is
+    0 if this kernel can run scenarios, else 3.
 
     \b
     Example:

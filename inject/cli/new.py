@@ -43,10 +43,10 @@ def output_options(command: Any) -> Any:
 @click.argument("function", metavar="FUNC", shell_complete=completion.functions)
 @output_options
 def new(function: str, output: Optional[Path], force: bool) -> None:
-    """Write a scenario skeleton for FUNC, from what this kernel says about it.
+    """Write a scenario skeleton for FUNC.
 
-    The skeleton has a workload, and all other keys of a scenario as comments. For a
-    function of the guest's kernel, use `inject vm new FUNC`.
+    It follows what this kernel says about FUNC: it has a workload, and all other keys
+    of a scenario as comments. For a function of the guest's kernel, use `inject vm new FUNC`.
 
     \b
     Examples:
@@ -64,7 +64,9 @@ def new(function: str, output: Optional[Path], force: bool) -> None:
 @output_options
 @guest_options
 def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: Any) -> int:
-    """Write a scenario skeleton for FUNC of the guest's kernel, as `inject new` for this one.
+    """Write a scenario skeleton for FUNC of the guest's kernel.
+
+    It is what `inject new FUNC` would write in the guest.
 
     \b
     Example:

@@ -91,7 +91,7 @@ def watch(
     seed: Optional[int],
     probe: str,
 ) -> int:
-    """Count calls of functions on a live table, and arm, disarm and change faults by keys.
+    """Count calls on a live table; arm and change faults by keys.
 
     FUNC is a function of `inject list` and VALUE what it returns; FILE is a scenario, of
     which the faults are taken. At the start every fault is off: calls are counted and none
