@@ -17,7 +17,7 @@ from inject.errors import ExitStatus
 from inject.model.event import Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
-from inject.report import jsonl, junit, table
+from inject.report import jsonl, table
 from inject.report import progress as console
 from inject.report.evidence import Evidence
 from inject.report.ktap import Ktap
@@ -81,6 +81,8 @@ class Display:
         """End the JSON lines, write JUnit, and print the table unless standard output is KTAP's."""
         self.emit(RunEnded.of(verdicts))
         if junit_path:
+            from inject.report import junit
+
             junit.write(junit_path, verdicts, evidence=self._evidence)
         if self._ktap is not None:
             return

@@ -21,7 +21,7 @@ from inject.kernel.log import LogReader
 from inject.model.errorpath import grouped
 from inject.model.scenario import Scenario
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
-from inject.oracles import Context, Oracle, allocated, choose, sync
+from inject.oracles import Context, Oracle, choose
 from inject.process.blocked import tasks_of
 from inject.process.cgroup import Cgroup
 from inject.process.workload import Outcome, run_workload
@@ -98,6 +98,8 @@ class Trial:
             fixture: Optional[Fixture] = None
             quiet: Mapping[str, tuple[int, int]] = {}
             if self.scenario.filesystem is not None:
+                from inject.oracles.leaks import allocated
+
                 quiet = allocated(self.scenario.filesystem.type)
                 self.services.say(f"{self.scenario.filesystem.type} on a scratch device")
                 fixture = Fixture(
@@ -143,6 +145,8 @@ class Trial:
             try:
                 armed.attach()
                 if fixture is not None and fixture.mounted:
+                    from inject.oracles.syncing import sync
+
                     sync(context)
                 for oracle in oracles:
                     oracle.before(context)

@@ -12,11 +12,11 @@ from inject.filesystems import TYPES
 from inject.fixture.filesystem import Fixture
 from inject.kernel.log import LogReader, LogWriter
 from inject.model.verdict import Reason
-from inject.oracles import DEFAULTS, allocated, choose, viewer
+from inject.oracles import DEFAULTS, choose, viewer
 from inject.oracles.coherence import Coherence, Recovery
 from inject.oracles.dmesg import Dmesg
 from inject.oracles.fsck import Fsck
-from inject.oracles.leaks import Leaks
+from inject.oracles.leaks import Leaks, allocated
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations, reserved_sectors
 from tests.support.waiting import wait_for
