@@ -12,6 +12,7 @@ import click
 from inject.cli.display import Display, own_arguments
 from inject.fleet.ledger import Ledger, Stage
 from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
+from inject.model.text import printable
 from inject.model.verdict import Verdict
 from inject.report import progress as console
 
@@ -21,7 +22,8 @@ QUIET = 60.0
 
 def note(line: str) -> None:
     """Print a line about the guest."""
-    click.echo(f"inject: {line}", err=True)
+    end = "\r" * line.endswith("\r")  # a raw terminal needs it
+    click.echo(f"inject: {printable(line.rstrip())}{end}", err=True)
 
 
 class Progress:

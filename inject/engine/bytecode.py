@@ -124,6 +124,11 @@ def load(directory: Path, key: str) -> Optional[Bytecode]:
         return None
     finally:
         os.close(descriptor)
+    return parse(raw)
+
+
+def parse(raw: bytes) -> Optional[Bytecode]:
+    """The bytecode in a file that :func:`keep` wrote; None for anything else."""
     digest, _, body = raw.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         return None
@@ -131,7 +136,7 @@ def load(directory: Path, key: str) -> Optional[Bytecode]:
         data = json.loads(body)
         programs = {name: base64.b64decode(code) for name, code in data["programs"].items()}
         return Bytecode(programs, tuple(data["maps"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -24,6 +24,8 @@ class Ending(enum.Enum):
     PANICKED = "panicked"
     HUNG = "hung"
     ENDED = "ended"
+    UNTRUSTED = "cannot be trusted"
+    """It wrote to a port what inject never writes there."""
 
 
 class Lost(GuestLost):

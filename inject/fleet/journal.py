@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 from inject.fleet.host import Ending, Lost, Patience
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
-from inject.model.event import Armed, Event, RunEnded
+from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
 from inject.model.scenario import Scenario
+from inject.model.text import printable
 from inject.model.verdict import Complaint, Reason, Status, Verdict
-from inject.report.jsonl import from_json
-from inject.trial.judge import Judgement, with_finding
+from inject.report.jsonl import NotAnEvent, read_line
+from inject.trial.judge import Judgement, command_again, with_finding
 
 SLACK = 600.0
 """Seconds that making, checking and removing filesystems may take in all, apart from the scripts."""
@@ -23,13 +23,18 @@ SCRIPT = 120.0
 
 LOG_LINES = 80
 
+MOST_UNREADABLE = 100
+"""Lines of a host that are ignored before inject ends the host."""
+
 
 @dataclass
 class Journal:
     """The run on one host, from its JSON lines to the ledger. ``on_event`` gets each event that is fit for the report.
 
     ``current`` is the scenario that the host was given and has not settled; ``moved``
-    counts the time since the host's last line.
+    counts the time since the host's last event, ``whole`` the time since ``current`` was given.
+    A host with a line that is not an event, or not of the scenario under way, gets no other
+    scenario (``unusable``); after MOST_UNREADABLE of them ``untrusted`` says why it must end.
     """
 
     ledger: Ledger
@@ -44,7 +49,10 @@ class Journal:
     unusable: str = ""
     unreadable: int = 0
     """Lines that are not an event, or not one that this host was asked for."""
+    untrusted: str = ""
     moved: Patience = field(default_factory=lambda: Patience(SLACK))
+    whole: Patience = field(default_factory=lambda: Patience(2 * SLACK))
+    _started: bool = False
     _told: tuple[int, int] = (0, 0)
     """Lines dropped and lines unreadable that :meth:`missing` has reported."""
 
@@ -57,19 +65,30 @@ class Journal:
         """Note that the host is asked to run ``scenario``."""
         self.current = scenario
         self.moved = Patience(bound(scenario))
+        self.whole = Patience(2 * bound(scenario))
+
+    def overdue(self) -> str:
+        """Why this host counts as hung although it lives; "" if it does not."""
+        if self.moved.over():
+            return f"nothing happened for {self.moved.limit:g} s"
+        if self.current is not None and self.whole.over():
+            return f"the scenario did not end within {self.whole.limit:g} s"
+        return ""
 
     # ------------------------------------------------------------ what the host reports
 
     def take(self, line: bytes) -> None:
         """Take one line of the host: count it, note what it says, pass it on."""
-        self.moved.reset()
         try:
-            event = from_json(json.loads(line))
-            if isinstance(event, (Armed, Verdict)):
-                self._check(event)
-        except ValueError:
+            event = read_line(line)
+            self._check(event)
+        except NotAnEvent:
             self.unreadable += 1
+            self.unusable = self.unusable or "it reported what is not an event"
+            if self.unreadable > MOST_UNREADABLE:
+                self.untrusted = f"{self.unreadable} lines of its report are not an event"
             return
+        self.moved.reset()
         if isinstance(event, RunEnded):
             self.ended = True
         elif isinstance(event, Verdict):
@@ -81,10 +100,20 @@ class Journal:
             self.on_event(event)
 
     def _check(self, event: Event) -> None:
-        """Raise ValueError for an event of another scenario than the one under way."""
-        assert isinstance(event, (Armed, Verdict))
+        """Raise NotAnEvent for an event that cannot be true: of another scenario, or out of order."""
+        if isinstance(event, RunEnded):
+            return
+        if isinstance(event, RunStarted):
+            if self._started:
+                raise NotAnEvent("a second start")
+            self._started = True
+            return
         if self.current is None or event.scenario != self.current.name:
-            raise ValueError(f"{event.scenario} was not asked for")
+            raise NotAnEvent("a scenario that was not asked for")
+        if isinstance(event, (Injected, ErrorTraced)) and not self.armed:
+            raise NotAnEvent("an injection before the scenario was armed")
+        if isinstance(event, Armed) and self.armed:
+            raise NotAnEvent("a second arming")
 
     def missing(self) -> tuple[str, ...]:
         """Notes on the host's lines that are in no report, each line once: how many, and why."""
@@ -118,10 +147,10 @@ class Journal:
         """Settle the scenario under way as an error of inject, which ended with ``status`` and gave no verdict."""
         if self.current is None:
             return
-        log = tuple(said.rstrip("\n").split("\n")[-LOG_LINES:])
+        log = tuple(printable(line) for line in said.rstrip("\n").split("\n")[-LOG_LINES:])
         last = next((line for line in reversed(log) if line.strip()), "it printed nothing")
         detail = f"inject in the guest ended with exit code {status} without a verdict: {last}"
-        command = _reproduce(self.current, self.request)
+        command = command_again(self.request.reproduce, self.current, self.request.seed)
         self._settle(Verdict(self.current.name, Status.ERROR, None, detail, reproduce=command, log=log))
 
 
@@ -133,8 +162,8 @@ def bound(scenario: Scenario) -> float:
 def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, request: Request) -> Verdict:
     """The verdict on a scenario whose host is lost: a finding only if it was armed and this machine did nothing."""
     log = _own_part(lost.console, scenario.name)[-LOG_LINES:]
-    command = _reproduce(scenario, request)
-    if not armed or lost.host_fault:
+    command = command_again(request.reproduce, scenario, request.seed)
+    if not armed or lost.host_fault or lost.ending is Ending.UNTRUSTED:
         when = "while" if armed else "before"
         detail = f"{lost.message} ({when} the scenario was armed)"
         return Verdict(scenario.name, Status.ERROR, None, detail, reproduce=command, log=log)
@@ -142,10 +171,6 @@ def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, request: Request)
     detail = f"with {_points(scenario)} armed, {lost.message}"
     judgement = Judgement(Status.FAIL, (Complaint(reason, detail, log),))
     return with_finding(scenario, judgement).verdict(scenario, reproduce=command)
-
-
-def _reproduce(scenario: Scenario, request: Request) -> str:
-    return f"{request.reproduce} {scenario.file} --only {scenario.name} --seed {request.seed}"
 
 
 def _own_part(console: str, name: str) -> tuple[str, ...]:

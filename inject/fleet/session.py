@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Callable, Optional
 
@@ -14,6 +15,9 @@ from inject.process.capture import Output
 
 TRAILING = 2.0
 """Seconds of silence after which an inject that has ended has reported everything."""
+
+CLEANING = 60.0
+"""Seconds that inject on a host which gets no more scenarios may take to end."""
 
 BLOCKED = 3.0
 """Seconds for the kernel to print the stacks of blocked tasks."""
@@ -40,38 +44,50 @@ class HostSession:
         asking = True
         while command.status is None:
             if asking and journal.current is None:
-                asking = not journal.unusable and self._give_next(command)
+                asking = self._give_next(command)
             host.step()
             if command.error:
-                raise InjectError(f"the guest could not start inject: {command.error}")
-            if journal.moved.over():
-                self._settle_hang()
+                self._raise_refusal(command.error)
+            if journal.untrusted:
+                raise Lost(Ending.UNTRUSTED, journal.untrusted, console=host.console_tail())
+            if why := journal.overdue():
+                self._settle_hang(why)
                 return None
         journal.moved = Patience(TRAILING)
-        while not journal.ended and not journal.moved.over():
+        while not journal.ended and not journal.overdue():
             host.step()
-        host.keep()
+        if not journal.unusable:
+            host.keep()
         return command.status
 
     def _give_next(self, command: Command) -> bool:
-        """Give the host its next scenario; without one close its input and return False."""
-        scenario = self._take()
+        """Give the host its next scenario; without one, or if it is unusable, close its input and return False."""
+        unusable = self._journal.unusable
+        scenario = None if unusable else self._take()
         if scenario is None:
             self._host.end_input(command)
-            self._journal.moved = Patience(SLACK)
+            self._journal.moved = Patience(CLEANING if unusable else SLACK)
             return False
         self._journal.give(scenario)
         self._host.feed(command, requests.scenario_line(scenario))
         return True
 
-    def _settle_hang(self) -> None:
+    def _raise_refusal(self, said: str) -> None:
+        """Raise the error for a host that does not run inject: of no host, unless one ran it already."""
+        if self._journal.settled or self._journal.armed:
+            raise Lost(Ending.UNTRUSTED, f"its agent said of inject: {said}", console=self._host.console_tail())
+        raise InjectError(f"the guest could not start inject: {said}")
+
+    def _settle_hang(self, why: str) -> None:
         """Settle the unfinished scenario as a hang: the host lives but nothing moves.
 
         If lines of the host are missing, its verdict may be among them: then it is not a finding.
         """
         host, journal = self._host, self._journal
-        why = f"nothing happened for {journal.moved.limit:g} s"
-        host.show_blocked()
+        if journal.current is None:
+            return
+        with contextlib.suppress(InjectError):  # a guest that hangs may not answer
+            host.show_blocked()
         shown = Patience(BLOCKED)
         while not shown.over():
             host.step()

@@ -26,6 +26,9 @@ TAINTS = (
 )
 """By bit number, as Documentation/admin-guide/tainted-kernels.rst has them."""
 
+BROKEN = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
+"""B, D, W and L: after one of these the kernel may do anything."""
+
 
 def taint_names(bits: int) -> list[str]:
     """The flags of /proc/sys/kernel/tainted in words."""

@@ -26,6 +26,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """:func:`printable` for each line of ``text``."""
+    if text.isprintable():
+        return text
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def shown(text: str, most: int = SHOWN) -> str:
     """The user's own text as a message repeats it: in backticks, on one line, cut to ``most`` characters."""
     cut = text if len(text) <= most else text[: most - 3] + "..."

@@ -1,11 +1,15 @@
 """JSON lines: one object a line, each flushed as it happens, and the one place that knows the keys.
 
+What is read was written in a guest, which may be damaged or hostile: everything that is not
+an event is NotAnEvent, and no text of an event can act on a terminal.
+
 Keys may be added; a key that is there keeps its name and meaning.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +20,7 @@ from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath, Fate, Frame
 from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection, RunEnded, RunStarted
 from inject.model.scenario import Fault, Probe, Scope, When
+from inject.model.text import printable_lines
 from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 
@@ -41,14 +46,24 @@ def to_json(event: Event) -> dict[str, Any]:
     return {"type": "end", **vars(event)}
 
 
+def read_line(line: bytes) -> Event:
+    """The event in one line that another process wrote; raises NotAnEvent for anything else."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise NotAnEvent(f"not an event: {type(error).__name__}") from None
+    return from_json(data)
+
+
 def from_json(data: Any) -> Event:
     """The inverse of :func:`to_json` for what another process wrote; raises NotAnEvent for anything else.
 
-    Keys that are not known are ignored.
+    Keys that are not known are ignored. Characters of a text that a terminal might act on
+    come back as escapes.
     """
     try:
         return _READERS[data["type"]](data)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise NotAnEvent(f"not an event: {type(error).__name__}: {error}") from None
 
 
@@ -71,10 +86,18 @@ def _read_fault(data: Mapping[str, Any]) -> Fault:
     returned = data["return"]
     return Fault(
         function=_text(data["function"]),
-        value=tuple(returned) if isinstance(returned, list) else returned,
+        value=tuple(map(_returned, returned)) if isinstance(returned, list) else _returned(returned),
         scope=Scope(data.get("scope", Scope.WORKLOAD.value)),
-        when=When(trigger=Trigger(**{name: data[name] for name in KEYS if name in data})),
+        when=When(trigger=Trigger(**{name: _trigger(name, data[name]) for name in KEYS if name in data})),
     )
+
+
+def _returned(value: Any) -> Union[str, int]:
+    return _text(value) if isinstance(value, str) else _number(value)
+
+
+def _trigger(name: str, value: Any) -> Any:
+    return min(1.0, _amount(value)) if name == "probability" else _number(value)
 
 
 def _injection(injection: Injection) -> dict[str, Any]:
@@ -150,7 +173,7 @@ def _read_verdict(data: Mapping[str, Any]) -> Verdict:
         detail=_text(data["detail"]),
         trial=_number(data["trial"]),
         counts=tuple(Counts(*(_number(one[field.name]) for field in fields(Counts))) for one in _list(data["counts"])),
-        seconds=float(data["seconds"]),
+        seconds=_amount(data["seconds"]),
         reproduce=_text(data["reproduce"]),
         finding=_text(data["finding"]),
         log=_texts(data["log"]),
@@ -219,14 +242,20 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Event]] = {
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a string")
-    return value
+        raise TypeError("not a string")
+    return printable_lines(value)
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is not an integer")
+    if type(value) is not int or abs(value) >= 1 << 64:
+        raise TypeError("not an integer of 64 bits")
     return value
+
+
+def _amount(value: Any) -> float:
+    if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
+        raise TypeError("not an amount")
+    return float(value)
 
 
 def _maybe_number(value: Any) -> Optional[int]:
@@ -235,7 +264,7 @@ def _maybe_number(value: Any) -> Optional[int]:
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(f"{value!r} is not a list")
+        raise TypeError("not a list")
     return value
 
 

@@ -137,7 +137,7 @@ def _explain(verdict: Verdict, fired: Fired, width: int, colour: bool) -> str:
     if verdict.unusable:
         lines += _wrapped(f"This kernel must not run another trial: {verdict.unusable}", width)
     if verdict.reproduce and verdict.status in (Status.FAIL, Status.ERROR):
-        lines.append(f"  reproduce: {verdict.reproduce}")
+        lines.append(f"  reproduce: {printable(verdict.reproduce)}")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
@@ -251,6 +252,11 @@ def _is_known(finding: Finding, complaint: Complaint) -> bool:
     evidence = re.compile(finding.evidence)
     parts = complaint.parts or ((complaint.detail, *complaint.log),)
     return all(any(evidence.search(line) for line in part) for part in parts)
+
+
+def command_again(prefix: str, scenario: Scenario, seed: int) -> str:
+    """The command that runs ``scenario`` again, for a shell; ``prefix`` is it up to the scenario's file."""
+    return f"{prefix} {shlex.join([scenario.file, '--only', scenario.name, '--seed', str(seed)])}"
 
 
 def exit_status(verdicts: Sequence[Verdict], *, no_skip: bool = False) -> int:

@@ -27,7 +27,7 @@ from inject.process.cgroup import Cgroup
 from inject.process.workload import Outcome, run_workload
 from inject.scenario.files import shared_directory
 from inject.trial.armed import ArmedRun, Scene
-from inject.trial.judge import Judgement, judge, tail, with_finding, with_hangs
+from inject.trial.judge import Judgement, command_again, judge, tail, with_finding, with_hangs
 from inject.trial.observe import Observation, exit_code, stacks
 from inject.trial.preflight import missing, refuse_any_scope
 from inject.trial.services import RunOptions, Services
@@ -57,7 +57,7 @@ class Trial:
         started = time.monotonic()
         scenario, options, seen = self.scenario, self.options, self._seen
         judgement = with_finding(scenario, with_hangs(self._judgement(), seen.complaints))
-        command = f"{options.reproduce} {scenario.file} --only {scenario.name} --seed {options.seed}"
+        command = command_again(options.reproduce, scenario, options.seed)
         seen.notes += lost_events(scenario, seen.counts)
         return replace(
             judgement.verdict(scenario, self.number, command),

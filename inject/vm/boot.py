@@ -69,13 +69,11 @@ class Boot:
     def _wait_for_agent(self, guest: Guest, started: float) -> None:
         patience = Patience(self.options.boot_seconds())
         life = Patience(self.sign_of_life) if self.sign_of_life else None
-        hello = guest.requests.hello
-        while not hello:
+        while guest.requests.booted is None:
             guest.machine.pump()
-            hello = guest.requests.hello
             if guest.machine.console.seen:
                 _phase(guest, "kernel", started)
-            guest.examiner.booted = bool(hello)
+            guest.examiner.booted = guest.requests.booted is not None
             guest.examiner.check()
             if life and not guest.machine.console.seen and life.over():
                 raise guest.examiner.lost(Ending.NEVER_BOOTED, f"no sign of life for {life.limit:g} s")
@@ -83,7 +81,7 @@ class Boot:
                 guest.examiner.provoke_last_words()
                 raise guest.examiner.lost(Ending.NEVER_BOOTED, f"its agent said nothing for {patience.limit:g} s")
         _phase(guest, "agent", started)
-        guest.phases["init"] = float(hello.get("init", 0.0))
+        guest.phases["init"] = guest.requests.booted
         guest.alive()
 
 

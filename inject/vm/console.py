@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import InjectError
+from inject.model.text import printable_lines
 
 KEPT = 256 << 10
 """Bytes of console output that are kept, the newest ones."""
@@ -63,9 +64,9 @@ class Console:
             self._file = None
 
     def text(self) -> str:
-        """All that is kept, without carriage returns and terminal control sequences."""
+        """All that is kept, without carriage returns and colours; nothing in it can act on a terminal."""
         text = bytes(self._data[-self.kept :]).decode("utf-8", "replace").replace("\r", "")
-        return _ESCAPE.sub("", text)
+        return printable_lines(_ESCAPE.sub("", text))
 
     def tail(self, lines: int = 60) -> str:
         """The last ``lines`` lines."""

@@ -26,11 +26,16 @@ class Examiner:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self._distrusted = ""
         self.booted = False
 
     def lost(self, ending: Ending, why: str, hint: str = "", **of_host: bool) -> Lost:
         """The exception for this end, with the console's tail."""
         return Lost(ending, why, hint=hint, console=self._machine.console.tail(), **of_host)
+
+    def distrust(self, why: str) -> None:
+        """Have :meth:`check` end this guest, which wrote what inject's agent never writes; the first reason counts."""
+        self._distrusted = self._distrusted or why
 
     def check(self, *, held: bool = False) -> None:
         """Raise Lost if QEMU ended or stopped the guest; ``held``: a debugger stopped it."""
@@ -38,6 +43,8 @@ class Examiner:
         if machine.monitor.stopped and not held:
             self._check_stop()
         if machine.running():
+            if self._distrusted:
+                raise self.lost(Ending.UNTRUSTED, self._distrusted)
             return
         hint = "" if machine.drain() else "not all that it wrote could be read"
         panic, why, code = machine.console.panic(), self._why_qemu_ended(), machine.exit_code()

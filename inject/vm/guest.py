@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from inject.fleet.host import Ending, Patience
+from inject.vm.answers import BadMessage
 from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout
 from inject.vm.channel import Lines
@@ -116,7 +117,10 @@ class Guest:
 
     def _hear(self, data: bytes) -> None:
         self.alive()
-        self.requests.hear(data)
+        try:
+            self.requests.hear(data)
+        except BadMessage as error:
+            self.examiner.distrust(f"its agent wrote {error}")
 
     def _collect(self, data: bytes) -> None:
         self.alive()

@@ -8,7 +8,10 @@ from typing import Any, Callable, Optional
 
 from inject.errors import CannotRun, InjectError
 from inject.fleet.host import Command, CommandTimeout, OnOutput, Patience
-from inject.vm.channel import CHUNK, WINDOW, Lines, decode, encode, pack, unpack
+from inject.model.text import printable_lines
+from inject.vm import answers
+from inject.vm.answers import LONGEST, BadMessage
+from inject.vm.channel import CHUNK, WINDOW, Lines, encode, pack
 
 REQUEST = 60.0
 """Seconds that the agent may take to write or read one piece of a file."""
@@ -16,55 +19,77 @@ REQUEST = 60.0
 KILLED = 5.0
 """Seconds for a killed command to end."""
 
+MOST_UNASKED = 100
+"""Answers that inject did not ask for, or no longer waits for, that are ignored."""
+
 
 class Requests:
     """Requests to one agent, and its answers.
 
     ``send`` writes to the agent's port; ``step`` waits a moment and raises Lost when
-    the guest is gone. ``hello`` is the agent's first message, {} until it has come.
+    the guest is gone. ``booted`` is what the agent's first message says, None until it has
+    come: seconds from the kernel's start to its init.
     """
 
     def __init__(self, send: Callable[[bytes], None], step: Callable[[], None]) -> None:
-        self.hello: dict[str, Any] = {}
+        self.booted: Optional[float] = None
         self._write = send
         self._step = step
-        self._lines = Lines()
+        self._lines = Lines(LONGEST)
         self._commands: dict[int, Command] = {}
-        self._answers: dict[int, dict[str, Any]] = {}
+        self._answers: dict[int, Optional[Mapping[str, Any]]] = {}
+        """By the id of a request that waits: None until its answer has come."""
         self._last_id = 0
+        self._pings = 0
+        self._unasked = 0
 
     # ------------------------------------------------------------ the port
 
     def hear(self, data: bytes) -> None:
-        """Take what the agent wrote to its port."""
+        """Take what the agent wrote to its port. Raises BadMessage for what inject's agent never writes."""
         for line in self._lines.feed(data):
-            message = decode(line)
-            kind, number = message.get("is"), int(message.get("id", 0))
-            command = self._commands.get(number)
-            if kind == "hello":
-                self.hello = message
-            elif kind == "pong":
-                continue
-            elif command is not None:
-                self._of_command(command, str(kind), message)
-            else:
-                self._answers[number] = message
+            self._take(answers.parse(line))
+        if self._lines.dropped:
+            raise BadMessage(f"a line of more than {LONGEST} bytes")
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        kind, number = message["is"], message["id"]
+        command = self._commands.get(number)
+        if kind == "hello" and self.booted is None:
+            self.booted = answers.seconds(message, "init")
+        elif kind == "pong" and self._pings:
+            self._pings -= 1
+        elif command is not None:
+            self._of_command(command, kind, message)
+        elif number in self._answers and self._answers[number] is None and kind in ("done", "error"):
+            self._answers[number] = message
+        else:
+            self._unasked += 1
+            if number > self._last_id or self._unasked > MOST_UNASKED:
+                raise BadMessage("answers that inject did not ask for")
 
     def _of_command(self, command: Command, kind: str, message: Mapping[str, Any]) -> None:
         if kind == "out":
-            take = command.on_stderr if message["stream"] == 2 else command.on_stdout
+            stream, data = answers.whole(message, "stream", 1, 2), answers.data(message, CHUNK)
+            take = command.on_stderr if stream == 2 else command.on_stdout
             if take is not None:
-                take(unpack(message["data"]))
+                take(data)
         elif kind == "taken":
-            command.credit += message["bytes"]
+            command.credit += answers.whole(message, "bytes", 0, WINDOW - command.credit)
         elif kind == "exit":
-            command.status = message["code"] if "code" in message else 128 + message["signal"]
+            killed = "code" not in message
+            command.status = (
+                128 + answers.whole(message, "signal", 1, 64) if killed else answers.whole(message, "code", 0, 255)
+            )
             del self._commands[command.id]
         elif kind == "error":
-            command.error = message["message"]
+            command.error = answers.text(message, "message")
+        else:
+            raise BadMessage("an answer to a command that is none")
 
     def ping(self) -> None:
         """Ask for a sign of life."""
+        self._pings += 1
         self._send("ping", 0)
 
     def _send(self, do: str, number: int, **rest: Any) -> None:
@@ -76,17 +101,21 @@ class Requests:
 
     # ------------------------------------------------------------ files
 
-    def _request(self, do: str, **rest: Any) -> dict[str, Any]:
+    def _request(self, do: str, **rest: Any) -> Mapping[str, Any]:
         number = self._new_id()
-        self._send(do, number, **rest)
-        patience = Patience(REQUEST)
-        while number not in self._answers:
-            self._step()
-            if patience.over():
-                raise InjectError(f"the guest did not {do} {rest.get('path', '')} within {REQUEST:g} s")
-        answer = self._answers.pop(number)
+        self._answers[number] = None
+        try:
+            self._send(do, number, **rest)
+            patience = Patience(REQUEST)
+            while (answer := self._answers[number]) is None:
+                self._step()
+                if patience.over():
+                    raise InjectError(f"the guest did not {do} {rest.get('path', '')} within {REQUEST:g} s")
+        finally:
+            del self._answers[number]
         if answer["is"] == "error":
-            raise InjectError(f"the guest could not {do} {rest.get('path', '')}: {answer['message']}")
+            said = printable_lines(str(answer.get("message")))
+            raise InjectError(f"the guest could not {do} {rest.get('path', '')}: {said}")
         return answer
 
     def write_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
@@ -104,10 +133,14 @@ class Requests:
         data = bytearray()
         while True:
             answer = self._request("read", path=path, offset=len(data))
-            data += unpack(answer["data"])
+            try:
+                piece, ended = answers.data(answer, CHUNK), answers.truth(answer, "eof")
+            except BadMessage as error:
+                raise InjectError(f"cannot read {path} in the guest: {error}") from None
+            data += piece
             if len(data) > limit:
                 raise InjectError(f"{path} in the guest is larger than {limit} bytes")
-            if answer["eof"]:
+            if ended or not piece:
                 return bytes(data)
 
     # ------------------------------------------------------------ commands

@@ -15,8 +15,8 @@ from inject.model.trigger import Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.report import jsonl
 
-INJECTION = Injection(1, "f", "-EIO", -5, 4, 10, 11, "dd\x1b", 99, ("f+0x0", "g+0x1"))
-WAY = ErrorPath(0, "bch2_x", "-ENOMEM", Fate.TRANSLATED, "EIO", "", "write", -5, (Frame("g\x1b", "-EIO"),), 3)
+INJECTION = Injection(1, "f", "-EIO", -5, 4, 10, 11, "dd\t", 99, ("f+0x0", "g+0x1"))
+WAY = ErrorPath(0, "bch2_x", "-ENOMEM", Fate.TRANSLATED, "EIO", "", "write", -5, (Frame("g\t", "-EIO"),), 3)
 PASS = Verdict("smoke/mkdir", Status.PASS, counts=(Counts(40, 8, 1),), seconds=0.42)
 FAIL = Verdict(
     "a/b",
@@ -63,6 +63,15 @@ def test_an_event_survives_the_way_through_json(event):
     assert jsonl.from_json({**json.loads(line), "added": "later"}) == event
 
 
+def test_no_text_of_an_event_acts_on_a_terminal():
+    told = jsonl.to_json(replace(FAIL, detail="\x1b]0;x\x07\ntwo", log=("\x9b2J", "\ud800"), notes=("a\rb",)))
+    verdict = jsonl.read_line(json.dumps(told).encode())
+    assert verdict.detail == "\\x1b]0;x\\x07\ntwo"
+    assert (verdict.log, verdict.notes) == (("\\x9b2J", "\\ud800"), ("a\\rb",))
+    comm = jsonl.to_json(Injected("s", 0, replace(INJECTION, comm="\x1b[2J")))
+    assert jsonl.from_json(comm).injection.comm == "\\x1b[2J"
+
+
 def test_of_a_faults_conditions_only_the_trigger_is_told():
     fault = Fault("f", "-EIO", when=When(stack=("g",), comm="dd", trigger=Trigger(nth=3)))
     told = jsonl.to_json(Armed("s", 0, (fault,)))
@@ -90,6 +99,21 @@ def test_a_number_beyond_a_float_is_the_same_error():
         jsonl.from_json({**jsonl.to_json(FAIL), "seconds": 10**400})
 
 
+@pytest.mark.parametrize("seconds", ["12", True, -1, float("nan"), float("inf")])
+def test_a_time_is_a_number(seconds):
+    with pytest.raises(jsonl.NotAnEvent):
+        jsonl.from_json({**jsonl.to_json(FAIL), "seconds": seconds})
+
+
+@pytest.mark.parametrize("key", ["return", "nth", "times", "probability"])
+@pytest.mark.parametrize("value", [{}, None, [[]], True, float("nan")])
+def test_a_fault_of_an_armed_trial_is_checked(key, value):
+    told = jsonl.to_json(Armed("s", 0, FAULTS))
+    told["faults"][1][key] = value
+    with pytest.raises(jsonl.NotAnEvent):
+        jsonl.from_json(told)
+
+
 @pytest.mark.parametrize("data", [None, [], "armed", 3, {}, {"type": "other"}, {"type": []}, {"type": "verdict"}])
 def test_what_is_no_object_of_a_known_type_is_the_same_error(data):
     with pytest.raises(jsonl.NotAnEvent):
@@ -109,7 +133,7 @@ def test_the_keys_of_an_error():
         "where": "",
         "call": "write",
         "result": -5,
-        "path": [{"function": "g\x1b", "returned": "-EIO"}],
+        "path": [{"function": "g\t", "returned": "-EIO"}],
         "ordinal": 4,
         "tid": 77,
     }
@@ -139,7 +163,7 @@ def test_every_event_has_the_keys_of_the_contract():
 def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
     file = tmp_path / "out.jsonl"
     with jsonl.JsonLines(file) as lines:
-        odd = replace(PASS, detail="é\n\udcff")
+        odd = replace(PASS, detail="é\nü")
         lines.write(odd)
         assert jsonl.from_json(json.loads(file.read_text())) == odd
         lines.write(RunEnded())

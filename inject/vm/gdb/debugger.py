@@ -6,7 +6,6 @@ Besides what gdb asks for, the guest is stopped at each call that is being faile
 
 from __future__ import annotations
 
-import json
 import shlex
 import socket
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Callable, Optional
 from inject.errors import CannotRun
 from inject.model.event import Armed, RunEnded
 from inject.model.verdict import Verdict
-from inject.report.jsonl import from_json
+from inject.report.jsonl import NotAnEvent, read_line
 from inject.vm.channel import WATCHED
 from inject.vm.gdb.diversions import Diversions
 from inject.vm.gdb.rsp import INTERRUPT, Gone, Wire
@@ -94,8 +93,8 @@ class Debugger:
     def hear(self, line: bytes) -> None:
         """Take a line that the guest wrote to its results port: it says whether a stop is wanted."""
         try:
-            event = from_json(json.loads(line))
-        except ValueError:
+            event = read_line(line)
+        except NotAnEvent:
             return
         if isinstance(event, Armed):
             self._wanted, self._had = event.stop, False
