@@ -18,8 +18,8 @@ from inject.report.paint import paint, wanted
 def doctor() -> int:
     """Say what injection lacks here, and how to fix it.
 
-    Every requirement is one line: ok, no, or -- if it cannot be told. The exit code is
-    0 if this kernel can run scenarios, else 3.
+    Each requirement is one line: ok, no, or -- for one that only some work needs. The
+    exit code is 0 if this kernel can run scenarios, else 3.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""A group whose commands are imported when one asks for them: starting Python is most of what a short command costs."""
+"""A group that imports a command when it is used: imports are most of what a short command costs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import click
 
 NAME = "inject"
 VARIABLE = "_INJECT_COMPLETE"
-"""In it the shell's function says that completions are wanted, and for which shell."""
+"""Environment variable with which a shell asks for completions; it names the shell."""
 
 
 class Commands(click.Group):
-    """Commands in the order in which one meets them, not of the alphabet.
+    """A group of commands in the order of their use, not of the alphabet.
 
     ``homes`` gives for each name the module and the object in it, ``inject.cli.run:run``;
     commands that are added in the usual way come before them.
@@ -42,7 +42,7 @@ class Commands(click.Group):
 def contexts(
     command: click.Command, parent: Optional[click.Context] = None, name: str = NAME
 ) -> Iterator[click.Context]:
-    """A context for ``command`` and each that is below it, groups before what is in them, without hidden ones."""
+    """A context for ``command`` and for each command below it, a group before its members, without hidden ones."""
     if command.hidden:
         return
     context = click.Context(command, parent=parent, info_name=name, **command.context_settings)
