@@ -34,6 +34,8 @@ class Fsck(Oracle):
         done = self._run(checker, fixture, context)
         if checker.unreplayed and re.search(checker.unreplayed, done.output):
             mounted = fixture.try_mount()
+            if mounted.timed_out:
+                raise mounted.failure()
             if mounted.code != 0:
                 return self.complaint(
                     f"the log is dirty and the kernel cannot replay it: {mounted.last_line}",

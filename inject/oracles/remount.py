@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Optional
 
 from inject.errors import InjectError
@@ -50,12 +51,16 @@ class Remount(Oracle):
         """Mount, read, compare, unmount."""
         fixture = _fixture(context)
         done = fixture.try_mount()
+        if done.timed_out:
+            raise done.failure()
         if done.code != 0:
             return self.complaint(f"does not mount again: {done.last_line}", tail(done.output))
         try:
             complaint = self._judge(context)
-        except InjectError as error:
-            complaint = self.complaint(f"mounted again, it cannot be read: {error}")
+        except InjectError:
+            with contextlib.suppress(InjectError):  # the error above is the one to report
+                fixture.umount()
+            raise
         try:
             fixture.umount()
         except InjectError as error:

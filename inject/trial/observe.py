@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
-from inject.errors import CannotRun, InjectError
+from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath
 from inject.model.verdict import Complaint, Counts, Reason
 from inject.process.blocked import BlockedTask, kernel_threads, tasks_of
@@ -37,24 +37,29 @@ class Observation:
     errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By system call and errno: how often user space saw it."""
 
-    def hear(self, name: str, ask: Callable[[], Optional[Complaint]]) -> None:
-        """Record what ``ask`` returns: a complaint about the kernel, or a trouble of inject or the machine."""
+    def hear(self, name: str, ask: Callable[[], Optional[Complaint]]) -> bool:
+        """Record what ``ask`` returns: a complaint about the kernel, or a trouble of inject or the machine.
+
+        Returns False if the question could not be asked; that costs no other check its evidence.
+        """
         try:
             said = ask()
-        except CannotRun as error:
-            self.troubles.append(f"{name}: {error}")
-            return
         except InjectError as error:
-            self.complaints.append(Complaint(Reason.CHECK, f"{name}: {error}"))
-            return
+            self.troubles.append(f"{name}: {error}")
+            return False
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            self.troubles.append(f"{name}: {place}{error.strerror or error}")
+            return False
         if said is None:
-            return
+            return True
         if said.notice and any(complaint.reason is Reason.CHECK for complaint in self.complaints):
-            return
+            return True
         if said.inconclusive:
             self.troubles.append(f"{name}: {said.detail}")
         else:
             self.complaints.append(replace(said, detail=f"{name}: {said.detail}"))
+        return True
 
     def undo(self, action: Callable[[], None]) -> None:
         """Do ``action``. What it leaves behind does not change the verdict: no other trial may run on this kernel."""

@@ -59,6 +59,8 @@ class Trial:
         judgement = with_finding(scenario, with_hangs(self._judgement(), seen.complaints))
         command = command_again(options.reproduce, scenario, options.seed)
         seen.notes += lost_events(scenario, seen.counts)
+        if judgement.status is Status.FAIL:
+            seen.notes += [f"not checked: {trouble}" for trouble in seen.troubles]
         return replace(
             judgement.verdict(scenario, self.number, command),
             seconds=time.monotonic() - started,
@@ -148,8 +150,7 @@ class Trial:
                     from inject.oracles.syncing import sync
 
                     sync(context)
-                for oracle in oracles:
-                    oracle.before(context)
+                oracles = [one for one in oracles if seen.hear(one.name, partial(one.before, context))]
                 outcome = armed.run(scene)
             finally:
                 armed.detach()
@@ -188,21 +189,21 @@ class Trial:
 
     def _ask(self, oracles: Sequence[Oracle], context: Context, group: Cgroup) -> None:
         """Unmount, and ask every oracle; once the kernel is unusable, ask only for its log."""
-        for oracle in oracles:
-            self._ask_one(oracle.name, partial(oracle.settled, context), group)
+        able = [oracle for oracle in oracles if self._ask_one(oracle.name, partial(oracle.settled, context), group)]
         if context.fixture is not None:
-            self._ask_one("umount", context.fixture.umount, group)
-        for oracle in oracles:
+            self._ask_one("umount", partial(unmounted, context.fixture), group)
+        for oracle in able:
             self._ask_one(oracle.name, partial(oracle.after, context), group)
         if self.services.kernel.oopsed():
             self._seen.spoil("it has oopsed")
 
-    def _ask_one(self, name: str, ask: Callable[[], Optional[Complaint]], group: Cgroup) -> None:
-        """Ask one question, unless its answer could hang like the task that cannot be killed."""
+    def _ask_one(self, name: str, ask: Callable[[], Optional[Complaint]], group: Cgroup) -> bool:
+        """Ask one question, unless its answer could hang like the task that cannot be killed; False if it failed."""
         if self._seen.unusable and name != "dmesg":
-            return
-        self._seen.hear(name, ask)
+            return False
+        asked = self._seen.hear(name, ask)
         self._seen.look_for_stuck(group, name)
+        return asked
 
     def _close_group(self, group: Cgroup) -> None:
         """Remove the trial's cgroup; a process that is still in it cannot be killed."""
@@ -210,6 +211,17 @@ class Trial:
             return
         self._seen.unkillable(tasks_of(group.procs()), "the trial")
         raise InjectError(f"processes in {group.path} cannot be killed")
+
+
+def unmounted(fixture: Fixture) -> Optional[Complaint]:
+    """Unmount. If that fails, the kernel keeps something: all processes of the trial have ended."""
+    try:
+        fixture.umount()
+    except CannotRun:
+        raise
+    except InjectError as error:
+        return Complaint(Reason.CHECK, str(error))
+    return None
 
 
 def lost_events(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:

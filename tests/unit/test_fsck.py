@@ -22,7 +22,9 @@ class Mounting:
 
     def try_mount(self):
         self.mounts += 1
-        return SimpleNamespace(code=self._code, last_line="mount: bad superblock", output="mount: bad superblock\n")
+        return SimpleNamespace(
+            timed_out=False, code=self._code, last_line="mount: bad superblock", output="mount: bad superblock\n"
+        )
 
     def umount(self):
         self.mounts += 10

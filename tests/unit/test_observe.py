@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Optional, cast
 
@@ -45,10 +46,19 @@ def test_what_is_inconclusive_or_could_not_run_is_a_trouble() -> None:
     assert seen.complaints == []
 
 
-def test_an_oracle_that_fails_is_a_complaint() -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InjectError("the reader hangs"), "remount: the reader hangs"),
+        (OSError(errno.EIO, "Input/output error"), "remount: Input/output error"),
+        (OSError(errno.EPERM, "Operation not permitted", "/sys/x"), "remount: /sys/x: Operation not permitted"),
+    ],
+)
+def test_what_one_check_cannot_do_costs_its_own_evidence_only(error: Exception, said: str) -> None:
     seen = Observation()
-    seen.hear("remount", lambda: raising(InjectError("it cannot be read")))
-    assert seen.complaints == [Complaint(Reason.CHECK, "remount: it cannot be read")]
+    assert seen.hear("dmesg", lambda: Complaint(Reason.DMESG, "BUG"))
+    assert not seen.hear("remount", lambda: raising(error))
+    assert seen.complaints == [Complaint(Reason.DMESG, "dmesg: BUG")] and seen.troubles == [said]
 
 
 def test_a_notice_counts_only_where_no_check_explains_it() -> None:
