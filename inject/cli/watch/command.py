@@ -93,10 +93,10 @@ def watch(
 ) -> int:
     """Count calls on a live table; arm and change faults by keys.
 
-    FUNC is a function of `inject list` and VALUE what it returns; FILE is a scenario, of
-    which the faults are taken. At the start every fault is off: calls are counted and none
-    fails until a key or --arm says so. When inject ends, in whatever way, nothing stays armed.
-    Without a terminal inject prints plain lines.
+    FUNC is a function of `inject list`, and VALUE is what it returns. FILE is a scenario;
+    inject uses its faults. At the start every fault is off: inject counts calls and fails
+    none until a key or --arm arms a fault. When inject ends for any reason, nothing stays
+    armed. Without a terminal inject prints plain lines.
 
     \b
     Keys:
