@@ -57,6 +57,7 @@ def serve(results: str, lines: TextIO) -> int:
         any_allowed=kernel.is_guest(),
         probe=request.probe,
         trace=request.trace,
+        replaceable=True,
         reproduce=request.reproduce,
     )
     with JsonLines(results) as report:

@@ -26,7 +26,8 @@ TAINTS = (
 )
 """By bit number, as Documentation/admin-guide/tainted-kernels.rst has them."""
 
-BROKEN = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
+BAD_PAGE = 1 << 5
+BROKEN = BAD_PAGE | 1 << 7 | 1 << 9 | 1 << 14
 """B, D, W and L: after one of these the kernel may do anything."""
 
 

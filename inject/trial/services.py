@@ -32,6 +32,8 @@ class RunOptions:
     probe: Probe = Probe.AUTO
     trace: bool = False
     """Trace the injected errors even if the scenario does not ask for it."""
+    replaceable: bool = False
+    """Another kernel runs the next trials once a detector of this one can report nothing more."""
     reproduce: str = "sudo inject run"
     """The command line that reproduces a verdict, up to the scenario's file."""
 

@@ -17,6 +17,7 @@ from inject.errors import CannotRun, InjectError
 from inject.fixture.device_numbers import device_numbers
 from inject.fixture.directory import remove_directory, trial_directory
 from inject.fixture.filesystem import Fixture
+from inject.kernel.detectors import spent_detectors
 from inject.kernel.log import LogReader
 from inject.model.errorpath import grouped
 from inject.model.scenario import Scenario
@@ -92,6 +93,8 @@ class Trial:
             refuse_any_scope(self.scenario)
         seen = self._seen
         with contextlib.ExitStack() as stack:
+            if self.options.replaceable:
+                stack.callback(self._look_at_detectors, spent_detectors(self.services.kernel))
             janitor = self.services.janitor
             directory = trial_directory(janitor)
             stack.callback(seen.undo, lambda: remove_directory(directory, janitor))
@@ -118,6 +121,12 @@ class Trial:
             work.mkdir()
             env = {**os.environ, "LC_ALL": "C", **_shared(self.scenario), **(fixture.env if fixture else {})}
             return self._with_fixture(fixture, quiet, Scene(group, work, env))
+
+    def _look_at_detectors(self, before: Sequence[str]) -> None:
+        """No other trial may run on this kernel if a detector was spent since ``before``: it would pass unseen."""
+        for spent in spent_detectors(self.services.kernel):
+            if spent not in before:
+                self._seen.spoil(spent)
 
     def _close_fixture(self, fixture: Fixture, group: Cgroup) -> None:
         self._seen.notes += fixture.notes

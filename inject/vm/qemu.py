@@ -96,6 +96,7 @@ def command_line(append: str = "") -> str:
     and worse reach the console until init raises the level. An oops ends the
     guest through ``panic=-1`` and QEMU's ``-no-reboot``. An NMI, which the host
     sends to a guest that fell silent, panics too and so shows where it hung.
+    KASAN reports every bad access, not only the first (mm/kasan/report.c, report_enabled()).
     Allocations are counted by call site from the start, for the leak oracle: the
     kernel cannot begin later (lib/alloc_tag.c, need_page_alloc_tagging()).
     """
@@ -111,6 +112,7 @@ def command_line(append: str = "") -> str:
         "oops=panic",
         "panic=-1",
         "unknown_nmi_panic",
+        "kasan_multi_shot",
     ]
     return " ".join(words + ([append] if append else []))
 

@@ -74,6 +74,8 @@ PATHS = {
     "config": "proc/config.gz",
     "modules": "proc/modules",
     "tainted": "proc/sys/kernel/tainted",
+    "cmdline": "proc/cmdline",
+    "lockdep": "proc/lockdep_stats",
     "cpuinfo": "proc/cpuinfo",
     "list": "sys/kernel/debug/error_injection/list",
     "blacklist": "sys/kernel/debug/kprobes/blacklist",

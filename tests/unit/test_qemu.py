@@ -53,6 +53,7 @@ def test_size() -> None:
 def test_kernel_command_line() -> None:
     words = dict(pairs(argv(HARDWARE)))["-append"].split()
     assert {"console=ttyS0", "root=/dev/vda", "init=/sbin/inject-init", "oops=panic", "panic=-1"} <= set(words)
+    assert "kasan_multi_shot" in words
     assert words[-1] == "quiet"
 
 
