@@ -22,7 +22,7 @@ FUNCTION_LINES = 60
 EXCEPTIONS: Mapping[str, int] = {
     "lines of inject.cli.fail.fail": 71,
 }
-"""What is larger, and how large it may be. Lower a figure when the code shrinks; nothing is added here."""
+"""What is larger, and exactly how large. Lower a figure when the code shrinks; nothing is added here."""
 
 ROOMS = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 
@@ -44,7 +44,8 @@ def too_large(trees: Mapping[str, ast.AST]) -> dict[str, int]:
 
 def test_classes_and_functions_are_small() -> None:
     found = too_large({dotted(path): ast.parse(path.read_text()) for path in modules()})
-    assert {what: size for what, size in found.items() if size > EXCEPTIONS.get(what, 0)} == {}
+    assert {what: size for what, size in found.items() if size > EXCEPTIONS.get(what, 0)} == {}, "split it"
+    assert {what: size for what, size in EXCEPTIONS.items() if size > found.get(what, 0)} == {}, "lower the figure"
 
 
 def test_what_is_large_is_seen() -> None:
