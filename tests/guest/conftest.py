@@ -56,8 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: Optional[pytest.Item]) -> Optional[bool]:
-    """On the host the test is run in a guest."""
-    if INSIDE:
+    """On the host a test of this directory is run in a guest; pytest asks this hook about all tests."""
+    if INSIDE or not own(item):
         return None
     item.config.stash.setdefault(RUNNER, GuestItems()).protocol(item, nextitem)
     return True
