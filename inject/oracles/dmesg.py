@@ -14,6 +14,7 @@ from inject.kernel.patterns import PATTERNS, SplatPattern
 from inject.kernel.taint import taint_names
 from inject.model.verdict import Complaint, Reason
 from inject.oracles.base import Context, Oracle
+from inject.process.matching import Runaway, matches
 
 BODY_LINES = 80
 """Maximum lines of one splat, with its head."""
@@ -131,6 +132,17 @@ def new_taint(before: int, after: int, allowed: Sequence[Splat]) -> int:
     return bits
 
 
+def _matched(patterns: Sequence[str], lines: Sequence[str]) -> set[str]:
+    """The lines that one of ``patterns`` matches; raises Runaway."""
+    return {line for pattern in patterns for line, hit in zip(lines, matches(pattern, lines)) if hit}
+
+
+def _allowed(patterns: Sequence[str], splats: Sequence[Splat]) -> list[Splat]:
+    """The splats with a line in their head that one of ``patterns`` matches; raises Runaway."""
+    fine = _matched(patterns, [line for splat in splats for line in splat.head])
+    return [splat for splat in splats if not fine.isdisjoint(splat.head)]
+
+
 class Dmesg(Oracle):
     """Check that the log has no splat and the kernel no new taint flag that ``allow`` does not match."""
 
@@ -162,12 +174,16 @@ class Dmesg(Oracle):
         """Check everything since the reader was opened."""
         context.log.finish_line(f"{context.scenario.name}: the log is checked up to here")
         self._collect(context)
-        allow = [re.compile(pattern) for pattern in context.scenario.allow]
         splats = find_splats(self._records)
-        allowed = [s for s in splats if any(p.search(line) for p in allow for line in s.head)]
-        refused = [s for s in splats if s not in allowed]
-        names = taint_names(new_taint(self._taint, self._read_taint(), allowed))
-        names = [name for name in names if not any(p.search(f"tainted: {name}") for p in allow)]
+        try:
+            allowed = _allowed(context.scenario.allow, splats)
+            refused = [s for s in splats if s not in allowed]
+            names = taint_names(new_taint(self._taint, self._read_taint(), allowed))
+            fine = _matched(context.scenario.allow, [f"tainted: {name}" for name in names])
+        except Runaway as error:
+            title = f" (in the log: {splats[0].title})" if splats else ""
+            raise Runaway(error.message + title, error.hint) from None
+        names = [name for name in names if f"tainted: {name}" not in fine]
         if refused:
             unexplained = taint_names(new_taint(self._taint, self._read_taint(), splats))
             return self._splat_complaint(refused, names, unexplained)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 
 from inject.errors import Place, ScenarioError
+from inject.model.expression import Expression, compiled
 from inject.model.text import either, nearest, shown
 from inject.scenario.problems import Problems, must_be, wrong
 from inject.scenario.scalars import is_missing, kind_of
@@ -117,22 +118,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A regular expression of Python's ``re``."""
+    """A regular expression of Python's ``re``, in which ``^`` and ``$`` mean lines."""
 
-    def read(self, node: Node, label: str) -> str:
+    def read(self, node: Node, label: str) -> Expression:
         """The expression, known to compile; raises ScenarioError."""
         text = scalar_text(node, label, "a regular expression", QUOTE)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                re.compile(text)
+                compiled(text)
         except re.error as error:
             at = "" if error.pos is None else f" at character {error.pos + 1}"
             what = f"`{label}` is not a regular expression: {error.msg}{at}"
             raise wrong(node.place, what, "put \\ before characters that are meant literally") from None
         except (OverflowError, RecursionError):
             raise wrong(node.place, f"the regular expression of `{label}` is too large", "simplify it") from None
-        return text
+        return Expression(text, label, node.place)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""

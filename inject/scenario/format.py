@@ -218,7 +218,11 @@ EXPECT = Record(
         Key("exit", ExitCode(), "Exit code of `run`: a number, a list of numbers, or nonzero; default 0."),
         Key("errno", Errnos(), "The errno that user space must see, by system call: {write: ENOSPC}."),
         Key("injected", Injections(), 'How often each fault must be injected: 3, ">=1" (default), "<=2" or "1..5".'),
-        Key("output", Pattern(), "Regular expression that must match somewhere in stdout and stderr."),
+        Key(
+            "output",
+            Pattern(),
+            "Regular expression that must match somewhere in stdout and stderr; ^ and $ match at every line.",
+        ),
         Key(
             "error",
             Fates(),
@@ -288,7 +292,11 @@ SCENARIO_KEYS = (
     Key("expect", EXPECT, "What must be seen of the workload."),
     Key("recover", Script(), "Shell commands that run after the faults are disarmed; they must succeed."),
     Key("checks", ListOf(Choice(CHECKS)), "Checks to run afterwards; default all that apply, [] for none."),
-    Key("allow", ListOf(Pattern()), "Regular expressions for kernel-log lines that are expected."),
+    Key(
+        "allow",
+        ListOf(Pattern()),
+        "Regular expressions for kernel-log lines that are expected; ^ and $ match at every line.",
+    ),
     Key(
         "timeout",
         Decimal(MAX_TIMEOUT, "a number of seconds", _TIMEOUT_SLIPS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from inject.model.errorpath import ErrorPath, as_lines, describe, grouped
 from inject.model.scenario import Finding, Scenario
 from inject.model.text import either
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
+from inject.process.matching import Runaway, matches
 
 MOST_PATHS = 5
 """Different error paths that a failure shows."""
@@ -41,6 +41,8 @@ class Facts:
     """Where injected errors went, one for each injection that was traced."""
     troubles: tuple[str, ...] = ()
     """Checks that inject or the machine failed to make."""
+    runaway: str = ""
+    """The regular expression of the scenario that could not be matched in time; "" if all could."""
     cut_short: str = ""
     """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
 
@@ -85,7 +87,15 @@ class Judgement:
 def judge(scenario: Scenario, facts: Facts) -> Judgement:
     """The judgement of the kernel; ERROR if inject or the machine failed, so that the kernel cannot be judged."""
     found = _complaints(scenario, facts)
+    runaway = facts.runaway
+    try:
+        found = in_order((*found, *_output(scenario, facts)))
+    except Runaway as error:
+        runaway = runaway or str(error)
     first = found[0] if found else None
+    if runaway:
+        words = "; also: ".join((runaway, *(complaint.detail for complaint in found)))
+        return Judgement(Status.ERROR, words=words, log=first.log if first else ())
     if facts.cut_short and (first is None or first.reason in (Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO)):
         return Judgement(Status.ERROR, words=facts.cut_short, log=first.log if first else ())
     if first is None and facts.troubles:
@@ -169,10 +179,17 @@ def _exit(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
         fine, words = facts.code in wanted, "exit code " + " or ".join(str(code) for code in wanted)
     if not fine:
         return Complaint(Reason.EXIT, f"the workload {facts.how}, expected {words}", tail(facts.output))
-    pattern = scenario.expect.output
-    if pattern is not None and not re.search(pattern, facts.output):
-        return Complaint(Reason.EXIT, f"nothing in the workload's output matches {pattern!r}", tail(facts.output))
     return None
+
+
+def _output(scenario: Scenario, facts: Facts) -> tuple[Complaint, ...]:
+    """The complaint about the output of a workload that ended as expected; raises Runaway."""
+    pattern = scenario.expect.output
+    if pattern is None or facts.timed_out or _exit(scenario, facts) is not None:
+        return ()
+    if matches(pattern, [facts.output])[0]:
+        return ()
+    return (Complaint(Reason.EXIT, f"nothing in the workload's output matches {str(pattern)!r}", tail(facts.output)),)
 
 
 def _errno(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
@@ -224,7 +241,10 @@ def with_finding(scenario: Scenario, judgement: Judgement) -> Judgement:
     if judgement.status is Status.PASS:
         detail = f"the known failure ({word}) did not occur: remove `finding` if the bug is fixed"
         return replace(judgement, status=Status.FAIL, complaints=(Complaint(finding.reason, detail),))
-    known = [complaint for complaint in judgement.complaints if _is_known(finding, complaint)]
+    try:
+        known = [complaint for complaint in judgement.complaints if _is_known(finding, complaint)]
+    except Runaway as error:
+        return Judgement(Status.ERROR, words=str(error), log=judgement.complaints[0].log)
     if not any(complaint.reason is finding.reason for complaint in known):
         remark = f" (not the known failure: `evidence` does not match all of this {word})"
         return replace(
@@ -249,9 +269,8 @@ def _is_known(finding: Finding, complaint: Complaint) -> bool:
         return complaint.reason is finding.reason
     if complaint.reason is not finding.reason and complaint.reason not in EXPECTED:
         return False
-    evidence = re.compile(finding.evidence)
     parts = complaint.parts or ((complaint.detail, *complaint.log),)
-    return all(any(evidence.search(line) for line in part) for part in parts)
+    return all(any(matches(finding.evidence, part)) for part in parts)
 
 
 def command_again(prefix: str, scenario: Scenario, seed: int) -> str:

@@ -11,6 +11,7 @@ from inject.model.errorpath import ErrorPath
 from inject.model.verdict import Complaint, Counts, Reason
 from inject.process.blocked import BlockedTask, kernel_threads, tasks_of
 from inject.process.cgroup import Cgroup
+from inject.process.matching import Runaway
 from inject.process.workload import GRACE, Outcome
 from inject.trial.judge import Facts
 
@@ -29,6 +30,8 @@ class Observation:
     """Checks that inject or the machine failed to make; the kernel is not judged by them."""
     unusable: str = ""
     """Why this kernel must not run another trial; "" if it may."""
+    runaway: str = ""
+    """The regular expression of the scenario that could not be matched in time; "" if all could."""
     cut_short: str = ""
     """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
     counts: tuple[Counts, ...] = ()
@@ -44,6 +47,9 @@ class Observation:
         """
         try:
             said = ask()
+        except Runaway as error:
+            self.runaway = self.runaway or f"{name}: {error}"
+            return False
         except InjectError as error:
             self.troubles.append(f"{name}: {error}")
             return False
@@ -106,6 +112,7 @@ class Observation:
             complaints=tuple(self.complaints),
             errors=tuple(self.errors),
             troubles=tuple(self.troubles),
+            runaway=self.runaway,
             cut_short=self.cut_short,
         )
 

@@ -5,11 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from inject.errors import Place
 from inject.kernel.log import LogRecord
 from inject.kernel.taint import taint_names
+from inject.model.expression import Expression
 from inject.model.scenario import Fault, Scenario
 from inject.model.verdict import Reason
 from inject.oracles.dmesg import BODY_LINES, Dmesg, find_splats, new_taint
+from inject.process.matching import Runaway, matches
 
 CUT = "------------[ cut here ]------------"
 END = "---[ end trace 0000000000000000 ]---"
@@ -224,3 +227,11 @@ def test_an_overflowed_log_is_no_clean_log(tmp_path):
     complaint = judge(tmp_path, ["fine"], lost=7)
     assert complaint.inconclusive and "7 lines were lost" in complaint.detail
     assert not judge(tmp_path, ["BUG: x"], lost=7).inconclusive
+
+
+def test_an_expression_of_allow_that_does_not_end_is_an_error_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(matches, "__defaults__", (0.3,))
+    pattern = Expression(r"^((\w|\W)+)+ZZZ$", "allow", Place("s.yaml", 40, 9))
+    with pytest.raises(Runaway) as caught:
+        judge(tmp_path, ["BUG: " + "a" * 60], [pattern])
+    assert "of `allow` (s.yaml:40:9) did not end within 0.3 s (in the log: BUG: aaa" in str(caught.value)

@@ -8,11 +8,16 @@ from typing import Any, Optional
 
 import pytest
 
+from inject.errors import Place
 from inject.model.errorpath import ErrorPath, Fate, Frame
+from inject.model.expression import Expression
 from inject.model.scenario import Bound, Expectation, Fault, Finding, Scenario
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
+from inject.process import matching
+from inject.process.matching import Runaway
 from inject.trial.judge import OUTPUT_LINES, Facts, Judgement, exit_status, tail, with_finding, with_hangs
 from inject.trial.judge import judge as judgement_of
+from inject.trial.observe import Observation
 
 FAULTS = (Fault("first", "-EIO"), Fault("second", "-ENOMEM"))
 SCENARIO = Scenario("s", "s.yaml", FAULTS, "true", timeout=7.5)
@@ -116,6 +121,57 @@ def test_the_output_has_to_match() -> None:
     assert (status, reason) == (Status.FAIL, Reason.EXIT)
     assert detail == "nothing in the workload's output matches 'No space (left|on)'"
     assert log == ("a", "b")
+
+
+def test_the_output_is_matched_line_by_line() -> None:
+    facts = replace(GOOD, output="before\ndd: failed\nafter\n")
+    assert judge(wants(output="^dd: failed$"), facts)[0] is Status.PASS
+    assert judge(wants(output="^failed$"), facts)[1] is Reason.EXIT
+
+
+@pytest.fixture()
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching.matches, "__defaults__", (0.3,))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_expression_that_does_not_end_is_an_error_that_names_it() -> None:
+    facts = replace(GOOD, output="a" * 40 + "!")
+    pattern = Expression("(a+)+$", "output", Place("s.yaml", 16, 11))
+    status, reason, detail, _ = judge(wants(output=pattern), facts)
+    assert (status, reason) == (Status.ERROR, None)
+    assert detail.startswith("the regular expression `(a+)+$` of `output` (s.yaml:16:11) did not end within 0.3 s; ")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_else_is_wrong_is_said_beside_an_expression_that_does_not_end() -> None:
+    splat = Complaint(Reason.DMESG, "a splat", ("BUG: x",))
+    status, reason, detail, log = judge(
+        wants(output="(a+)+$"), replace(GOOD, output="a" * 40 + "!", complaints=(splat,))
+    )
+    assert (status, reason, log) == (Status.ERROR, None, ("BUG: x",))
+    assert detail.endswith("; also: a splat")
+
+
+def test_an_expression_that_a_check_could_not_match_in_time_is_an_error() -> None:
+    seen = Observation()
+
+    def ask() -> Complaint:
+        raise Runaway("a pattern of `allow`", "simplify it")
+
+    assert not seen.hear("dmesg", ask)
+    facts = replace(GOOD, runaway=seen.runaway, complaints=(Complaint(Reason.CHECK, "fsck: damage"),))
+    status, _, detail, _ = judge(SCENARIO, facts)
+    assert (status, detail) == (Status.ERROR, "dmesg: a pattern of `allow`; simplify it; also: fsck: damage")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_evidence_that_does_not_end_is_an_error() -> None:
+    known = replace(SCENARIO, finding=Finding(Reason.DMESG, "a bug", Expression("(a+)+$", "evidence", Place("s.yaml"))))
+    failed = Judgement(Status.FAIL, (Complaint(Reason.DMESG, "a" * 40 + "!"),))
+    verdict = with_finding(known, failed).verdict(known)
+    assert (verdict.status, verdict.finding) == (Status.ERROR, "")
+    assert "of `evidence` (s.yaml:1:1) did not end" in verdict.detail
 
 
 def test_the_wrong_exit_code_is_told_before_the_output() -> None:

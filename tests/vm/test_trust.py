@@ -21,6 +21,14 @@ RIGHT = {
     "unkillable": ("fail", "hang", r"run: touch/\d+ cannot be killed"),
     "errno-alias": ("pass", "", ""),
     "finding-hides": ("fail", "check", r"fsck.*recover.*the known failure, the workload exited with 3"),
+    "anchored-output": ("pass", "", ""),
+    "runaway-regex/output": (
+        "error",
+        "",
+        r"the regular expression `\(a\+\)\+\$` of `output` \(.*:15:11\) did not end within",
+    ),
+    "runaway-regex/allow": ("error", "", r"of `allow` \(.*:40:9\) did not end within"),
+    "runaway-regex/after-it": ("pass", "", ""),
 }
 """By scenario: status, reason, and a pattern for the detail."""
 
