@@ -16,16 +16,37 @@ def _may_not_fail(function: str, parameter: str, source: str) -> NoFail:
     return NoFail(function, why, source, parameter, "___GFP_NOFAIL_BIT", True)
 
 
-def _of_kmemleak(function: str) -> NoFail:
-    why = "kmemleak notes each allocation in one of its own, and turns itself off when that fails"
-    return NoFail(function, why, "mm/kmemleak.c, __alloc_object()", below="kmemleak_alloc")
+def _of_a_detector(below: str, why: str, source: str) -> tuple[NoFail, ...]:
+    """Slab and page allocations below ``below``, whether it allocates objects or pages."""
+    return tuple(NoFail(one, why, source, below=below) for one in ("should_failslab", "should_fail_alloc_page"))
 
+
+_KMEMLEAK = "kmemleak notes each allocation in one of its own, and turns itself off when that fails"
+
+_DETECTORS = (
+    *(
+        _of_a_detector(name, _KMEMLEAK, "mm/kmemleak.c, __alloc_object()")
+        for name in ("kmemleak_alloc", "kmemleak_alloc_percpu", "kmemleak_vmalloc")
+    ),
+    _of_a_detector(
+        "alloc_slab_obj_exts",
+        "memory allocation profiling warns if it has no room for a slab's counters; memcg leaves the slab out",
+        "mm/slub.c, prepare_slab_obj_exts_hook()",
+    ),
+    _of_a_detector(
+        "stack_depot_save_flags",
+        "KASAN, kmemleak, page_owner and slab debugging keep a report's stack there, and no caller sees the error",
+        "lib/stackdepot.c, stack_depot_save_flags()",
+    ),
+    _of_a_detector("fill_pool", "debugobjects turns itself off when its pool is empty", "lib/debugobjects.c"),
+    _of_a_detector("alloc_bulk", "BPF maps, those of inject too, refill their caches there", "kernel/bpf/memalloc.c"),
+)
+"""Allocations of the kernel's own detectors: a failure says nothing about the code under test."""
 
 KNOWN = (
     _may_not_fail("should_failslab", "gfpflags", "mm/failslab.c, should_failslab()"),
     _may_not_fail("should_fail_alloc_page", "gfp_mask", "mm/fail_page_alloc.c, should_fail_alloc_page()"),
-    _of_kmemleak("should_failslab"),
-    _of_kmemleak("should_fail_alloc_page"),
+    *(one for detector in _DETECTORS for one in detector),
     *(one for kind in TYPES.values() for one in kind.nofail),
 )
 """Of the kernel as of linux 6.12, and of each filesystem."""

@@ -20,6 +20,7 @@ LIMIT = 900
 RIGHT = {
     "unkillable": ("fail", "hang", r"run: touch/\d+ cannot be killed"),
     "errno-alias": ("pass", "", ""),
+    **{f"profiler-alloc/{number}": ("pass", "", "") for number in (111, 112, 113, 114)},
     "finding-hides": ("fail", "check", r"fsck.*recover.*the known failure, the workload exited with 3"),
     "anchored-output": ("pass", "", ""),
     "runaway-regex/output": (
