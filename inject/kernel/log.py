@@ -38,15 +38,16 @@ class LogRecord:
     priority: int
     """0 (emergency) to 7 (debug)."""
     facility: int
-    """0: the kernel itself. What user space writes to /dev/kmsg never has 0."""
+    """0: the kernel itself. What user space writes to /dev/kmsg never has 0 (devkmsg_write() in
+    kernel/printk/printk.c, 6.12: a prefix without a facility, or with 0, gets LOG_USER)."""
     sequence: int
     time_us: int
     text: str
 
     @property
-    def by_inject(self) -> bool:
-        """True if inject wrote it: it is not evidence against the kernel, although it may contain any word."""
-        return self.facility != _KERNEL_FACILITY and self.text.startswith(PREFIX)
+    def by_kernel(self) -> bool:
+        """True if the kernel itself printed it: what user space writes is not evidence against the kernel."""
+        return self.facility == _KERNEL_FACILITY
 
 
 class LogWriter:

@@ -113,10 +113,10 @@ class _Scanner:
 
 
 def find_splats(records: Iterable[LogRecord]) -> list[Splat]:
-    """Every splat among ``records``; lines that inject wrote are not splats."""
+    """Every splat among ``records``; lines that user space wrote are not splats."""
     scanner = _Scanner()
     for record in records:
-        if not record.by_inject:
+        if record.by_kernel:
             scanner.feed(record.text)
     scanner.finish()
     return scanner.splats

@@ -145,10 +145,17 @@ def test_a_body_is_bounded_and_says_so():
     assert len(splat.lines) == BODY_LINES and splat.cut
 
 
-def test_our_own_lines_are_never_a_splat():
-    ours = "inject: begin BUG: WARNING: trial 1 seed 2"
-    assert find_splats(records([ours], facility=1)) == []
-    assert len(find_splats(records([ours], facility=0))) == 1
+@pytest.mark.parametrize("line", ["inject: begin BUG: WARNING: trial 1 seed 2", "BUG: from a workload", CUT])
+def test_a_line_of_user_space_is_never_a_splat(line):
+    for facility in (1, 3, 16):
+        assert find_splats(records([line], facility=facility)) == []
+    assert len(find_splats(records([line], facility=0))) == 1
+
+
+def test_a_line_of_user_space_inside_a_splat_is_left_out():
+    head, *rest = records([CUT, "expected", "WARNING: CPU: 0", END])
+    (splat,) = find_splats([head, *records(["BUG: not the kernel's"], facility=1), *rest])
+    assert splat.lines == [CUT, "expected", "WARNING: CPU: 0", END]
 
 
 def test_taint_by_name():

@@ -21,9 +21,9 @@ def test_escapes_are_undone():
 
 
 def test_only_user_space_can_be_us():
-    assert parse_record(b"14,1,2,-;inject: begin x\n").by_inject
-    assert not parse_record(b"6,1,2,-;inject: begin x\n").by_inject
-    assert not parse_record(b"14,1,2,-;BUG: inject: x\n").by_inject
+    assert not parse_record(b"14,1,2,-;inject: begin x\n").by_kernel
+    assert parse_record(b"6,1,2,-;inject: begin x\n").by_kernel
+    assert not parse_record(b"14,1,2,-;BUG: inject: x\n").by_kernel
 
 
 @pytest.mark.parametrize("raw", [b"", b"junk", b"a,b,c;x", b"1,2;x"])
