@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inject.process.stat import stat_of
@@ -28,34 +28,44 @@ class BlockedTask:
     """Number and arguments in hex, or "running"; "" if the kernel does not show it."""
     stack: tuple[str, ...]
     """Innermost first, ``symbol+0xoff``."""
+    left_out: int = 0
+    """Tasks beyond LIMIT, of which this one is the last that is reported."""
 
     def lines(self) -> list[str]:
         """Lines for a report: a heading and the indented stack."""
         where = f" in {self.wchan}" if self.wchan not in ("", "0") else ""
         call = f" syscall {self.syscall}" if self.syscall else ""
-        return [f"{self.comm}/{self.tid} state {self.state}{where}{call}", *(f"    {frame}" for frame in self.stack)]
+        more = [f"[... {self.left_out} more task{'s' * (self.left_out != 1)} ...]"] if self.left_out else []
+        head = f"{self.comm}/{self.tid} state {self.state}{where}{call}"
+        return [head, *(f"    {frame}" for frame in self.stack), *more]
 
 
 def tasks_of(pids: Iterable[int], proc: Path = _PROC) -> tuple[BlockedTask, ...]:
-    """Every thread of ``pids`` that still exists, at most LIMIT."""
-    found: list[BlockedTask] = []
-    for pid in pids:
-        for directory in sorted((proc / str(pid) / "task").glob("[0-9]*")):
-            found += _task(pid, directory)
-            if len(found) >= LIMIT:
-                return tuple(found)
-    return tuple(found)
+    """Every thread of ``pids`` that still exists, at most LIMIT; the last one counts those left out."""
+    return _limited((pid, directory) for pid in pids for directory in sorted((proc / str(pid) / "task").glob("[0-9]*")))
 
 
 def kernel_threads(proc: Path = _PROC) -> tuple[BlockedTask, ...]:
-    """Kernel threads in state D, at most LIMIT: a worker may hold what the workload waits for."""
+    """Kernel threads in state D, as tasks_of(): a worker may hold what the workload waits for."""
+    return _limited((int(directory.name), directory) for directory in proc.glob("[0-9]*") if _kernel_waits(directory))
+
+
+def _kernel_waits(directory: Path) -> bool:
+    task = stat_of(directory)
+    return task is not None and task.state == "D" and task.kernel_thread
+
+
+def _limited(threads: Iterable[tuple[int, Path]]) -> tuple[BlockedTask, ...]:
+    """The first LIMIT of ``threads``; of the others only the number is read."""
     found: list[BlockedTask] = []
-    for directory in proc.glob("[0-9]*"):
-        task = stat_of(directory)
-        if task is not None and task.state == "D" and task.kernel_thread:
-            found += _task(int(directory.name), directory)
-        if len(found) >= LIMIT:
-            break
+    left_out = 0
+    for pid, directory in threads:
+        if len(found) < LIMIT:
+            found += _task(pid, directory)
+        else:
+            left_out += stat_of(directory) is not None
+    if left_out:
+        found[-1] = replace(found[-1], left_out=left_out)
     return tuple(found)
 
 

@@ -86,7 +86,8 @@ class Observation:
         if not tasks or any(complaint.reason is Reason.HANG for complaint in self.complaints):
             return
         names = ", ".join(f"{task.comm}/{task.tid}" for task in tasks[:3])
-        more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+        count = len(tasks) + sum(task.left_out for task in tasks)
+        more = f" and {count - 3} more" if count > 3 else ""
         detail = f"{names}{more} cannot be killed"
         self.spoil(detail)
         self.complaints.append(Complaint(Reason.HANG, f"{name}: {detail}", stacks((*tasks, *kernel_threads()))))
