@@ -12,6 +12,7 @@ from inject.cli.lazy import NAME, VARIABLE, Commands
 from inject.errors import ExitStatus, GuestLost, InjectError
 from inject.model.text import printable
 from inject.process.signals import ended_by_signals
+from inject.process.streams import open_streams
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click since 8.2 raises to show the help; before, it just shows it."""
@@ -72,6 +73,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command and exit. SIGTERM and SIGHUP end it as Ctrl-C does, so that it cleans up."""
+    open_streams()
     with ended_by_signals():
         status = _run()
     sys.exit(status)

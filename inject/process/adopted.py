@@ -47,10 +47,16 @@ class Adopted:
         """Start: every call from here on is in scope."""
         self._released = time.monotonic()
 
-    def wait(self, timeout: float, on_end: Optional[Callable[[], None]] = None) -> Outcome:
+    def wait(
+        self,
+        timeout: float,
+        on_end: Optional[Callable[[], None]] = None,
+        tick: Callable[[], object] = lambda: None,
+    ) -> Outcome:
         """Wait until it ends, ``enough`` is true, ``timeout`` seconds have passed, or Ctrl-C; all are normal ends."""
         with contextlib.suppress(KeyboardInterrupt):
             while time.monotonic() - self._released < timeout and self.cgroup.populated() and not self.enough():
+                tick()
                 time.sleep(TICK)
         if on_end is not None:
             on_end()

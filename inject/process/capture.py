@@ -12,6 +12,9 @@ DEFAULT_LIMIT = 256 << 10
 
 _CHUNK = 64 << 10
 
+TICK = 0.5
+"""Seconds between two calls of ``tick`` in wait_collecting(), at most."""
+
 
 class Output:
     """Buffer that keeps the first and the last half of ``limit`` bytes, and counts the rest.
@@ -51,21 +54,25 @@ class Output:
         return f"{head}\n[... {self.dropped} bytes left out ...]\n{tail}"
 
 
-def wait_collecting(pidfd: int, pipe: int, output: Output, deadline: float) -> bool:
+def wait_collecting(
+    pidfd: int, pipe: int, output: Output, deadline: float, tick: Callable[[], object] = lambda: None
+) -> bool:
     """Read ``pipe`` into ``output`` until the process behind ``pidfd`` ends.
 
     ``pipe`` must be non-blocking. Returns False if ``deadline`` (seconds of
     time.monotonic) came first. A pipe that other processes hold open does not
-    extend the wait, and a pipe closed early does not end it.
+    extend the wait, and a pipe closed early does not end it. ``tick`` is called again and
+    again while the wait goes on, and not while ``output`` passes something on.
     """
     with selectors.DefaultSelector() as selector:
         selector.register(pidfd, selectors.EVENT_READ)
         selector.register(pipe, selectors.EVENT_READ)
         while True:
+            tick()
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            ready = {key.fd for key, _ in selector.select(left)}
+            ready = {key.fd for key, _ in selector.select(min(left, TICK))}
             if pipe in ready and not _read_once(pipe, output):
                 selector.unregister(pipe)
             if pidfd in ready:

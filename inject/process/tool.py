@@ -26,6 +26,8 @@ _ADVICE = "dmesg(1) may have more information"
 
 _CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+
 _ENTER = 'echo 0 >"$0"/cgroup.procs && exec "$@"'
 
 
@@ -116,9 +118,11 @@ def run_forked(
     deadline = time.monotonic() + timeout
     output = Output(output_limit)
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    die_with_parent = _death_signal()
+    parent = os.getpid()
     pid = os.fork()
     if not pid:
-        _forked(rows, writer, cgroup)
+        _forked(rows, writer, cgroup, lambda: die_with_parent(parent))
     os.close(writer)
     os.set_blocking(reader, False)
     try:
@@ -135,10 +139,33 @@ def run_forked(
     return Completed(("python",), code, output.text(), timed_out, stuck=not ended)
 
 
-def _forked(rows: Callable[[], Iterable[object]], writer: int, cgroup: Optional[Cgroup]) -> NoReturn:
-    """Body of the fork. It does not flush or undo anything of the parent."""
+def _death_signal() -> Callable[[int], None]:
+    """A function that makes the kernel kill this process when its parent ends; prepared before the fork."""
+    import ctypes
+
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def die_with(parent: int) -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it had ended before
+            os._exit(1)
+
+    return die_with
+
+
+def _forked(
+    rows: Callable[[], Iterable[object]], writer: int, cgroup: Optional[Cgroup], die_with_parent: Callable[[], None]
+) -> NoReturn:
+    """Body of the fork. It does not flush or undo anything of the parent.
+
+    It keeps no descriptor of the parent but ``writer`` and the standard streams: a reader that hangs in the
+    kernel after inject was killed must not hold the janitor's pipe or the BPF program open.
+    """
     code = 1
     try:
+        die_with_parent()
+        os.closerange(3, writer)
+        os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
         os.setsid()
         if cgroup is not None:
             (cgroup.path / "cgroup.procs").write_text("0")

@@ -140,13 +140,18 @@ class Workload:
         self._process.stdin.write(b"\n")
         self._process.stdin.close()
 
-    def wait(self, timeout: float, on_end: Optional[Callable[[], None]] = None) -> Outcome:
+    def wait(
+        self,
+        timeout: float,
+        on_end: Optional[Callable[[], None]] = None,
+        tick: Callable[[], object] = lambda: None,
+    ) -> Outcome:
         """Wait for the command, at most ``timeout`` seconds after its release, and kill what is left.
 
         ``on_end`` is called as soon as the command has ended or its time is up, before
-        anything is killed.
+        anything is killed. ``tick`` is called at least once a second while the wait goes on.
         """
-        ended = wait_collecting(self._pidfd, self._pipe, self._output, self._released + timeout)
+        ended = wait_collecting(self._pidfd, self._pipe, self._output, self._released + timeout, tick)
         seconds = time.monotonic() - self._released
         if on_end is not None:
             on_end()

@@ -21,7 +21,7 @@ from inject.process.workload import Outcome, Workload
 from inject.propagation import watchlist
 from inject.report.progress import error_line, injection_line
 from inject.trial.observe import Observation
-from inject.trial.pump import LEASE, Pump, lease
+from inject.trial.pump import LEASE, LeaseKeeper, Pump
 from inject.trial.services import RunOptions, Services
 
 
@@ -70,7 +70,7 @@ class ArmedRun:
                 self._scenario.run, cgroup=inner, cwd=scene.directory, env=scene.env, on_output=services.on_output
             )
         pump = Pump(engine, self._take, self._take_trail)
-        renewal = lease(engine)
+        lease = LeaseKeeper(engine.extend)
         self._log.begin(self._options.seed)
         with workload:
             services.emit(Armed(self._scenario.name, self._number, self._scenario.faults, tuple(engine.used)))
@@ -78,18 +78,19 @@ class ArmedRun:
             try:
                 try:
                     with signals_held():
+                        lease.beat()
                         engine.arm(inner.id, inner.level, LEASE, self._options.budget)
-                        renewal.start()
+                        lease.start()
                         pump.start()
                 except KeyboardInterrupt:
                     if services.adopt is None:
                         raise
                     timeout = 0.0  # Ctrl-C is how a run on something adopted ends, however early
                 workload.release()
-                outcome = workload.wait(timeout, on_end=engine.disarm)
+                outcome = workload.wait(timeout, on_end=engine.disarm, tick=lease.beat)
             finally:
                 engine.disarm()
-                renewal.stop()
+                lease.stop()
                 pump.stop()
                 self._log.end()
         self._conclude()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 from typing import Callable, Optional
 
@@ -30,13 +31,13 @@ class Ticker(threading.Thread):
     def __init__(self, name: str, period: float, act: Callable[[], object]) -> None:
         super().__init__(name=f"inject-{name}", daemon=True)
         self._period = period
-        self._act = act
+        self.act = act
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
         """Act until stop() is called."""
         while not self._stop_asked.wait(self._period):
-            self._act()
+            self.act()
 
     def stop(self) -> None:
         """End the thread."""
@@ -48,9 +49,27 @@ def collector(engine: Engine) -> Ticker:
     return Ticker("collect", PAUSE, partial(engine.collect, POLL))
 
 
-def lease(engine: Engine) -> Ticker:
-    """A thread that extends the kernel's deadline: if inject stops or hangs, its faults end."""
-    return Ticker("lease", RENEWAL, partial(engine.extend, LEASE))
+class LeaseKeeper(Ticker):
+    """A thread that extends the kernel's deadline to LEASE seconds after the last :meth:`beat`.
+
+    The thread that waits for the workload beats. If it hangs, because the reader of inject's
+    output does not read, or if all of inject is stopped, injection ends.
+    """
+
+    def __init__(self, extend: Callable[[float], object], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__("lease", RENEWAL, self._renew)
+        self._extend = extend
+        self._clock = clock
+        self._beaten = clock()
+
+    def beat(self) -> None:
+        """The wait for the workload goes on."""
+        self._beaten = self._clock()
+
+    def _renew(self) -> None:
+        left = self._beaten + LEASE - self._clock()
+        if left > 0:
+            self._extend(left)
 
 
 class Pump(threading.Thread):

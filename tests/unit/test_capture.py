@@ -2,11 +2,12 @@
 
 import os
 import subprocess
+import threading
 import time
 
 import pytest
 
-from inject.process.capture import Output, drain, wait_collecting
+from inject.process.capture import TICK, Output, drain, wait_collecting
 
 
 def test_everything_is_kept_below_the_limit():
@@ -80,3 +81,27 @@ def test_the_deadline_is_reported():
     ended, text = collect("echo x; exec sleep 60", 0.3)
     assert not ended
     assert text == "x\n"
+
+
+def test_the_wait_ticks_and_an_output_that_is_not_taken_stops_it():
+    """The tick says that the wait goes on: a reader of inject's output that does not read ends it."""
+    ticks = []
+    blocked = threading.Event()
+
+    def stuck(_data):
+        blocked.wait(2 * TICK)
+
+    process = subprocess.Popen(["sh", "-c", "sleep 2; echo x; sleep 1"], stdout=subprocess.PIPE)
+    pipe = process.stdout.fileno()
+    os.set_blocking(pipe, False)
+    pidfd = os.pidfd_open(process.pid)
+    started = time.monotonic()
+    assert wait_collecting(
+        pidfd, pipe, Output(on_output=stuck), started + 60, lambda: ticks.append(time.monotonic() - started)
+    )
+    process.wait()
+    process.stdout.close()
+    os.close(pidfd)
+    gaps = [later - earlier for earlier, later in zip(ticks, ticks[1:])]
+    assert len([gap for gap in gaps if gap > 0]) >= 3
+    assert max(gaps) >= 2 * TICK * 0.9  # while the output was stuck

@@ -343,10 +343,15 @@ def test_run_on_a_kernel_without_the_config(tmp_path: Path, option: str) -> None
     assert line.endswith(f"; build the kernel with {option}=y, or use `inject vm run`")
 
 
-@pytest.mark.parametrize(("flags", "said"), [("fpu", True), ("fpu hypervisor", False)], ids=["bare", "guest"])
-def test_faults_for_everybody_on_a_bare_machine(kernel: Path, tmp_path: Path, flags: str, said: bool) -> None:
-    """Refused before anything is touched, unless it was asked for in words; in a guest they may."""
-    build(kernel, cpuinfo=f"flags\t\t: {flags}\n")
+@pytest.mark.parametrize(
+    ("cmdline", "said"),
+    [("root=/dev/sda1", True), ("console=ttyS0 init=/sbin/inject-init", False)],
+    ids=["machine", "guest"],
+)
+def test_faults_for_every_task(kernel: Path, tmp_path: Path, cmdline: str, said: bool) -> None:
+    """Refused before anything is touched without --allow-any, in a foreign virtual machine as well."""
+    build(kernel, cpuinfo="flags\t\t: fpu hypervisor\n")
+    (kernel / "proc/cmdline").write_text(cmdline + "\n")
     path = tmp_path / "s.yaml"
     path.write_text(
         "requires: {programs: [no-such-program]}\n" * (not said)

@@ -80,7 +80,15 @@ def test_oopsed_is_asked_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "guest"), [("fpu hypervisor sse", True), ("fpu sse", False), ("nohypervisor", False)]
+    ("cmdline", "guest"),
+    [
+        ("console=ttyS0 init=/sbin/inject-init quiet\n", True),
+        ("root=/dev/vda1 ro quiet\n", False),
+        ("init=/sbin/inject-init-not\n", False),
+    ],
 )
-def test_is_guest(tmp_path: Path, flags: str, guest: bool) -> None:
-    assert build(tmp_path, cpuinfo=f"flags\t\t: {flags}\nbugs\t\t: hypervisor\n").is_guest() is guest
+def test_only_a_guest_of_inject_is_one(tmp_path: Path, cmdline: str, guest: bool) -> None:
+    """Another virtual machine is a machine: `scope: any` needs --allow-any there."""
+    kernel = build(tmp_path, cpuinfo="flags\t\t: fpu hypervisor sse\n")
+    (tmp_path / "proc/cmdline").write_text(cmdline)
+    assert kernel.is_guest() is guest

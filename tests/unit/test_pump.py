@@ -8,7 +8,7 @@ from typing import Any, Optional
 import pytest
 
 from inject.model.event import Injection
-from inject.trial.pump import Pump, Ticker
+from inject.trial.pump import LEASE, LeaseKeeper, Pump, Ticker
 from tests.support.waiting import wait_for
 
 
@@ -89,3 +89,23 @@ def test_a_ticker_acts_until_it_is_stopped() -> None:
     assert acted.wait(10)
     ticker.stop()
     assert not ticker.is_alive()
+
+
+def test_the_lease_ends_a_fixed_time_after_the_last_beat() -> None:
+    """A main thread that hangs is not kept armed by another thread."""
+    now = 100.0
+    extended: list[float] = []
+    lease = LeaseKeeper(extended.append, lambda: now)
+    lease.beat()
+    lease.act()
+    now += 4
+    lease.act()
+    now += 5.5
+    lease.act()
+    assert extended == [LEASE, LEASE - 4, LEASE - 9.5]
+    now += 1
+    lease.act()
+    assert len(extended) == 3
+    lease.beat()
+    lease.act()
+    assert extended[3:] == [LEASE]

@@ -1,10 +1,17 @@
 """Running system tools to an end that is always known."""
 
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from inject.errors import CannotRun, InjectError
 from inject.process.signals import signal_name
-from inject.process.tool import check_tool, run_tool
+from inject.process.tool import check_tool, run_forked, run_tool
+from tests.support.waiting import wait_for
 
 
 def test_the_exit_code_and_the_last_line_are_kept():
@@ -60,3 +67,53 @@ def test_a_missing_program_is_said_so():
 def test_output_is_bounded():
     done = run_tool(["sh", "-c", "head -c 1000000 /dev/zero"], timeout=60, output_limit=100)
     assert "[... 999900 bytes left out ...]" in done.output
+
+
+def test_a_fork_keeps_no_descriptor_of_its_parent():
+    """A reader that hangs in the kernel after inject was killed must not keep the janitor waiting."""
+    kept, other = os.pipe()
+    try:
+        done = run_forked(lambda: [sorted(int(path.name) for path in Path("/proc/self/fd").iterdir())], timeout=60)
+    finally:
+        os.close(kept)
+        os.close(other)
+    assert done.code == 0, done.output
+    numbers = eval(done.output)
+    assert len(numbers) == 5, numbers  # 0, 1, 2, the pipe to inject, and the directory itself
+    assert other not in numbers or kept not in numbers
+
+
+PARENT = """
+import os, sys, time
+from tests.support.waiting import wait_for
+from inject.process.tool import run_forked
+
+def rows():
+    with open(sys.argv[1], "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(sys.argv[1], sys.argv[1] + ".done")
+    time.sleep(600)
+    yield 1
+
+run_forked(rows, timeout=900)
+"""
+
+
+def test_a_fork_ends_with_its_parent(tmp_path: Path):
+    said = tmp_path / "pid"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(said)])
+    try:
+        wait_for(Path(f"{said}.done").exists, "the fork runs")
+        fork = int(Path(f"{said}.done").read_text())
+        parent.kill()
+        parent.wait()
+        wait_for(lambda: not running(fork), "the fork ends")
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False

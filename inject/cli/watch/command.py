@@ -60,7 +60,7 @@ class AfterDashes(click.Command):
     help="Attach to this control group instead of starting CMD.",
 )
 @click.option("--any", "any_task", is_flag=True, help="Watch every task of this machine instead of starting CMD.")
-@click.option("--allow-any", is_flag=True, help="Let --any inject into other tasks outside of a virtual machine.")
+@click.option("--allow-any", is_flag=True, help="Let --any inject into other tasks of this machine.")
 @click.option("--arm", is_flag=True, help="Arm every fault at the start; without it calls are only counted.")
 @click.option(
     "--interval",
