@@ -21,7 +21,8 @@ from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
-from inject.model.text import UNITS
+from inject.model.scenario import VM_CPUS, VM_MEMORY
+from inject.model.text import UNITS, size_text
 from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
@@ -48,7 +49,7 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Use KVM, emulate, or what works.",
             ),
             click.option(
-                "--cpus", type=click.IntRange(1, 8), default=2, show_default=True, help="Number of processors."
+                "--cpus", type=click.IntRange(*VM_CPUS), default=2, show_default=True, help="Number of processors."
             ),
             click.option(
                 "--consoles",
@@ -71,8 +72,9 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
     if not digits.isdigit() or unit not in UNITS:
         raise click.BadParameter("must be a number of bytes with K, M or G, such as 1G")
     size = int(digits) * UNITS[unit]
-    if not 256 << 20 <= size <= 64 << 30:
-        raise click.BadParameter("must be between 256M and 64G")
+    low, high = VM_MEMORY
+    if not low <= size <= high:
+        raise click.BadParameter(f"must be between {size_text(low)} and {size_text(high)}")
     return size
 
 

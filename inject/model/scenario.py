@@ -174,9 +174,16 @@ class Finding:
     """Regular expression that its complaints match; None: any complaint with ``reason``."""
 
 
+VM_CPUS = (1, 8)
+"""Fewest and most CPUs of a guest."""
+
+VM_MEMORY = (256 << 20, 64 << 30)
+"""Least and most bytes of memory of a guest."""
+
+
 @dataclass(frozen=True)
 class VmWishes:
-    """Guest options of the scenario; ``memory`` in bytes."""
+    """Guest options of the scenario, within VM_CPUS and VM_MEMORY; ``memory`` in bytes."""
 
     cpus: Optional[int] = None
     memory: Optional[int] = None

@@ -9,6 +9,8 @@ from typing import Any
 from inject.filesystems import TYPES
 from inject.model.scenario import (
     DEFAULT_TIMEOUT,
+    VM_CPUS,
+    VM_MEMORY,
     Contract,
     Expectation,
     Fault,
@@ -254,8 +256,8 @@ FINDING = Record(
 
 VM = Record(
     (
-        Key("cpus", Whole(1, 64), "CPUs of the guest."),
-        Key("memory", Size(64 << 20, 1 << 40, "1G"), "Memory of the guest, with K, M, G or T (binary)."),
+        Key("cpus", Whole(*VM_CPUS), "CPUs of the guest."),
+        Key("memory", Size(*VM_MEMORY, "1G"), "Memory of the guest, with K, M, G or T (binary)."),
     ),
     build=lambda fields: VmWishes(**fields.values),
 )

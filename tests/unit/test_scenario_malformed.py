@@ -54,5 +54,14 @@ def test_all_at_once() -> None:
     assert caught.value.status == ExitStatus.USAGE
 
 
+def test_a_guest_is_wished_within_the_bounds_of_the_commands() -> None:
+    _, errors = load_all([DATA / "cases" / "wishes-of-a-guest.yaml"])
+    assert [error.message for error in errors] == [
+        "`cpus` must be an integer from 1 to 8, got `16`",
+        "`memory` must be a size from 256M to 64G, got `64M`",
+        "`memory` must be a size from 256M to 64G, got `1T`",
+    ]
+
+
 if __name__ == "__main__":
     EXPECTED.write_text("".join(f"{line}\n" for name in FILES for line in messages(name)))
