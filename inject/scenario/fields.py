@@ -88,7 +88,11 @@ class Script:
 
     def read(self, node: Node, label: str) -> str:
         """The script; raises ScenarioError."""
-        return scalar_text(node, label, "shell commands", QUOTE)
+        text = scalar_text(node, label, "shell commands", QUOTE)
+        if isinstance(node, ScalarNode) and node.folded:
+            step = f"write `{label}: |`, with the commands below it"
+            raise wrong(node.place, f"YAML joins the lines of `{label}` into one", step)
+        return text
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""

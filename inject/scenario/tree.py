@@ -6,7 +6,7 @@ PyYAML composes it and resolves nothing: `no` stays text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
@@ -30,11 +30,15 @@ _UNWELCOME = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\
 
 @dataclass(frozen=True)
 class ScalarNode:
-    """A single value: its text, and whether it is plain, without quotes or ``|``."""
+    """A single value: its text, and whether it is plain, without quotes or ``|``.
+
+    ``folded``: YAML has made fewer lines of it than were written.
+    """
 
     place: Place
     text: str
     plain: bool
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,9 @@ def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Nod
     text = text[1:] if text.startswith("\ufeff") else text
     try:
         _refuse_characters(text, file)
+        lines = _lines(text)
         for node in yaml.compose_all(text, Loader=_LOADER):
-            yield _node(node, file)
+            yield _node(node, file, lines)
     except ScenarioError as error:
         problems.catch(error)
         yield None
@@ -82,14 +87,34 @@ def documents(text: str, file: str, problems: Problems) -> Iterator[Optional[Nod
         yield None
 
 
-def _node(node: Any, file: str) -> Node:
+def _node(node: Any, file: str, lines: Sequence[str]) -> Node:
     """The tree's node for a composed one, which is nested at most MAX_DEPTH deep."""
     place = _place(node.start_mark, file)
     if isinstance(node, yaml.ScalarNode):
-        return ScalarNode(place, node.value, not node.style)
+        return ScalarNode(place, node.value, not node.style, _folded(node, lines))
     if isinstance(node, yaml.SequenceNode):
-        return ListNode(place, tuple([_node(item, file) for item in node.value]))
-    return MapNode(place, tuple([(_node(key, file), _node(value, file)) for key, value in node.value]))
+        return ListNode(place, tuple([_node(item, file, lines) for item in node.value]))
+    return MapNode(place, tuple([(_node(key, file, lines), _node(value, file, lines)) for key, value in node.value]))
+
+
+def _folded(node: Any, lines: Sequence[str]) -> bool:
+    """True if the value of ``node`` has fewer lines than were written, except empty ones.
+
+    A backslash at the end of a line in double quotes says that the next one belongs to it.
+    """
+    start, end = node.start_mark, node.end_mark
+    if start.line == end.line or node.style == "|":
+        return False
+    written = list(lines[start.line + 1 : end.line])
+    if node.style != ">":
+        quotes = bool(node.style)
+        written = [lines[start.line][start.column + quotes :], *written, lines[end.line][: end.column - quotes]]
+    joined = sum(1 for line in written if line.endswith("\\")) if node.style == '"' else 0
+    return _count(written) - joined > _count(node.value.split("\n"))
+
+
+def _count(lines: Sequence[str]) -> int:
+    return sum(1 for line in lines if line.strip())
 
 
 def _place(mark: Any, file: str) -> Place:
@@ -270,8 +295,12 @@ def _out_of_range(text: str, file: str) -> ScenarioError:
     return wrong(place, "a bad %YAML directive", "remove the line")
 
 
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def _line(text: str, place: Place) -> str:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _lines(text)
     return lines[place.line - 1] if place.line <= len(lines) else ""
 
 

@@ -10,7 +10,8 @@ import yaml
 from inject.model.errorpath import Fate
 from inject.model.scenario import ArgTest, Contract, Fault, Scope
 
-WIDTH = 110
+WIDTH = 1 << 20
+"""Characters of a line: the reader refuses a script that is wrapped."""
 
 
 class Word(str):

@@ -24,7 +24,7 @@ from inject.model.scenario import (
 )
 from inject.model.trigger import Trigger
 from inject.model.verdict import Reason
-from inject.scenario import ScenarioErrors, load, parse
+from inject.scenario import ScenarioErrors, load, parse, tree
 from inject.scenario.writer import fault_keys
 from tests.support import DATA
 
@@ -97,6 +97,15 @@ def test_defaults() -> None:
 def test_all_valid_files_load() -> None:
     names = [scenario.name for scenario in load([VALID])]
     assert len(names) == len(set(names)) >= len(list(VALID.glob("*.yaml")))
+
+
+@pytest.mark.parametrize("loader", ["_LOADER", "_PythonLoader"])
+def test_folded_text_is_a_script_if_no_lines_become_one(loader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "_LOADER", getattr(tree, loader))
+    (scenario,) = load([VALID / "folded.yaml"])
+    assert scenario.description == "many lines may become one here\n"
+    assert (scenario.setup.strip(), scenario.run) == ("mkdir a", "mkdir a\nrmdir a")
+    assert scenario.recover.split() == ["rmdir", "a", "mkdir", "b"]
 
 
 def test_text_stays_text() -> None:
