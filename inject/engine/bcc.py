@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,16 +12,6 @@ from typing import Any, Callable
 from inject.engine import bytecode
 from inject.errors import CannotRun
 
-_NEW_NAMES = (
-    "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig"
-    " fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2"
-    " mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret"
-    " process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake"
-    " futex_wait futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal"
-)
-NEW_CALLS = dict(enumerate(_NEW_NAMES.split(), 424))
-"""System calls that bcc 0.31 has no names for, by number, which is the same on every architecture
-(include/uapi/asm-generic/unistd.h, v6.12)."""
 MOST_NOISE = 1 << 20
 """Bytes of a library's output that are looked at."""
 
@@ -67,11 +56,6 @@ class Bcc:
     def symbol(self, address: int) -> str:
         """The kernel's name for ``address``, ``vfs_write+0x45``."""
         return _text(self._module.BPF.ksym(address, show_offset=True))
-
-    def system_call(self, number: int) -> str:
-        """The name of a system call, ``write``."""
-        name = NEW_CALLS.get(number) or importlib.import_module("bcc.syscall").syscall_name(number)
-        return _text(name)
 
 
 def _import() -> Any:

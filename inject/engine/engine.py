@@ -25,6 +25,7 @@ from inject.kernel.kernel import Kernel
 from inject.model.errnos import errno_name
 from inject.model.event import Injection
 from inject.model.scenario import Probe
+from inject.model.syscalls import call_name
 from inject.model.verdict import Counts
 
 
@@ -236,4 +237,4 @@ class Engine:
 
     def system_call(self, number: int) -> str:
         """The name of a system call, ``write``."""
-        return self._bcc.system_call(number)
+        return call_name(number)

@@ -9,6 +9,7 @@ from typing import Any
 from inject.errors import Place, ScenarioError
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS, errno_name
 from inject.model.scenario import ArgTest, Op
+from inject.model.syscalls import NAMES, made_by, near_call
 from inject.model.text import either, nearest, shown
 from inject.scenario.fields import Fields, Key, Record, Text, pairs_of, read_any, scalar_text
 from inject.scenario.problems import Problems, wrong
@@ -133,6 +134,12 @@ class Errnos:
         if not re.fullmatch(SYSCALL, name) or plain != name:
             step = f"write `{plain}`" if re.fullmatch(SYSCALL, plain) else "write it like write or openat"
             problems.add(place, f"{shown(name)} is not the name of a system call", step)
+        elif name not in NAMES:
+            made, near = made_by(name), near_call(name)
+            step = f"did you mean `{near}`?" if near else "see syscalls(2) for the names"
+            if made:
+                step = f"the C library's {name}(3) calls `{made}`"
+            problems.add(place, f"{shown(name)} is not a system call of x86-64", step)
 
     @staticmethod
     def _errno(node: Node, call: str) -> str:
@@ -154,6 +161,6 @@ class Errnos:
         return {
             "type": "object",
             "minProperties": 1,
-            "propertyNames": {"pattern": f"^(?:{SYSCALL})$"},
+            "propertyNames": {"enum": sorted(NAMES)},
             "additionalProperties": {"enum": sorted(ERRNOS)},
         }

@@ -10,7 +10,7 @@ from typing import Optional
 from inject.model.errnos import ERRNOS, as_written
 from inject.model.errorpath import ErrorPath, as_lines, describe, grouped
 from inject.model.scenario import Finding, Scenario
-from inject.model.text import either
+from inject.model.text import either, listed
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.process.matching import Runaway, matches
 
@@ -206,8 +206,15 @@ def _errno(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
             if failed == call
         )
         instead = f"it failed with {other}" if other else "it never failed"
+        instead += _failed_so(call, wanted, seen)
         return Complaint(Reason.ERRNO, f"{call}(2) did not return {wanted}: {instead}", tail(facts.output))
     return None
+
+
+def _failed_so(call: str, wanted: str, seen: Mapping[tuple[str, str], int]) -> str:
+    """Calls other than ``call`` that did fail with ``wanted``: the C library may use one of them."""
+    found = [f"{other}(2)" for other, name in sorted(seen) if other != call and ERRNOS.get(name) == ERRNOS.get(wanted)]
+    return f"; {listed(found)} failed with {wanted}" if found else ""
 
 
 def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:

@@ -123,6 +123,16 @@ def test_the_output_has_to_match() -> None:
     assert log == ("a", "b")
 
 
+def test_calls_that_did_fail_with_the_errno_are_named() -> None:
+    """The C library opens with openat, and the kernel's own alias of an errno counts."""
+    seen = {("openat", "EAGAIN"): 2, ("read", "EAGAIN"): 1, ("open", "EIO"): 1, ("stat", "EIO"): 1}
+    facts = replace(GOOD, errnos=seen)
+    said = judge(wants(errno={"open": "EWOULDBLOCK"}), facts)[2]
+    assert said.startswith("open(2) did not return EWOULDBLOCK: it failed with EIO 1 time; ")
+    assert said.endswith("; openat(2), read(2) failed with EWOULDBLOCK")
+    assert judge(wants(errno={"open": "ENOSPC"}), facts)[2].endswith("it failed with EIO 1 time")
+
+
 def test_the_output_is_matched_line_by_line() -> None:
     facts = replace(GOOD, output="before\ndd: failed\nafter\n")
     assert judge(wants(output="^dd: failed$"), facts)[0] is Status.PASS
@@ -182,7 +192,7 @@ def test_the_wrong_exit_code_is_told_before_the_output() -> None:
     ("seen", "said"),
     [
         ({}, "write(2) did not return ENOSPC: it never failed"),
-        ({("read", "ENOSPC"): 1}, "write(2) did not return ENOSPC: it never failed"),
+        ({("read", "ENOSPC"): 1}, "write(2) did not return ENOSPC: it never failed; read(2) failed with ENOSPC"),
         ({("write", "EIO"): 1}, "write(2) did not return ENOSPC: it failed with EIO 1 time"),
         (
             {("write", "EROFS"): 1, ("write", "EIO"): 2, ("read", "EINTR"): 1},
