@@ -27,6 +27,7 @@ from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Reason
 from inject.scenario.fields import Choice, Fields, Key, ListOf, Pattern, Record, Script, Text, scalar_text
 from inject.scenario.mappings import Arguments, Errnos
+from inject.scenario.mkfs import MkfsOptions
 from inject.scenario.problems import wrong
 from inject.scenario.rules import check_fault, check_scenario, check_when
 from inject.scenario.scalars import Decimal, Size, Whole
@@ -92,6 +93,8 @@ def _build_when(fields: Fields) -> When:
     )
 
 
+LEAST_PROBABILITY = 1e-19
+"""The kernel draws one of 2**64 numbers: what is below 1/2**64 would be no probability at all."""
 _PROBABILITY_SLIPS = ((r"[0-9.]+\s*%", "write 1% as 0.01"), (r"[0-9]+/[0-9]+", "write 1/100 as 0.01"))
 _TIMEOUT_SLIPS = ((r"[0-9][0-9.]*\s*[a-zA-Z]+", "write the number of seconds alone"),)
 _DEVICE = Text(
@@ -113,7 +116,7 @@ WHEN = Record(
         Key("every", Whole(1), "Fail every Nth matching call."),
         Key(
             "probability",
-            Decimal(1, "a number", _PROBABILITY_SLIPS),
+            Decimal(1, "a number", _PROBABILITY_SLIPS, low=LEAST_PROBABILITY),
             "Fail each matching call with this probability; the seed of the run decides which.",
         ),
         Key("times", Whole(1), "Inject at most N times; default 1 with `nth`, otherwise no limit."),
@@ -205,7 +208,7 @@ FILESYSTEM = Record(
         Key("type", Choice(FILESYSTEMS), f"{either(FILESYSTEMS)}.", required="type: bcachefs"),
         Key("devices", Whole(1, MAX_DEVICES), "Number of scratch devices, $DEV1 $DEV2 ...; default 1."),
         Key("size", Size(4096, 1 << 44, "512M"), "Size of each device, with K, M, G or T (binary); default 512M."),
-        Key("mkfs", ListOf(_ARGUMENT, unique=False), "Arguments for mkfs."),
+        Key("mkfs", MkfsOptions(_ARGUMENT, unique=False), "Options for mkfs, and their values; no devices."),
         Key(
             "mount",
             ListOf(Text("mount options", r"[^-\s]\S*", "write the option alone, without -o")),

@@ -98,12 +98,16 @@ class Whole:
 
 @dataclass(frozen=True)
 class Decimal:
-    """A number above 0 and up to ``high``, digits with an optional fraction; ``unit`` is its noun in messages."""
+    """A number above 0 and up to ``high``, digits with an optional fraction; ``unit`` is its noun in messages.
+
+    ``low``: the least one, unless it is 0.
+    """
 
     high: int
     unit: str
     slips: tuple[tuple[str, str], ...] = ()
     """Patterns that users write instead, with what to write."""
+    low: float = 0
 
     def read(self, node: Node, label: str) -> float:
         """The number; raises ScenarioError."""
@@ -116,11 +120,14 @@ class Decimal:
             raise refuse(node.place, label, expected, text)
         if not 0 < float(text) <= self.high:
             raise must_be(node.place, label, expected, shown(text))
+        if float(text) < self.low:
+            raise must_be(node.place, label, f"at least {self.low:.19f}", shown(text), "write a greater one")
         return float(text)
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
-        return {"type": "number", "exclusiveMinimum": 0, "maximum": self.high}
+        least = {"minimum": self.low} if self.low else {"exclusiveMinimum": 0}
+        return {"type": "number", **least, "maximum": self.high}
 
 
 @dataclass(frozen=True)

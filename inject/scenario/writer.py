@@ -74,7 +74,7 @@ def fault_keys(fault: Fault) -> dict[str, Any]:
         if getattr(when, name) is not None:
             keys[name] = getattr(when, name)
     for name, value in when.trigger.keys().items():
-        keys[name] = Word(f"{value:.20f}".rstrip("0")) if name == "probability" else value
+        keys[name] = Word(f"{value:.25f}".rstrip("0")) if name == "probability" else value
     values = [_symbol(value) for value in fault.values]
     return {
         "function": fault.function,
