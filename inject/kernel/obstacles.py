@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from inject.errors import CannotRun
+from inject.kernel.files import DEBUGFS, text_of
 from inject.kernel.kernel import Kernel
 from inject.model.point import FaultPoint
 from inject.model.text import listed
@@ -60,10 +61,25 @@ def of_lockdown(kernel: Kernel) -> Optional[Obstacle]:
     return Obstacle(f"kernel lockdown ({kernel.lockdown}) forbids probes", "boot with lockdown=none or integrity")
 
 
+def of_switches(kernel: Kernel) -> list[Obstacle]:
+    """Switches that keep every probe from firing; attaching one succeeds all the same."""
+    found = []
+    if text_of(kernel.root / "proc/sys/kernel/ftrace_enabled") == "0":
+        found.append(
+            Obstacle(
+                "ftrace is switched off (kernel.ftrace_enabled=0): no probe fires", "sysctl kernel.ftrace_enabled=1"
+            )
+        )
+    switch = f"{DEBUGFS}/kprobes/enabled"
+    if text_of(kernel.root / switch) == "0":
+        found.append(Obstacle(f"kprobes are switched off (/{switch} is 0): none fires", f"echo 1 >/{switch}"))
+    return found
+
+
 def of_kernel(kernel: Kernel) -> list[Obstacle]:
     """Obstacles for every function."""
     needed = (of_option(kernel, option) for option, _ in CONFIG if option not in OPTIONAL)
-    return [obstacle for obstacle in (*needed, of_lockdown(kernel)) if obstacle]
+    return [obstacle for obstacle in (*needed, of_lockdown(kernel), *of_switches(kernel)) if obstacle]
 
 
 def of_function(kernel: Kernel, point: FaultPoint) -> list[Obstacle]:

@@ -10,6 +10,7 @@ from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan
 from inject.errors import CannotRun
 from inject.kernel.log import LogWriter
+from inject.kernel.obstacles import of_switches
 from inject.model.errorpath import as_named
 from inject.model.event import Armed, ErrorTraced, Injected, Injection
 from inject.model.scenario import Scenario
@@ -107,11 +108,13 @@ class ArmedRun:
         seen.counts = engine.counts()
 
     def _cut_short(self) -> str:
-        """Reason for which inject ended injection early; "" if it did not."""
+        """Reason for which not every call failed that should have; "" if there is none."""
         if self._engine.lapsed:
             return (
                 f"inject was stopped for more than {LEASE:.0f} s while armed; the deadline expired and injection ended"
             )
+        for obstacle in of_switches(self._services.kernel):
+            return f"during the trial: {obstacle.message}"
         more = self._engine.refused(self._options.budget)
         if more:
             left = self._options.budget

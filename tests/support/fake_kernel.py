@@ -82,6 +82,8 @@ PATHS = {
     "traceable": "sys/kernel/tracing/available_filter_functions",
     "traceable_addrs": "sys/kernel/tracing/available_filter_functions_addrs",
     "kcore": "proc/kcore",
+    "ftrace_switch": "proc/sys/kernel/ftrace_enabled",
+    "kprobe_switch": "sys/kernel/debug/kprobes/enabled",
     "notes": "sys/kernel/notes",
     "lockdown": "sys/kernel/security/lockdown",
     "btf": "sys/kernel/btf/vmlinux",

@@ -87,6 +87,24 @@ def test_lockdown(tmp_path: Path, mode: str | None, forbids: bool) -> None:
     assert checks["lockdown"].ok is not forbids
 
 
+SWITCHES = [
+    ({"ftrace_switch": "0\n"}, "ftrace is switched off (kernel.ftrace_enabled=0)", "sysctl kernel.ftrace_enabled=1"),
+    ({"kprobe_switch": "0\n"}, "(/sys/kernel/debug/kprobes/enabled is 0)", "echo 1 >/sys/kernel/debug/kprobes/enabled"),
+]
+
+
+@pytest.mark.parametrize(("off", "words", "fix"), SWITCHES)
+def test_probes_that_are_switched_off(tmp_path: Path, off: dict[str, str], words: str, fix: str) -> None:
+    """The kernel attaches them, and none fires."""
+    made = planner(tmp_path / "off", **off)
+    said = refused(made, Fault("open_ctree", "-EIO"))
+    assert words in said and said.endswith(f"; {fix}")
+    found = {check.name: check for check in doctor.examine(made.kernel)}["probe switches"]
+    assert found.ok is False and f"{found.detail}; {found.fix}" == said
+    on = planner(tmp_path / "on", ftrace_switch="1\n", kprobe_switch="1\n")
+    assert of_kernel(on.kernel) == []
+
+
 # ---------------------------------------------------------------- one function
 
 
