@@ -199,6 +199,10 @@ class Engine:
             found[self.system_call(call), errno_name(error) or str(error)] = count
         return found
 
+    def bypassed(self) -> list[str]:
+        """Functions whose body may have run although the call was failed: another program's trampoline called it."""
+        return [point.function for point in self._probes.bypassed()]
+
     def untraced(self) -> int:
         """Injections whose error was not traced, because a buffer was full."""
         slots = range(len(self._plan.rules))

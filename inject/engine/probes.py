@@ -13,6 +13,8 @@ from inject.engine.loader import Constants, Loader
 from inject.engine.rule import Plan, Rule
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
+from inject.kernel.obstacles import of_trampoline
+from inject.model.point import FaultPoint
 from inject.model.scenario import Probe
 
 
@@ -24,6 +26,8 @@ class Probes:
         self._kernel = kernel
         self._loader = loader
         self._links: list[Link] = []
+        self._plan = Plan(())
+        self._used: tuple[Probe, ...] = ()
         self._returns: Optional[ReturnWatch] = None
 
     def attach(
@@ -40,13 +44,23 @@ class Probes:
             # (aggr_pre_handler() in kernel/kprobes.c, bpf_trampoline_get_progs() in kernel/bpf/trampoline.c, v6.12).
             slots = reversed(range(len(plan.rules)))
             used = [self._attach(plan.rules[slot], constants[slot], wanted(plan, slot, probe)) for slot in slots]
+            self._used = tuple(reversed(used))
+            self._plan = plan
+            for point in self.bypassed():
+                obstacle = of_trampoline(point)
+                raise CannotRun(obstacle.message, obstacle.fix)
             if errnos:
                 self._attach_tracepoint("on_sys_exit", shared)
             self._watch(tuple(watch), shared)
         except BaseException:
             self.detach()
             raise
-        return tuple(reversed(used))
+        return self._used
+
+    def bypassed(self) -> list[FaultPoint]:
+        """Functions with a kprobe whose override does not skip the body, because of another program's trampoline."""
+        kprobes = [rule.point for rule, probe in zip(self._plan.rules, self._used) if probe is Probe.KPROBE]
+        return self._kernel.ftrace.with_trampoline(kprobes) if kprobes else []
 
     def _attach(self, rule: Rule, constants: Constants, probe: Probe) -> Probe:
         """fmod_ret costs half of a kprobe, but cannot return 0 nor find a function that BTF does not name."""
@@ -88,6 +102,7 @@ class Probes:
 
     def detach(self) -> None:
         """Take every probe out of the kernel except those on returns, which do nothing while disarmed."""
+        self._plan, self._used = Plan(()), ()
         for link in self._links:
             link.close()
         self._links.clear()

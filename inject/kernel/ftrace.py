@@ -65,6 +65,20 @@ class Ftrace:
                 return frozenset(line.split(None, 1)[0] for line in lines.splitlines())
         return frozenset()
 
+    def with_trampoline(self, points: Iterable[FaultPoint]) -> list[FaultPoint]:
+        """Those of ``points`` that call a trampoline now: of a BPF fentry, fexit, fmod_ret or LSM program.
+
+        From tracefs' enabled_functions, where such a function has the flag D (t_show(), kernel/trace/ftrace.c,
+        since Linux 5.5). A kprobe that overrides the function does not keep that trampoline from calling its body.
+        """
+        for tracefs in ("sys/kernel/tracing", f"{DEBUGFS}/tracing"):
+            text = text_of(self._root / f"{tracefs}/enabled_functions")
+            if text:
+                lines = re.findall(r"^(\S+)(?: \[\S+\])? \(\d+\)([^\t\n]*)", text, re.MULTILINE)
+                found = {name for name, flags in lines if "D" in flags.split()}
+                return [point for point in points if found & {point.function, *point.names}]
+        return []
+
     def event_format(self, event: str) -> str:
         """Format of ``event`` (``syscalls/sys_enter_openat``) in tracefs; "" if there is no such event."""
         for tracefs in ("sys/kernel/tracing", f"{DEBUGFS}/tracing"):

@@ -106,6 +106,15 @@ def _without_ftrace(point: FaultPoint) -> Obstacle:
     )
 
 
+def of_trampoline(point: FaultPoint) -> Obstacle:
+    """Obstacle for a kprobe on a function that has another program's trampoline (ftrace.with_trampoline())."""
+    return Obstacle(
+        f"another tracing program (fentry, fexit or BPF LSM) is attached to {point.function}, and a kprobe does not"
+        " keep it from calling the function's body",
+        "end that program (`bpftool prog` lists it), or use --probe fmod_ret, which cannot return 0 or NULL",
+    )
+
+
 def refuse(kernel: Kernel, *points: FaultPoint) -> None:
     """Raise CannotRun with the first obstacle of this kernel or of one of ``points``, if there is one."""
     found = of_kernel(kernel) or [obstacle for point in points for obstacle in of_function(kernel, point)]

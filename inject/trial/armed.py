@@ -14,6 +14,7 @@ from inject.kernel.obstacles import of_switches
 from inject.model.errorpath import as_named
 from inject.model.event import Armed, ErrorTraced, Injected, Injection
 from inject.model.scenario import Scenario
+from inject.model.text import listed
 from inject.process.adopted import Adopted
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
@@ -112,6 +113,12 @@ class ArmedRun:
         if self._engine.lapsed:
             return (
                 f"inject was stopped for more than {LEASE:.0f} s while armed; the deadline expired and injection ended"
+            )
+        bypassed = self._engine.bypassed()
+        if bypassed:
+            return (
+                f"another tracing program was attached to {listed(bypassed)} during the trial, so the body of a failed"
+                " call may have run"
             )
         for obstacle in of_switches(self._services.kernel):
             return f"during the trial: {obstacle.message}"

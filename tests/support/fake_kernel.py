@@ -82,6 +82,7 @@ PATHS = {
     "traceable": "sys/kernel/tracing/available_filter_functions",
     "traceable_addrs": "sys/kernel/tracing/available_filter_functions_addrs",
     "kcore": "proc/kcore",
+    "enabled": "sys/kernel/tracing/enabled_functions",
     "ftrace_switch": "proc/sys/kernel/ftrace_enabled",
     "kprobe_switch": "sys/kernel/debug/kprobes/enabled",
     "notes": "sys/kernel/notes",

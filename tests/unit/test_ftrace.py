@@ -25,6 +25,25 @@ def test_blacklist_and_traceable(tmp_path: Path) -> None:
     assert kernel.ftrace.traceable == {"open_ctree", "xfs_mount"}
 
 
+ENABLED = """\
+open_ctree (2) R   D   M \ttramp: ftrace_regs_caller+0x0/0x65 (call_direct_funcs+0x0/0x20)
+\tdirect-->bpf_trampoline_6442537168+0x0/0x11b
+xfs_mount [xfs] (1)     D   M \t
+\tdirect-->bpf_trampoline_6442537169+0x0/0x11b
+__do_sys_getpid (1)     D O M \t
+bch2_alloc (1) R I     M \ttramp: 0xffffffffc0200000 (kprobe_ftrace_handler+0x0/0x1e0) ->ftrace_D+0x0/0x10
+"""
+
+
+def test_another_programs_trampoline(tmp_path: Path) -> None:
+    """A kprobe's own is none; a module's function has its module behind it, a folded one perhaps its other name."""
+    kernel = build(tmp_path, enabled=ENABLED)
+    points = [kernel.points.find(name) for name in ("open_ctree", "xfs_mount", "__x64_sys_getpid", "bch2_alloc")]
+    assert kernel.ftrace.with_trampoline(points) == points[:3]
+    assert kernel.ftrace.with_trampoline([]) == []
+    assert build(tmp_path / "other").ftrace.with_trampoline(points) == []
+
+
 def test_traceable_by_address(tmp_path: Path) -> None:
     kernel = build(tmp_path, traceable_addrs=ADDRESSES)
     assert kernel.ftrace.traceable_at(r"(?:open_ctree|twin)") == {
