@@ -15,7 +15,7 @@ from inject import __version__
 from inject.errors import CannotRun, InjectError
 from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
 from inject.kernel.kernel import Kernel
-from inject.kernel.obstacles import CONFIG, OPTIONAL, Obstacle, of_lockdown, of_option, of_switches
+from inject.kernel.obstacles import CONFIG, OPTIONAL, Obstacle, of_addresses, of_lockdown, of_option, of_switches
 from inject.process.tool import run_tool
 
 QEMU = "qemu-system-x86_64"
@@ -39,7 +39,7 @@ class Check:
 def examine(kernel: Kernel) -> list[Check]:
     """Every item, in the order in which to fix them. Needs no root and changes nothing."""
     checks = [_root(), *_config(kernel), _debugfs(kernel), _points(kernel), _lockdown(kernel)]
-    checks += [_switches(kernel)]
+    checks += [_switches(kernel), _addresses(kernel)]
     checks += [_cgroup(kernel), _bcc(), _headers(kernel), _btf(kernel), _kmsg(kernel)]
     checks += [_program(QEMU, "qemu-system-x86"), _program("mmdebstrap", "mmdebstrap"), _kvm(kernel)]
     return checks
@@ -103,6 +103,11 @@ def _lockdown(kernel: Kernel) -> Check:
 
 def _switches(kernel: Kernel) -> Check:
     return _of(next(iter(of_switches(kernel)), None), "probe switches", "ftrace and kprobes are on")
+
+
+def _addresses(kernel: Kernel) -> Check:
+    hidden = of_addresses(kernel, "`stack`, --trace, or a function with NOFAIL callers")
+    return _of(hidden, "kernel addresses", "shown", None)
 
 
 def _cgroup(kernel: Kernel) -> Check:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from inject.engine.abi import PATH, PLACE
-from inject.errors import InjectError
+from inject.errors import CannotRun, InjectError
 from inject.filesystems import TYPES
 from inject.kernel.kernel import Kernel
-from inject.kernel.obstacles import hidden_frame
+from inject.kernel.obstacles import hidden_frame, of_addresses
 from inject.kernel.symbols import KernelSymbol
 from inject.model.glob import is_glob
 from inject.model.text import listed
@@ -45,6 +45,9 @@ def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) 
     Raises InjectError for an entry that matches no function.
     """
     length = len(stack) + len(spared)
+    hidden = of_addresses(kernel, "`stack`" if stack else "skipping NOFAIL callers") if length else None
+    if hidden:
+        raise CannotRun(hidden.message, f"{hidden.fix}{'' if stack else ', or write `contract: ignore`'}")
     if length > PATH:
         raise InjectError(f"`stack` has {length} entries", f"at most {PATH}, NOFAIL rules included")
     names: list[str] = []

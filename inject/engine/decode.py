@@ -10,6 +10,7 @@ from inject.engine.abi import EVENT_HEAD
 from inject.engine.bcc import Bcc
 from inject.engine.return_trace import Trail, shortened
 from inject.engine.rule import Plan
+from inject.kernel.symbols import Kallsyms
 from inject.model.event import Injection
 from inject.model.scenario import Probe
 
@@ -20,15 +21,16 @@ MOST_SYMBOLS = 65536
 class SymbolNames:
     """The kernel's names for addresses."""
 
-    def __init__(self, bcc: Bcc) -> None:
+    def __init__(self, bcc: Bcc, symbols: Kallsyms) -> None:
         self._bcc = bcc
+        self._symbols = symbols
         self._known: dict[int, str] = {}
 
     def name(self, address: int) -> str:
-        """``vfs_write+0x45``"""
+        """``vfs_write+0x45``; the number if the kernel hides the addresses of its functions."""
         known = self._known.get(address)
         if known is None:
-            known = self._bcc.symbol(address)
+            known = hex(address) if self._symbols.hidden else self._bcc.symbol(address)
             if len(self._known) < MOST_SYMBOLS:
                 self._known[address] = known
         return known

@@ -50,7 +50,7 @@ class Engine:
             raise
         self._probes = Probes(self._bcc, kernel, Loader(self._bcc, self._maps, code))
         self._lease = Lease(self._maps)
-        self._symbols = SymbolNames(self._bcc)
+        self._symbols = SymbolNames(self._bcc, kernel.symbols)
         self._any_rule = False
         self._use(Plan(()), ())
 

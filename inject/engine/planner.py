@@ -44,6 +44,8 @@ class Planner:
             try:
                 rules.append(self.rule(fault, index))
             except InjectError as error:
+                if isinstance(error, CannotRun) and self.kernel.symbols.hidden:
+                    raise  # the machine is to blame, not the scenario
                 raise _placed(error, fault.place) from None
         return self.joined(rules)
 

@@ -120,6 +120,7 @@ def wanted(plan: Plan, slot: int, probe: Probe) -> Probe:
     """
     if probe is not Probe.AUTO:
         return probe
-    address = plan.rules[slot].point.address
-    able = (bool(rule.trampoline) for rule in plan.rules if rule.point.address == address)
+    point = plan.rules[slot].point
+    same = (rule for rule in plan.rules if (rule.point.address or rule.point.names) == (point.address or point.names))
+    able = (bool(rule.trampoline) for rule in same)
     return Probe.AUTO if all(able) else Probe.KPROBE

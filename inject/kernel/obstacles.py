@@ -76,6 +76,13 @@ def of_switches(kernel: Kernel) -> list[Obstacle]:
     return found
 
 
+def of_addresses(kernel: Kernel, what: str) -> Optional[Obstacle]:
+    """Addresses of functions that the kernel does not show, which ``what`` needs."""
+    if not kernel.symbols.hidden:
+        return None
+    return Obstacle(f"{what} needs the addresses of functions, which the kernel hides", kernel.symbols.show)
+
+
 def of_kernel(kernel: Kernel) -> list[Obstacle]:
     """Obstacles for every function."""
     needed = (of_option(kernel, option) for option, _ in CONFIG if option not in OPTIONAL)

@@ -79,12 +79,19 @@ class Points:
         named = [point for point in self.all if point.function == function]
         symbols = self._symbols.named(function)
         addresses = {symbol.address for symbol in symbols}
-        if named and len(addresses) <= 1:
+        distinct = len(symbols) if self._symbols.hidden else len(addresses)
+        if self._symbols.hidden and distinct == 1 and not named:
+            raise CannotRun(
+                f"{function} is not in the list of error-injectable functions, and the kernel hides the addresses that"
+                " would show whether it is another name of one of them",
+                self._symbols.show,
+            )
+        if named and distinct <= 1:
             address = addresses.pop() if addresses else 0
             return self._complete(named[0], function, address)
-        if len(addresses) > 1:
+        if distinct > 1:
             raise CannotRun(
-                f"{len(addresses)} functions are called {function}",
+                f"{distinct} functions are called {function}",
                 "an ambiguous name cannot be probed: tag a uniquely named function instead",
             )
         if not addresses or addresses == {0}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
+from inject.kernel.files import text_of
 from inject.model.glob import is_glob, to_regex
 
 LIMIT = 64 << 20
@@ -40,6 +42,19 @@ class Kallsyms:
                 return file.read(LIMIT)
         except OSError:
             return b""
+
+    @cached_property
+    def hidden(self) -> bool:
+        """True if the kernel shows every address as 0 (kallsyms_show_value(), kernel/ksyms_common.c, v6.12)."""
+        start = self.addresses("_text") or self.addresses("_stext") or self.text_addresses
+        return bool(start) and not any(start)
+
+    @property
+    def show(self) -> str:
+        """What makes the kernel show its addresses."""
+        if text_of(self._root / "proc/sys/kernel/kptr_restrict") == "2":
+            return "sysctl kernel.kptr_restrict=1"
+        return "run as root" if os.geteuid() else "give it CAP_SYSLOG"
 
     def matching(self, pattern: str) -> list[KernelSymbol]:
         """Text symbols whose whole name matches the regular expression ``pattern``."""

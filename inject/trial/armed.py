@@ -10,7 +10,7 @@ from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan
 from inject.errors import CannotRun
 from inject.kernel.log import LogWriter
-from inject.kernel.obstacles import of_switches
+from inject.kernel.obstacles import of_addresses, of_switches
 from inject.model.errorpath import as_named
 from inject.model.event import Armed, ErrorTraced, Injected, Injection
 from inject.model.scenario import Scenario
@@ -132,6 +132,9 @@ class ArmedRun:
         """Addresses of the functions whose returns are watched; [] if errors are not traced."""
         if not (self._options.trace or self._scenario.traces_errors):
             return []
+        hidden = of_addresses(self._services.kernel, "tracing errors")
+        if hidden:
+            raise CannotRun(hidden.message, hidden.fix)
         kernel, points = self._services.kernel, [rule.point for rule in self._plan.rules]
         filesystem = self._scenario.filesystem.type if self._scenario.filesystem else None
         chosen = watchlist.families(filesystem, [point.function for point in points])

@@ -85,6 +85,7 @@ PATHS = {
     "enabled": "sys/kernel/tracing/enabled_functions",
     "ftrace_switch": "proc/sys/kernel/ftrace_enabled",
     "kprobe_switch": "sys/kernel/debug/kprobes/enabled",
+    "kptr_restrict": "proc/sys/kernel/kptr_restrict",
     "notes": "sys/kernel/notes",
     "lockdown": "sys/kernel/security/lockdown",
     "btf": "sys/kernel/btf/vmlinux",

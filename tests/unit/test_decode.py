@@ -33,8 +33,23 @@ class Named:
         return NAMES[address]
 
 
+class Shown:
+    """The kernel's symbols, as far as it says whether it shows their addresses."""
+
+    def __init__(self, hidden: bool = False) -> None:
+        self.hidden = hidden
+
+
+def test_hidden_addresses_get_no_names() -> None:
+    """Any name would be wrong: every symbol has the address 0."""
+    bcc = Named()
+    symbols: Any = Shown(hidden=True)
+    assert SymbolNames(bcc, symbols).name(0x1000) == "0x1000"  # type: ignore[arg-type]
+    assert bcc.asked == []
+
+
 def decoder(used: Probe = Probe.KPROBE, bcc: Any = None) -> Decoder:
-    return Decoder(SymbolNames(bcc or Named()), Plan((RULE,)), (used,))  # type: ignore[arg-type]
+    return Decoder(SymbolNames(bcc or Named(), Shown()), Plan((RULE,)), (used,))  # type: ignore[arg-type]
 
 
 def event(value: int, frames: tuple[int, ...], caller: int = 0, used: int = 0) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import pytest
 
 from inject import doctor
 from inject.cli.list import explanation
+from inject.engine import planner as planner_module
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan
-from inject.errors import CannotRun, InjectError
+from inject.errors import CannotRun, InjectError, Place
 from inject.kernel.memory import Memory
 from inject.kernel.modules import MOST_BYTES, file_of, module_with, name_of
 from inject.kernel.obstacles import OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
 from inject.kernel.types import Types
-from inject.model.scenario import Fault, When
+from inject.model.nofail import NoFail
+from inject.model.scenario import Contract, Fault, Scenario, When
 from tests.support.fake_kernel import CONFIG, FILES, KALLSYMS, PATHS, RELEASE, build
 from tests.support.raw_btf import kernel_types
 
@@ -103,6 +106,49 @@ def test_probes_that_are_switched_off(tmp_path: Path, off: dict[str, str], words
     assert found.ok is False and f"{found.detail}; {found.fix}" == said
     on = planner(tmp_path / "on", ftrace_switch="1\n", kprobe_switch="1\n")
     assert of_kernel(on.kernel) == []
+
+
+HIDDEN = re.sub("^[0-9a-f]{16}", "0" * 16, KALLSYMS, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def hiding(tmp_path: Path) -> Planner:
+    """A kernel that hides its addresses."""
+    return planner(tmp_path, kallsyms=HIDDEN, kptr_restrict="2\n")
+
+
+@pytest.mark.parametrize("stack", ["xfs_mount", "!xfs_mount", "xfs_*", "module:xfs"])
+def test_a_stack_needs_addresses(hiding: Planner, stack: str) -> None:
+    assert refused(hiding, Fault("open_ctree", "-EIO", when=When(stack=(stack,)))) == (
+        "`stack` needs the addresses of functions, which the kernel hides; sysctl kernel.kptr_restrict=1"
+    )
+
+
+def test_callers_that_are_spared_need_addresses(hiding: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner_module, "nofail_of", lambda _: (NoFail("open_ctree", "why", "w", below="xfs_mount"),))
+    assert refused(hiding, Fault("open_ctree", "-EIO")) == (
+        "skipping NOFAIL callers needs the addresses of functions, which the kernel hides;"
+        " sysctl kernel.kptr_restrict=1, or write `contract: ignore`"
+    )
+    hiding.rule(Fault("open_ctree", "-EIO", contract=Contract.IGNORE), 0)
+
+
+def test_the_machine_is_to_blame_for_hidden_addresses(hiding: Planner) -> None:
+    """Not the scenario, whose place would be named: it is skipped, not wrong."""
+    fault = Fault("open_ctree", "-EIO", when=When(stack=("xfs_mount",)), place=Place("s.yaml", 4, 5))
+    with pytest.raises(CannotRun):
+        hiding.plan(Scenario("s", "s.yaml", (fault,), "true"))
+
+
+def test_names_without_addresses(hiding: Planner) -> None:
+    """What needs none works; what only an address decides is refused."""
+    assert hiding.rule(Fault("open_ctree", "-EIO"), 0).point.names == ("open_ctree",)
+    assert refused(hiding, Fault("twin", "-EIO")).startswith("2 functions are called twin")
+    said = refused(hiding, Fault("__do_sys_getpid", "-EIO"))
+    assert "the kernel hides the addresses" in said and said.endswith("; sysctl kernel.kptr_restrict=1")
+    assert refused(hiding, Fault("no_such", "-EIO")).startswith("no_such is not in this kernel")
+    found = {check.name: check for check in doctor.examine(hiding.kernel)}["kernel addresses"]
+    assert found.ok is None and found.fix == "sysctl kernel.kptr_restrict=1"
 
 
 # ---------------------------------------------------------------- one function

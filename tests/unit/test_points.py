@@ -54,7 +54,11 @@ def test_hidden_addresses(tmp_path: Path) -> None:
     hidden = "".join(f"0000000000000000 T {name}\n" for name in ("open_ctree", "other", "twin", "twin"))
     kernel = build(tmp_path, kallsyms=hidden)
     assert kernel.points.find("open_ctree") == FaultPoint("open_ctree", ErrorType.ERRNO, "", 0, ("open_ctree",))
-    assert refusal(kernel, "other")[0] == "other is not in this kernel"
+    message, hint = refusal(kernel, "other")
+    assert message.startswith("other is not in the list of error-injectable functions, and the kernel hides")
+    assert hint == kernel.symbols.show
+    assert refusal(kernel, "twin")[0] == "2 functions are called twin"
+    assert refusal(kernel, "absent")[0] == "absent is not in this kernel"
 
 
 def test_without_kallsyms_the_list_is_enough(tmp_path: Path) -> None:

@@ -18,6 +18,13 @@ NULL = replace(FAILS, values=(0,), returned=("NULL",), trampoline="")
 OTHER = replace(NULL, point=replace(POINT, function="g", address=0x2000))
 
 
+def test_functions_without_an_address_stay_apart() -> None:
+    """A kernel that hides its addresses shows all as 0."""
+    hidden = [replace(rule, point=replace(rule.point, address=0)) for rule in (FAILS, OTHER)]
+    hidden[1] = replace(hidden[1], point=replace(hidden[1].point, names=("g",)))
+    assert [wanted(Plan(tuple(hidden)), slot, Probe.AUTO) for slot in (0, 1)] == [Probe.AUTO, Probe.KPROBE]
+
+
 @pytest.mark.parametrize(
     ("rules", "kinds"),
     [
