@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Optional
 
 from inject import __version__
+from inject.engine.bcc import remedy
 from inject.errors import CannotRun, InjectError
 from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import CONFIG, OPTIONAL, Obstacle, of_addresses, of_lockdown, of_option, of_switches
+from inject.process.cgroup import require_first_namespace, writable_hierarchy
 from inject.process.tool import run_tool
 
 QEMU = "qemu-system-x86_64"
@@ -111,14 +113,19 @@ def _addresses(kernel: Kernel) -> Check:
 
 
 def _cgroup(kernel: Kernel) -> Check:
-    if (kernel.root / "sys/fs/cgroup/cgroup.controllers").exists():
-        return Check("cgroup v2", True, "mounted on /sys/fs/cgroup")
-    return Check("cgroup v2", False, "not mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+    proc = kernel.root / "proc/self"
+    try:
+        require_first_namespace(proc / "ns/cgroup")
+        return Check("cgroup v2", True, f"mounted on {writable_hierarchy(proc / 'mountinfo')}")
+    except CannotRun as error:
+        return Check("cgroup v2", False, error.message, error.hint)
+    except OSError as error:
+        return Check("cgroup v2", False, f"cannot read {error.filename}: {error.strerror}", "mount -t proc none /proc")
 
 
 def _bcc() -> Check:
     if importlib.util.find_spec("bcc") is None:
-        return Check("bcc", False, f"{ABSENT} for this Python", "apt-get install python3-bpfcc")
+        return Check("bcc", False, f"{ABSENT} for this Python", remedy())
     return Check("bcc", True, "installed")
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Callable
 
 from inject.engine import bytecode
 from inject.errors import CannotRun
 
+DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
+"""Directory of Debian's and Ubuntu's Python packages."""
 MOST_NOISE = 1 << 20
 """Bytes of a library's output that are looked at."""
 
@@ -58,12 +63,21 @@ class Bcc:
         return _text(self._module.BPF.ksym(address, show_offset=True))
 
 
+def remedy() -> str:
+    """What gives bcc to this Python. The distribution's package serves the distribution's Python only."""
+    if not (DIST_PACKAGES / "bcc").is_dir():
+        return "apt-get install python3-bpfcc"
+    if sys.prefix != sys.base_prefix:
+        return f"/usr/bin/python3 -m venv --system-site-packages {shlex.quote(sys.prefix)}"
+    return "run inject with /usr/bin/python3, for which it is installed"
+
+
 def _import() -> Any:
     try:
         import bcc
     except ImportError as error:
         if "bcc" in str(error) or getattr(error, "name", "") == "bcc":
-            raise CannotRun("bcc is not installed for this Python", "apt-get install python3-bpfcc") from None
+            raise CannotRun("bcc is not installed for this Python", remedy()) from None
         raise CannotRun(f"bcc cannot be imported: {error}", "apt-get install --reinstall python3-bpfcc") from None
     except OSError as error:
         raise CannotRun(f"bcc cannot be loaded: {error}", "apt-get install --reinstall libbpfcc") from None

@@ -11,7 +11,7 @@ from typing import Optional
 
 from inject.errors import CannotRun, InjectError
 from inject.process.janitor import Janitor
-from inject.process.mounts import MOUNTINFO, mounts
+from inject.process.mounts import MOUNTINFO, Mount, mounts
 
 _INIT_NAMESPACE = 0xEFFFFFFB
 """Inode of the first cgroup namespace (PROC_CGROUP_INIT_INO, include/linux/proc_ns.h)."""
@@ -23,15 +23,36 @@ _serial = itertools.count()
 
 def hierarchy(mountinfo: Path = MOUNTINFO) -> Path:
     """The mount point of the version 2 hierarchy; raises CannotRun if it is not mounted."""
-    for mount in mounts(mountinfo):
-        if mount.kind == "cgroup2" and mount.root == "/":
-            return Path(mount.point)
-    raise CannotRun("no cgroup v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+    return Path(_mount(mountinfo).point)
 
 
-def require_first_namespace() -> None:
+def _mount(mountinfo: Path) -> Mount:
+    """The mount of the hierarchy, a writable one if there are several."""
+    there = mounts(mountinfo)
+    found = [mount for mount in there if mount.kind == "cgroup2" and mount.root == "/"]
+    if found:
+        return next((mount for mount in found if not mount.read_only), found[0])
+    # Version 1 hierarchies lie below /sys/fs/cgroup: a mount on top would hide them.
+    taken = any(Path("/sys/fs/cgroup") in (Path(mount.point), *Path(mount.point).parents) for mount in there)
+    place = "/run/cgroup2" if taken else "/sys/fs/cgroup"
+    make = f"mkdir -p {place} && " if taken else ""
+    raise CannotRun("no cgroup v2 hierarchy is mounted", f"{make}mount -t cgroup2 none {place}")
+
+
+def writable_hierarchy(mountinfo: Path = MOUNTINFO) -> Path:
+    """The hierarchy's mount point; raises CannotRun if no group can be made there."""
+    mount = _mount(mountinfo)
+    if mount.read_only:
+        raise CannotRun(
+            f"the cgroup v2 hierarchy on {mount.point} is mounted read-only",
+            f"mount -o remount,rw {mount.point}, or run outside the container",
+        )
+    return Path(mount.point)
+
+
+def require_first_namespace(namespace: Path = Path("/proc/self/ns/cgroup")) -> None:
     """Raise CannotRun inside a cgroup namespace, which hides the depth that the kernel uses."""
-    if Path("/proc/self/ns/cgroup").stat().st_ino != _INIT_NAMESPACE:
+    if namespace.exists() and namespace.stat().st_ino != _INIT_NAMESPACE:
         raise CannotRun(
             "inject runs in its own cgroup namespace, so the kernel's depth of a cgroup is unknown",
             "run on the host, or in a container with --cgroupns=host",
@@ -58,7 +79,7 @@ class Cgroup:
         namespace, which hides the true depth.
         """
         require_first_namespace()
-        base = root or hierarchy()
+        base = root or writable_hierarchy()
         path = base / f"inject-{os.getpid()}-{next(_serial)}"
         janitor.register("cgroup", str(path))
         group = cls(path, 1)

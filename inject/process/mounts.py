@@ -28,6 +28,8 @@ class Mount:
     """Type of the filesystem."""
     sources: tuple[str, ...]
     """Device nodes; bcachefs names all of them, joined by colons."""
+    read_only: bool = False
+    """True if the mount or the whole filesystem is."""
 
 
 def mounts(mountinfo: Path = MOUNTINFO) -> list[Mount]:
@@ -43,10 +45,11 @@ def mounts_of(devices: Collection[str], mountinfo: Path = MOUNTINFO) -> list[Mou
 def _mount(line: str) -> Mount:
     """One line: ``36 35 98:0 /root /point options ... - kind source options`` (proc_pid_mountinfo(5))."""
     left, _, right = line.partition(" - ")
-    fields, (kind, source) = left.split(), right.split()[:2]
+    fields, (kind, source, *options) = left.split(), right.split()
     major, minor = fields[2].split(":")
     sources = tuple(_plain(source).split(":"))
-    return Mount(int(major) << 20 | int(minor), _plain(fields[3]), _plain(fields[4]), kind, sources)
+    read_only = "ro" in ",".join([fields[5], *options[:1]]).split(",")
+    return Mount(int(major) << 20 | int(minor), _plain(fields[3]), _plain(fields[4]), kind, sources, read_only)
 
 
 def _plain(word: str) -> str:

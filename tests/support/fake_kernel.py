@@ -91,7 +91,7 @@ PATHS = {
     "btf": "sys/kernel/btf/vmlinux",
     "inlined": f"lib/modules/{RELEASE}/inlined",
     "headers": f"lib/modules/{RELEASE}/build/include/generated/autoconf.h",
-    "cgroup": "sys/fs/cgroup/cgroup.controllers",
+    "mountinfo": "proc/self/mountinfo",
     "kmsg": "dev/kmsg",
     "kvm": "dev/kvm",
 }
@@ -110,7 +110,7 @@ FILES: Mapping[str, str | bytes] = {
     "lockdown": "[none] integrity confidentiality\n",
     "btf": b"",
     "headers": "",
-    "cgroup": "cpu memory\n",
+    "mountinfo": "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
     "kmsg": "",
     "kvm": "",
 }

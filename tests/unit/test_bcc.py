@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from inject.engine.bcc import Bcc, captured_stderr
+from inject.engine import bcc as bcc_module
+from inject.engine.bcc import Bcc, captured_stderr, remedy
 from inject.errors import CannotRun
 
 
@@ -125,3 +127,14 @@ def test_a_librarys_noise_is_kept_from_the_terminal(capfd: pytest.CaptureFixture
         assert noise() == "libbpf: x\n"
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+def test_a_package_that_this_python_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a virtual environment without the system's packages, installing it once more does not help."""
+    monkeypatch.setattr(bcc_module, "DIST_PACKAGES", tmp_path)
+    assert remedy() == "apt-get install python3-bpfcc"
+    (tmp_path / "bcc").mkdir()
+    monkeypatch.setattr(sys, "prefix", "/opt/my venv")
+    assert remedy() == "/usr/bin/python3 -m venv --system-site-packages '/opt/my venv'"
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert remedy() == "run inject with /usr/bin/python3, for which it is installed"

@@ -13,6 +13,7 @@ import pytest
 
 from inject import doctor
 from inject.doctor import OPTIONAL, Check, can_boot_guests, can_inject, examine
+from inject.engine import bcc
 from inject.kernel.kernel import Kernel
 from tests.support.fake_kernel import CONFIG, RELEASE, build
 
@@ -45,6 +46,27 @@ def test_nothing_is_missing(ready: Path, tmp_path: Path) -> None:
     assert len({check.name for check in checks}) == len(checks) >= 20
 
 
+V1 = """\
+25 20 0:22 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+30 25 0:27 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
+"""
+READ_ONLY = "29 23 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate\n"
+
+
+def test_a_hybrid_hierarchy_is_found(ready: Path, tmp_path: Path) -> None:
+    """Where run finds it: beside version 1."""
+    hybrid = V1 + "31 25 0:28 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw\n"
+    checks = {check.name: check for check in examine(build(tmp_path / "root", mountinfo=hybrid))}
+    assert checks["cgroup v2"] == Check("cgroup v2", True, "mounted on /sys/fs/cgroup/unified")
+
+
+def test_a_namespace_is_said(ready: Path, tmp_path: Path) -> None:
+    kernel = build(tmp_path / "root")
+    (tmp_path / "root/proc/self/ns").mkdir()
+    (tmp_path / "root/proc/self/ns/cgroup").touch()
+    assert missing(kernel)["cgroup v2"].fix.endswith("--cgroupns=host")
+
+
 ITEMS: list[tuple[str, dict[str, Any], Optional[bool], str, str]] = [
     ("debugfs", {"list": None, "blacklist": None}, False, "not mounted", "mount -t debugfs none /sys/kernel/debug"),
     (
@@ -61,7 +83,17 @@ ITEMS: list[tuple[str, dict[str, Any], Optional[bool], str, str]] = [
         "kernel lockdown (confidentiality) forbids probes",
         "boot with lockdown=none or integrity",
     ),
-    ("cgroup v2", {"cgroup": None}, False, "not mounted", "mount -t cgroup2 none /sys/fs/cgroup"),
+    ("cgroup v2", {"mountinfo": ""}, False, "no cgroup v2", "mount -t cgroup2 none /sys/fs/cgroup"),
+    (
+        "cgroup v2",
+        {"mountinfo": V1},
+        False,
+        "no cgroup v2",
+        "mkdir -p /run/cgroup2 && mount -t cgroup2 none /run/cgroup2",
+    ),
+    ("cgroup v2", {"mountinfo": READ_ONLY}, False, "read-only", "mount -o remount,rw /sys/fs/cgroup"),
+    ("cgroup v2", {"mountinfo": None}, False, "cannot read", "mount -t proc"),
+    ("probe switches", {"kprobe_switch": "0"}, False, "kprobes are switched off", "echo 1 >"),
     ("kernel headers", {"headers": None}, False, f"none for {RELEASE}", f"apt-get install linux-headers-{RELEASE}"),
     ("BTF", {"btf": None}, None, "absent: arguments", "CONFIG_DEBUG_INFO_BTF=y"),
     ("kernel log", {"kmsg": None}, False, "/dev/kmsg cannot be read and written", "run with sudo"),
@@ -119,6 +151,7 @@ def test_no_bcc(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return None if name == "bcc" else find(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    monkeypatch.setattr(bcc, "DIST_PACKAGES", tmp_path)
     found = missing(build(tmp_path / "root"))
     assert found == {"bcc": Check("bcc", False, "not installed for this Python", "apt-get install python3-bpfcc")}
 

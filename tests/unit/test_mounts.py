@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inject.errors import CannotRun
-from inject.process.cgroup import hierarchy
+from inject.process.cgroup import hierarchy, writable_hierarchy
 from inject.process.janitor import mount_points
 from inject.process.mounts import Mount, holders, mounts, mounts_of
 
@@ -46,6 +46,19 @@ def test_the_hierarchy(mountinfo: Path) -> None:
     mountinfo.write_text(LINES.replace("0:27 /", "0:27 /part"))
     with pytest.raises(CannotRun, match="no cgroup v2 hierarchy is mounted"):
         hierarchy(mountinfo)
+
+
+def test_a_writable_mount_of_the_hierarchy_is_preferred(mountinfo: Path) -> None:
+    closed = LINES.replace("cgroup rw,nosuid", "cgroup ro,nosuid")
+    mountinfo.write_text(closed)
+    assert [mount.point for mount in mounts(mountinfo) if mount.read_only] == ["/sys/fs/cgroup"]
+    with pytest.raises(CannotRun, match="on /sys/fs/cgroup is mounted read-only; mount -o remount,rw /sys/fs/cgroup"):
+        writable_hierarchy(mountinfo)
+    mountinfo.write_text(closed + "44 22 0:27 / /other rw - cgroup2 cgroup2 rw\n")
+    assert writable_hierarchy(mountinfo) == hierarchy(mountinfo) == Path("/other")
+    mountinfo.write_text(LINES.replace("cgroup2 cgroup2 rw", "cgroup2 cgroup2 ro"))
+    with pytest.raises(CannotRun, match="read-only"):
+        writable_hierarchy(mountinfo)
 
 
 def test_the_janitor_reads_the_same() -> None:
