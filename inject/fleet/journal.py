@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 from inject.fleet.host import Ending, Lost, Patience
+from inject.fleet.lastwords import LastInjections
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
@@ -52,6 +53,8 @@ class Journal:
     untrusted: str = ""
     moved: Patience = field(default_factory=lambda: Patience(SLACK))
     whole: Patience = field(default_factory=lambda: Patience(2 * SLACK))
+    last: LastInjections = field(default_factory=LastInjections)
+    """The injections of ``current``."""
     _started: bool = False
     _told: tuple[int, int] = (0, 0)
     """Lines dropped and lines unreadable that :meth:`missing` has reported."""
@@ -64,6 +67,7 @@ class Journal:
     def give(self, scenario: Scenario) -> None:
         """Note that the host is asked to run ``scenario``."""
         self.current = scenario
+        self.last = LastInjections()
         self.moved = Patience(bound(scenario))
         self.whole = Patience(2 * bound(scenario))
 
@@ -97,6 +101,8 @@ class Journal:
         else:
             if isinstance(event, Armed):
                 self.ledger.arm(event.scenario)
+            elif isinstance(event, Injected):
+                self.last.take(event.injection)
             self.on_event(event)
 
     def _check(self, event: Event) -> None:
@@ -141,7 +147,7 @@ class Journal:
     def blame(self, lost: Lost) -> None:
         """Settle the scenario under way, because the host is lost."""
         if self.current is not None:
-            self._settle(verdict_of(self.current, lost, armed=self.armed, request=self.request))
+            self._settle(verdict_of(self.current, lost, armed=self.armed, request=self.request, last=self.last))
 
     def unreported(self, status: int, said: str) -> None:
         """Settle the scenario under way as an error of inject, which ended with ``status`` and gave no verdict."""
@@ -159,8 +165,14 @@ def bound(scenario: Scenario) -> float:
     return 3 * max(SCRIPT, scenario.timeout) + SLACK
 
 
-def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, request: Request) -> Verdict:
-    """The verdict on a scenario whose host is lost: a finding only if it was armed and this machine did nothing."""
+def verdict_of(
+    scenario: Scenario, lost: Lost, *, armed: bool, request: Request, last: Optional[LastInjections] = None
+) -> Verdict:
+    """The verdict on a scenario whose host is lost: a finding only if it was armed and this machine did nothing.
+
+    ``last`` is what it reported of its injections; more may have followed.
+    """
+    last = last or LastInjections()
     log = _own_part(lost.console, scenario.name)[-LOG_LINES:]
     command = command_again(request.reproduce, scenario, request.seed)
     if not armed or lost.host_fault or lost.ending is Ending.UNTRUSTED:
@@ -168,9 +180,13 @@ def verdict_of(scenario: Scenario, lost: Lost, *, armed: bool, request: Request)
         detail = f"{lost.message} ({when} the scenario was armed)"
         return Verdict(scenario.name, Status.ERROR, None, detail, reproduce=command, log=log)
     reason = Reason.HANG if lost.ending is Ending.HUNG else Reason.CRASH
-    detail = f"with {_points(scenario)} armed, {lost.message}"
+    detail = f"with {_points(scenario)} armed, {lost.message}; {last.sentence()}"
+    log = (*last.lines(), *log)
     judgement = Judgement(Status.FAIL, (Complaint(reason, detail, log),))
-    return with_finding(scenario, judgement).verdict(scenario, reproduce=command)
+    verdict = with_finding(scenario, judgement).verdict(scenario, reproduce=command)
+    counts = last.counts(len(scenario.faults))
+    notes = ("the counts are those of the reported injections: there may be more",) if counts else ()
+    return replace(verdict, counts=counts, notes=verdict.notes + notes)
 
 
 def _own_part(console: str, name: str) -> tuple[str, ...]:

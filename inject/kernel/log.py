@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 from inject.errors import CannotRun
 from inject.model.event import Injection
@@ -16,7 +18,11 @@ PREFIX = "inject: "
 """Start of every line that inject writes."""
 
 INJECTION_LINES = 20
-"""Injections of one trial that get a line each; one more line counts the rest."""
+"""Injections of one trial that get a line each; of the rest, one gets a line every LINE_PAUSE, and one more line
+counts those without."""
+
+LINE_PAUSE = 1.0
+"""Seconds between two lines for injections after the first ones."""
 
 _LINE_LIMIT = 900
 """Bytes of text in one line: the kernel refuses a write of more than 1024 less its prefix
@@ -58,11 +64,16 @@ class LogWriter:
     ``printk.devkmsg=off`` the kernel drops lines without an error; ``trouble`` says so.
     """
 
-    def __init__(self, scenario: str, trial: int = 0, device: Path = DEVICE) -> None:
+    def __init__(
+        self, scenario: str, trial: int = 0, device: Path = DEVICE, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._scenario = scenario
         self._trial = trial
         self._device = device
+        self._now = now
         self._injections = 0
+        self._left_out = 0
+        self._next_line = 0.0
         self.trouble = ""
         """Why lines of this trial are missing in the log; "" if none are."""
         if _devkmsg_setting() == "off":
@@ -73,13 +84,20 @@ class LogWriter:
         self._write(f"begin {self._scenario} trial {self._trial} seed {seed}")
 
     def injection(self, injection: Injection) -> None:
-        """Write a line for an injection; only the first INJECTION_LINES of a trial get one."""
+        """Write a line for an injection: the first INJECTION_LINES of a trial get one, then one every LINE_PAUSE.
+
+        When the kernel dies, the log shows about where it was.
+        """
         self._injections += 1
-        if self._injections <= INJECTION_LINES:
-            self._write(
-                f"{self._scenario}: {injection.function} returns {injection.returned} "
-                f"[ordinal {injection.ordinal}, {injection.comm}/{injection.tid}]"
-            )
+        if self._injections > INJECTION_LINES and self._now() < self._next_line:
+            self._left_out += 1
+            return
+        if self._injections >= INJECTION_LINES:
+            self._next_line = self._now() + LINE_PAUSE
+        self._write(
+            f"{self._scenario}: {injection.function} returns {injection.returned} "
+            f"[ordinal {injection.ordinal}, {injection.comm}/{injection.tid}]"
+        )
 
     def note(self, words: str) -> str:
         """Write a line of the user; returns why it could not be written, or ""."""
@@ -88,8 +106,8 @@ class LogWriter:
 
     def end(self) -> None:
         """Mark the end of the trial, after a line with the number of injections that got no line."""
-        if self._injections > INJECTION_LINES:
-            self._write(f"{self._scenario}: {self._injections - INJECTION_LINES} more injections left out")
+        if self._left_out:
+            self._write(f"{self._scenario}: {self._left_out} more injections left out")
         self._write(f"end {self._scenario} trial {self._trial}")
 
     def _write(self, text: str) -> None:

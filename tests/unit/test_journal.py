@@ -12,9 +12,9 @@ from inject.fleet.host import Ending, Lost
 from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
-from inject.model.event import Armed, Event, RunEnded, RunStarted
+from inject.model.event import Armed, Event, Injected, Injection, RunEnded, RunStarted
 from inject.model.scenario import Fault, Finding, Scenario
-from inject.model.verdict import Reason, Status, Verdict
+from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.report.jsonl import to_json
 from inject.vm.channel import encode
 
@@ -62,9 +62,34 @@ PANIC = Lost(Ending.PANICKED, "Fatal exception", console="one\ntwo")
 def test_the_armed_scenario_crashed() -> None:
     verdict = blamed(*journal([armed("b")], scenario("b")), PANIC)
     assert (verdict.scenario, verdict.status, verdict.reason) == ("b", Status.FAIL, Reason.CRASH)
-    assert verdict.detail == "with __x64_sys_mkdir = -ENOMEM armed, the guest panicked: Fatal exception"
+    assert verdict.detail == (
+        "with __x64_sys_mkdir = -ENOMEM armed, the guest panicked: Fatal exception; no injection was reported before"
+    )
     assert verdict.log == ("one", "two")
     assert verdict.reproduce == "inject vm run scenarios/b.yaml --only b --seed 7"
+
+
+def injected(ordinal: int, **rest: Any) -> Injected:
+    return Injected("b", 0, Injection(0, "f", "-EIO", -5, ordinal, 10, 11, "dd", 99, ("f+0x0", "g+0x1"), **rest))
+
+
+@pytest.mark.parametrize("ending", [Ending.PANICKED, Ending.HUNG])
+def test_a_lost_guest_names_its_last_injections(ending: Ending) -> None:
+    made, seen = journal([armed("b"), *(injected(3 * number) for number in range(1, 8))], scenario("b"))
+    verdict = blamed(made, seen, Lost(ending, "why", console="one\ntwo"))
+    assert verdict.detail.endswith("; the last of at least 7 injections: dd/11: f returns -EIO (match 21)")
+    assert verdict.counts == (Counts(seen=21, matched=21, injected=7),)
+    assert verdict.log[:2] == ("last injections:", "  dd/11, match 9: f < g")
+    assert verdict.log[5:] == ("  dd/11: f returns -EIO (match 21)", "    f+0x0", "    g+0x1", "one", "two")
+    assert "there may be more" in verdict.notes[-1]
+
+
+def test_the_injections_of_the_scenario_before_are_not_named() -> None:
+    made, seen = journal([armed("b"), injected(1), passed("b")], scenario("b"))
+    made.give(scenario("other"))
+    made.take(encode(to_json(armed("other")))[:-1])
+    verdict = blamed(made, seen, PANIC)
+    assert (verdict.counts, "no injection was reported" in verdict.detail) == ((), True)
 
 
 def test_a_guest_that_fell_silent_is_a_hang() -> None:

@@ -66,6 +66,24 @@ def test_many_injections_are_counted_not_written(tmp_path):
     assert lines[-2:] == ["inject: a/b: 480 more injections left out", "inject: end a/b trial 2"]
 
 
+def test_later_injections_get_a_line_now_and_then(tmp_path):
+    """When the kernel dies, the log shows about where it was."""
+    device, clock = tmp_path / "kmsg", [0.0]
+    device.touch()
+    writer = LogWriter("a/b", 2, device, now=lambda: clock[0])
+    told = []
+    for ordinal in range(1, 1001):
+        clock[0] = ordinal / 100
+        writer.injection(Injection(0, "f", "-EIO", -5, ordinal, 5, 6, "write", 1))
+        line = device.read_text()
+        if f"[ordinal {ordinal}," in line:
+            told.append(ordinal)
+        device.write_text("")
+    assert told == [*range(1, INJECTION_LINES + 1), *range(120, 1001, 100)]
+    writer.end()
+    assert writer._left_out == 1000 - len(told)
+
+
 def test_a_name_cannot_make_a_line_of_its_own(tmp_path):
     lines = written(tmp_path, 1, comm="x\n<2>BUG: y")
     assert all("\n" not in line for line in lines)
