@@ -14,9 +14,14 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that."""
+    """A shell without job control ignores SIGINT in what it starts in the background, nohup(1) ignores SIGHUP.
+
+    Children inherit that, and inject leaves a signal ignored that was. A handler is not inherited.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -190,7 +190,6 @@ def test_our_end_is_qemus_end(artifacts: Artifacts, tmp_path: Path, number: int)
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and stays so
     ) as holder:
         assert holder.stdout is not None
         qemu = int(holder.stdout.readline())
