@@ -107,6 +107,17 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Scan:
+    """What the kernel keeps of a device that it has scanned, beyond the unmount, until it is told to forget it."""
+
+    control: str
+    """Device node that takes the request."""
+    forget: int
+    """Number of the ioctl; its argument is a struct with a signed 64-bit number and ``name_size`` bytes of a path."""
+    name_size: int
+
+
+@dataclass(frozen=True)
 class ErrorCodes:
     """Error codes of its own that it returns inside the kernel, beside errno(3)'s."""
 
@@ -141,6 +152,8 @@ class FilesystemType:
     experimental: tuple[str, ...] = ()
     """The same, if only Debian experimental has them."""
     members: Members = Members.ONE
+    scan: Optional[Scan] = None
+    """None if the kernel keeps nothing of an unmounted device."""
     log: LogLines = LogLines()
     space: Space = Space()
     errors: Optional[ErrorCodes] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inject.filesystems.base import CheckProgram, Code, FilesystemType, LogLines, Members, Mkfs
+from inject.filesystems.base import CheckProgram, Code, FilesystemType, LogLines, Members, Mkfs, Scan
 from inject.filesystems.guess import MANY, Family, on_files, on_mount, unreached
 
 _NAME = "btrfs"
@@ -37,6 +37,9 @@ TYPE = FilesystemType(
     checker=CheckProgram(("btrfs", "check", "--readonly"), damaged=(1,)),
     packages=("btrfs-progs",),
     members=Members.OPTIONS,
+    # Of several devices, or after a failed mount (btrfs_close_devices(), fs/btrfs/volumes.c).
+    # BTRFS_IOC_FORGET_DEV with struct btrfs_ioctl_vol_args, include/uapi/linux/btrfs.h.
+    scan=Scan("/dev/btrfs-control", forget=0x50009405, name_size=4088),
     code=Code(
         prefixes=("btrfs_", "__btrfs_"),
         watched=(

@@ -117,6 +117,7 @@ class Leaks(Oracle):
         """Compare, again and again until nothing is left or QUIET seconds have passed."""
         fixture = context.fixture
         assert fixture is not None  # applies() is true
+        fixture.forget()  # a checker may have had the devices scanned
         deadline = time.monotonic() + QUIET
         while True:
             complaint = self._left(fixture, context.allocated)

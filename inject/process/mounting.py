@@ -1,4 +1,4 @@
-"""mount(2) and umount2(2) in a fork, with a time limit, without starting a program.
+"""mount(2), umount2(2) and ioctl(2) in a fork, with a time limit, without starting a program.
 
 Under emulation, starting a program takes most of the time, and a trial mounts twice and
 unmounts twice.
@@ -7,9 +7,12 @@ unmounts twice.
 from __future__ import annotations
 
 import ast
+import contextlib
 import ctypes
+import fcntl
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from typing import Callable, Optional
 
 from inject.process.cgroup import Cgroup
@@ -36,6 +39,25 @@ def umount(target: str, *, timeout: float, cgroup: Optional[Cgroup]) -> Complete
     """Unmount the topmost filesystem on ``target``."""
     path = os.fsencode(target)
     return _forked(("umount", target), target, lambda: int(_LIBC.umount2(path, 0)), timeout, cgroup)
+
+
+def forget(
+    control: str, request: int, size: int, devices: Sequence[str], *, timeout: float, cgroup: Optional[Cgroup]
+) -> Completed:
+    """Send ``request`` for each of ``devices`` to ``control``; the kernel refuses it for one that it uses or never saw.
+
+    ``size``: bytes of the device's path in the argument, behind a signed 64-bit number.
+    """
+
+    def rows() -> Iterator[str]:
+        handle = os.open(control, os.O_RDWR | os.O_CLOEXEC)
+        for device in devices:
+            with contextlib.suppress(OSError):  # a bytearray, because ioctl() takes at most 1024 bytes of bytes
+                fcntl.ioctl(handle, request, bytearray(struct.pack(f"=q{size}s", 0, os.fsencode(device))))
+        yield from ()
+
+    done = run_forked(rows, timeout=timeout, cgroup=cgroup)
+    return Completed(("forget", *devices), done.code, done.output, done.timed_out, done.stuck)
 
 
 def _forked(

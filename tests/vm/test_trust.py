@@ -20,6 +20,9 @@ LIMIT = 900
 RIGHT = {
     "unkillable": ("fail", "hang", r"run: touch/\d+ cannot be killed"),
     "errno-alias": ("pass", "", ""),
+    "btrfs-device/ext4": ("pass", "", ""),
+    "btrfs-device/btrfs": ("pass", "", ""),
+    "btrfs-two-devices": ("pass", "", ""),
     **{f"profiler-alloc/{number}": ("pass", "", "") for number in (111, 112, 113, 114)},
     "finding-hides": ("fail", "check", r"fsck.*recover.*the known failure, the workload exited with 3"),
     "anchored-output": ("pass", "", ""),
