@@ -37,9 +37,12 @@ class Remount(Oracle):
         self._end: Optional[dict[str, ManifestEntry]] = None
 
     def before(self, context: Context) -> None:
-        """Take checksums of synced files. Does nothing if the workload mounts the filesystem itself."""
+        """Take checksums of synced files. Does nothing if the workload mounts the filesystem itself.
+
+        The page cache stays as ``setup`` left it: a read in ``run`` meets the device as without this check.
+        """
         if _fixture(context).mounted:
-            self._synced = self._take(context, MAX_BYTES, "before the fault").by_path()
+            self._synced = self._take(context, MAX_BYTES, "before the fault", keep_cache=True).by_path()
 
     def settled(self, context: Context) -> None:
         """Find the files that the workload changed."""
@@ -83,11 +86,11 @@ class Remount(Oracle):
             )
         return None
 
-    def _take(self, context: Context, max_bytes: int, when: str) -> Manifest:
+    def _take(self, context: Context, max_bytes: int, when: str, *, keep_cache: bool = False) -> Manifest:
         """The tree, read in a fork that may hang; raises InjectError if the fork did not finish."""
         root = str(_fixture(context).mountpoint)
         done = run_forked(
-            lambda: walker.walk(root, MAX_NAMES, max_bytes),
+            lambda: walker.walk(root, MAX_NAMES, max_bytes, keep_cache=keep_cache),
             timeout=_TIMEOUT,
             cgroup=context.cgroup,
             output_limit=64 << 20,

@@ -10,16 +10,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import nullcontext
 from hashlib import sha256
 from typing import Optional, Union
+
+from inject.oracles.page_cache import unchanged
 
 Row = tuple[str, tuple[int, ...], str, str]
 
 _CHUNK = 1 << 20
 
 
-def walk(root: str, max_names: int, max_bytes: int) -> Iterator[Union[Row, tuple[str]]]:
-    """Rows (path, identity, digest, error) below ``root``, then (what was left out,). Stays on one filesystem."""
+def walk(root: str, max_names: int, max_bytes: int, *, keep_cache: bool = False) -> Iterator[Union[Row, tuple[str]]]:
+    """Rows (path, identity, digest, error) below ``root``, then (what was left out,). Stays on one filesystem.
+
+    With ``keep_cache`` the same data is in the page cache afterwards as before; it must be synced.
+    """
     names = unread = 0
     left = max_bytes
     left_out = []
@@ -47,7 +53,7 @@ def walk(root: str, max_names: int, max_bytes: int) -> Iterator[Union[Row, tuple
                     pending.append(path)
                 elif stat.S_ISREG(info.st_mode) and info.st_size <= left:
                     left -= info.st_size
-                    digest, error = _digest(os.path.join(root, path), info.st_size)  # noqa: PTH118
+                    digest, error = _digest(os.path.join(root, path), info.st_size, keep_cache)  # noqa: PTH118
                 elif stat.S_ISREG(info.st_mode):
                     unread += 1
             identity = (info.st_mode, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
@@ -72,18 +78,19 @@ def _look(path: str) -> tuple[Optional[os.stat_result], str]:
         return None, f"cannot stat: {error.strerror}"
 
 
-def _digest(path: str, size: int) -> tuple[str, str]:
+def _digest(path: str, size: int, keep_cache: bool) -> tuple[str, str]:
     """Checksum of at most ``size`` bytes, and the error if it cannot be read."""
     digest = sha256()
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME)
         try:
-            while size > 0:
-                data = os.read(fd, min(_CHUNK, size))
-                if not data:
-                    return "", "cannot read: shorter than its size"
-                size -= len(data)
-                digest.update(data)
+            with unchanged(fd, size) if keep_cache else nullcontext():
+                while size > 0:
+                    data = os.read(fd, min(_CHUNK, size))
+                    if not data:
+                        return "", "cannot read: shorter than its size"
+                    size -= len(data)
+                    digest.update(data)
         finally:
             os.close(fd)
     except OSError as error:

@@ -20,6 +20,8 @@ LIMIT = 900
 RIGHT = {
     "unkillable": ("fail", "hang", r"run: touch/\d+ cannot be killed"),
     "errno-alias": ("pass", "", ""),
+    "cold-cache/cold": ("pass", "", ""),
+    "cold-cache/warm": ("pass", "", ""),
     "btrfs-device/ext4": ("pass", "", ""),
     "btrfs-device/btrfs": ("pass", "", ""),
     "btrfs-two-devices": ("pass", "", ""),
