@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
+from inject.oracles.walker import Identity
+
 
 @dataclass(frozen=True)
 class ManifestEntry:
@@ -12,8 +14,8 @@ class ManifestEntry:
 
     path: str
     """Relative to the root; bytes that are not UTF-8 as Python's surrogates."""
-    identity: tuple[int, ...] = ()
-    """Type and mode, inode, size, mtime and ctime in ns: differs if the file was changed."""
+    identity: Identity = ()
+    """Type and mode, inode, size, times, owner, links, target, attributes: differs if the file was changed."""
     digest: str = ""
     error: str = ""
     """Why it could not be listed or read."""

@@ -11,6 +11,7 @@ from inject.model.verdict import Complaint
 from inject.oracles import manifest, walker
 from inject.oracles.base import Context, Oracle, tail
 from inject.oracles.manifest import Manifest, ManifestEntry
+from inject.oracles.walker import FIELDS, Identity
 from inject.process.tool import run_forked
 
 MAX_NAMES = 20_000
@@ -24,9 +25,10 @@ _SHOWN = 10
 class Remount(Oracle):
     """Check that the filesystem mounts, lists, reads and unmounts again, and has not lost synced data.
 
-    Only files that the workload did not change are compared: those whose stat (type,
-    mode, inode, size, mtime, ctime) before the unmount is the same as before arming. If
-    the filesystem was not mounted at the end, the stat after the mount decides.
+    Only names that the workload did not change are compared: those whose stat, symlink
+    target and extended attributes before the unmount are the same as before arming. If that
+    cannot be read, because the filesystem was shut down or not mounted at the end, what the
+    mount cycle shows decides; a note counts the names that are gone or differ then.
     """
 
     name = "remount"
@@ -84,7 +86,19 @@ class Remount(Oracle):
                 f"{len(lost)} of {len(self._synced)} synced names that the workload did not change are different",
                 tuple(lost[:_SHOWN]),
             )
+        unknown = uncompared(self._synced, self._end, now.by_path())
+        if unknown:
+            self.notes.append(
+                f"remount: {unknown} of {len(self._synced)} synced names were not compared: {self._why()}"
+            )
         return None
+
+    def _why(self) -> str:
+        """Reason for which the state of a name after the workload is unknown."""
+        if self._end is None:
+            return "they differ, and the filesystem was not mounted after the workload"
+        errors = [f"{path or '/'}: {entry.error}" for path, entry in self._end.items() if entry.error]
+        return f"they differ, and could not be read after the workload ({errors[0]})"
 
     def _take(self, context: Context, max_bytes: int, when: str, *, keep_cache: bool = False) -> Manifest:
         """The tree, read in a fork that may hang; raises InjectError if the fork did not finish."""
@@ -118,27 +132,46 @@ def compare(
     """
     lines = []
     for path, old in synced.items():
-        if old.error:
-            continue
-        if end is not None and (path not in end or end[path].identity != old.identity):
-            continue
+        kept = _kept(old, end)
         new = now.get(path)
-        if new is None:
-            if complete and end is not None:
-                lines.append(f"{path}: is gone")
-        elif end is None and new.identity != old.identity:
+        if old.error or kept is False:
             continue
+        if new is None:
+            if complete and kept:
+                lines.append(f"{path}: is gone")
         elif new.identity != old.identity:
-            lines.append(f"{path}: {_difference(old.identity, new.identity)}")
+            if kept:
+                lines.append(f"{path}: {_difference(old.identity, new.identity)}")
         elif old.digest and new.digest and old.digest != new.digest:
             lines.append(f"{path}: other content (sha256 {old.digest[:16]} before, {new.digest[:16]} now)")
     return lines
 
 
-def _difference(old: tuple[int, ...], new: tuple[int, ...]) -> str:
-    names = ("mode", "inode", "size", "mtime", "ctime")
-    parts = [f"{name} {a} is now {b}" for name, a, b in zip(names, old, new) if a != b]
-    return ", ".join(parts)
+def uncompared(
+    synced: dict[str, ManifestEntry], end: Optional[dict[str, ManifestEntry]], now: dict[str, ManifestEntry]
+) -> int:
+    """How many entries of ``synced`` differ, or are gone, without it being known who changed them."""
+    return sum(
+        not old.error and _kept(old, end) is None and (path not in now or now[path].identity != old.identity)
+        for path, old in synced.items()
+    )
+
+
+def _kept(old: ManifestEntry, end: Optional[dict[str, ManifestEntry]]) -> Optional[bool]:
+    """Whether the workload left ``old`` as it was; None if it, or a directory above it, could not be read then."""
+    if end is None:
+        return None
+    above = old.path
+    while True:
+        if above in end and end[above].error:
+            return None
+        if not above:
+            return old.path in end and end[old.path].identity == old.identity
+        above = above.rpartition("/")[0]
+
+
+def _difference(old: Identity, new: Identity) -> str:
+    return ", ".join(f"{name} {a!r} is now {b!r}" for name, a, b in zip(FIELDS, old, new) if a != b)
 
 
 def _fixture(context: Context) -> Fixture:

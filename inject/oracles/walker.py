@@ -7,6 +7,7 @@ reading the tree (measured in a guest under TCG).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -16,7 +17,14 @@ from typing import Optional, Union
 
 from inject.oracles.page_cache import unchanged
 
-Row = tuple[str, tuple[int, ...], str, str]
+Identity = tuple[Union[int, str], ...]
+"""What of a name must not change, in the order of FIELDS; () if it cannot be read."""
+Row = tuple[str, Identity, str, str]
+
+FIELDS = ("mode", "inode", "size", "mtime", "ctime", "owner", "group", "links", "device", "target", "xattrs")
+
+_NAMESPACES = ("security.", "system.", "trusted.", "user.")
+"""Those of xattr(7); a filesystem computes some of its own."""
 
 _CHUNK = 1 << 20
 
@@ -29,7 +37,11 @@ def walk(root: str, max_names: int, max_bytes: int, *, keep_cache: bool = False)
     names = unread = 0
     left = max_bytes
     left_out = []
-    device = os.lstat(root).st_dev
+    top, error = _look(root)
+    if top is None:  # xfs after a shutdown, for one: xfs_vn_getattr(), fs/xfs/xfs_iops.c
+        yield "", (), "", error
+        yield ("",)
+        return
     pending = [""]
     while pending:
         directory = pending.pop()
@@ -48,16 +60,17 @@ def walk(root: str, max_names: int, max_bytes: int, *, keep_cache: bool = False)
                 yield path, (), "", error
                 continue
             digest = ""
-            if info.st_dev == device:
+            more, error = _more(os.path.join(root, path), info)  # noqa: PTH118
+            if info.st_dev == top.st_dev:
                 if stat.S_ISDIR(info.st_mode):
                     pending.append(path)
                 elif stat.S_ISREG(info.st_mode) and info.st_size <= left:
                     left -= info.st_size
-                    digest, error = _digest(os.path.join(root, path), info.st_size, keep_cache)  # noqa: PTH118
+                    digest, bad = _digest(os.path.join(root, path), info.st_size, keep_cache)  # noqa: PTH118
+                    error = error or bad
                 elif stat.S_ISREG(info.st_mode):
                     unread += 1
-            identity = (info.st_mode, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-            yield path, identity, digest, error
+            yield path, (*_stat(info), *more), digest, error
     if unread and max_bytes:
         left_out.append(f"{unread} files beyond {max_bytes} bytes in all were not read")
     yield (", ".join(left_out),)
@@ -76,6 +89,36 @@ def _look(path: str) -> tuple[Optional[os.stat_result], str]:
         return os.lstat(path), ""
     except OSError as error:
         return None, f"cannot stat: {error.strerror}"
+
+
+def _stat(info: os.stat_result) -> tuple[int, ...]:
+    times = info.st_mtime_ns, info.st_ctime_ns
+    owner = info.st_uid, info.st_gid
+    return (info.st_mode, info.st_ino, info.st_size, *times, *owner, info.st_nlink, info.st_rdev)
+
+
+def _more(path: str, info: os.stat_result) -> tuple[tuple[str, str], str]:
+    """Target of a symlink, checksum of the extended attributes, and the error if they cannot be read."""
+    try:
+        target = os.readlink(path) if stat.S_ISLNK(info.st_mode) else ""  # noqa: PTH115
+        return (target, _xattrs(path)), ""
+    except OSError as error:
+        return ("", ""), f"cannot read its link or attributes: {error.strerror}"
+
+
+def _xattrs(path: str) -> str:
+    """Checksum of names and values; "" without any."""
+    try:
+        found = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return ""
+        raise
+    names = sorted(name for name in found if name.startswith(_NAMESPACES))
+    if not names:
+        return ""
+    pairs = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in names]
+    return sha256(ascii(pairs).encode()).hexdigest()[:16]
 
 
 def _digest(path: str, size: int, keep_cache: bool) -> tuple[str, str]:
