@@ -18,11 +18,12 @@ SIDE_BY_SIDE = --numprocesses=$(if $(ALL),auto,$(shell echo $$(($$(nproc) + 1)))
 # Slow: takes several CPU seconds; skipped by `make test`, run by CI and `make test ALL=1`.
 ALL :=
 QUICK = $(if $(ALL),, -m 'not slow')
+FUZZ_SECONDS := 3600
 # pytest on the host runs each test of tests/guest in a guest (tests/support/guest_items.py).
 PYTEST := $(VENV)/bin/python -m pytest
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test load unreached lint docs bench man clean
+.PHONY: library demo test unit suite guest-test debug-test load unreached fuzz lint docs bench man clean
 
 demo: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
@@ -65,6 +66,11 @@ suite: $(VENV)/ready $(REPORTS)
 bench: $(VENV)/ready
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/python -m tests.bench --json bench.jsonl
+
+# Read damaged scenario files for FUZZ_SECONDS on all CPUs; build/fuzz has those that the reader does not
+# stand. The unit tests read a thousand.
+fuzz: $(VENV)/ready
+	$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -124,9 +124,15 @@ class Choice:
 class Pattern:
     """A regular expression of Python's ``re``, in which ``^`` and ``$`` mean lines."""
 
+    longest = 1000
+    """Characters: some character classes take milliseconds each to compile."""
+
     def read(self, node: Node, label: str) -> Expression:
         """The expression, known to compile; raises ScenarioError."""
         text = scalar_text(node, label, "a regular expression", QUOTE)
+        if len(text) > self.longest:
+            bounded = f"a regular expression of at most {self.longest} characters"
+            raise must_be(node.place, label, bounded, str(len(text)), "shorten it")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -141,7 +147,7 @@ class Pattern:
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema."""
-        return {"type": SCALAR_TYPES, "minLength": 1}
+        return {"type": SCALAR_TYPES, "minLength": 1, "maxLength": self.longest}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inject.errors import ExitStatus, InjectError, Place, ScenarioError
+from inject.model.text import printable
 
 MAX_PROBLEMS = 50
 """Problems reported for one file: most of the later ones follow from the first."""
@@ -49,8 +50,12 @@ class Problems:
 
 
 def wrong(place: Place, message: str, hint: str = "") -> ScenarioError:
-    """The error for a problem at ``place``."""
-    return ScenarioError(message, place=place, hint=hint)
+    """The error for a problem at ``place``, on one line: both texts may repeat what the file says."""
+    return ScenarioError(_one_line(message), place=place, hint=_one_line(hint))
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\t", "\\t")
 
 
 def place_at(text: str, offset: int, file: str) -> Place:
