@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -35,40 +36,76 @@ class Parts:
     modules: Optional[Path] = None
 
 
-def new_directory() -> Path:
-    """A new directory for disks: in /var/tmp rather than /tmp, which may be memory."""
+class Disks:
+    """The disks of one guest, as files that have no name: at SIGKILL they are gone with this process and QEMU.
+
+    ``all`` are for QEMU, which must inherit ``fds``. :meth:`close` once QEMU has opened them.
+    """
+
+    def __init__(self, tool: str, parts: Parts) -> None:
+        self.fds: list[int] = []
+        try:
+            self.all = self._make(tool, parts)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the files."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def _make(self, tool: str, parts: Parts) -> tuple[qemu.Disk, ...]:
+        """Make the overlay, the checkout and the scratch disks; raises CannotRun when a disk cannot be."""
+        overlay = self._file()
+        _create(tool, overlay, "-b", str(parts.rootfs.resolve()), "-F", "raw")
+        code = self._file()
+        checkout.pack(parts.checkout, Path(path_of(code)), parts.modules)
+        scratch = [self._file() for _ in range(SCRATCH_DISKS)]
+        _create(tool, scratch[0], str(SCRATCH_SIZE))
+        for other in scratch[1:]:
+            shutil.copyfile(path_of(scratch[0]), path_of(other))
+        disks = [qemu.Disk("inject-root", path_of(overlay), "qcow2")]
+        disks.append(qemu.Disk(checkout.SERIAL, path_of(code), read_only=True))
+        if parts.headers is not None:
+            disks.append(qemu.Disk("inject-headers", str(parts.headers), read_only=True))
+        disks += [qemu.Disk(f"inject-scratch{number}", path_of(fd), "qcow2") for number, fd in enumerate(scratch)]
+        return tuple(disks)
+
+    def _file(self) -> int:
+        self.fds.append(unnamed_file())
+        return self.fds[-1]
+
+
+def path_of(fd: int) -> str:
+    """The path of a descriptor in each process that has it."""
+    return f"/proc/self/fd/{fd}"
+
+
+def unnamed_file() -> int:
+    """A new file without a name: in /var/tmp rather than /tmp, which may be memory."""
     place = os.environ.get("TMPDIR") or ("/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir())
-    return Path(tempfile.mkdtemp(prefix="inject-vm-", dir=place))
+    try:
+        return os.open(place, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # EISDIR: from a kernel that does not know the flag
+            raise CannotRun(f"cannot make a file in {place}: {error.strerror}", "set TMPDIR to another place") from None
+    fd, name = tempfile.mkstemp(prefix="inject-vm-", dir=place)  # a filesystem without O_TMPFILE
+    Path(name).unlink()
+    return fd
 
 
-def make_disks(tool: str, parts: Parts, directory: Path) -> tuple[qemu.Disk, ...]:
-    """Make the overlay, the checkout and the scratch disks in ``directory``; raises CannotRun when a disk cannot be."""
-    overlay = directory / "root.qcow2"
-    _create(tool, overlay, "-b", str(parts.rootfs.resolve()), "-F", "raw")
-    code = directory / "checkout.tar"
-    checkout.pack(parts.checkout, code, parts.modules)
-    scratch = [directory / f"scratch{number}.qcow2" for number in range(SCRATCH_DISKS)]
-    _create(tool, scratch[0], str(SCRATCH_SIZE))
-    for other in scratch[1:]:
-        shutil.copyfile(scratch[0], other)
-    disks = [qemu.Disk("inject-root", str(overlay), "qcow2")]
-    disks.append(qemu.Disk(checkout.SERIAL, str(code), read_only=True))
-    if parts.headers is not None:
-        disks.append(qemu.Disk("inject-headers", str(parts.headers), read_only=True))
-    disks += [qemu.Disk(f"inject-scratch{number}", str(path), "qcow2") for number, path in enumerate(scratch)]
-    return tuple(disks)
-
-
-def _create(tool: str, path: Path, *words: str) -> None:
+def _create(tool: str, fd: int, *words: str) -> None:
     options = list(words) if not words[0].startswith("-") else []
     backing = list(words) if words[0].startswith("-") else []
     done = subprocess.run(
-        [tool, "create", "-q", "-f", "qcow2", *backing, str(path), *options],
+        [tool, "create", "-q", "-f", "qcow2", *backing, path_of(fd), *options],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        pass_fds=(fd,),
     )
     if done.returncode != 0:
         raise CannotRun(f"cannot create a disk for the guest: {done.stderr.strip()}")

@@ -1,8 +1,8 @@
 """A running QEMU: its start, its streams and its end.
 
 One thread pumps everything of a machine. Nothing of a machine has a name that outlives it:
-the streams are socket pairs, and its disks are unlinked as soon as QEMU has
-opened them, so that even SIGKILL of this process leaves no file. QEMU itself is
+the streams are socket pairs, and its disks never have a name, so that even SIGKILL of
+this process leaves no file. QEMU itself is
 killed by the kernel when the thread that started it ends (PR_SET_PDEATHSIG).
 """
 
@@ -12,20 +12,18 @@ import contextlib
 import ctypes
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Optional
 
 from inject.process.signals import ENDING, signals_held
 from inject.vm import qemu
 from inject.vm.channel import AGENT_PORT, RESULTS_PORT
 from inject.vm.console import Console
-from inject.vm.disks import Parts, make_disks, new_directory
+from inject.vm.disks import Disks, Parts
 from inject.vm.monitor import Monitor, MonitorError
 from inject.vm.streams import Pipe, Stream
 
@@ -83,7 +81,7 @@ class Machine:
         self._stub: Optional[socket.socket] = None
         if setup.gdb:
             self.stub, self._stub = socket.socketpair()
-        self._directory: Optional[Path] = None
+        self._disks: Optional[Disks] = None
         self._watched: dict[int, tuple[Callable[[], None], Callable[[], bool]]] = {}
         self._streams = {
             "console": Pipe("console", self.console.feed),
@@ -107,7 +105,7 @@ class Machine:
         try:
             self._spawn()
             self._wait_for_monitor()
-            self._forget_directory()
+            self._close_disks()
         except BaseException:
             self.close()
             raise
@@ -116,8 +114,8 @@ class Machine:
         binary = qemu.find(qemu.BINARY)
         tool = qemu.find(qemu.IMAGE_TOOL)
         with signals_held() as before:
-            self._directory = new_directory()
-            hardware = self._hardware(binary, make_disks(tool, self.setup.parts, self._directory))
+            self._disks = Disks(tool, self.setup.parts)
+            hardware = self._hardware(binary, self._disks.all)
             parent = os.getpid()
 
             def in_child() -> None:
@@ -132,7 +130,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
-                pass_fds=hardware.fds(),
+                pass_fds=(*hardware.fds(), *self._disks.fds),
                 start_new_session=True,
                 preexec_fn=in_child,
             )
@@ -164,11 +162,11 @@ class Machine:
         with contextlib.suppress(MonitorError):
             self.monitor.ask("qmp_capabilities", timeout=_SPAWN)
 
-    def _forget_directory(self) -> None:
+    def _close_disks(self) -> None:
         with signals_held():
-            if self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
-                self._directory = None
+            if self._disks is not None:
+                self._disks.close()
+                self._disks = None
 
     # ------------------------------------------------------------ life
 
@@ -259,4 +257,4 @@ class Machine:
             for end in (self.stub, self._stub):
                 if end is not None:
                     end.close()
-        self._forget_directory()
+        self._close_disks()
