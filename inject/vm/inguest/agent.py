@@ -77,9 +77,14 @@ def wait_for_mounts() -> None:
 
 
 def take_precedence() -> None:
-    """Stay responsive under any workload: real-time, never killed for memory; children get neither."""
+    """Stay responsive under any workload: above its real-time tasks, never killed for memory; children get neither.
+
+    Otherwise a task of SCHED_FIFO on each processor keeps the agent from answering, and the
+    host calls that a hang of the kernel.
+    """
     try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        highest = os.sched_param(os.sched_get_priority_max(os.SCHED_RR))
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, highest)
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("-1000")
     except OSError as error:
