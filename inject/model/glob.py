@@ -23,11 +23,22 @@ def bracket(token: str) -> tuple[bool, list[tuple[str, str]]]:
 
 
 def to_regex(pattern: str) -> str:
-    """``pattern`` as a regular expression for one word among many: nothing in it takes white space."""
-    words = {"*": r"\S*", "?": r"\S"}
-    return "".join(
-        words.get(token) or (_class(token) if len(token) > 1 else re.escape(token)) for token in tokens(pattern)
-    )
+    """``pattern`` as a regular expression for one word among many: nothing in it takes white space.
+
+    What stands between two stars is only tried where it first occurs, which is as good as any other
+    place, so that a match takes no longer than the word times the pattern.
+    """
+    parts: list[list[str]] = [[]]
+    for token in tokens(pattern):
+        if token == "*":
+            parts.append([])
+        else:
+            parts[-1].append(r"\S" if token == "?" else _class(token) if len(token) > 1 else re.escape(token))
+    first, *middle = ("".join(part) for part in parts)
+    if not middle:
+        return first
+    last = middle.pop()
+    return first + "".join(rf"(?:(?!{part})\S)*{part}" for part in middle if part) + rf"\S*{last}"
 
 
 def _class(token: str) -> str:

@@ -158,3 +158,10 @@ def test_as_a_regular_expression_it_takes_the_same_words(pattern: str, words: li
     words = ["".join(word.split()) or "x" for word in words]
     found = re.findall(f"^({to_regex(pattern)})$", "\n".join(words), re.MULTILINE)
     assert found == [word for word in words if reference(word, pattern)]
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 30 + "b", "*" * 60 + "b", "*[ab]?" * 20 + "c", "*_" * 30 + "x*"])
+def test_a_match_as_a_regular_expression_is_bounded(pattern: str) -> None:
+    """Each of these would take years if every star were tried at every place."""
+    assert not re.fullmatch(to_regex(pattern), "a_" * 60)
+    assert re.fullmatch(to_regex("*a" * 30 + "*"), "a_" * 60)
