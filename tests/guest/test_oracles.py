@@ -18,6 +18,7 @@ from inject.oracles.coherence import Coherence, Recovery
 from inject.oracles.dmesg import Dmesg
 from inject.oracles.fsck import Fsck
 from inject.oracles.leaks import Leaks, allocated
+from inject.oracles.page_cache import cached_pages
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations, reserved_sectors
 from tests.support.waiting import wait_for
@@ -370,6 +371,45 @@ def test_remount_copes_with_a_workload_that_unmounts(place):
         assert complaint.log[0].startswith("kept: other content")
 
 
+def test_a_shutdown_hides_no_loss_from_remount(place):
+    """After it, xfs answers EIO to everything: the state after the workload cannot be read."""
+    with place.fixture("xfs", size=SMALL["xfs"]) as fixture:
+        fill(fixture)
+        assert remounted(place, fixture, "xfs_io -x -c shutdown .") is None
+    with place.fixture("xfs", size=SMALL["xfs"]) as fixture:
+        fill(fixture)
+        complaint = remounted(place, fixture, "xfs_io -x -c shutdown .", damage=change_byte)
+        assert complaint.log[0].startswith("kept: other content")
+
+
+def test_remount_says_what_a_shutdown_hid(place):
+    with place.fixture("xfs", size=SMALL["xfs"]) as fixture:
+        fill(fixture)
+        context, oracle = place.context(fixture), Remount()
+        oracle.before(context)
+        sh(f"cd {fixture.mountpoint}; rm d/f1; sync -f .; xfs_io -x -c shutdown .")
+        oracle.settled(context)
+        fixture.umount()
+        assert oracle.after(context) is None
+        (note,) = oracle.notes
+        assert note.startswith("remount: 2 of 103 synced names were not compared: they differ, and could not be read")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_remount_leaves_the_page_cache_as_it_was(place, kind):
+    with place.fixture(kind) as fixture:
+        fill(fixture)
+        sh("echo 1 >/proc/sys/vm/drop_caches")
+        file = fixture.mountpoint / "kept"
+        for warm in (False, True):
+            handle = os.open(file, os.O_RDONLY)
+            if warm:
+                os.read(handle, 1 << 20)
+            Remount().before(place.context(fixture))
+            assert cached_pages(handle, 16) == 16 * warm
+            os.close(handle)
+
+
 def test_remount_reports_what_it_did_not_look_at(place, monkeypatch):
     monkeypatch.setattr("inject.oracles.remount.MAX_NAMES", 10)
     with place.fixture("ext4", size=64 << 20) as fixture:
@@ -556,6 +596,20 @@ def test_leaks_bite_on_a_mount_elsewhere(place, monkeypatch):
         fixture.umount()
         assert oracle.after(context).detail == f"it is still mounted at {other}"
         sh(f"umount {other}")
+        assert oracle.after(context) is None
+
+
+def test_leaks_take_no_scanned_device_for_one(place, monkeypatch):
+    """The kernel keeps both devices after the unmount, until it is told to forget them."""
+    monkeypatch.setattr("inject.oracles.leaks.QUIET", 0.5)
+    quiet = allocated("btrfs")
+    with place.fixture("btrfs", devices=2, size=SMALL["btrfs"]) as fixture:
+        context, oracle = replace(place.context(fixture), allocated=quiet), Leaks()
+        oracle.before(context)
+        with monkeypatch.context() as patch:
+            patch.setattr(Fixture, "forget", lambda _: None)
+            fixture.umount()
+            assert "call sites of btrfs have not freed their memory" in oracle.after(context).detail
         assert oracle.after(context) is None
 
 
