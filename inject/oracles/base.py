@@ -26,6 +26,12 @@ class Context:
     """Cgroup of the programs that a check runs; not the workload's."""
     allocated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Memory of the filesystem's call sites (bytes, calls) before mkfs: leaks.allocated()."""
+    patience: Optional[float] = None
+    """Seconds that one reader or program may take at most, if the workload hung; None: its own limit."""
+
+    def limit(self, seconds: float) -> float:
+        """The time limit of a reader or program whose own is ``seconds``."""
+        return seconds if self.patience is None else min(seconds, self.patience)
 
 
 class Oracle:

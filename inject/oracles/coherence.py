@@ -41,7 +41,10 @@ class _Viewer(Oracle):
         if status.f_flag & os.ST_RDONLY or status.f_bavail * status.f_frsize < self.needs:
             self.notes.append(f"{self.name}: not checked, the filesystem is read-only or full")
             return
-        done = run_forked(lambda: self.look(fixture), timeout=_TIMEOUT, cgroup=context.cgroup, output_limit=16 << 20)
+        done = run_forked(
+            lambda: self.look(fixture), timeout=context.limit(_TIMEOUT), cgroup=context.cgroup, output_limit=16 << 20
+        )
+        done.in_time(f"reading {fixture.mountpoint}: the reader")
         rows = []
         for line in done.output.splitlines():
             try:

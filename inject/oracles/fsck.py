@@ -11,7 +11,7 @@ from inject.filesystems.base import CheckProgram
 from inject.fixture.filesystem import Fixture
 from inject.model.verdict import Complaint
 from inject.oracles.base import Context, Oracle, tail
-from inject.process.tool import Completed, run_tool
+from inject.process.tool import Completed, Hung, run_tool
 
 _TIMEOUT = 300.0
 
@@ -43,6 +43,8 @@ class Fsck(Oracle):
                 )
             try:
                 fixture.umount()
+            except Hung:
+                raise
             except InjectError as error:
                 return self.complaint(f"it cannot be unmounted after the replay of its log: {error}")
             self.notes.append("fsck: the log was dirty; checked after the kernel had replayed it")
@@ -51,11 +53,13 @@ class Fsck(Oracle):
 
     def _run(self, checker: CheckProgram, fixture: Fixture, context: Context) -> Completed:
         devices = fixture.devices if checker.every_device else fixture.devices[:1]
-        return run_tool([*checker.argv, *devices], timeout=_TIMEOUT, cgroup=context.cgroup)
+        argv = [*checker.argv, *devices]
+        done = run_tool(argv, timeout=context.limit(_TIMEOUT), cgroup=context.cgroup)
+        return done.in_time(f"`{done.command}`")
 
     def _judge(self, checker: CheckProgram, done: Completed) -> Optional[Complaint]:
         said = re.search(checker.damage, done.output, re.MULTILINE) if checker.damage else None
-        if done.code == 0 and not done.timed_out and not said:
+        if done.code == 0 and not said:
             return None
         detail = f"`{done.command}` {done.how()}: {said.group() if said else done.last_line}"
         inconclusive = not said and done.code not in checker.damaged

@@ -12,7 +12,7 @@ from inject.oracles import manifest, walker
 from inject.oracles.base import Context, Oracle, tail
 from inject.oracles.manifest import Manifest, ManifestEntry
 from inject.oracles.walker import FIELDS, Identity
-from inject.process.tool import run_forked
+from inject.process.tool import Hung, run_forked
 
 MAX_NAMES = 20_000
 MAX_BYTES = 512 << 20
@@ -62,12 +62,16 @@ class Remount(Oracle):
             return self.complaint(f"does not mount again: {done.last_line}", tail(done.output))
         try:
             complaint = self._judge(context)
+        except Hung:
+            raise  # unmounting would hang, too
         except InjectError:
             with contextlib.suppress(InjectError):  # the error above is the one to report
                 fixture.umount()
             raise
         try:
             fixture.umount()
+        except Hung:
+            raise
         except InjectError as error:
             return complaint or self.complaint(f"does not unmount again: {error}")
         return complaint
@@ -105,10 +109,11 @@ class Remount(Oracle):
         root = str(_fixture(context).mountpoint)
         done = run_forked(
             lambda: walker.walk(root, MAX_NAMES, max_bytes, keep_cache=keep_cache),
-            timeout=_TIMEOUT,
+            timeout=context.limit(_TIMEOUT),
             cgroup=context.cgroup,
             output_limit=64 << 20,
         )
+        done.in_time(f"reading {root} {when}: the reader")
         try:
             found = manifest.parse(done.output)
         except ValueError as error:

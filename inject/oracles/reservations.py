@@ -70,9 +70,10 @@ class Reservations(Oracle):
             return
         done = run_forked(
             lambda: balance(str(fixture.mountpoint), account, self._before),
-            timeout=_TIMEOUT,
+            timeout=context.limit(_TIMEOUT),
             cgroup=context.cgroup,
         )
+        done.in_time(f"allocating space of {fixture.mountpoint}: it")
         try:
             kind, words = ast.literal_eval(done.output.strip().rpartition("\n")[2])
         except (SyntaxError, ValueError):

@@ -37,6 +37,6 @@ def sync(context: Context) -> None:
         syncfs(root)
         return ["end"]
 
-    done = run_forked(work, timeout=TIMEOUT, cgroup=context.cgroup)
-    if done.code != 0 or done.timed_out:
+    done = run_forked(work, timeout=context.limit(TIMEOUT), cgroup=context.cgroup)
+    if done.in_time(f"syncing {root}: it").code != 0:
         raise InjectError(f"syncing {root}: {done.last_line if done.output else done.how()}")

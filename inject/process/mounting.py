@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Callable, Optional
 
 from inject.process.cgroup import Cgroup
@@ -69,5 +70,5 @@ def _forked(
 
     done = run_forked(rows, timeout=timeout, cgroup=cgroup)
     if done.code or not done.output:
-        return Completed(argv, done.code, done.output, done.timed_out, done.stuck)
+        return replace(done, argv=argv)
     return Completed(argv, FAILED, f"{argv[0]}: {target}: {ast.literal_eval(done.output)}\n")

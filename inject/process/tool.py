@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Callable, NoReturn, Optional
 
 from inject.errors import CannotRun, InjectError
+from inject.process.blocked import BlockedTask, tasks_of
 from inject.process.capture import DEFAULT_LIMIT, Output, drain, wait_collecting
 from inject.process.cgroup import Cgroup
 from inject.process.signals import signal_name
@@ -31,6 +32,19 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _ENTER = 'echo 0 >"$0"/cgroup.procs && exec "$@"'
 
 
+class Hung(InjectError):
+    """A tool or a reader did not end in time; ``blocked`` says where its tasks waited."""
+
+    def __init__(self, message: str, blocked: tuple[BlockedTask, ...] = ()) -> None:
+        super().__init__(message)
+        self.blocked = blocked
+
+    @property
+    def in_kernel(self) -> bool:
+        """True if a task waited in the kernel, where only the kernel could wake it."""
+        return any(task.state == "D" for task in self.blocked)
+
+
 @dataclass(frozen=True)
 class Completed:
     """A tool that ran. ``code`` is its exit code, negative for the signal that ended it."""
@@ -41,6 +55,8 @@ class Completed:
     timed_out: bool = False
     stuck: bool = False
     """True if it did not end after SIGKILL: it hangs in the kernel."""
+    blocked: tuple[BlockedTask, ...] = ()
+    """Where its tasks waited when its time was up."""
 
     @property
     def command(self) -> str:
@@ -70,7 +86,15 @@ class Completed:
 
     def failure(self) -> InjectError:
         """The error for a tool that had to succeed."""
+        if self.timed_out:
+            return Hung(f"`{self.command}` {self.how()}", self.blocked)
         return InjectError(f"`{self.command}` {self.how()}: {self.last_line}")
+
+    def in_time(self, what: str) -> Completed:
+        """This, if it ended within its time limit; ``what`` is its name in the Hung that is raised otherwise."""
+        if self.timed_out:
+            raise Hung(f"{what} {self.how()}", self.blocked)
+        return self
 
 
 def run_tool(
@@ -90,9 +114,12 @@ def run_tool(
         pipe = process.stdout.fileno()
         os.set_blocking(pipe, False)
         ended = timed_out = False
+        blocked: tuple[BlockedTask, ...] = ()
         try:
             ended = wait_collecting(pidfd, pipe, output, deadline)
             timed_out = not ended
+            if timed_out:
+                blocked = tasks_of(cgroup.procs() if cgroup else [process.pid])
         finally:
             if not ended:
                 with contextlib.suppress(ProcessLookupError):
@@ -100,7 +127,7 @@ def run_tool(
                 ended = wait_collecting(pidfd, pipe, output, time.monotonic() + _GRACE)
         drain(pipe, output)
         code = process.wait() if ended else -signal.SIGKILL
-    return Completed(tuple(argv), code, output.text(), timed_out, stuck=not ended)
+    return Completed(tuple(argv), code, output.text(), timed_out, stuck=not ended, blocked=blocked)
 
 
 def run_forked(
@@ -129,6 +156,7 @@ def run_forked(
         with _pidfd(pid) as pidfd:
             ended = wait_collecting(pidfd, reader, output, deadline)
             timed_out = not ended
+            blocked = tasks_of([pid]) if timed_out else ()
             if not ended:
                 os.kill(pid, signal.SIGKILL)
                 ended = wait_collecting(pidfd, reader, output, time.monotonic() + _GRACE)
@@ -136,7 +164,7 @@ def run_forked(
     finally:
         os.close(reader)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if ended else -signal.SIGKILL
-    return Completed(("python",), code, output.text(), timed_out, stuck=not ended)
+    return Completed(("python",), code, output.text(), timed_out, stuck=not ended, blocked=blocked)
 
 
 def _death_signal() -> Callable[[int], None]:

@@ -34,6 +34,8 @@ class Facts:
     timed_out: bool = False
     blocked: tuple[str, ...] = ()
     """Lines that say what its tasks waited for at the timeout."""
+    readers: tuple[str, ...] = ()
+    """The same for readers and programs that were asked afterwards and were out of time."""
     errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
     complaints: tuple[Complaint, ...] = ()
     """What the oracles and ``recover`` found."""
@@ -99,7 +101,7 @@ def judge(scenario: Scenario, facts: Facts) -> Judgement:
     if facts.cut_short and (first is None or first.reason in (Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO)):
         return Judgement(Status.ERROR, words=facts.cut_short, log=first.log if first else ())
     if first is None and facts.troubles:
-        return Judgement(Status.ERROR, words="; ".join(facts.troubles))
+        return Judgement(Status.ERROR, words="; ".join(facts.troubles), log=facts.readers)
     return Judgement(Status.FAIL if found else Status.PASS, found, troubles=facts.troubles)
 
 
@@ -147,7 +149,7 @@ def _hang(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
     if not facts.timed_out:
         return None
     detail = f"the workload was still running after {scenario.timeout:g} s"
-    return Complaint(Reason.HANG, detail, facts.blocked or tail(facts.output))
+    return Complaint(Reason.HANG, detail, (*(facts.blocked or tail(facts.output)), *facts.readers))
 
 
 def _injected(scenario: Scenario, facts: Facts) -> Optional[Complaint]:

@@ -12,6 +12,7 @@ from inject.model.verdict import Complaint, Counts, Reason
 from inject.process.blocked import BlockedTask, kernel_threads, tasks_of
 from inject.process.cgroup import Cgroup
 from inject.process.matching import Runaway
+from inject.process.tool import Hung
 from inject.process.workload import GRACE, Outcome
 from inject.trial.judge import Facts
 
@@ -28,6 +29,8 @@ class Observation:
     """What the oracles and ``recover`` found."""
     troubles: list[str] = field(default_factory=list)
     """Checks that inject or the machine failed to make; the kernel is not judged by them."""
+    readers: list[str] = field(default_factory=list)
+    """Stacks of readers and programs that were out of time after the workload."""
     unusable: str = ""
     """Why this kernel must not run another trial; "" if it may."""
     runaway: str = ""
@@ -49,6 +52,10 @@ class Observation:
             said = ask()
         except Runaway as error:
             self.runaway = self.runaway or f"{name}: {error}"
+            return False
+        except Hung as error:
+            self.troubles.append(f"{name}: {error}")
+            self.hung(error.blocked, name)
             return False
         except InjectError as error:
             self.troubles.append(f"{name}: {error}")
@@ -77,6 +84,13 @@ class Observation:
     def spoil(self, why: str) -> None:
         """No other trial may run on this kernel; the first reason is kept."""
         self.unusable = self.unusable or why
+
+    def hung(self, blocked: Sequence[BlockedTask], name: str) -> None:
+        """Keep the stacks of a reader or program that was out of time; one that waits in the kernel is the last."""
+        self.readers += stacks(blocked)
+        waiting = next((task for task in blocked if task.state == "D"), None)
+        if waiting is not None:
+            self.spoil(f"{name}: {waiting.comm}/{waiting.tid} hung in the kernel")
 
     def unkillable(self, tasks: Sequence[BlockedTask], name: str) -> None:
         """Complain about tasks of ``name`` that SIGKILL did not end: they hang in the kernel.
@@ -109,6 +123,7 @@ class Observation:
             output=outcome.output,
             timed_out=outcome.timed_out,
             blocked=stacks(outcome.blocked),
+            readers=tuple(self.readers),
             errnos=self.errnos,
             complaints=tuple(self.complaints),
             errors=tuple(self.errors),

@@ -25,6 +25,7 @@ from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.oracles import Context, Oracle, choose
 from inject.process.blocked import tasks_of
 from inject.process.cgroup import Cgroup
+from inject.process.tool import Hung
 from inject.process.workload import Outcome, run_workload
 from inject.scenario.files import shared_directory
 from inject.trial.armed import ArmedRun, Scene
@@ -35,6 +36,11 @@ from inject.trial.services import RunOptions, Services
 
 MOST_PATHS = 100
 """Different error paths that a verdict keeps; the JSON lines have every one."""
+
+PATIENCE = 10.0
+"""Seconds that each reader or program may take if the workload hung: it may hang like the workload."""
+
+UMOUNT_TIMEOUT = 60.0
 
 SCRIPT_TIMEOUT = 120.0
 """Seconds for ``setup`` and ``recover``, or the scenario's timeout if that is longer."""
@@ -145,7 +151,7 @@ class Trial:
 
     def _with_fixture(self, fixture: Optional[Fixture], quiet: Mapping[str, tuple[int, int]], scene: Scene) -> Outcome:
         seen = self._seen
-        self._script("setup", self.scenario.setup, scene, needed=True)
+        self._script("setup", self.scenario.setup, scene, self._script_limit, needed=True)
         plan = self._planned(fixture)
         for note in plan.notes:
             self.services.say(note)
@@ -158,15 +164,19 @@ class Trial:
                 if fixture is not None and fixture.mounted:
                     from inject.oracles.syncing import sync
 
-                    sync(context)
+                    self._must("sync", partial(sync, context))
                 oracles = [one for one in oracles if seen.hear(one.name, partial(one.before, context))]
+                if seen.unusable:
+                    raise InjectError(seen.unusable)
                 outcome = armed.run(scene)
             finally:
                 armed.detach()
             seen.exit = exit_code(outcome)
             seen.unkillable(outcome.unkillable, "run")
+            if outcome.timed_out:
+                context = replace(context, patience=PATIENCE)
             if not seen.unusable:
-                self._recover(scene)
+                self._recover(scene, context.limit(self._script_limit))
             self._ask(oracles, context, scene.group)
             seen.notes += [note for oracle in oracles for note in oracle.notes]
             # Calls that the probe cannot see explain why a fault never fired; otherwise they are of no interest.
@@ -174,11 +184,20 @@ class Trial:
             seen.notes += Plan(tuple(unfired)).notes
         return outcome
 
-    def _script(self, name: str, text: str, scene: Scene, *, needed: bool) -> Optional[Outcome]:
+    @property
+    def _script_limit(self) -> float:
+        """Seconds that ``setup`` and ``recover`` may take."""
+        return max(SCRIPT_TIMEOUT, self.scenario.timeout)
+
+    def _must(self, name: str, ask: Callable[[], None]) -> None:
+        """Do what a trial cannot go on without; raises InjectError if that fails."""
+        if not self._seen.hear(name, ask):
+            raise InjectError(self._seen.troubles[-1])
+
+    def _script(self, name: str, text: str, scene: Scene, limit: float, *, needed: bool) -> Optional[Outcome]:
         """Run ``setup`` or ``recover`` disarmed; with ``needed`` anything but success raises InjectError."""
         if not text.strip():
             return None
-        limit = max(SCRIPT_TIMEOUT, self.scenario.timeout)
         group = scene.group.child(name)
         outcome = run_workload(text, cgroup=group, cwd=scene.directory, timeout=limit, env=scene.env, name=name)
         self._seen.unkillable(outcome.unkillable, name)
@@ -189,18 +208,19 @@ class Trial:
             raise InjectError(f"`{name}` {outcome.how()}: {said}")
         return outcome
 
-    def _recover(self, scene: Scene) -> None:
-        outcome = self._script("recover", self.scenario.recover, scene, needed=False)
+    def _recover(self, scene: Scene, limit: float) -> None:
+        outcome = self._script("recover", self.scenario.recover, scene, limit, needed=False)
         if outcome is not None and outcome.code != 0:
             detail = f"with the fault disarmed, `recover` {outcome.how()}"
             log = stacks(outcome.blocked) or tail(outcome.output)
             self._seen.complaints.append(Complaint(Reason.RECOVER, detail, log))
+            self._seen.hung(outcome.blocked, "recover")
 
     def _ask(self, oracles: Sequence[Oracle], context: Context, group: Cgroup) -> None:
         """Unmount, and ask every oracle; once the kernel is unusable, ask only for its log."""
         able = [oracle for oracle in oracles if self._ask_one(oracle.name, partial(oracle.settled, context), group)]
         if context.fixture is not None:
-            self._ask_one("umount", partial(unmounted, context.fixture), group)
+            self._ask_one("umount", partial(unmounted, context.fixture, context), group)
         for oracle in able:
             self._ask_one(oracle.name, partial(oracle.after, context), group)
         if self.services.kernel.oopsed():
@@ -222,11 +242,11 @@ class Trial:
         raise InjectError(f"processes in {group.path} cannot be killed")
 
 
-def unmounted(fixture: Fixture) -> Optional[Complaint]:
+def unmounted(fixture: Fixture, context: Context) -> Optional[Complaint]:
     """Unmount. If that fails, the kernel keeps something: all processes of the trial have ended."""
     try:
-        fixture.umount()
-    except CannotRun:
+        fixture.umount(context.limit(UMOUNT_TIMEOUT))
+    except (CannotRun, Hung):
         raise
     except InjectError as error:
         return Complaint(Reason.CHECK, str(error))

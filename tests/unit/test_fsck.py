@@ -36,7 +36,7 @@ def checked(monkeypatch, script, fixture=None, **keys):
     program = CheckProgram(("sh", "-c", script), (4,), **keys)
     monkeypatch.setitem(TYPES, "fake", SimpleNamespace(checker=program))
     check = Fsck()
-    return check, check.after(SimpleNamespace(fixture=fixture, cgroup=None))
+    return check, check.after(SimpleNamespace(fixture=fixture, cgroup=None, limit=float))
 
 
 @pytest.mark.parametrize(

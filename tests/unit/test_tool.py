@@ -10,7 +10,7 @@ import pytest
 
 from inject.errors import CannotRun, InjectError
 from inject.process.signals import signal_name
-from inject.process.tool import check_tool, run_forked, run_tool
+from inject.process.tool import Hung, check_tool, run_forked, run_tool
 from tests.support.waiting import wait_for
 
 
@@ -37,6 +37,10 @@ def test_a_tool_has_nothing_to_read():
 def test_a_tool_that_takes_too_long_is_killed_with_its_children():
     done = run_tool(["sh", "-c", "echo begun; sleep 600 & sleep 600"], timeout=0.3)
     assert done.timed_out and not done.stuck
+    assert any(task.comm == "sh" for task in done.blocked)
+    with pytest.raises(Hung, match="did not end in time and was killed") as caught:
+        raise done.failure()
+    assert caught.value.blocked == done.blocked and not caught.value.in_kernel
     assert done.how() == "did not end in time and was killed"
     assert done.output == "begun\n"
 

@@ -21,6 +21,7 @@ RIGHT = {
     "unkillable": ("fail", "hang", r"run: touch/\d+ cannot be killed"),
     "realtime-is-no-hang": ("pass", "", ""),
     "name-crashes-host": ("pass", "", ""),
+    "hang-costs": ("fail", "hang", "the workload was still running after 5 s; also: run: .* cannot be killed"),
     "errno-alias": ("pass", "", ""),
     "remount-compares-nothing": ("fail", "check", "remount: 1 of 1 synced names .* are different"),
     "cold-cache/cold": ("pass", "", ""),
@@ -63,3 +64,7 @@ def test_the_right_verdict(verdicts: Mapping[str, Any], name: str) -> None:
 
 def test_a_task_that_cannot_be_killed_is_shown_with_its_stack(verdicts: Mapping[str, Any]) -> None:
     assert any("percpu_rwsem_wait" in line for line in verdicts["unkillable"]["log"])
+
+
+def test_a_hang_costs_its_timeout_and_some_seconds(verdicts: Mapping[str, Any]) -> None:
+    assert verdicts["hang-costs"]["seconds"] < 5 + 30, "with a margin for a slow guest"
