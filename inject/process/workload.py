@@ -24,14 +24,20 @@ GRACE = 5.0
 SCRIPT_LIMIT = (128 << 10) - 1
 """Bytes of a script: one argument of execve (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h)."""
 
-# Calls in scope before the workload starts: two system calls and the execve. The shell opens /dev/null
-# earlier, so that a fault on open() does not hit this line.
+START_TIMEOUT = 60.0
+"""Seconds for bash to start and stop at the gate of a script."""
+
+_GATE = "builtin kill -STOP $$; "
+"""The start of a script's first line. bash has loaded everything when it stops here, and SIGCONT opens the
+gate: of bash's own calls only the end of kill(2) is in scope, and no descriptor or variable is left behind."""
+
+# A program is held by a shell. Calls in scope before it starts: two system calls and the execve. The shell
+# opens /dev/null earlier, so that a fault on open() does not hit this line.
 _HOLD = 'exec 3</dev/null; read -r go && exec "$@" <&3 3<&-; exit 125'
 
-_HELD = ("/bin/sh", "-c", _HOLD, "sh")
+_POLL = 0.001
 
-_WAIT = "read -r _ && exec </dev/null || exit 125; "
-"""The same without faults: the shell that runs the script waits in the script's first line."""
+_HELD = ("/bin/sh", "-c", _HOLD, "sh")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Outcome:
     unkillable: tuple[BlockedTask, ...]
     """Tasks that have not ended GRACE seconds after SIGKILL: this kernel must not run more trials."""
     seconds: float
+    began: bool = True
+    """False if bash ended before the first command of the script, such as at a syntax error in its first line."""
 
     def how(self) -> str:
         """End of the workload, in words."""
@@ -81,11 +89,10 @@ def script_argv(text: str, name: str = "run") -> list[str]:
 class Workload:
     """A process that waits inside ``cgroup`` and starts at :meth:`release`.
 
-    ``command`` is shell text (run as ``bash -euo pipefail``) or an argument list.
+    ``command`` is shell text (run as ``bash -euo pipefail``), which waits before its first
+    command, or an argument list, which waits before its execve(2).
     Its output, both streams together, is kept within ``output_limit`` bytes;
-    ``on_output`` gets all of it. With ``harmless``, for runs without faults, the shell
-    that waits also runs the text, which saves a process. Use as a context manager: leaving
-    kills what is left.
+    ``on_output`` gets all of it. Use as a context manager: leaving kills what is left.
     Raises InjectError if it cannot be started, CannotRun if a program is missing.
     """
 
@@ -99,15 +106,15 @@ class Workload:
         name: str = "run",
         output_limit: int = DEFAULT_LIMIT,
         on_output: Optional[Callable[[bytes], None]] = None,
-        harmless: bool = False,
     ) -> None:
-        argv = _held(command, name, harmless) if isinstance(command, str) else [*_HELD, *_resolved(command, env, cwd)]
+        argv = _held(command, name) if isinstance(command, str) else [*_HELD, *_resolved(command, env, cwd)]
+        self._gated = argv[: len(_HELD)] != [*_HELD]
         self._cgroup = cgroup
         self._output = Output(output_limit, on_output)
         try:
             self._process = subprocess.Popen(
                 argv,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL if self._gated else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
@@ -122,9 +129,12 @@ class Workload:
         self._pidfd = os.pidfd_open(self._process.pid)
         self._released = 0.0
         self._stuck = False
+        self._began = True
         try:
             cgroup.add(self._process.pid)
-        except InjectError:
+            if self._gated:
+                self._began = self._stopped()
+        except BaseException:
             self.close()
             raise
 
@@ -136,9 +146,23 @@ class Workload:
     def release(self) -> None:
         """Start the command: every call from here on is in scope."""
         self._released = time.monotonic()
+        if self._gated:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
+            return
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.close()
+
+    def _stopped(self) -> bool:
+        """Wait until the script stands at its gate; False if it ended before."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            found = os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is not None:
+                return found.si_code == os.CLD_STOPPED
+            if time.monotonic() >= deadline:
+                raise InjectError(f"bash did not start within {START_TIMEOUT:g} s")
+            time.sleep(_POLL)
 
     def wait(
         self,
@@ -170,6 +194,7 @@ class Workload:
             left_over=len(alive) if ended else 0,
             unkillable=unkillable,
             seconds=seconds,
+            began=self._began,
         )
 
     def _kill(self) -> tuple[BlockedTask, ...]:
@@ -218,23 +243,16 @@ def run_workload(
 ) -> Outcome:
     """Start, release and wait, for ``setup`` and ``recover``, which run disarmed. Arguments as Workload's."""
     with Workload(
-        command,
-        cgroup=cgroup,
-        cwd=cwd,
-        env=env,
-        name=name,
-        output_limit=output_limit,
-        on_output=on_output,
-        harmless=True,
+        command, cgroup=cgroup, cwd=cwd, env=env, name=name, output_limit=output_limit, on_output=on_output
     ) as workload:
         workload.release()
         return workload.wait(timeout)
 
 
-def _held(text: str, name: str, harmless: bool) -> list[str]:
-    """Command line of a script that waits for its release."""
-    if harmless and len((_WAIT + text).encode()) <= SCRIPT_LIMIT:
-        return script_argv(_WAIT + text, name)
+def _held(text: str, name: str) -> list[str]:
+    """Command line of a script that waits for its release; one without room for the gate waits before its execve(2)."""
+    if len((_GATE + text).encode()) <= SCRIPT_LIMIT:
+        return script_argv(_GATE + text, name)
     return [*_HELD, *script_argv(text, name)]
 
 

@@ -20,6 +20,9 @@ MOST_PATHS = 5
 OUTPUT_LINES = 30
 """Lines of a workload's output that a failure shows."""
 
+EXPECTED = (Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO)
+"""Reasons of what ``expect`` says: of one bug a workload may show several."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -31,6 +34,8 @@ class Facts:
     code: Optional[int] = None
     """Its exit code as a shell gives it: 128 plus the signal's number if one killed it; None if it never ended."""
     output: str = ""
+    began: bool = True
+    """False if bash ended before the first command of ``run``."""
     timed_out: bool = False
     blocked: tuple[str, ...] = ()
     """Lines that say what its tasks waited for at the timeout."""
@@ -98,7 +103,11 @@ def judge(scenario: Scenario, facts: Facts) -> Judgement:
     if runaway:
         words = "; also: ".join((runaway, *(complaint.detail for complaint in found)))
         return Judgement(Status.ERROR, words=words, log=first.log if first else ())
-    if facts.cut_short and (first is None or first.reason in (Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO)):
+    if not facts.began and (first is None or first.reason in EXPECTED):
+        lines = tail(facts.output)
+        last = f": {lines[-1]}" if lines else ""
+        return Judgement(Status.ERROR, words=f"`run` never began: bash {facts.how}{last}", log=lines)
+    if facts.cut_short and (first is None or first.reason in EXPECTED):
         return Judgement(Status.ERROR, words=facts.cut_short, log=first.log if first else ())
     if first is None and facts.troubles:
         return Judgement(Status.ERROR, words="; ".join(facts.troubles), log=facts.readers)
@@ -235,10 +244,6 @@ def _errors(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
             detail = f"{count} of {len(own)} errors of {fault.function} were not {words}: {describe(astray[0])}"
             return Complaint(Reason.ERRNO, detail, tuple(line for path in astray for line in as_lines(path)))
     return None
-
-
-EXPECTED = (Reason.NOT_INJECTED, Reason.EXIT, Reason.ERRNO)
-"""Reasons of what ``expect`` says: of one bug a workload may show several."""
 
 
 def with_finding(scenario: Scenario, judgement: Judgement) -> Judgement:

@@ -121,6 +121,7 @@ class Observation:
             how=outcome.how(),
             code=exit_code(outcome),
             output=outcome.output,
+            began=outcome.began,
             timed_out=outcome.timed_out,
             blocked=stacks(outcome.blocked),
             readers=tuple(self.readers),

@@ -294,6 +294,15 @@ def test_a_check_that_was_not_made_forbids_a_pass_and_hides_no_failure() -> None
     assert judge(SCENARIO, replace(facts, **WRONG[Reason.EXIT]))[1] is Reason.EXIT
 
 
+def test_a_script_that_never_began_has_tested_nothing() -> None:
+    facts = replace(GOOD, began=False, code=2, how="exited with 2", output="run: line 1: syntax error\n")
+    said = "`run` never began: bash exited with 2: run: line 1: syntax error"
+    for scenario in (wants(exit=None), SCENARIO):
+        assert judge(scenario, facts)[:3] == (Status.ERROR, None, said)
+    splat = Complaint(Reason.DMESG, "dmesg: BUG")
+    assert judge(SCENARIO, replace(facts, complaints=(splat,)))[1] is Reason.DMESG
+
+
 # ---------------------------------------------------------------- several at once
 
 PRECEDENCE = ("crash", "hang", "dmesg", "not-injected", "exit", "errno", "check", "recover")
