@@ -170,13 +170,21 @@ def _follow_size(guest: Guest, command: Command) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _raw(fd: int) -> Iterator[None]:
-    """The terminal passes every key on; restored at the end, without waiting for its output."""
+    """The terminal passes every key on; restored at the end, without waiting for its output.
+
+    A process in the background is stopped by SIGTTOU when it changes its terminal. Then the
+    end would never come, and with it neither QEMU's, so the signal is held back there.
+    """
     before = termios.tcgetattr(fd)
     try:
         tty.setraw(fd, termios.TCSANOW)
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSANOW, before)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        try:
+            termios.tcsetattr(fd, termios.TCSANOW, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _size(fd: int) -> tuple[int, int]:
