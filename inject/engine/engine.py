@@ -52,6 +52,7 @@ class Engine:
         self._lease = Lease(self._maps)
         self._symbols = SymbolNames(self._bcc, kernel.symbols)
         self._any_rule = False
+        self._missed_before: list[int] = []
         self._use(Plan(()), ())
 
     def __enter__(self) -> Engine:
@@ -83,6 +84,7 @@ class Engine:
         self._collector.forget()
         self._write(image)
         self._any_rule = any_rule
+        self._missed_before = [0] * len(plan.rules)
         self._use(plan, self._probes.attach(plan, probe, watch, errnos=errnos, any_rule=any_rule))
 
     def _use(self, plan: Plan, used: tuple[Probe, ...]) -> None:
@@ -147,6 +149,7 @@ class Engine:
         for name in ("results", "live", "trails"):
             self._maps.clear(name)
         self._collector.restart()
+        self._missed_before = [self._probes.missed(slot) for slot in range(len(self._plan.rules))]
         self._lease.begin(Arming(cgroup, level, budget, self._plan.others), seconds)
 
     def extend(self, seconds: float) -> None:
@@ -178,7 +181,8 @@ class Engine:
         found = []
         for slot in range(len(self._plan.rules)):
             seen, spared, matched, _, injected, lost = abi.TALLY.unpack(self._maps.read("tallies", slot))
-            found.append(Counts(seen, matched, injected, spared, lost + dropped.get(slot, 0)))
+            missed = self._probes.missed(slot) - self._missed_before[slot]
+            found.append(Counts(seen, matched, injected, spared, lost + dropped.get(slot, 0), missed))
         return tuple(found)
 
     def refused(self, budget: int) -> int:

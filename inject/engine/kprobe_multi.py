@@ -1,18 +1,16 @@
-"""Many functions, one link: the bpf(2) calls that neither bcc nor libbcc makes."""
+"""Many functions, one link."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
-import platform
 import struct
 from collections.abc import Sequence
 
+from inject.engine.syscall import bpf
 from inject.errors import CannotRun
 
-NUMBERS = {"x86_64": 321, "aarch64": 280}
-"""The system call's number (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
 PROG_LOAD, LINK_CREATE = 5, 28
 KPROBE = 2
 """BPF_PROG_TYPE_KPROBE"""
@@ -24,17 +22,9 @@ MOST = 1 << 20
 """MAX_KPROBE_MULTI_CNT, kernel/trace/bpf_trace.c"""
 
 
-def _bpf(command: int, attributes: bytes) -> int:
+def _descriptor(command: int, attributes: bytes) -> int:
     """The new descriptor; raises OSError."""
-    number = NUMBERS.get(platform.machine())
-    if number is None:
-        raise OSError(38, f"bpf(2) is unknown on {platform.machine()}")
-    libc = ctypes.CDLL(None, use_errno=True)
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    descriptor = int(libc.syscall(number, command, buffer, len(attributes)))
-    if descriptor < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    descriptor = bpf(command, attributes)
     os.set_inheritable(descriptor, False)
     return descriptor
 
@@ -58,7 +48,7 @@ def _load(code: bytes, attach_type: int, name: str) -> int:
         0,
         attach_type,
     )
-    return _bpf(PROG_LOAD, attributes)
+    return _descriptor(PROG_LOAD, attributes)
 
 
 def _link(program: int, attach_type: int, flags: int, addresses: Sequence[int]) -> int:
@@ -67,7 +57,7 @@ def _link(program: int, attach_type: int, flags: int, addresses: Sequence[int]) 
     attributes = struct.pack(
         "<IIIIIIQQQ", program, 0, attach_type, 0, flags, len(addresses), 0, ctypes.addressof(array), 0
     )
-    return _bpf(LINK_CREATE, attributes)
+    return _descriptor(LINK_CREATE, attributes)
 
 
 def probe_returns(code: bytes, addresses: Sequence[int], name: str, session: bool = True) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from inject.engine.bcc import Bcc
 from inject.engine.encode import uses
 from inject.engine.loader import Constants, Loader
 from inject.engine.rule import Plan, Rule
+from inject.engine.syscall import missed
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import of_trampoline
@@ -28,6 +29,7 @@ class Probes:
         self._links: list[Link] = []
         self._plan = Plan(())
         self._used: tuple[Probe, ...] = ()
+        self._programs: dict[int, int] = {}
         self._returns: Optional[ReturnWatch] = None
 
     def attach(
@@ -68,6 +70,7 @@ class Probes:
             try:
                 program = self._loader.load("on_trampoline", constants, f"kmod_ret__{rule.trampoline}")
                 self._links.append(TrampolineLink(self._bcc, rule.point, program))
+                self._programs[constants.slot] = program
                 return Probe.FMOD_RET
             except CannotRun:
                 if probe is Probe.FMOD_RET:
@@ -79,6 +82,7 @@ class Probes:
             raise CannotRun(f"fmod_ret cannot fail {rule.point.function}: it {why}", "use --probe kprobe")
         program = self._loader.load("on_kprobe", constants)
         self._links.append(KprobeLink(self._bcc, self._kernel, rule.point, program, constants.slot))
+        self._programs[constants.slot] = program
         return Probe.KPROBE
 
     def _attach_tracepoint(self, program: str, constants: Constants) -> None:
@@ -100,9 +104,14 @@ class Probes:
             self._returns.close()
             self._returns = None
 
+    def missed(self, slot: int) -> int:
+        """Calls since it was attached that the probe of rule ``slot`` did not see, of tasks out of scope as well."""
+        return missed(self._programs[slot]) if slot in self._programs else 0
+
     def detach(self) -> None:
         """Take every probe out of the kernel except those on returns, which do nothing while disarmed."""
         self._plan, self._used = Plan(()), ()
+        self._programs.clear()
         for link in self._links:
             link.close()
         self._links.clear()

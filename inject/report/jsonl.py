@@ -24,6 +24,10 @@ from inject.model.text import printable_lines
 from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 
+_COUNTS = tuple(field.name for field in fields(Counts))
+_LATER = frozenset({"missed"})
+"""Those of them that files of older versions do not have."""
+
 
 class NotAnEvent(ValueError):
     """Data that is not an event in the form of :func:`to_json`."""
@@ -172,7 +176,7 @@ def _read_verdict(data: Mapping[str, Any]) -> Verdict:
         reason=Reason(data["reason"]) if data["reason"] is not None else None,
         detail=_text(data["detail"]),
         trial=_number(data["trial"]),
-        counts=tuple(Counts(*(_number(one[field.name]) for field in fields(Counts))) for one in _list(data["counts"])),
+        counts=tuple(_counts(one) for one in _list(data["counts"])),
         seconds=_amount(data["seconds"]),
         reproduce=_text(data["reproduce"]),
         finding=_text(data["finding"]),
@@ -182,6 +186,10 @@ def _read_verdict(data: Mapping[str, Any]) -> Verdict:
         notes=_texts(data["notes"]),
         errors=tuple(_read_error_path(path) for path in _list(data["errors"])),
     )
+
+
+def _counts(data: Mapping[str, Any]) -> Counts:
+    return Counts(**{name: _number(data.get(name, 0) if name in _LATER else data[name]) for name in _COUNTS})
 
 
 def _read_run(data: Mapping[str, Any]) -> RunStarted:

@@ -174,10 +174,11 @@ def _injected(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
 
 
 def _why_not(counts: Counts) -> str:
-    if not counts.seen:
+    if not counts.seen and not counts.missed:
         return "the workload never called it"
     skipped = f", {counts.spared} skipped as NOFAIL" if counts.spared else ""
-    return f"{counts.seen} call{'s' * (counts.seen != 1)} seen, {counts.matched} matched{skipped}"
+    missed = f", up to {counts.missed} missed" if counts.missed else ""
+    return f"{counts.seen} call{'s' * (counts.seen != 1)} seen, {counts.matched} matched{skipped}{missed}"
 
 
 def _exit(scenario: Scenario, facts: Facts) -> Optional[Complaint]:

@@ -65,7 +65,7 @@ class Trial:
         scenario, options, seen = self.scenario, self.options, self._seen
         judgement = with_finding(scenario, with_hangs(self._judgement(), seen.complaints))
         command = command_again(options.reproduce, scenario, options.seed)
-        seen.notes += lost_events(scenario, seen.counts)
+        seen.notes += count_notes(scenario, seen.counts)
         if judgement.status is Status.FAIL:
             seen.notes += [f"not checked: {trouble}" for trouble in seen.troubles]
         return replace(
@@ -253,14 +253,22 @@ def unmounted(fixture: Fixture, context: Context) -> Optional[Complaint]:
     return None
 
 
-def lost_events(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
-    """A note for each fault whose injections are counted but not all reported one by one."""
-    return [
-        f"{fault.function}: {tally.lost} of {tally.injected} injections are counted but not reported one by one"
-        " (event buffer full)"
-        for fault, tally in zip(scenario.faults, counts)
-        if tally.lost
-    ]
+def count_notes(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
+    """Notes for each fault on calls that were not counted or compared, and on injections that were not reported."""
+    notes = []
+    for fault, tally in zip(scenario.faults, counts):
+        if tally.lost:
+            notes.append(
+                f"{fault.function}: {tally.lost} of {tally.injected} injections are counted but not reported one by"
+                " one (event buffer full)"
+            )
+        if tally.missed:
+            times = "once" if tally.missed == 1 else f"{tally.missed} times"
+            notes.append(
+                f"{fault.function}: its probe was busy {times} when a task called it, and did not see that call:"
+                " the counts may be too small"
+            )
+    return notes
 
 
 def _shared(scenario: Scenario) -> dict[str, str]:

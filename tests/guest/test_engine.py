@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
@@ -13,6 +14,7 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.engine import planner as plans
+from inject.engine.abi import PLACE
 from inject.engine.engine import Engine
 from inject.engine.planner import Planner
 from inject.errors import CannotRun, InjectError
@@ -107,6 +109,44 @@ def test_23_calls_on_two_cpus(
     assert (counts.seen, counts.matched, counts.injected, failed) == (23, 23, expected, expected)
     assert len(engine.poll(0)) == expected - counts.lost
     assert engine.errnos().get(("getpid", "EPERM"), 0) == expected
+
+
+def in_group(engine: Engine, group: Cgroup, work: Callable[[], object]) -> None:
+    """Do ``work`` in a process of ``group`` while armed."""
+    go_read, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.read(go_read, 1)
+            work()
+        finally:
+            os._exit(0)
+    group.add(child)
+    engine.arm(group.id, group.level, 60.0)
+    os.write(go, b"x")
+    os.waitpid(child, 0)
+    engine.disarm()
+    os.close(go_read)
+    os.close(go)
+
+
+def test_calls_that_a_busy_probe_misses_are_counted(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
+    """bpf(2) keeps kprobe programs out while it changes a map (bpf_disable_instrumentation()), and allocates there."""
+    fault = "{function: should_failslab, return: -ENOMEM, contract: ignore, when: {nth: 1000000}}"
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+
+    def work() -> None:
+        for number in range(50):
+            key = PLACE.pack(96, 1000, number.to_bytes(8, "big"))
+            engine._maps.update("paths", key, bytes(8))
+
+    in_group(engine, group, work)
+    (counts,) = engine.counts()
+    assert counts.missed >= 50 if probe is Probe.KPROBE else counts.seen >= 50, counts
+    in_group(engine, group, lambda: None)
+    assert engine.counts()[0].missed < 50
 
 
 def test_times_never_overshoots_under_load(

@@ -61,6 +61,7 @@ def test_nothing_wrong_is_a_pass() -> None:
             "second: 0 injections, expected >=1 (3 calls seen, 0 matched, 2 skipped as NOFAIL)",
         ),
         (Counts(seen=9, matched=4), "second: 0 injections, expected >=1 (9 calls seen, 4 matched)"),
+        (Counts(missed=1), "second: 0 injections, expected >=1 (0 calls seen, 0 matched, up to 1 missed)"),
     ],
 )
 def test_a_fault_that_never_fired(counts: Counts, said: str) -> None:

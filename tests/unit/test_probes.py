@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from inject.engine.probes import wanted
+from inject.engine import probes as module
+from inject.engine.probes import Probes, wanted
 from inject.engine.rule import Plan, Rule
+from inject.errors import CannotRun
 from inject.model.point import ErrorType, FaultPoint
 from inject.model.scenario import Probe
 from inject.model.trigger import Trigger
@@ -40,3 +44,57 @@ def test_one_function_has_one_kind_of_probe(rules: list[Rule], kinds: list[Probe
     assert [wanted(plan, slot, Probe.AUTO) for slot in range(len(rules))] == kinds
     for asked in (Probe.KPROBE, Probe.FMOD_RET):
         assert {wanted(plan, slot, asked) for slot in range(len(rules))} == {asked}
+
+
+class FakeLink:
+    """A probe in no kernel."""
+
+    open = 0
+
+    def __init__(self, *_: object) -> None:
+        FakeLink.open += 1
+
+    def close(self) -> None:
+        """Detach it."""
+        FakeLink.open -= 1
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> list[FaultPoint]:
+    """Functions with another program's trampoline; what a test puts in."""
+    for kind in ("KprobeLink", "TrampolineLink", "TracepointLink"):
+        monkeypatch.setattr(module, kind, FakeLink)
+    monkeypatch.setattr(module, "missed", lambda program: 10 * program)
+    FakeLink.open = 0
+    return []
+
+
+def probes(beside: list[FaultPoint]) -> Probes:
+    """Probes of a kernel in which the functions ``beside`` have another program's trampoline."""
+    ftrace = SimpleNamespace(with_trampoline=lambda points: [point for point in points if point in beside])
+    loader: Any = SimpleNamespace(load=lambda *_: 7)
+    return Probes(None, SimpleNamespace(ftrace=ftrace), loader)  # type: ignore[arg-type]
+
+
+def test_a_kprobe_is_refused_beside_a_trampoline(beside: list[FaultPoint]) -> None:
+    """And whatever was attached before it is taken away; fmod_ret is part of that trampoline."""
+    made, plan = probes(beside), Plan((FAILS, OTHER))
+    keys: Any = {"watch": (), "errnos": True, "any_rule": False}
+    assert made.attach(plan, Probe.AUTO, **keys) == (Probe.FMOD_RET, Probe.KPROBE)
+    assert made.bypassed() == [] and FakeLink.open == 3
+    beside += [POINT, OTHER.point]
+    assert made.bypassed() == [OTHER.point]
+    made.detach()
+    assert made.bypassed() == [] and FakeLink.open == 0
+    with pytest.raises(CannotRun, match="another tracing program .* is attached to g"):
+        made.attach(plan, Probe.AUTO, **keys)
+    assert FakeLink.open == 0
+    assert made.attach(Plan((FAILS,)), Probe.AUTO, **keys) == (Probe.FMOD_RET,)
+
+
+def test_misses_are_asked_of_the_rules_own_program(beside: list[FaultPoint]) -> None:
+    made = probes(beside)
+    made.attach(Plan((FAILS,)), Probe.AUTO, (), errnos=True, any_rule=False)
+    assert (made.missed(0), made.missed(1)) == (70, 0)
+    made.detach()
+    assert made.missed(0) == 0

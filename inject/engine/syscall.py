@@ -1,0 +1,44 @@
+"""bpf(2), for the calls that neither bcc nor libbcc makes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+
+NUMBERS = {"x86_64": 321, "aarch64": 280}
+"""The system call's number (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
+OBJ_GET_INFO_BY_FD = 15
+RECURSION_MISSES = 208
+"""Offset of ``recursion_misses`` in struct bpf_prog_info (include/uapi/linux/bpf.h, since Linux 5.12)."""
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    """What the kernel returns, a descriptor for some commands; raises OSError."""
+    number = NUMBERS.get(platform.machine())
+    if number is None:
+        raise OSError(38, f"bpf(2) is unknown on {platform.machine()}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    returned = int(libc.syscall(number, command, buffer, len(attributes)))
+    if returned < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return returned
+
+
+def missed(program: int) -> int:
+    """Calls that the loaded ``program`` did not see, because a BPF program was busy on that CPU; 0 if unknown.
+
+    The kernel counts them for fmod_ret (__bpf_prog_enter_recur(), kernel/bpf/trampoline.c, v6.12) and,
+    since Linux 6.7, for kprobes (trace_call_bpf(), kernel/trace/bpf_trace.c).
+    """
+    info = ctypes.create_string_buffer(RECURSION_MISSES + 8)
+    attributes = struct.pack("<IIQ", program, len(info), ctypes.addressof(info))
+    try:
+        bpf(OBJ_GET_INFO_BY_FD, attributes)
+    except OSError:
+        return 0
+    (count,) = struct.unpack_from("<Q", info, RECURSION_MISSES)
+    return int(count)
