@@ -43,6 +43,10 @@ TRACE_MARK = 0x7ACE7ACE7ACE
 """Replaced by 1 if errors are traced, else by 0."""
 USES_MARK = 0x5075507550
 """Replaced by what the rule uses (USES_... below)."""
+CONTEXT_MARK = 0x510751075108
+"""Replaced by the address of the per-CPU variable that holds preempt_count ..."""
+CONTEXT_OFFSET_MARK = 0x510751075109
+"""... and by the offset of preempt_count in it."""
 
 USES_LOADS_SHIFT = 8
 """The lowest byte counts the rule's tests, the next one the loads of the test with most of them."""
@@ -50,7 +54,8 @@ USES_GLOB = 1 << 16
 USES_COMM = 1 << 17
 USES_PATH = 1 << 18
 USES_WRITEBACK = 1 << 19
-USES_EVERYTHING = TESTS | LOADS << USES_LOADS_SHIFT | USES_GLOB | USES_COMM | USES_PATH | USES_WRITEBACK
+USES_CONTEXT = 1 << 20
+USES_EVERYTHING = TESTS | LOADS << USES_LOADS_SHIFT | USES_GLOB | USES_COMM | USES_PATH | USES_WRITEBACK | USES_CONTEXT
 """A program that can do what any rule may ask for."""
 
 OPS = {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Optional
 
 from inject.store import write_file
@@ -22,8 +23,8 @@ from inject.store import write_file
 INSTRUCTION = struct.Struct("<BBhi")
 LOAD_64 = 0x18
 """BPF_LD | BPF_DW | BPF_IMM: the two-slot load of a 64-bit constant (include/uapi/linux/bpf.h)."""
-PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
-"""Source register of a constant that is a map, or the address of a map's memory at an offset."""
+PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, PSEUDO_BTF_ID = 1, 2, 3
+"""Source register of a constant that is a map, the address of a map's memory at an offset, or a kernel variable."""
 LARGEST = 4 << 20
 """Bytes of a kept file that are read at most."""
 
@@ -41,12 +42,14 @@ class Bytecode:
         descriptors: Mapping[str, int],
         numbers: Mapping[int, int],
         addresses: Mapping[int, tuple[int, int]],
+        variables: Mapping[int, int] = MappingProxyType({}),
     ) -> bytes:
         """Instructions of ``program`` for the maps at ``descriptors``.
 
         A constant among ``numbers`` is replaced by its value there, one among ``addresses`` by
-        the address at an offset into the map with that descriptor. Raises ValueError if a
-        load names a map that does not exist.
+        the address at an offset into the map with that descriptor, one among ``variables`` by the
+        address of the kernel's variable with that BTF id. Raises ValueError if a load names a
+        map that does not exist.
         """
         code = bytearray(self.programs[program])
         for at, source, value in _constants(code):
@@ -60,6 +63,9 @@ class Bytecode:
                 descriptor, offset = addresses[value]
                 _put(code, at, descriptor | offset << 32)
                 code[at + 1] |= PSEUDO_MAP_VALUE << 4
+            elif value in variables:
+                _put(code, at, variables[value])
+                code[at + 1] |= PSEUDO_BTF_ID << 4
         return bytes(code)
 
 

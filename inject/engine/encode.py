@@ -58,6 +58,8 @@ def uses(rule: Rule) -> int:
         used |= abi.USES_PATH
     if rule.writeback:
         used |= abi.USES_WRITEBACK
+    if rule.context and not rule.any_task:
+        used |= abi.USES_CONTEXT
     return used
 
 

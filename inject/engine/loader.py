@@ -11,6 +11,7 @@ from typing import NamedTuple, Optional
 from inject.engine import abi, bytecode
 from inject.engine.bcc import Bcc, captured_stderr
 from inject.engine.maps import Maps
+from inject.engine.rule import PerCpu
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
 
@@ -36,6 +37,8 @@ class Constants(NamedTuple):
     """What that rule uses (encode.uses())."""
     traced: bool = False
     """True if errors are traced on their way up."""
+    context: Optional[PerCpu] = None
+    """Where preempt_count is; None: unknown."""
 
 
 def bytecode_of(bcc: Bcc, kernel: Kernel, cache: Optional[Path]) -> tuple[bytecode.Bytecode, bool]:
@@ -62,12 +65,16 @@ class Loader:
 
     def bound(self, program: str, constants: Constants) -> bytes:
         """Instructions of ``program``, ready to be loaded."""
+        context = constants.context
         numbers = {
             abi.SLOT_MARK: constants.slot,
             abi.TRACE_MARK: int(constants.traced),
-            abi.USES_MARK: constants.uses,
+            abi.USES_MARK: constants.uses if context else constants.uses & ~abi.USES_CONTEXT,
+            abi.CONTEXT_OFFSET_MARK: context.offset if context else 0,
         }
-        return self._code.bind(program, self._maps.descriptors, numbers, self._maps.addresses(constants.slot))
+        variables = {abi.CONTEXT_MARK: context.variable} if context else {}
+        addresses = self._maps.addresses(constants.slot)
+        return self._code.bind(program, self._maps.descriptors, numbers, addresses, variables)
 
     def load(self, program: str, constants: Constants, name: str = "") -> int:
         """A descriptor of ``program``, loaded as ``name``. Raises CannotRun if the kernel refuses it."""

@@ -19,6 +19,7 @@
 #define NO_UNROLL	_Pragma("clang loop unroll(disable)")
 #define DEEP		64	/* stack trace that an error is traced along */
 #define LIVE		4	/* injections of one task that are traced at a time */
+#define INTERRUPT	0x000f0100	/* HARDIRQ_MASK | SOFTIRQ_OFFSET, include/linux/preempt.h, v6.12 */
 
 enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB, OP_USER_GLOB };
 
@@ -158,6 +159,7 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define USES_COMM	(1 << 17)
 #define USES_PATH	(1 << 18)
 #define USES_WRITEBACK	(1 << 19)
+#define USES_CONTEXT	(1 << 20)	/* a call in an interrupt is out of scope */
 
 BPF_ARRAY(globs, struct alphabet, GLOBS);
 BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
@@ -477,6 +479,25 @@ static __always_inline int own_writeback(void *ctx, int trampoline, struct rule 
 	return devices.lookup(&device) != 0;
 }
 
+/*
+ * True in a hardirq or softirq on top of the task, as in_task() tells (include/linux/preempt.h).
+ * The variable and the offset of preempt_count in it are put in at load time. NMIs are left out:
+ * a kprobe that is a breakpoint is entered as one (exc_int3(), arch/x86/kernel/traps.c, v6.12).
+ */
+static __always_inline int in_interrupt(void)
+{
+	void *variable;
+	u64 offset;
+
+	asm volatile("%0 = 0x510751075108 ll" : "=r"(variable));
+	asm volatile("%0 = 0x510751075109 ll" : "=r"(offset));
+	u64 count = (u64)bpf_this_cpu_ptr(variable);
+
+	asm volatile("%0 += %1" : "+r"(count) : "r"(offset));
+	asm volatile("%0 = *(u32 *)(%0 + 0)" : "+r"(count));
+	return (count & INTERRUPT) != 0;
+}
+
 /* Whether this call fails, and with what. */
 static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 {
@@ -502,6 +523,8 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 		if (!rule->any && !(USES() & USES_WRITEBACK && rule->writeback && own_writeback(ctx, trampoline, rule)))
 			return 0;
 	}
+	if (USES() & USES_CONTEXT && !rule->any && in_interrupt())
+		return 0;
 	__sync_fetch_and_add(&tally->seen, 1);
 	if (!predicates_hold(ctx, trampoline, slot, rule, tally))
 		return 0;

@@ -38,6 +38,14 @@ class Writeback:
 
 
 @dataclass(frozen=True)
+class PerCpu:
+    """An integer of each CPU: the BTF id of the variable that it is in, and its offset there."""
+
+    variable: int
+    offset: int
+
+
+@dataclass(frozen=True)
 class Rule:
     """One fault as the BPF program gets it."""
 
@@ -53,6 +61,8 @@ class Rule:
     seed: int
     path: CallPath = CallPath()
     writeback: Optional[Writeback] = None
+    context: Optional[PerCpu] = None
+    """Where the kernel counts that a CPU is in an interrupt; None: unknown, so calls in interrupts are in scope."""
     notes: tuple[str, ...] = ()
     """Calls that the probe or a stack trace does not see, as sentences."""
     trampoline: str = ""

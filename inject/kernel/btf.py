@@ -17,7 +17,7 @@ from inject.errors import CannotRun, InjectError
 
 # include/uapi/linux/btf.h, BTF_KIND_*
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, PROTO = range(1, 14)
-FLOAT, TYPE_TAG, ENUM64 = 16, 18, 19
+VAR, FLOAT, TYPE_TAG, ENUM64 = 14, 16, 18, 19
 MODIFIERS = (TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG)
 POINTER_SIZE = 8
 NESTING = 32
@@ -165,6 +165,10 @@ class Btf:
     def _find(self, name: str, kind: int) -> int:
         found = int(self._library.btf__find_by_name_kind(self._btf, name.encode(), kind))
         return max(found, 0)
+
+    def variable(self, name: str) -> int:
+        """Type id of the per-CPU variable ``name``; 0 if there is none."""
+        return max(0, self._find(name, VAR))
 
     def plain(self, type_id: int) -> tuple[int, RawType, int]:
         """``type_id`` without typedefs and qualifiers: its id, type and entries' address."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
@@ -14,7 +16,7 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.engine import planner as plans
-from inject.engine.abi import PLACE
+from inject.engine.abi import PLACE, TABLES
 from inject.engine.engine import Engine
 from inject.engine.planner import Planner
 from inject.errors import CannotRun, InjectError
@@ -130,6 +132,45 @@ def in_group(engine: Engine, group: Cgroup, work: Callable[[], object]) -> None:
     os.close(go)
 
 
+def test_a_string_that_is_not_in_memory_is_counted(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe, tmp_path: Path
+) -> None:
+    """One call has it in memory and fails, one in a page that nobody has touched yet, one passes NULL."""
+    (tmp_path / "names").write_bytes(b"/inject-target".ljust(mmap.PAGESIZE, b"\0"))
+    fault = '{function: __x64_sys_openat, return: -EACCES, when: {args: {filename: {glob: "/inject-target"}}}}'
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.open.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    file = os.open(tmp_path / "names", os.O_RDONLY)
+    untouched = libc.mmap(None, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)
+    touched = ctypes.create_string_buffer(b"/inject-target")
+
+    def work() -> None:
+        for at in (ctypes.addressof(touched), untouched, None):
+            libc.open(at, os.O_RDONLY)
+
+    in_group(engine, group, work)
+    os.close(file)
+    (counts,) = engine.counts()
+    assert (counts.injected, counts.unread) == (1, 1), counts
+
+
+def test_errnos_that_find_no_room_are_counted(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
+    """More different system calls than the table has entries, none of which exists."""
+    fault = f"{{function: {GETPID}, return: -EPERM}}"
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+    libc = ctypes.CDLL(None)
+    in_group(engine, group, lambda: [libc.syscall(number) for number in range(10_000, 15_000)])
+    counted = sum(engine.errnos().values())
+    assert engine.uncounted() >= 5_000 - TABLES["results"].entries and counted + engine.uncounted() >= 5_000
+    in_group(engine, group, lambda: None)
+    assert engine.uncounted() == 0
+
+
 def test_calls_that_a_busy_probe_misses_are_counted(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:
@@ -147,6 +188,47 @@ def test_calls_that_a_busy_probe_misses_are_counted(
     assert counts.missed >= 50 if probe is Probe.KPROBE else counts.seen >= 50, counts
     in_group(engine, group, lambda: None)
     assert engine.counts()[0].missed < 50
+
+
+STRANGER = """
+import os, signal
+os.sched_setaffinity(0, {0})
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+os.write(1, b"x")
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("scope", ["workload", "any"])
+def test_an_interrupt_is_not_the_workload(
+    engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe, scope: str
+) -> None:
+    """A stranger's timer, whose signals allocate on top of the workload: out of scope unless that is `any`."""
+    when = "when: {stack: [it_real_fn]}"
+    fault = f"{{function: should_failslab, return: -ENOMEM, contract: ignore, scope: {scope}, {when}}}"
+    engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
+    with subprocess.Popen(["python3", "-c", STRANGER], stdout=subprocess.PIPE) as stranger:
+        try:
+            assert stranger.stdout is not None and stranger.stdout.read(1)
+            spin = os.fork()
+            if spin == 0:
+                os.sched_setaffinity(0, {0})
+                while True:
+                    pass
+            try:
+                group.add(spin)
+                engine.arm(group.id, group.level, 60.0)
+                time.sleep(2)
+                engine.disarm()
+            finally:
+                os.kill(spin, signal.SIGKILL)
+                os.waitpid(spin, 0)
+        finally:
+            stranger.kill()
+    (counts,) = engine.counts()
+    assert bool(counts.injected) == (scope == "any"), counts
 
 
 def test_times_never_overshoots_under_load(

@@ -85,6 +85,10 @@ class Blob:
         proto = self._add("", btf.PROTO, returns, entries)
         return self._add(name, btf.FUNC, proto)
 
+    def variable(self, name: str, type_id: int) -> int:
+        """A global variable."""
+        return self._raw(name, btf.VAR, type_id, 0, struct.pack("<I", 1))
+
     def pack(self) -> bytes:
         """All of it as a file of /sys/kernel/btf."""
         types, strings = len(self._types), len(self._strings)

@@ -21,7 +21,7 @@ CODE = re.sub(r"/\*.*?\*/|//[^\n]*", " ", SOURCE, flags=re.DOTALL)
 """The source without its comments."""
 
 DEFINES = {name: int(number, 0) for name, number in re.findall(r"^#define (\w+)[ \t]+(\w+)[ \t]*$", CODE, re.MULTILINE)}
-PROGRAM_ONLY = {"TEXT", "KTHREAD", "LIVE"}
+PROGRAM_ONLY = {"TEXT", "KTHREAD", "LIVE", "INTERRUPT"}
 """Constants that inject does not need."""
 
 LAYOUTS = {value.name: value for value in vars(abi).values() if isinstance(value, abi.Layout)}
@@ -185,7 +185,7 @@ def test_areas() -> None:
 def test_marks() -> None:
     """Constants that are replaced when a program is loaded: no other 64-bit constant is loaded by name."""
     loaded = {int(mark, 16) for mark in re.findall(r'"%0 = (0x[0-9a-f]+) ll"', CODE)}
-    assert loaded == {abi.SLOT_MARK, abi.TRACE_MARK, abi.USES_MARK}
+    assert loaded == {abi.SLOT_MARK, abi.TRACE_MARK, abi.USES_MARK, abi.CONTEXT_MARK, abi.CONTEXT_OFFSET_MARK}
     assert not loaded & {area.mark for area in abi.AREAS.values()}
 
 

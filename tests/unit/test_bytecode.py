@@ -54,6 +54,11 @@ def test_an_address_is_a_map_and_an_offset() -> None:
     assert code.bind("p", {}, {}, {99: (32, 480)}) == load_64(480 << 32 | 32, source=2) + load_64(5)
 
 
+def test_a_variable_of_the_kernel_is_loaded_by_its_type() -> None:
+    code = Bytecode({"p": load_64(99) + load_64(5)}, ())
+    assert code.bind("p", {}, {}, {}, {99: 1234}) == load_64(1234, source=3) + load_64(5)
+
+
 def test_a_map_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="map 5 of 1"):
         Bytecode({"p": load_64(5, 1)}, ("rules",)).bind("p", {"rules": 3}, {}, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
@@ -17,13 +18,16 @@ from inject.engine import planner as module
 from inject.engine.encode import comparison, render, uses
 from inject.engine.globs import compile_glob
 from inject.engine.planner import Planner, rule_seed
-from inject.engine.rule import U64, Plan, Test
+from inject.engine.rule import U64, PerCpu, Plan, Test
 from inject.errors import InjectError
 from inject.kernel.access import Access
+from inject.kernel.types import Types
 from inject.model.nofail import NoFail
 from inject.model.scenario import ArgTest, Op, Scope, When
 from inject.model.trigger import Trigger
+from tests.support.fake_kernel import build
 from tests.support.planning import fault, planner_at, resolved
+from tests.support.raw_btf import SIGNED, kernel_types
 
 CONTRACTS = (
     NoFail("open_ctree", "why", "where", "flags", "BCH_DISK_RESERVATION_NOFAIL"),
@@ -109,6 +113,25 @@ def test_a_rule_with_everything(planner: Planner) -> None:
 def test_the_program_is_told_what_a_rule_uses(planner: Planner, when: When, more: Any, used: int) -> None:
     """What it is not told of is not in the program that runs: a bit too few, and a condition is never looked at."""
     assert uses(planner.rule(fault(when=when, **more), 0)) == used
+
+
+@pytest.mark.parametrize("hot", [True, False])
+def test_a_rule_for_tasks_looks_for_interrupts(tmp_path: Path, hot: bool) -> None:
+    """In the per-CPU variable that this kernel has; a rule for any task takes interrupts as well."""
+    kernel = build(tmp_path)
+    blob = kernel_types()
+    count = blob.integer("int", 4, SIGNED)
+    if hot:
+        inner = blob.structure("", 16, [("current_task", blob.to(0), 0), ("preempt_count", count, 64)])
+        variable = blob.variable("pcpu_hot", blob.structure("pcpu_hot", 64, [("", inner, 0)]))
+    else:
+        variable = blob.variable("__preempt_count", count)
+    blob.write(tmp_path)
+    planner = Planner(kernel, Types(kernel), 7)
+    rule = planner.rule(fault(), 0)
+    assert rule.context == PerCpu(variable, 8 if hot else 0)
+    assert uses(rule) == abi.USES_CONTEXT
+    assert uses(planner.rule(fault(scope=Scope.ANY), 0)) == 0
 
 
 def test_a_contract_spares(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:

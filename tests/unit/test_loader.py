@@ -14,6 +14,7 @@ import pytest
 from inject.engine import abi
 from inject.engine.bytecode import Bytecode
 from inject.engine.loader import PROGRAMS, SOURCE, Constants, Loader, bytecode_of
+from inject.engine.rule import PerCpu
 from inject.errors import CannotRun
 from tests.support.instructions import constants, load_64
 
@@ -97,7 +98,10 @@ def test_constants_are_put_in() -> None:
     made, _ = loader(3)
     found = constants(made.bound("on_kprobe", Constants(9, 0x30001, traced=True)))
     assert found == [9, 0x30001, 1, 100]
-    assert constants(made.bound("on_kprobe", Constants())) == [0, abi.USES_EVERYTHING, 0, 100]
+    unknown = abi.USES_EVERYTHING & ~abi.USES_CONTEXT
+    assert constants(made.bound("on_kprobe", Constants())) == [0, unknown, 0, 100]
+    known = Constants(context=PerCpu(77, 8))
+    assert constants(made.bound("on_kprobe", known)) == [0, abi.USES_EVERYTHING, 0, 100]
 
 
 def test_a_program_is_loaded_by_its_type_and_name() -> None:
