@@ -125,7 +125,7 @@ RULE = Layout(
 CONTROL = Layout("control", cgroup="Q", deadline="Q", budget="Q", level="I", tool="I", others="I", armed="I")
 ARMED = CONTROL.before("armed").size
 """Offset of the flag, which comes after everything that it makes valid."""
-TALLY = Layout("tally", seen="Q", spared="Q", matched="Q", tickets="Q", injected="Q", lost="Q")
+TALLY = Layout("tally", seen="Q", spared="Q", matched="Q", tickets="Q", injected="Q", lost="Q", unread="Q")
 COUNTER = Layout("u64", value="Q")
 EVENT = Layout(
     "event",
@@ -213,4 +213,5 @@ AREAS: Mapping[str, Area] = {
     "rules": Area(0x510751075103, RULE),
     "tallies": Area(0x510751075104, TALLY),
     "untraced": Area(0x510751075105, COUNTER),
+    "uncounted": Area(0x510751075106, COUNTER, each=False),
 }

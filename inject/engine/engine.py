@@ -145,7 +145,8 @@ class Engine:
         for slot in range(len(self._plan.rules)):
             self._maps.write("tallies", bytes(abi.TALLY.size), slot)
             self._maps.write("untraced", bytes(abi.COUNTER.size), slot)
-        self._maps.write("spent", bytes(abi.COUNTER.size))
+        for name in ("spent", "uncounted"):
+            self._maps.write(name, bytes(abi.COUNTER.size))
         for name in ("results", "live", "trails"):
             self._maps.clear(name)
         self._collector.restart()
@@ -180,9 +181,9 @@ class Engine:
         dropped = self._collector.backlog.dropped
         found = []
         for slot in range(len(self._plan.rules)):
-            seen, spared, matched, _, injected, lost = abi.TALLY.unpack(self._maps.read("tallies", slot))
+            seen, spared, matched, _, injected, lost, unread = abi.TALLY.unpack(self._maps.read("tallies", slot))
             missed = self._probes.missed(slot) - self._missed_before[slot]
-            found.append(Counts(seen, matched, injected, spared, lost + dropped.get(slot, 0), missed))
+            found.append(Counts(seen, matched, injected, spared, lost + dropped.get(slot, 0), unread, missed))
         return tuple(found)
 
     def refused(self, budget: int) -> int:
@@ -206,6 +207,10 @@ class Engine:
     def bypassed(self) -> list[str]:
         """Functions whose body may have run although the call was failed: another program's trampoline called it."""
         return [point.function for point in self._probes.bypassed()]
+
+    def uncounted(self) -> int:
+        """Failed system calls that are not in errnos(), because the map was full."""
+        return int(abi.COUNTER.unpack(self._maps.read("uncounted"))[0])
 
     def untraced(self) -> int:
         """Injections whose error was not traced, because a buffer was full."""

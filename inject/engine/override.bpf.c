@@ -74,6 +74,7 @@ struct tally {
 	u64 tickets;		/* drawn against `times`; may overshoot */
 	u64 injected;
 	u64 lost;		/* injected, but no room for the event */
+	u64 unread;		/* not compared: a string of user space that is not in memory */
 };
 
 struct event {
@@ -147,6 +148,7 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define RULE()		SHARED(struct rule, "0x510751075103")
 #define TALLY()		SHARED(struct tally, "0x510751075104")
 #define UNTRACED()	SHARED(u64, "0x510751075105")
+#define UNCOUNTED()	SHARED(u64, "0x510751075106")
 
 /*
  * What the rule uses, also put in at load time: the verifier walks only that part of the
@@ -239,7 +241,7 @@ static __always_inline u64 argument(void *ctx, int trampoline, u32 number)
 	return 0;
 }
 
-static __always_inline int text_holds(struct test *test, u64 address)
+static __always_inline int text_holds(struct test *test, u64 address, struct tally *tally)
 {
 	char text[TEXT] = {};
 	long length;
@@ -248,8 +250,12 @@ static __always_inline int text_holds(struct test *test, u64 address)
 		length = bpf_probe_read_user_str(text, sizeof(text), (void *)address);
 	else
 		length = bpf_probe_read_kernel_str(text, sizeof(text), (void *)address);
-	if (length < 0)
+	if (length < 0) {
+		/* Reading does not fault the page in. NULL is no string for the call itself, either. */
+		if (test->op == OP_USER_GLOB && address)
+			__sync_fetch_and_add(&tally->unread, 1);
 		return 0;
+	}
 	return glob_takes(test->glob, text, sizeof(text));
 }
 
@@ -277,14 +283,14 @@ static __always_inline int reach(void *ctx, int trampoline, struct test *test, u
 	return 1;
 }
 
-static __always_inline int holds(void *ctx, int trampoline, struct test *test)
+static __always_inline int holds(void *ctx, int trampoline, struct test *test, struct tally *tally)
 {
 	u64 value = 0;
 
 	if (!reach(ctx, trampoline, test, &value))
 		return 0;
 	if (USES() & USES_GLOB && test->op >= OP_GLOB)
-		return text_holds(test, value);
+		return text_holds(test, value, tally);
 	value <<= test->left & 63;
 	if (test->is_signed)
 		value = (s64)value >> (test->right & 63);
@@ -370,7 +376,7 @@ static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
 	for (u32 i = 0; i < TESTS; i++) {
 		if (i >= USED_TESTS() || i >= rule->tests)
 			break;
-		if (!holds(ctx, trampoline, &rule->test[i])) {
+		if (!holds(ctx, trampoline, &rule->test[i], tally)) {
 			if (rule->test[i].spares)
 				__sync_fetch_and_add(&tally->spared, 1);
 			return 0;
@@ -582,8 +588,7 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	result.call = call;
 	u64 *count = results.lookup_or_try_init(&result, &none);
 
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	__sync_fetch_and_add(count ?: UNCOUNTED(), 1);
 	return 0;
 }
 

@@ -57,6 +57,8 @@ class Counts:
     """Calls that were skipped because their caller is NOFAIL."""
     lost: int = 0
     """Injections that are counted, but whose event did not fit into the buffer."""
+    unread: int = 0
+    """Calls whose string argument was not in memory, so that it was not compared and the call did not match."""
     missed: int = 0
     """Calls at most that the probe did not see, because a BPF program was busy on that CPU; the rest are exact."""
 

@@ -25,7 +25,7 @@ from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 
 _COUNTS = tuple(field.name for field in fields(Counts))
-_LATER = frozenset({"missed"})
+_LATER = frozenset({"unread", "missed"})
 """Those of them that files of older versions do not have."""
 
 

@@ -106,6 +106,9 @@ class ArmedRun:
             seen.notes.append(f"{untraced} injection{'s were' if untraced != 1 else ' was'} not traced (map full)")
         seen.cut_short = self._cut_short()
         seen.errnos = engine.errnos()
+        seen.uncounted = engine.uncounted()
+        if seen.uncounted:
+            seen.notes.append(f"{seen.uncounted} failed system calls are not among the errnos (table full)")
         seen.counts = engine.counts()
 
     def _cut_short(self) -> str:

@@ -52,6 +52,8 @@ class Facts:
     """The regular expression of the scenario that could not be matched in time; "" if all could."""
     cut_short: str = ""
     """Why inject ended injection before the scenario's own conditions did; "" if it did not."""
+    uncounted: int = 0
+    """Failed system calls that found no room in the table of ``errnos``."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ def judge(scenario: Scenario, facts: Facts) -> Judgement:
         return Judgement(Status.ERROR, words=f"`run` never began: bash {facts.how}{last}", log=lines)
     if facts.cut_short and (first is None or first.reason in EXPECTED):
         return Judgement(Status.ERROR, words=facts.cut_short, log=first.log if first else ())
+    if first is not None and first.reason is Reason.ERRNO and facts.uncounted:
+        words = f"{first.detail}; but {facts.uncounted} failed system calls were not counted (table full)"
+        return Judgement(Status.ERROR, words=words, log=first.log)
     if first is None and facts.troubles:
         return Judgement(Status.ERROR, words="; ".join(facts.troubles), log=facts.readers)
     return Judgement(Status.FAIL if found else Status.PASS, found, troubles=facts.troubles)
@@ -177,8 +182,9 @@ def _why_not(counts: Counts) -> str:
     if not counts.seen and not counts.missed:
         return "the workload never called it"
     skipped = f", {counts.spared} skipped as NOFAIL" if counts.spared else ""
+    unread = f", {counts.unread} not compared: string not in memory" if counts.unread else ""
     missed = f", up to {counts.missed} missed" if counts.missed else ""
-    return f"{counts.seen} call{'s' * (counts.seen != 1)} seen, {counts.matched} matched{skipped}{missed}"
+    return f"{counts.seen} call{'s' * (counts.seen != 1)} seen, {counts.matched} matched{skipped}{unread}{missed}"
 
 
 def _exit(scenario: Scenario, facts: Facts) -> Optional[Complaint]:

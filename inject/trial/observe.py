@@ -42,6 +42,8 @@ class Observation:
     """The workload's exit code as a shell gives it; None if it never ran."""
     errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By system call and errno: how often user space saw it."""
+    uncounted: int = 0
+    """Failed system calls that found no room in the table of ``errnos``."""
 
     def hear(self, name: str, ask: Callable[[], Optional[Complaint]]) -> bool:
         """Record what ``ask`` returns: a complaint about the kernel, or a trouble of inject or the machine.
@@ -131,6 +133,7 @@ class Observation:
             troubles=tuple(self.troubles),
             runaway=self.runaway,
             cut_short=self.cut_short,
+            uncounted=self.uncounted,
         )
 
 

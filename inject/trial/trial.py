@@ -262,6 +262,9 @@ def count_notes(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
                 f"{fault.function}: {tally.lost} of {tally.injected} injections are counted but not reported one by"
                 " one (event buffer full)"
             )
+        if tally.unread:
+            calls = "1 call was" if tally.unread == 1 else f"{tally.unread} calls were"
+            notes.append(f"{fault.function}: {calls} not compared: the string argument was not in memory")
         if tally.missed:
             times = "once" if tally.missed == 1 else f"{tally.missed} times"
             notes.append(

@@ -61,6 +61,10 @@ def test_nothing_wrong_is_a_pass() -> None:
             "second: 0 injections, expected >=1 (3 calls seen, 0 matched, 2 skipped as NOFAIL)",
         ),
         (Counts(seen=9, matched=4), "second: 0 injections, expected >=1 (9 calls seen, 4 matched)"),
+        (
+            Counts(seen=9, matched=4, unread=2),
+            "second: 0 injections, expected >=1 (9 calls seen, 4 matched, 2 not compared: string not in memory)",
+        ),
         (Counts(missed=1), "second: 0 injections, expected >=1 (0 calls seen, 0 matched, up to 1 missed)"),
     ],
 )
@@ -506,3 +510,14 @@ def test_errors_that_nobody_could_follow_are_no_success() -> None:
     never = replace(GOOD, counts=(Counts(), Counts()))
     scenario = replace(SCENARIO, expect=Expectation(error=ANYWHERE, injected=Bound(0, 0)))
     assert judge(scenario, never)[0] is Status.PASS, "nothing fired, and nothing had to"
+
+
+def test_an_errno_that_may_not_have_been_counted() -> None:
+    """The table of errnos was full: the kernel is not judged by what is missing there."""
+    wanted = replace(SCENARIO, expect=Expectation(errno={"write": "ENOSPC"}))
+    facts = replace(GOOD, errnos={("write", "EIO"): 1})
+    assert judge(wanted, facts)[:2] == (Status.FAIL, Reason.ERRNO)
+    said = "write(2) did not return ENOSPC: it failed with EIO 1 time; but 3 failed system calls were not counted"
+    full = judge(wanted, replace(facts, uncounted=3))
+    assert full[:3] == (Status.ERROR, None, f"{said} (table full)")
+    assert judge(wanted, replace(facts, uncounted=3, errnos={("write", "ENOSPC"): 1}))[0] is Status.PASS
