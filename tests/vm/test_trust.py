@@ -70,3 +70,12 @@ def test_a_task_that_cannot_be_killed_is_shown_with_its_stack(verdicts: Mapping[
 
 def test_a_hang_costs_its_timeout_and_some_seconds(verdicts: Mapping[str, Any]) -> None:
     assert verdicts["hang-costs"]["seconds"] < 5 + 30, "with a margin for a slow guest"
+
+
+def test_a_value_that_a_function_must_not_return_is_wrong_usage_before_anything_runs() -> None:
+    """Even if the scenario before it could run."""
+    files = [str(CASES / "anchored-output.yaml"), str(CASES / "make-it-succeed.yaml")]
+    done = subprocess.run([*COMMAND, "vm", "run", *files], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (2, "")
+    place = f"{CASES}/make-it-succeed.yaml:7:13"
+    assert f"{place}: __x64_sys_unlinkat has error type ERRNO and must not return 0; return" in done.stderr
