@@ -56,6 +56,8 @@ class Journal:
     last: LastInjections = field(default_factory=LastInjections)
     """The injections of ``current``."""
     _started: bool = False
+    _reported: set[str] = field(default_factory=set)
+    """Scenarios that this host settled."""
     _told: tuple[int, int] = (0, 0)
     """Lines dropped and lines unreadable that :meth:`missing` has reported."""
 
@@ -97,7 +99,11 @@ class Journal:
             self.ended = True
         elif isinstance(event, Verdict):
             self.unusable = self.unusable or event.unusable
-            self._settle(event)
+            if self._is_late(event):
+                self.ledger.settle(event)
+                self.on_event(event)
+            else:
+                self._settle(event)
         else:
             if isinstance(event, Armed):
                 self.ledger.arm(event.scenario)
@@ -114,12 +120,18 @@ class Journal:
                 raise NotAnEvent("a second start")
             self._started = True
             return
+        if self._is_late(event):
+            return
         if self.current is None or event.scenario != self.current.name:
             raise NotAnEvent("a scenario that was not asked for")
         if isinstance(event, (Injected, ErrorTraced)) and not self.armed:
             raise NotAnEvent("an injection before the scenario was armed")
         if isinstance(event, Armed) and self.armed:
             raise NotAnEvent("a second arming")
+
+    def _is_late(self, event: Event) -> bool:
+        """True if it is the second verdict of a scenario of this host: its log had a splat after the trial."""
+        return isinstance(event, Verdict) and event.status is Status.FAIL and event.scenario in self._reported
 
     def missing(self) -> tuple[str, ...]:
         """Notes on the host's lines that are in no report, each line once: how many, and why."""
@@ -140,6 +152,7 @@ class Journal:
     def _settle(self, verdict: Verdict) -> None:
         verdict = replace(verdict, notes=verdict.notes + self.missing())
         self.current = None
+        self._reported.add(verdict.scenario)
         self.settled += 1
         self.ledger.settle(verdict)
         self.on_event(verdict)

@@ -19,6 +19,9 @@ from inject.process.matching import Runaway, matches
 BODY_LINES = 80
 """Maximum lines of one splat, with its head."""
 
+LAST_LINE = "the log is checked up to here"
+"""What inject writes at the end of a trial's part of the log."""
+
 _HEAD_LINES = 12
 """Maximum lines from "cut here" to the line that names the kind: the text of WARN() or of a list corruption."""
 
@@ -172,7 +175,7 @@ class Dmesg(Oracle):
 
     def after(self, context: Context) -> Optional[Complaint]:
         """Check everything since the reader was opened."""
-        context.log.finish_line(f"{context.scenario.name}: the log is checked up to here")
+        context.log.finish_line(f"{context.scenario.name}: {LAST_LINE}")
         self._collect(context)
         splats = find_splats(self._records)
         try:

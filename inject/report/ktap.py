@@ -39,6 +39,8 @@ class Ktap:
     def take(self, verdict: Verdict, fired: Fired) -> str:
         """Text that can be printed with ``verdict``; "" if it must wait."""
         number = self._names.index(verdict.scenario) + 1
+        if number <= self._done:  # the log had a splat after the end of its trial
+            return result(number, verdict, fired)
         self._held[verdict.scenario] = result(number, verdict, fired)
         text = ""
         while self._done < len(self._names) and self._names[self._done] in self._held:

@@ -47,16 +47,27 @@ SCRIPT_TIMEOUT = 120.0
 
 
 class Trial:
-    """One scenario, once. ``plan`` is what resolve() made for its faults, if it was called."""
+    """One scenario, once.
+
+    ``plan`` is what resolve() made for its faults, if it was called. ``before_arming`` is called when
+    the log is read for this trial from now on.
+    """
 
     def __init__(
-        self, scenario: Scenario, services: Services, options: RunOptions, number: int = 0, plan: Optional[Plan] = None
+        self,
+        scenario: Scenario,
+        services: Services,
+        options: RunOptions,
+        number: int = 0,
+        plan: Optional[Plan] = None,
+        before_arming: Callable[[], None] = lambda: None,
     ) -> None:
         self.scenario = scenario
         self.services = services
         self.options = options
         self.number = number
         self._plan = plan
+        self._before_arming = before_arming
         self._seen = Observation()
 
     def run(self) -> Verdict:
@@ -157,6 +168,7 @@ class Trial:
             self.services.say(note)
         armed = ArmedRun(self.scenario, self.number, plan, self.services, self.options, seen)
         with LogReader() as log:
+            self._before_arming()
             context = Context(self.scenario, fixture, log, scene.group.child("oracles"), quiet)
             oracles = choose(context)
             try:

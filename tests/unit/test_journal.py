@@ -190,3 +190,20 @@ def test_lines_that_are_missing_are_noted_in_the_next_verdict_once() -> None:
 def test_what_is_told_of_another_scenario_is_unreadable() -> None:
     made, seen = journal([armed("other")], scenario("a"))
     assert (made.unreadable, made.armed, seen) == (1, False, [])
+
+
+def test_the_log_after_a_trial_may_change_its_verdict() -> None:
+    """The host reports it a second time, also while the next scenario is under way."""
+    late = Verdict("a", Status.FAIL, Reason.DMESG, "after the end of a: BUG")
+    made, seen = journal([armed("a"), passed("a")], scenario("a"))
+    made.give(scenario("other"))
+    made.take(encode(to_json(late))[:-1])
+    assert (last(seen), made.unusable, made.settled) == (late, "", 1)
+    assert made.current is not None and made.current.name == "other"
+    assert made.ledger.verdicts() == [late]
+
+
+@pytest.mark.parametrize("event", [passed("a"), Verdict("b", Status.FAIL, Reason.DMESG)])
+def test_no_other_second_verdict_is_believed(event: Verdict) -> None:
+    made, _ = journal([armed("a"), passed("a"), event], scenario("a"))
+    assert made.unusable == "it reported what is not an event" and made.unreadable == 1

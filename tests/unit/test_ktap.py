@@ -74,6 +74,13 @@ def test_a_result_is_out_as_soon_as_those_before_it_are() -> None:
     assert ktap.take(VERDICTS[0], Fired()).count("ok ") == 2
 
 
+def test_a_verdict_that_the_log_changed_later_is_shown_at_once() -> None:
+    ktap = Ktap(["a/pass", "a/fail"])
+    assert ktap.take(VERDICTS[0], Fired()).startswith("ok 1 a/pass")
+    late = Verdict("a/pass", Status.FAIL, Reason.DMESG, "after the end of a/pass: BUG")
+    assert "not ok 1 a/pass # dmesg: after the end of a/pass: BUG" in ktap.take(late, Fired())
+
+
 def test_a_run_that_is_cut_short_shows_what_it_held() -> None:
     """Under its own number: the missing one is seen to be missing."""
     text = report(VERDICTS[:3], [0, 2])

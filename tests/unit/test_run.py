@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,18 +28,41 @@ def scenario(name: str) -> Scenario:
 class FakeTrial:
     """Injects twice, in ``b`` leaves the kernel unusable, and shows its budget."""
 
-    def __init__(self, subject: Scenario, _services: Any, options: RunOptions) -> None:
+    def __init__(self, subject: Scenario, _services: Any, options: RunOptions, before_arming: Any) -> None:
         self._name, self._budget = subject.name, options.budget
+        self._before_arming = before_arming
 
     def run(self) -> Verdict:
+        self._before_arming()
         unusable = "it has oopsed" if self._name == "b" else ""
         detail = f"budget {self._budget}"
         return Verdict(self._name, Status.PASS, detail=detail, counts=(Counts(9, 9, 2),), unusable=unusable)
 
 
+class FakeAftermath:
+    """The log in which a splat of ``l`` comes late."""
+
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    def __enter__(self) -> FakeAftermath:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._last = None
+
+    def follow(self, _scenario: Scenario, verdict: Verdict) -> None:
+        self._last = verdict
+
+    def late(self, _allow: Any = ()) -> Any:
+        last, self._last = self._last, None
+        return replace(last, status=Status.FAIL, detail="late") if last and last.scenario == "l" else None
+
+
 @pytest.fixture(autouse=True)
 def _no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "Trial", FakeTrial)
+    monkeypatch.setattr(run, "Aftermath", FakeAftermath)
 
 
 def verdicts(names: str, budget: int = 0, **rest: Any) -> list[Verdict]:
@@ -76,3 +100,20 @@ def test_on_an_unusable_kernel_no_other_scenario_runs() -> None:
 
 def test_an_unusable_kernel_ends_the_run_if_asked() -> None:
     assert [verdict.scenario for verdict in verdicts("abcd", stop_when_unusable=True)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("names", ["l", "la", "al"])
+def test_what_comes_late_in_the_log_changes_the_verdict_on_the_trial_before(names: str) -> None:
+    services, ended = Emitted(), []
+    found = run_all(
+        [scenario(name) for name in names],
+        services,  # type: ignore[arg-type]
+        RunOptions(1),
+        begin=lambda _number, _one: None,
+        end=ended.append,
+    )
+    assert {verdict.scenario: verdict.status for verdict in found} == {
+        name: Status.FAIL if name == "l" else Status.PASS for name in names
+    }
+    told = [(verdict.scenario, verdict.status) for verdict in ended]
+    assert ended == list(services) and told.count(("l", Status.FAIL)) == told.count(("l", Status.PASS)) == 1
