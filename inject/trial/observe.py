@@ -99,7 +99,7 @@ class Observation:
 
         Only the first call counts: later ones find the same tasks, or those that wait for them.
         """
-        if not tasks or any(complaint.reason is Reason.HANG for complaint in self.complaints):
+        if not tasks or self.has_unkillable:
             return
         names = ", ".join(f"{task.comm}/{task.tid}" for task in tasks[:3])
         count = len(tasks) + sum(task.left_out for task in tasks)
@@ -108,9 +108,14 @@ class Observation:
         self.spoil(detail)
         self.complaints.append(Complaint(Reason.HANG, f"{name}: {detail}", stacks((*tasks, *kernel_threads()))))
 
+    @property
+    def has_unkillable(self) -> bool:
+        """True if a task is known that SIGKILL does not end: waiting for it again would only take time."""
+        return any(complaint.reason is Reason.HANG for complaint in self.complaints)
+
     def look_for_stuck(self, group: Cgroup, name: str) -> None:
         """Kill what a program of ``name`` left in ``group``, and complain if that is not possible."""
-        if not group.populated():
+        if self.has_unkillable or not group.populated():
             return
         group.kill()
         if not group.wait_empty(GRACE):

@@ -26,7 +26,7 @@ from inject.oracles import Context, Oracle, choose
 from inject.process.blocked import tasks_of
 from inject.process.cgroup import Cgroup
 from inject.process.tool import Hung
-from inject.process.workload import Outcome, run_workload
+from inject.process.workload import GRACE, Outcome, run_workload
 from inject.scenario.files import shared_directory
 from inject.trial.armed import ArmedRun, Scene
 from inject.trial.judge import Judgement, command_again, judge, tail, with_finding, with_hangs
@@ -248,7 +248,7 @@ class Trial:
 
     def _close_group(self, group: Cgroup) -> None:
         """Remove the trial's cgroup; a process that is still in it cannot be killed."""
-        if group.close(self.services.janitor):
+        if group.close(self.services.janitor, 0.0 if self._seen.has_unkillable else GRACE):
             return
         self._seen.unkillable(tasks_of(group.procs()), "the trial")
         raise InjectError(f"processes in {group.path} cannot be killed")

@@ -116,6 +116,14 @@ def test_what_a_check_left_is_killed_and_judged(alive: bool, mortal: bool, compl
     assert bool(seen.unusable) is bool(complaints)
 
 
+def test_a_task_that_cannot_be_killed_is_waited_for_once() -> None:
+    seen, group = Observation(), Group(alive=True, mortal=False)
+    seen.look_for_stuck(cast(Cgroup, group), "fsck")
+    group.killed = False
+    seen.look_for_stuck(cast(Cgroup, group), "remount")
+    assert not group.killed and len(seen.complaints) == 1
+
+
 def test_a_leftover_makes_the_kernel_unusable() -> None:
     seen = Observation()
     seen.undo(lambda: raising(InjectError("the device is busy")))
