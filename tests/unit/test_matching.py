@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -26,10 +25,8 @@ def test_no_text_is_matched_by_nothing() -> None:
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", r"((\w|\W)+)+ZZZ$", "(a|aa)*$", r"(?x) (a+) +$", r"(a*)*b\1"])
 def test_a_match_without_end_is_ended(pattern: str) -> None:
-    began = time.monotonic()
     with pytest.raises(Runaway) as caught:
         matches(Expression(pattern, "output", Place("s.yaml", 16, 11)), [SLOW * 2], limit=0.3)
-    assert time.monotonic() - began < 30
     assert str(caught.value).startswith(f"the regular expression `{pattern}` of `output` (s.yaml:16:11) did not end")
 
 

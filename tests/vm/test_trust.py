@@ -70,8 +70,11 @@ def test_a_task_that_cannot_be_killed_is_shown_with_its_stack(verdicts: Mapping[
     assert any("percpu_rwsem_wait" in line for line in verdicts["unkillable"]["log"])
 
 
-def test_a_hang_costs_its_timeout_and_some_seconds(verdicts: Mapping[str, Any]) -> None:
-    assert verdicts["hang-costs"]["seconds"] < 5 + 15, "with a margin for a slow guest"
+def test_after_a_hang_nothing_else_is_asked_of_the_filesystem(verdicts: Mapping[str, Any]) -> None:
+    """A check that reads it would hang as well, for two minutes each, and say so."""
+    found = verdicts["hang-costs"]
+    said = " ".join([found["detail"], *found["notes"], *found["log"]])
+    assert "hangs in the kernel" not in said and "did not end in time" not in said
 
 
 def test_a_value_that_a_function_must_not_return_is_wrong_usage_before_anything_runs() -> None:
