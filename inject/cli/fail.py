@@ -84,10 +84,10 @@ def fail(
     more: Sequence[Mapping[str, Any]],
     **first: Any,
 ) -> int:
-    """Run CMD with errors injected into FUNC, and say what was injected.
+    """Inject errors into FUNC while CMD runs.
 
-    CMD runs with its standard input closed. inject exits with CMD's exit code, or with
-    1 instead of 0 if a fault never fired, the kernel log has a splat, or CMD timed out.
+    CMD runs with its standard input closed. inject prints what it injected, and exits with
+    CMD's exit code, or with 1 instead of 0 if a fault never fired, the kernel log has a splat, or CMD timed out.
     With --expect it exits with 0 if all was as expected, else with 1. With --pid or
     --cgroup, injection lasts until the subject ends, no fault can fire again, or Ctrl-C.
 

@@ -92,9 +92,10 @@ def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Art
 
 @click.group(cls=Commands, homes={"new": "inject.cli.new:new_of_guest"})
 def vm() -> None:
-    """Run commands in a QEMU guest with a kernel that can be injected.
+    """Run scenarios and commands in a QEMU guest.
 
-    Each command boots a new guest and ends it. This needs QEMU; it needs neither root nor KVM.
+    Each command boots a new guest with a kernel that inject built, and ends it.
+    This needs QEMU; it needs neither root nor KVM.
 
     \b
     Examples:
