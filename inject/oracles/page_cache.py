@@ -14,6 +14,9 @@ from typing import Optional
 
 PAGE = mmap.PAGESIZE
 
+MOST_PAGES = 1 << 20
+"""Pages of one file that are looked at; a larger file stays as the check leaves it."""
+
 _CACHESTAT = 451
 """Number of cachestat(2), Linux 6.5, on every architecture but alpha."""
 
@@ -37,9 +40,9 @@ def unchanged(handle: int, size: int) -> Iterator[None]:
 
 
 def uncached(handle: int, size: int) -> list[Range]:
-    """Ranges of the file that are not cached; [] if the kernel does not say."""
+    """Ranges of the file that are not cached; [] if the kernel does not say, or above MOST_PAGES."""
     pages = -(-size // PAGE)
-    if not pages:
+    if not 0 < pages <= MOST_PAGES:
         return []
     cached = cached_pages(handle, pages)
     if cached == 0:
