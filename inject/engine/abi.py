@@ -122,7 +122,18 @@ RULE = Layout(
     test=f"{TESTS * TEST.size}s",
     device=f"{TEST.size}s",
 )
-CONTROL = Layout("control", cgroup="Q", deadline="Q", budget="Q", level="I", tool="I", others="I", armed="I")
+CONTROL = Layout(
+    "control",
+    cgroup="Q",
+    deadline="Q",
+    budget="Q",
+    level="I",
+    tool="I",
+    janitor="I",
+    agent="I",
+    others="I",
+    armed="I",
+)
 ARMED = CONTROL.before("armed").size
 """Offset of the flag, which comes after everything that it makes valid."""
 TALLY = Layout("tally", seen="Q", spared="Q", matched="Q", tickets="Q", injected="Q", lost="Q", unread="Q")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -34,7 +35,7 @@ class KprobeLink:
     def __init__(self, bcc: Bcc, kernel: Kernel, point: FaultPoint, program: int, slot: int) -> None:
         self._lib = bcc.lib
         self._program = program
-        self._name = b"inject_%d_%d" % (os.getpid(), slot)
+        self._name = b"inject_%s_%d" % (secrets.token_hex(8).encode(), slot)
         with captured_stderr() as noise:
             self._event = self._lib.bpf_attach_kprobe(program, 0, self._name, point.function.encode(), 0, 0)
             number = ctypes.get_errno()

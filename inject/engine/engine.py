@@ -17,6 +17,7 @@ from inject.engine.events import MOST_EVENTS, Collector
 from inject.engine.lease import Arming, Lease
 from inject.engine.loader import Loader, bytecode_of
 from inject.engine.maps import Maps
+from inject.engine.own_processes import own_processes
 from inject.engine.probes import Probes
 from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan, Rule
@@ -32,14 +33,16 @@ from inject.model.verdict import Counts
 class Engine:
     """One loaded program and its maps. A context manager: leaving it detaches everything.
 
+    ``janitor`` is the process that cleans up after this one, which no fault fails either.
     Raises CannotRun if bcc, what the compiler needs, or privileges are missing.
     """
 
-    def __init__(self, kernel: Kernel, cache: Optional[Path] = None) -> None:
+    def __init__(self, kernel: Kernel, cache: Optional[Path] = None, janitor: int = 0) -> None:
         if os.geteuid():
             raise CannotRun("attaching probes needs root", "run with sudo")
         if not (kernel.root / "sys/bus/event_source/devices/kprobe/type").exists():
             raise CannotRun("this kernel cannot attach kprobes as perf events", "it needs CONFIG_KPROBE_EVENTS=y")
+        own = own_processes(janitor, kernel.agent())
         self._bcc = Bcc()
         code, self.compiled = bytecode_of(self._bcc, kernel, cache)
         self._maps = Maps(self._bcc)
@@ -49,7 +52,7 @@ class Engine:
             self._maps.close()
             raise
         self._probes = Probes(self._bcc, kernel, Loader(self._bcc, self._maps, code))
-        self._lease = Lease(self._maps)
+        self._lease = Lease(self._maps, own)
         self._symbols = SymbolNames(self._bcc, kernel.symbols)
         self._any_rule = False
         self._missed_before: list[int] = []

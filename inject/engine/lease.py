@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import NamedTuple, Optional
 
 from inject.engine import abi
 from inject.engine.maps import Maps
+from inject.engine.own_processes import OwnProcesses
 
 
 class Arming(NamedTuple):
@@ -27,8 +27,9 @@ class Arming(NamedTuple):
 class Lease:
     """``struct control``: armed until a deadline that the kernel checks and inject puts off. Thread-safe."""
 
-    def __init__(self, maps: Maps) -> None:
+    def __init__(self, maps: Maps, own: OwnProcesses) -> None:
         self._maps = maps
+        self._own = own
         self._lock = threading.Lock()
         self._armed: Optional[Arming] = None
         self._deadline = 0
@@ -75,7 +76,7 @@ class Lease:
         arming = self._armed
         self._deadline = _now() + int(seconds * 1e9)
         value = abi.CONTROL.pack(
-            arming.cgroup, self._deadline, arming.budget, arming.level, os.getpid(), arming.others, True
+            arming.cgroup, self._deadline, arming.budget, arming.level, *self._own, arming.others, True
         )
         self._maps.write("control", value[: abi.ARMED])
         self._maps.write("control", value[abi.ARMED :], offset=abi.ARMED)

@@ -62,7 +62,9 @@ struct control {
 	u64 deadline;		/* CLOCK_MONOTONIC, ns */
 	u64 budget;		/* injections of this arming, over all rules */
 	u32 level;		/* ... and its depth, the root being 0 */
-	u32 tool;		/* process that is never failed */
+	u32 tool;		/* processes that are never failed: inject, ... */
+	u32 janitor;		/* ... what cleans up after it, ... */
+	u32 agent;		/* ... and what the host of a guest talks to */
 	u32 others;		/* some rule takes tasks outside the workload */
 	u32 armed;		/* last, because an update copies upwards */
 };
@@ -524,7 +526,7 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 	if (!in_workload) {
 		u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-		if (pid == control->tool || pid == 1)
+		if (pid == control->tool || pid == control->janitor || pid == control->agent || pid == 1)
 			return 0;
 		if (!rule->any && !(USES() & USES_WRITEBACK && rule->writeback && own_writeback(ctx, trampoline, rule)))
 			return 0;

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import struct
+from typing import Union
 
 NUMBERS = {"x86_64": 321, "aarch64": 280}
 """The system call's number (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
@@ -14,13 +15,17 @@ RECURSION_MISSES = 208
 """Offset of ``recursion_misses`` in struct bpf_prog_info (include/uapi/linux/bpf.h, since Linux 5.12)."""
 
 
-def bpf(command: int, attributes: bytes) -> int:
-    """What the kernel returns, a descriptor for some commands; raises OSError."""
+def bpf(command: int, attributes: Union[bytes, bytearray]) -> int:
+    """What the kernel returns, a descriptor for some commands; raises OSError.
+
+    A bytearray afterwards has what the kernel wrote into it.
+    """
     number = NUMBERS.get(platform.machine())
     if number is None:
         raise OSError(38, f"bpf(2) is unknown on {platform.machine()}")
     libc = ctypes.CDLL(None, use_errno=True)
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    shared = attributes if isinstance(attributes, bytearray) else bytearray(attributes)
+    buffer = (ctypes.c_char * len(shared)).from_buffer(shared)
     returned = int(libc.syscall(number, command, buffer, len(attributes)))
     if returned < 0:
         error = ctypes.get_errno()

@@ -14,6 +14,9 @@ from inject.kernel.modules import Modules
 from inject.kernel.points import Points
 from inject.kernel.symbols import Kallsyms
 
+AGENT = "run/inject-agent.pid"
+"""File of a guest that names its agent (inject/vm/inguest/agent.py)."""
+
 
 class Kernel:
     """The kernel whose /proc and /sys lie under ``root``.
@@ -90,3 +93,8 @@ class Kernel:
         The CPU's hypervisor bit does not tell: a production server may be a virtual machine, too.
         """
         return "init=/sbin/inject-init" in text_of(self.root / "proc/cmdline").split()
+
+    def agent(self) -> int:
+        """Process id of the agent that answers the host of such a guest; 0 elsewhere."""
+        text = text_of(self.root / AGENT) if self.is_guest() else ""
+        return int(text) if text.isdigit() else 0

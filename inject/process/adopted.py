@@ -8,14 +8,13 @@ It uses a given cgroup as it is.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
 from pathlib import Path
 from typing import Callable, Optional
 
 from inject.errors import CannotRun, InjectError
-from inject.process.cgroup import Cgroup, hierarchy, require_first_namespace
+from inject.process.cgroup import Cgroup, hierarchy, require_first_namespace, unique_name
 from inject.process.janitor import Janitor, undo_evict
 from inject.process.stat import stat_of
 from inject.process.workload import Outcome
@@ -25,8 +24,6 @@ TICK = 0.2
 
 ROUNDS = 50
 """Maximum number of searches for children forked meanwhile."""
-
-_serial = itertools.count()
 
 
 class Adopted:
@@ -84,7 +81,7 @@ def by_pid(pid: int, janitor: Janitor) -> Adopted:
     require_first_namespace()
     _refuse(pid)
     home = _home(pid)
-    path = home / f"inject-{os.getpid()}-adopted-{next(_serial)}"
+    path = home / unique_name()
     janitor.register("evict", str(path))
     group = Cgroup(path, _level(home) + 1)
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,10 @@ _INIT_NAMESPACE = 0xEFFFFFFB
 
 _POLL = 0.02
 
-_serial = itertools.count()
+
+def unique_name() -> str:
+    """A name that no other run uses: process ids are not unique, a container has its own."""
+    return f"inject-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def hierarchy(mountinfo: Path = MOUNTINFO) -> Path:
@@ -80,7 +83,7 @@ class Cgroup:
         """
         require_first_namespace()
         base = root or writable_hierarchy()
-        path = base / f"inject-{os.getpid()}-{next(_serial)}"
+        path = base / unique_name()
         janitor.register("cgroup", str(path))
         group = cls(path, 1)
         group._make()

@@ -3,7 +3,11 @@
 inject registers every resource *before* it creates it, and releases it after it
 removed it. The janitor is a separate process in its own session, which reads these
 lines from a pipe. When inject ends for any reason, the pipe closes, and the janitor
-removes what is still registered, newest first.
+removes what is still registered, newest first, once inject is gone with its probes.
+
+Whatever ends inject must not end the janitor: it has its own session, none of inject's
+environment, by which CI systems find the processes of a job, and it is in the root
+control group, because `systemctl stop` and `docker kill` end what is in inject's own.
 
 This file runs as a script in an isolated interpreter, so that it starts fast and does
 not depend on the environment: only the standard library at the top.
@@ -11,6 +15,7 @@ not depend on the environment: only the standard library at the top.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -21,6 +26,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -29,7 +35,13 @@ _BLKPG = 0x1269  # include/uapi/linux/blkpg.h, with the two operations
 BLKPG_ADD = 1
 BLKPG_DEL = 2
 _PATIENCE = 10.0
-"""Seconds to wait for each resource."""
+"""Seconds to wait for each resource, and for the end of inject."""
+
+_RETRY = 0.01
+"""Seconds between two looks."""
+
+_FAREWELL = b'["."]\n'
+"""The last line of an inject that goes on without a janitor, and without probes."""
 
 _LOG_LINE = 900
 """Bytes of one line to the kernel log; the kernel takes up to 1024 less its prefix."""
@@ -45,15 +57,19 @@ class Janitor:
         read_end, self._pipe = os.pipe()
         try:
             self._process: Optional[subprocess.Popen[bytes]] = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__],
+                [sys.executable, "-I", "-S", __file__, str(os.getpid())],
                 stdin=read_end,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath)},
                 start_new_session=True,
             )
         finally:
             os.close(read_end)
+        self.pid = self._process.pid
+        """Its process id."""
+        _move_to_root(self.pid)
 
     def register(self, kind: str, *args: str) -> None:
         """Register a resource before it is made.
@@ -82,6 +98,8 @@ class Janitor:
         """End the janitor, which removes what is left; False if that takes longer than ``seconds``."""
         if self._process is None:
             return True
+        with contextlib.suppress(OSError):
+            os.write(self._pipe, _FAREWELL)
         os.close(self._pipe)
         process, self._process = self._process, None
         try:
@@ -94,6 +112,15 @@ class Janitor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _move_to_root(pid: int) -> None:
+    """Move a process to the root of the cgroup v2 hierarchy; without one that can be written it stays where it is."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+            left, _, right = line.partition(" - ")
+            if right.startswith("cgroup2 ") and left.split()[3] == "/":
+                (Path(_unescaped(left.split()[4])) / "cgroup.procs").write_text(str(pid))
 
 
 # ---------------------------------------------------------------- removal, each may run twice
@@ -144,9 +171,14 @@ def mount_points() -> list[str]:
     """Every mount point of this mount namespace, in mount order."""
     points = []
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        raw = line.split()[4].encode("utf-8", "surrogateescape")
-        points.append(raw.decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape"))
+        points.append(_unescaped(line.split()[4]))
     return points
+
+
+def _unescaped(word: str) -> str:
+    """A path of mountinfo without the escapes of blanks and backslashes."""
+    raw = word.encode("utf-8", "surrogateescape")
+    return raw.decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def undo_mount(path: str) -> str:
@@ -256,24 +288,57 @@ def sweep(resources: list[tuple[str, ...]]) -> list[str]:
     return [words for words in stayed if words]
 
 
-def read_resources(stream: int) -> list[tuple[str, ...]]:
-    """Resources that are still registered when the other end of ``stream`` closes, oldest first."""
+def read_resources(stream: int) -> tuple[list[tuple[str, ...]], bool]:
+    """Resources that are still registered when the other end of ``stream`` closes, oldest first.
+
+    And True if inject closed it on purpose.
+    """
     resources: list[tuple[str, ...]] = []
-    with os.fdopen(stream, "rb") as lines:
-        for line in lines:
-            sign, *words = json.loads(line)
-            resource = tuple(words)
-            if sign == "+":
-                resources.append(resource)
-            elif resource in resources:
-                resources.remove(resource)
-    return resources
+    farewell = False
+    for line in _lines(stream):
+        sign, *words = json.loads(line)
+        resource = tuple(words)
+        farewell = sign == "."
+        if sign == "+":
+            resources.append(resource)
+        elif resource in resources:
+            resources.remove(resource)
+    return resources, farewell
 
 
-def _main() -> int:
+def _lines(stream: int) -> Iterator[bytes]:
+    """Lines of ``stream`` up to its end. A read that fails is repeated: `scope: any` may fail this process's calls."""
+    rest = b""
+    while True:
+        try:
+            data = os.read(stream, 1 << 16)
+        except OSError:
+            time.sleep(_RETRY)
+            continue
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+
+
+def _wait_for_end(pid: int) -> None:
+    """Wait until inject, which is process ``pid``, has ended: then its probes are gone, and no call of this one fails.
+
+    The kernel closes what a process has open before it says that the process ended (do_exit(), kernel/exit.c, v6.12).
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while os.getppid() == pid and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            time.sleep(_RETRY)
+
+
+def _main(pid: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    stayed = sweep(read_resources(0))
+    resources, farewell = read_resources(0)
+    if not farewell:
+        _wait_for_end(pid)
+    stayed = sweep(resources)
     for words in stayed:
         _complain(f"inject: janitor: {words}")
     return 1 if stayed else 0
@@ -294,4 +359,4 @@ def _complain(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(_main(int(sys.argv[1])))

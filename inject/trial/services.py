@@ -73,19 +73,19 @@ def open_services(
     adopt: Optional[Callable[[Janitor], Adopted]] = None,
 ) -> Iterator[Services]:
     """The services of a run; at its end the engine is closed and the janitor has removed what is left."""
-    with Janitor() as janitor, engine_maker(kernel) as engine:
+    with Janitor() as janitor, engine_maker(kernel, janitor) as engine:
         yield Services(kernel, types or Types(kernel), engine, janitor, emit, say, on_output, adopt)
 
 
 @contextlib.contextmanager
-def engine_maker(kernel: Kernel) -> Iterator[Callable[[], Engine]]:
-    """A function that makes the engine at its first call and returns the same one afterwards."""
+def engine_maker(kernel: Kernel, janitor: Janitor) -> Iterator[Callable[[], Engine]]:
+    """A function that makes the engine at its first call and returns the same one afterwards; it spares ``janitor``."""
     with contextlib.ExitStack() as stack:
         made: list[Engine] = []
 
         def make() -> Engine:
             if not made:
-                made.append(stack.enter_context(Engine(kernel, cache_root() / "bytecode")))
+                made.append(stack.enter_context(Engine(kernel, cache_root() / "bytecode", janitor.pid)))
             return made[0]
 
         yield make

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from inject.errors import InjectError
+from inject.process.cgroup import hierarchy
 from inject.process.janitor import Janitor, mount_points, undo_dir
 from tests.support.waiting import wait_for
 from tests.support.workbench import guest_only, sh
@@ -45,9 +46,13 @@ time.sleep(600)
 """
 
 
-def start(kind, when="late"):
-    """A tool with everything that a tool can have; (process, janitor's pid, the names of what it made)."""
-    tool = subprocess.Popen([sys.executable, "-c", TOOL, kind, when], stdout=subprocess.PIPE, start_new_session=True)
+def start(kind, when="late", around=()):
+    """A tool with everything that a tool can have; (process, janitor's pid, the names of what it made).
+
+    ``around`` is a command line that runs it.
+    """
+    argv = [*around, sys.executable, "-c", TOOL, kind, when]
+    tool = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, "JOB": "17"})
     janitor, directory, group, *devices = tool.stdout.readline().decode().split()
     return tool, int(janitor), (directory, group, *devices)
 
@@ -86,6 +91,59 @@ def test_sigkill_while_the_filesystem_is_being_made():
     end(tool)
     wait_for(lambda: gone(made), "everything is undone")
     assert sh("lsblk --noheadings --raw --output TYPE").count("part") == 0
+
+
+@pytest.fixture
+def job():
+    """A control group as a service or a CI job has one, and a command line that runs a program in it."""
+    group = hierarchy() / "job-17"
+    group.mkdir()
+    yield group, ["sh", "-c", 'echo 0 >"$0"/cgroup.procs; exec "$@"', str(group)]
+    (group / "cgroup.kill").write_text("1")
+    wait_for(lambda: "populated 0" in (group / "cgroup.events").read_text(), "the job's end")
+    group.rmdir()
+
+
+@pytest.mark.parametrize("kind", ["disks", "loop"])
+def test_the_end_of_the_tools_own_cgroup_leaves_nothing(kind, job):
+    """`systemctl stop`, `docker kill`: everything in the group ends at once, the janitor is not in it."""
+    group, around = job
+    tool, janitor, made = start(kind, around=around)
+    assert str(tool.pid) in (group / "cgroup.procs").read_text().split()
+    assert "JOB" not in Path(f"/proc/{janitor}/environ").read_text()
+    (group / "cgroup.kill").write_text("1")
+    end(tool)
+    wait_for(lambda: gone(made), "everything is undone")
+
+
+APART = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", '"$@"; sleep 600', "sh"]
+"""Runs a program as process 2 of a PID namespace, which outlives it."""
+
+
+def test_two_tools_with_one_process_number():
+    """In two PID namespaces: the janitor of one leaves the other's workload alone."""
+    tools = [start(kind, around=APART) for kind in ("loop", "loop")]
+    try:
+        (first, _, made), (_, _, others) = tools
+        assert made[1] != others[1]
+        sh(f"pkill -KILL -P {_first_of(first)}")
+        wait_for(lambda: not Path(made[1]).exists() and not Path(made[0]).exists(), "everything of the first is undone")
+        assert "populated 1" in (Path(others[1]) / "cgroup.events").read_text()
+        assert others[0] in sh("losetup --list")
+    finally:
+        for tool, _, _ in tools:
+            sh(f"pkill -KILL -P {_first_of(tool)} python || true")
+        for tool, _, made in tools:
+            wait_for(
+                lambda made=made: not Path(made[0]).exists() and not Path(made[1]).exists(), "everything is undone"
+            )
+            os.killpg(tool.pid, signal.SIGKILL)
+            end(tool)
+
+
+def _first_of(tool):
+    """The first process of the namespace that ``tool``, an unshare(1), made."""
+    return sh(f"pgrep -P {tool.pid}").split()[0]
 
 
 def test_signals_that_end_the_tool_do_not_end_the_janitor():

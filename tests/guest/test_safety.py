@@ -176,6 +176,56 @@ def test_the_tool_is_never_failed(engine: Engine, planner: Planner, group: Cgrou
     assert child.stdout.strip() == "-1", "the fault did not fire at all"
 
 
+APART = """
+import ctypes, subprocess, sys
+from pathlib import Path
+from inject.engine.engine import Engine
+from inject.engine.planner import Planner
+from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
+from inject.scenario.load import parse
+from inject.store import cache_root
+kernel = Kernel()
+(scenario,) = parse("faults: [{function: __x64_sys_getpid, return: -EPERM, scope: any}]\\nrun: 'true'\\n", "x", "x")
+with Janitor() as janitor, Engine(kernel, cache_root() / "bytecode", janitor.pid) as engine:
+    group = Cgroup.create(janitor)
+    engine.attach(Planner(kernel, Types(kernel), 1).plan(scenario))
+    engine.arm(group.id, group.level, 60.0)
+    own = ctypes.CDLL(None).syscall(39)
+    argv = [sys.executable, "-c", "import ctypes; print(ctypes.CDLL(None).syscall(39))"]
+    other = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    engine.disarm()
+    group.close(janitor)
+print(own, other.strip())
+"""
+"""Process 1 of a PID namespace: prints what getpid(2) gave it while it failed for every task, and what another got."""
+
+
+def test_the_tool_is_never_failed_in_a_pid_namespace() -> None:
+    """There its own number is not the one that the kernel compares."""
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", APART]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1", "-1"], done.stderr
+
+
+def test_the_agent_of_the_guest_is_never_failed(
+    engine: Engine, planner: Planner, group: Cgroup, kernel: Kernel, probe: Probe
+) -> None:
+    """The host's requests still reach it while every read from a virtio port fails for others."""
+    agent = kernel.agent()
+    assert "agent.py" in Path(f"/proc/{agent}/cmdline").read_text()
+    engine.attach(_plan(planner, "{function: __x64_sys_poll, return: -EIO, scope: any}"), probe)
+    engine.arm(group.id, group.level, 60.0)
+    before = _sleeps(agent)
+    wait_for(lambda: _sleeps(agent) > before, "a request of the host")
+    engine.disarm()
+    failed = {injection.pid for injection in engine.poll(0)}
+    engine.detach()
+    assert agent not in failed
+
+
 def test_init_is_never_failed(engine: Engine, planner: Planner, group: Cgroup, probe: Probe) -> None:
     """PID 1 reaps an orphan while wait4(2) fails for all others: an init that cannot wait is a dead machine."""
     engine.attach(_plan(planner, "{function: __x64_sys_wait4, return: -EINVAL, scope: any}"), probe)
@@ -194,7 +244,12 @@ def test_init_is_never_failed(engine: Engine, planner: Planner, group: Cgroup, p
 
 def _of_init() -> int:
     """How often PID 1 went to sleep of its own will."""
-    text = Path("/proc/1/status").read_text()
+    return _sleeps(1)
+
+
+def _sleeps(pid: int) -> int:
+    """How often process ``pid`` went to sleep of its own will."""
+    text = Path(f"/proc/{pid}/status").read_text()
     return int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0])
 
 

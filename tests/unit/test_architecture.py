@@ -19,7 +19,6 @@ LAYERS = (
     {"model"},
     {"filesystems"},
     {"scenario", "kernel", "process"},
-    {"module"},
     {"engine", "fixture"},
     {"doctor"},
     {"propagation", "oracles", "draft", "report"},

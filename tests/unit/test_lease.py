@@ -9,7 +9,9 @@ import pytest
 
 from inject.engine import abi, lease
 from inject.engine.lease import Arming, Lease
+from inject.engine.own_processes import OwnProcesses
 
+OWN = OwnProcesses(tool=11, janitor=12, agent=13)
 ARMING = Arming(cgroup=77, level=3, budget=9, others=True)
 
 
@@ -42,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def made() -> tuple[Lease, Memory]:
     memory = Memory()
     maps: Any = memory
-    return Lease(maps), memory
+    return Lease(maps, OWN), memory
 
 
 def test_the_flag_is_written_last(clock: list[int]) -> None:
@@ -50,10 +52,15 @@ def test_the_flag_is_written_last(clock: list[int]) -> None:
     held.begin(ARMING, 5.0)
     assert memory.offsets == [0, abi.ARMED]
     found = memory.fields()
-    assert {name: found[name] for name in ("cgroup", "level", "budget", "others", "armed")} == {
+    assert {
+        name: found[name] for name in ("cgroup", "level", "budget", "tool", "janitor", "agent", "others", "armed")
+    } == {
         "cgroup": 77,
         "level": 3,
         "budget": 9,
+        "tool": 11,
+        "janitor": 12,
+        "agent": 13,
         "others": 1,
         "armed": 1,
     }

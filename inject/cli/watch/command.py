@@ -32,14 +32,7 @@ from inject.trial.preflight import require_injection, resolve
 from inject.trial.services import engine_maker
 
 SUFFIXES = (".yaml", ".yml")
-DEFAULTS = {
-    ErrorType.ERRNO: "-ENOMEM",
-    ErrorType.ERRNO_NULL: "-ENOMEM",
-    ErrorType.NULL: "NULL",
-    ErrorType.TRUE: "true",
-    ErrorType.BOOL: "false",
-    ErrorType.NUMBER: "0",
-}
+DEFAULTS = {ErrorType.ERRNO: "-ENOMEM", ErrorType.ERRNO_NULL: "-ENOMEM", ErrorType.NULL: "NULL", ErrorType.TRUE: "true"}
 """What a function returns unless =VALUE says otherwise."""
 
 
@@ -158,7 +151,7 @@ def _session(
     try:
         with contextlib.ExitStack() as stack:
             janitor = stack.enter_context(Janitor())
-            engine = stack.enter_context(engine_maker(kernel))()
+            engine = stack.enter_context(engine_maker(kernel, janitor))()
             number = secrets.randbits(32) if seed is None else seed
             planner = Planner(kernel, types, number, device_numbers(None, faults))
             subject = stack.enter_context(chosen.open(janitor, echo))

@@ -36,6 +36,9 @@ CONGESTED = 256 << 10
 DRAINED = 2 << 20
 """Bytes that are read from a pipe after its command ended, if others still write into it."""
 
+PID_FILE = "/run/inject-agent.pid"
+"""Tells inject which process no fault may fail: without the agent the host gives the guest up."""
+
 HOST_GONE = 60.0
 """Seconds that the port may be without a host before the agent ends."""
 
@@ -386,6 +389,8 @@ def main() -> None:
     link_names()
     wait_for_mounts()
     take_precedence()
+    with open(PID_FILE, "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
     agent = Agent(port)
     with open("/proc/uptime", encoding="ascii") as file:
         uptime = float(file.read().split()[0])
