@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.groups import group
 
 
 def pytest_configure() -> None:
@@ -24,11 +25,17 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Take the name of the group away, which pytest-xdist appends to a test's; results go by the test's own."""
-    if hasattr(report, "node"):
-        report.nodeid = re.sub(r"@\w+\.py$", "", report.nodeid)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist=loadgroup`` tests that share something go to one process (tests/support/groups.py)."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        _split_scope = staticmethod(group)
+
+    return Grouped(config, log)
 
 
 @pytest.fixture

@@ -43,6 +43,9 @@ FAMILIES = (
 )
 """The first that matches counts."""
 
+ONLY = {ErrorType.NULL: "NULL", ErrorType.TRUE: "true", ErrorType.BOOL: "false", ErrorType.NUMBER: "0"}
+"""What functions return that cannot return every errno."""
+
 
 def guess(function: str, error_type: ErrorType, call: str = "") -> Guess:
     """The guess for ``function``; ``call`` is the system call that it is the wrapper of.
@@ -50,7 +53,7 @@ def guess(function: str, error_type: ErrorType, call: str = "") -> Guess:
     ``returns`` always is legal for ``error_type``.
     """
     found = _of_call(call) if call else _of_family(function)
-    only = {ErrorType.NULL: "NULL", ErrorType.TRUE: "true"}.get(error_type, found.returns)
+    only = ONLY.get(error_type, found.returns)
     return Guess(**{**vars(found), "returns": only})
 
 

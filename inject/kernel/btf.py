@@ -78,13 +78,14 @@ class Result:
     """Return type of a function: ``kind`` is void, int, unsigned, bool, pointer, enum or other.
 
     ``size`` in bytes; ``name`` that of the outermost typedef (``vm_fault_t``) or the
-    type itself. A small struct that begins with a pointer counts as one: it comes
-    back in the same register.
+    type itself. A small struct that begins with a pointer counts as one, with ``structure``: its
+    first half comes back in the same register.
     """
 
     kind: str
     size: int = 0
     name: str = ""
+    structure: bool = False
 
 
 def _library() -> Any:
@@ -222,7 +223,8 @@ class Btf:
             return Result("void")
         _, plain, entries = self.plain(proto.size)
         outer, _ = self.type(proto.size)
-        return Result(*self._register(plain, entries), self._name(outer.name))
+        whole = plain.kind in (STRUCT, UNION)
+        return Result(*self._register(plain, entries), self._name(outer.name), whole)
 
     def _register(self, plain: RawType, entries: int) -> tuple[str, int]:
         """Kind and size of what the return register holds."""

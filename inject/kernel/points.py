@@ -6,14 +6,19 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Optional
 
 from inject.errors import CannotRun
 from inject.kernel.config import KernelConfig
 from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
 from inject.kernel.modules import Modules
 from inject.kernel.symbols import Kallsyms
-from inject.model.point import ErrorType, FaultPoint
+from inject.model.point import KERNEL_TYPES, FaultPoint
 from inject.model.text import either, listed, near
+
+
+class NoList(CannotRun):
+    """This kernel keeps no list of error-injectable functions: it was built without one."""
 
 
 class Points:
@@ -45,13 +50,13 @@ class Points:
         points = []
         for line in text.splitlines():
             match = re.fullmatch(r"(\S+)(?: \[(\S+)\])?\t(\w+)", line)
-            if match and match[3] in ErrorType.__members__:
-                points.append(FaultPoint(match[1], ErrorType[match[3]], match[2] or ""))
+            if match and match[3] in KERNEL_TYPES:
+                points.append(FaultPoint(match[1], KERNEL_TYPES[match[3]], match[2] or ""))
         return tuple(sorted(points, key=lambda point: (point.function, point.module)))
 
     def _no_list(self) -> CannotRun:
         if self._config.options and not self._config.has("CONFIG_FUNCTION_ERROR_INJECTION"):
-            return CannotRun(
+            return NoList(
                 "this kernel was built without CONFIG_FUNCTION_ERROR_INJECTION",
                 "build it with CONFIG_FUNCTION_ERROR_INJECTION=y and CONFIG_BPF_KPROBE_OVERRIDE=y, "
                 "or use `inject vm run`, whose kernel has both",
@@ -60,7 +65,7 @@ class Points:
             if os.geteuid() and (self._root / DEBUGFS).is_dir():
                 return CannotRun("debugfs is readable by root only", "run with sudo")
             return CannotRun("debugfs is not mounted", MOUNT_DEBUGFS)
-        return CannotRun(
+        return NoList(
             "this kernel has no list of error-injectable functions", "it needs CONFIG_FUNCTION_ERROR_INJECTION=y"
         )
 
@@ -79,7 +84,7 @@ class Points:
         named = [point for point in self.all if point.function == function]
         symbols = self._symbols.named(function)
         addresses = {symbol.address for symbol in symbols}
-        distinct = len(symbols) if self._symbols.hidden else len(addresses)
+        distinct = self._symbols.distinct(symbols)
         if self._symbols.hidden and distinct == 1 and not named:
             raise CannotRun(
                 f"{function} is not in the list of error-injectable functions, and the kernel hides the addresses that"
@@ -96,16 +101,34 @@ class Points:
             )
         if not addresses or addresses == {0}:
             raise CannotRun(f"{function} is not in this kernel", self._suggestion(function))
-        address = addresses.pop()
+        found = self._folded(function, addresses.pop())
+        if found is None:
+            raise CannotRun(
+                f"{function} is not error-injectable",
+                f"add ALLOW_ERROR_INJECTION({function}, ERRNO) after its body and rebuild the kernel, "
+                "or choose one of `inject list`",
+            )
+        return found
+
+    def listed(self, function: str) -> Optional[FaultPoint]:
+        """The function called ``function``, by any of its names; None if it is not in the list, or not this one.
+
+        Raises NoList if there is no list, CannotRun if it cannot be read.
+        """
+        named = next((point for point in self.all if point.function == function), None)
+        symbols = self._symbols.named(function)
+        if self._symbols.distinct(symbols) > 1:
+            return None
+        address = symbols[0].address if symbols else 0
+        return self._complete(named, function, address) if named else self._folded(function, address)
+
+    def _folded(self, function: str, address: int) -> Optional[FaultPoint]:
+        """The point at ``address``, which has ``function`` as another name; None if there is none."""
         for name in self._symbols.names_at(address):
             for point in self.all:
                 if point.function == name:
                     return self._complete(point, function, address)
-        raise CannotRun(
-            f"{function} is not error-injectable",
-            f"add ALLOW_ERROR_INJECTION({function}, ERRNO) after its body and rebuild the kernel, "
-            "or choose one of `inject list`",
-        )
+        return None
 
     def _complete(self, point: FaultPoint, function: str, address: int) -> FaultPoint:
         names = self._symbols.names_at(address) or (function,)

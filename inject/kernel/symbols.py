@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,10 @@ class Kallsyms:
         if text_of(self._root / "proc/sys/kernel/kptr_restrict") == "2":
             return "sysctl kernel.kptr_restrict=1"
         return "run as root" if os.geteuid() else "give it CAP_SYSLOG"
+
+    def distinct(self, symbols: Sequence[KernelSymbol]) -> int:
+        """Number of functions that ``symbols`` are names of; where addresses are hidden, each counts as one."""
+        return len(symbols) if self.hidden else len({symbol.address for symbol in symbols})
 
     def matching(self, pattern: str) -> list[KernelSymbol]:
         """Text symbols whose whole name matches the regular expression ``pattern``."""

@@ -44,14 +44,11 @@ else:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked ``debug_kernel`` out on other kernels, which is no skip; keep each file in one guest."""
+    """Leave tests marked ``debug_kernel`` out on other kernels, which is no skip."""
     if not DEBUG:
         left = [item for item in items if item.get_closest_marker("debug_kernel")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
-    if not INSIDE and config.pluginmanager.hasplugin("xdist"):
-        for item in filter(own, items):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -181,20 +181,18 @@ class GuestItems:
         assert self._server is not None
         marker = item.get_closest_marker("limit")
         limit = marker.args[0] if marker else LIMIT
-        nodeid = _nodeid(item)
         when = "setup"
         try:
-            for data in self._server.run(nodeid, _nodeid(following) if following else None, limit):
+            for data in self._server.run(item.nodeid, following.nodeid if following else None, limit):
                 report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
-                report.nodeid = item.nodeid
                 when = report.when
                 yield report
             if following is None:
                 self.close()
-            said = "" if when == "teardown" else f"{nodeid} is not among the tests that the guest collected"
+            said = "" if when == "teardown" else f"{item.nodeid} is not among the tests that the guest collected"
         except (GuestLost, Stopped, InjectError) as error:
             console = getattr(error, "console", "")
-            said = f"lost while {nodeid} ran: {error}\n{console}"
+            said = f"lost while {item.nodeid} ran: {error}\n{console}"
             self.close(interrupted=True)
         except BaseException:
             self.close(interrupted=True)
@@ -212,9 +210,3 @@ class GuestItems:
 def own(item: pytest.Item) -> bool:
     """True for a test of tests/guest."""
     return (ROOT / "tests/guest") in item.path.parents
-
-
-def _nodeid(item: pytest.Item) -> str:
-    """The id without the name of its group, which pytest-xdist appends."""
-    groups = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
-    return item.nodeid.removesuffix(f"@{'_'.join(groups)}")

@@ -19,6 +19,7 @@ LAYERS = (
     {"model"},
     {"filesystems"},
     {"scenario", "kernel", "process"},
+    {"module"},
     {"engine", "fixture"},
     {"doctor"},
     {"propagation", "oracles", "draft", "report"},

@@ -1,4 +1,4 @@
-"""What a tagged function may return."""
+"""What a function may return."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from inject.model.point import LEGAL_WORDS, ErrorType, legal
         (ErrorType.ERRNO_NULL, {-1, -12, -2160, -4095, 0}),
         (ErrorType.NULL, {0}),
         (ErrorType.TRUE, {1}),
+        (ErrorType.BOOL, {0, 1}),
+        (ErrorType.NUMBER, {-5000, -4096, -4095, -2160, -12, -1, 0, 1, 2, 12}),
     ],
 )
 def test_legal_values(error_type: ErrorType, allowed: set[int]) -> None:

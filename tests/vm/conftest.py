@@ -11,7 +11,7 @@ from inject import store
 from inject.vm.boot import Boot
 from inject.vm.build.artifacts import Artifacts
 from inject.vm.guest import Guest, GuestOptions
-from tests.support import ROOT, guest_items
+from tests.support import guest_items
 
 
 @pytest.fixture(scope="session")
@@ -43,21 +43,12 @@ def new_guest(artifacts: Artifacts) -> Callable[..., Boot]:
     return make
 
 
-HERE = ROOT / "tests/vm"
-
 LONG = ("test_library.py",)
 """Begun first: begun last, they would run alone at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several processes (pytest-xdist), tests that share something of their module stay together."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    items.sort(key=lambda item: item.path.name not in LONG)
-    for item in items:
-        if HERE not in item.path.parents:
-            continue
-        fixtures = item._fixtureinfo.name2fixturedefs
-        if any(found[-1].scope == "module" for found in fixtures.values()):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """With several processes (pytest-xdist) the longest tests come first."""
+    if config.pluginmanager.hasplugin("xdist"):
+        items.sort(key=lambda item: item.path.name not in LONG)

@@ -32,7 +32,14 @@ from inject.trial.preflight import require_injection, resolve
 from inject.trial.services import engine_maker
 
 SUFFIXES = (".yaml", ".yml")
-DEFAULTS = {ErrorType.ERRNO: "-ENOMEM", ErrorType.ERRNO_NULL: "-ENOMEM", ErrorType.NULL: "NULL", ErrorType.TRUE: "true"}
+DEFAULTS = {
+    ErrorType.ERRNO: "-ENOMEM",
+    ErrorType.ERRNO_NULL: "-ENOMEM",
+    ErrorType.NULL: "NULL",
+    ErrorType.TRUE: "true",
+    ErrorType.BOOL: "false",
+    ErrorType.NUMBER: "0",
+}
 """What a function returns unless =VALUE says otherwise."""
 
 

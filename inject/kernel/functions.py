@@ -1,0 +1,142 @@
+"""Functions that can be failed: those of the kernel's error-injection list, and every other one by its prototype.
+
+The list says what a marked function may return. For any other function BTF has the prototype;
+inject's module overrides it where the kernel's own helper refuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from inject.errors import CannotRun, InjectError
+from inject.kernel.btf import POINTER_SIZE, Result
+from inject.kernel.kernel import Kernel
+from inject.kernel.points import NoList
+from inject.kernel.symbols import KernelSymbol
+from inject.kernel.types import Types
+from inject.model.point import ErrorType, FaultPoint
+from inject.model.text import either, listed, near
+from inject.model.unsafe import unsafe
+
+BY_KIND = {
+    "int": ErrorType.ERRNO,
+    "bool": ErrorType.BOOL,
+    "pointer": ErrorType.ERRNO_NULL,
+    "unsigned": ErrorType.NUMBER,
+    "enum": ErrorType.NUMBER,
+}
+"""Error types of functions that are not marked, by the kind of their result (btf.Result)."""
+
+
+class UnsafeFunction(CannotRun):
+    """A function whose name promises an effect that a failed call leaves out."""
+
+
+class Functions:
+    """The functions of one kernel that can be failed; reads kallsyms, the list and BTF when first asked."""
+
+    def __init__(self, kernel: Kernel, types: Types) -> None:
+        self._kernel = kernel
+        self._types = types
+
+    def marked(self) -> tuple[FaultPoint, ...]:
+        """The error-injection list; () if this kernel keeps none. Raises CannotRun if it cannot be read."""
+        try:
+            return self._kernel.points.all
+        except NoList:
+            return ()
+
+    def find(self, name: str, *, force: bool = False) -> FaultPoint:
+        """The function called ``name``, marked or not.
+
+        Raises CannotRun saying why there is none: unknown, inlined, ambiguous, without a result that can
+        be an error; UnsafeFunction for a name that promises an effect, unless ``force`` insists.
+        """
+        try:
+            marked = self._kernel.points.listed(name)
+        except NoList:
+            marked = None
+        if marked is not None:
+            return marked
+        symbol = self._symbol(name)
+        error_type = self.error_type(name, symbol.module)
+        why = None if force else unsafe(name)
+        if why:
+            raise UnsafeFunction(
+                f"{name} is not marked ALLOW_ERROR_INJECTION, and its name has {why.word!r}: {why.why}",
+                "fail a function that it calls, or insist: --force, in a scenario `contract: ignore`",
+            )
+        names = self._kernel.symbols.names_at(symbol.address) or (name,)
+        return FaultPoint(name, error_type, symbol.module, symbol.address, names, marked=False)
+
+    def error_type(self, name: str, module: str = "") -> ErrorType:
+        """Error type of a function that is not marked, by its prototype; raises CannotRun if it has none."""
+        try:
+            found = error_type(self._types.result(name, module))
+        except NoErrorType as error:
+            raise CannotRun(f"{name} {error.message}", error.hint) from None
+        return found
+
+    def _symbol(self, name: str) -> KernelSymbol:
+        """The one text symbol called ``name``; raises CannotRun saying why there is none, or not one."""
+        symbols = self._kernel.symbols.named(name)
+        if self._kernel.symbols.distinct(symbols) > 1:
+            where = sorted({symbol.module or "vmlinux" for symbol in symbols})
+            raise CannotRun(
+                f"{len(symbols)} functions are called {name} (in {listed(where)})",
+                "an ambiguous name cannot be probed: choose a caller with a name of its own",
+            )
+        if not symbols:
+            raise CannotRun(f"{name} is not in this kernel", self._advice(name))
+        return symbols[0]
+
+    def _advice(self, name: str) -> str:
+        """Sentence that says why ``name`` has no symbol, and what to do."""
+        symbols = self._kernel.symbols
+        clones = symbols.clones(name)
+        if clones:
+            return f"the compiler kept only the clone {clones[0]}, which callers use instead: fail that one"
+        callers = symbols.inlined_into(name)
+        if callers:
+            return f"the compiler inlined it into {listed(callers)}: fail one of these, or mark it noinline"
+        unloaded = self._kernel.modules.unloaded_with(name)
+        if unloaded:
+            return unloaded
+        close = near(name, self._alike(name))
+        if close:
+            return f"did you mean {either(close)}?"
+        try:
+            described = self._types.result(name) is not None
+        except InjectError:
+            described = False
+        if described:
+            return "the compiler inlined it everywhere: fail one of its callers, or mark it noinline"
+        return "it may be inlined, in a module that is not loaded, or misspelt; see `inject list --all`"
+
+    def _alike(self, name: str) -> Sequence[str]:
+        """Functions that begin as ``name`` does: a misspelt one is among them more often than not."""
+        start = re.escape(name[: max(4, len(name) // 2)])
+        return sorted({symbol.name for symbol in self._kernel.symbols.matching(start + r"\w*")})[:4096]
+
+
+class NoErrorType(InjectError):
+    """A result that cannot be an error; the message lacks its subject, the function."""
+
+
+def error_type(result: Optional[Result]) -> ErrorType:
+    """Error type of a function with this result; raises NoErrorType if it cannot be an error."""
+    if result is None:
+        raise NoErrorType(
+            "is not described by the kernel's BTF, so inject does not know what it returns",
+            "fail one of its callers; assembly and functions that the compiler changed are not in BTF",
+        )
+    if result.kind == "void":
+        raise NoErrorType("returns nothing, so it cannot return an error", "fail a function that it calls")
+    if result.structure or result.size > POINTER_SIZE or result.kind not in BY_KIND:
+        raise NoErrorType(
+            f"returns {result.name or 'a structure'}, and inject sets one register only",
+            "fail a function that it calls",
+        )
+    return BY_KIND[result.kind]

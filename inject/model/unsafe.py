@@ -1,0 +1,60 @@
+"""Functions whose name promises an effect that a failed call must not leave out.
+
+A failed call returns before the function's body has run. A function that is marked
+ALLOW_ERROR_INJECTION promises that its callers cope with that; no other function does. One that
+unlocks, puts or frees is believed to have done so whatever it returns: the lock stays held, the
+reference stays counted, and the kernel that is judged afterwards was broken by inject.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+_LOCK = "a failed call leaves a lock as it was, and its callers may go on as if it was taken or given back"
+_COUNT = "a failed call leaves a count as it was, and its callers may go on as if it had changed"
+_FREE = "a failed call keeps what its callers believe to be gone"
+_WAKE = "a failed call leaves out what another task waits for"
+
+WORDS = {
+    **dict.fromkeys(("lock", "unlock", "trylock", "mutex", "rwsem", "seqlock", "acquire"), _LOCK),
+    **dict.fromkeys(("put", "iput", "dput", "fput", "unref", "unpin", "kref", "refcount"), _COUNT),
+    **dict.fromkeys(("release", "free", "kfree", "vfree", "kvfree", "destroy", "teardown", "cleanup", "exit"), _FREE),
+    **dict.fromkeys(("unmap", "unregister", "detach", "kill"), _FREE),
+    **dict.fromkeys(("wake", "complete", "unblock"), _WAKE),
+}
+"""Words of a name, between underscores, and why a call must not be left out."""
+
+ENDS = {**dict.fromkeys(("get", "inc", "dec"), _COUNT), **dict.fromkeys(("up", "down"), _LOCK)}
+"""Words that tell only as the first or the last one: `kobject_get` counts, `ext4_get_block` looks something up."""
+
+ABLE = frozenset({"killable", "interruptible", "timeout"})
+"""With one of these words a function that locks may fail by contract: `mutex_lock_killable`."""
+
+ADJECTIVE = frozenset(
+    ("find", "has", "have", "count", "nr", "get", "next", "load", "check", "search", "alloc", "claim", "reserve", "is")
+)
+"""After one of these words `free` is no verb: `find_free_extent` frees nothing."""
+
+
+@dataclass(frozen=True)
+class Unsafe:
+    """The word of a function's name that promises an effect, and what a call without it leaves behind."""
+
+    word: str
+    why: str
+
+
+def unsafe(function: str) -> Optional[Unsafe]:
+    """Why a call of ``function``, which is not marked, must not be left out, as its name tells; None if it may be."""
+    words = re.sub(r"\..*", "", function).strip("_").lower().split("_")
+    able = bool(ABLE & set(words))
+    for index, word in enumerate(words):
+        why = WORDS.get(word) or (ENDS.get(word) if index in (0, len(words) - 1) else None)
+        if why is None or (able and why is _LOCK):
+            continue
+        if word == "free" and index and words[index - 1] in ADJECTIVE:
+            continue
+        return Unsafe(word, why)
+    return None
