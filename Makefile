@@ -19,6 +19,8 @@ SIDE_BY_SIDE = --numprocesses=$(if $(ALL),auto,$(shell echo $$(($$(nproc) + 1)))
 ALL :=
 QUICK = $(if $(ALL),, -m 'not slow')
 FUZZ_SECONDS := 3600
+# What `make bench` measures; everything by default.
+PARTS :=
 # pytest on the host runs each test of tests/guest in a guest (tests/support/guest_items.py).
 PYTEST := $(VENV)/bin/python -m pytest
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
@@ -62,10 +64,11 @@ suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
 	$(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(QUICK)$(call JUNIT,suite) tests/guest tests/vm
 
-# Measure the cost of a fault in instructions; the figures are the same on every machine.
+# Measure the cost of a fault in instructions; the figures are the same on every machine. PARTS="slab start" measures
+# only those (tests/bench/parts.py).
 bench: $(VENV)/ready
 	$(VENV)/bin/inject vm build
-	$(VENV)/bin/python -m tests.bench --json bench.jsonl
+	$(VENV)/bin/python -m tests.bench --json bench.jsonl $(PARTS:%=--only %)
 
 # Read damaged scenario files for FUZZ_SECONDS on all CPUs; build/fuzz has those that the reader does not
 # stand. The unit tests read a thousand.

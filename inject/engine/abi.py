@@ -26,8 +26,10 @@ FRAMES = 32
 """Frames of the stack trace that an event keeps and a rule searches."""
 DEEP = 64
 """Frames of the stack trace that an error is traced along."""
-PREFIXES = 65536
-"""Address blocks of all `stack` entries of one plan."""
+PLACES = 65536
+"""Where the address ranges of all rules' `stack` begin and end."""
+STEPS = 16
+"""Steps of a search in that many places."""
 SLOTS = 1024
 """Rules of one plan."""
 TOKENS = 63
@@ -55,7 +57,11 @@ USES_COMM = 1 << 17
 USES_PATH = 1 << 18
 USES_WRITEBACK = 1 << 19
 USES_CONTEXT = 1 << 20
-USES_EVERYTHING = TESTS | LOADS << USES_LOADS_SHIFT | USES_GLOB | USES_COMM | USES_PATH | USES_WRITEBACK | USES_CONTEXT
+USES_STEPS_SHIFT = 24
+"""From here on: steps of the search among the places of its `stack`."""
+USES_EVERYTHING = (TESTS | LOADS << USES_LOADS_SHIFT | STEPS << USES_STEPS_SHIFT) | (
+    USES_GLOB | USES_COMM | USES_PATH | USES_WRITEBACK | USES_CONTEXT
+)
 """A program that can do what any rule may ask for."""
 
 OPS = {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}
@@ -111,6 +117,8 @@ RULE = Layout(
     tests="I",
     comm="I",
     path="I",
+    place="I",
+    half="I",
     forbidden="Q",
     sparing="Q",
     after="Q",
@@ -153,8 +161,7 @@ EVENT = Layout(
 )
 EVENT_HEAD = EVENT.before("frame")
 """What comes before the frames, of which most events use few."""
-PLACE = Layout("place", prefix="I", slot="I", address="8s")
-"""Key of the trie; ``address`` is big endian."""
+PLACE = Layout("place", address="Q", classes="Q")
 RESULT = Layout("result", call="I", error="I")
 TRAIL_KEY = Layout("trail_key", tid="I", number="I")
 TRAIL = Layout(
@@ -175,7 +182,7 @@ ALPHABET = Layout("alphabet", takes="256Q", stays="Q", accept="Q")
 
 # ---------------------------------------------------------------- maps
 
-HASH, ARRAY, LPM_TRIE, RINGBUF = 1, 2, 11, 27
+HASH, ARRAY, RINGBUF = 1, 2, 27
 """enum bpf_map_type, include/uapi/linux/bpf.h"""
 NO_PREALLOC, MMAPABLE = 1, 1 << 10
 """BPF_F_NO_PREALLOC, BPF_F_MMAPABLE"""
@@ -195,7 +202,6 @@ class Table(NamedTuple):
 
 TABLES: Mapping[str, Table] = {
     "globs": Table(ARRAY, 4, ALPHABET.size, GLOBS),
-    "paths": Table(LPM_TRIE, PLACE.size, 8, PREFIXES, NO_PREALLOC),
     "devices": Table(HASH, 4, 4, 64),
     "results": Table(HASH, RESULT.size, 8, 4096),
     "events": Table(RINGBUF, 0, 0, EVENTS_BYTES),
@@ -208,7 +214,7 @@ TABLES: Mapping[str, Table] = {
 
 
 class Area(NamedTuple):
-    """Memory that the program and inject share: one ``layout``, or one for each rule if ``each``.
+    """Memory that the program and inject share: ``length`` times ``layout``, one for each rule if ``each``.
 
     The program has ``mark`` in place of the address, which is set at load time.
     """
@@ -216,13 +222,15 @@ class Area(NamedTuple):
     mark: int
     layout: Layout
     each: bool = True
+    length: int = SLOTS
 
 
 AREAS: Mapping[str, Area] = {
-    "control": Area(0x510751075101, CONTROL, each=False),
-    "spent": Area(0x510751075102, COUNTER, each=False),
+    "control": Area(0x510751075101, CONTROL, each=False, length=1),
+    "spent": Area(0x510751075102, COUNTER, each=False, length=1),
     "rules": Area(0x510751075103, RULE),
     "tallies": Area(0x510751075104, TALLY),
     "untraced": Area(0x510751075105, COUNTER),
-    "uncounted": Area(0x510751075106, COUNTER, each=False),
+    "uncounted": Area(0x510751075106, COUNTER, each=False, length=1),
+    "places": Area(0x51075107510A, PLACE, each=False, length=PLACES),
 }

@@ -1,13 +1,12 @@
-"""Stack traces: from the names in a fault's `stack` to address ranges, and from those to entries of the trie."""
+"""Stack traces: from the names in a fault's `stack` to address ranges, and from those to sorted places."""
 
 from __future__ import annotations
 
 import bisect
-import struct
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from inject.engine.abi import PATH, PLACE
+from inject.engine.abi import PATH
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import TYPES
 from inject.kernel.kernel import Kernel
@@ -15,9 +14,6 @@ from inject.kernel.obstacles import hidden_frame, of_addresses
 from inject.kernel.symbols import KernelSymbol
 from inject.model.glob import is_glob
 from inject.model.text import listed
-
-SLOT_BITS = 32
-"""The rule's number, which comes before the address in a key of the trie and is always compared."""
 
 MODULE = "module:"
 """What begins an entry that stands for all functions of a module."""
@@ -125,7 +121,7 @@ def _end(addresses: Sequence[int], address: int) -> int:
     return addresses[after] if after < len(addresses) else address + 4096
 
 
-# ---------------------------------------------------------------- ranges to the trie
+# ---------------------------------------------------------------- ranges to places
 
 
 def merge(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -139,29 +135,12 @@ def merge(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def prefixes(first: int, past: int) -> list[tuple[int, int]]:
-    """The half-open range as aligned blocks: (address, bits that are fixed)."""
-    blocks = []
-    while first < past:
-        size = first & -first or 1 << 63
-        while size > past - first:
-            size >>= 1
-        blocks.append((first, 64 - size.bit_length() + 1))
-        first += size
-    return blocks
-
-
-def trie(slot: int, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[bytes, int]]:
-    """Trie entries of one rule: elementary intervals, so that overlapping classes add up."""
+def places(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Where classes change, sorted: each address with the classes from there on. Ranges may overlap."""
     edges = sorted({edge for first, past, _ in ranges for edge in (first, past)})
     classes = [0] * len(edges)
     for first, past, bit in ranges:
         for i in range(bisect.bisect_left(edges, first), bisect.bisect_left(edges, past)):
             classes[i] |= bit
-    entries = []
-    for i, mask in enumerate(classes):
-        if not mask:
-            continue
-        for address, fixed in prefixes(edges[i], edges[i + 1]):
-            entries.append((PLACE.pack(SLOT_BITS + fixed, slot, struct.pack(">Q", address)), mask))
-    return entries
+    before = [0, *classes]
+    return [(edge, now) for edge, now, then in zip(edges, classes, before) if now != then]

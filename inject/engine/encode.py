@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from inject.engine import abi
-from inject.engine.callpath import trie
+from inject.engine.callpath import CallPath, places
 from inject.engine.globs import compile_glob
-from inject.engine.rule import Plan, Rule, Test
+from inject.engine.rule import U64, Plan, Rule, Test
 from inject.errors import InjectError
 from inject.model.scenario import Op
 
@@ -19,7 +19,7 @@ class MapImage(NamedTuple):
 
     rules: tuple[bytes, ...]
     globs: tuple[bytes, ...]
-    prefixes: tuple[tuple[bytes, int], ...]
+    places: bytes
     devices: tuple[bytes, ...]
 
 
@@ -33,16 +33,33 @@ def render(plan: Plan) -> MapImage:
         raise InjectError(f"{len(globs)} different glob patterns", f"at most {abi.GLOBS} in one scenario")
     if len(plan.rules) > abi.SLOTS:
         raise InjectError(f"{len(plan.rules)} faults", f"at most {abi.SLOTS} in one scenario")
-    rules = tuple(_rule_bytes(rule, globs) for rule in plan.rules)
-    prefixes: list[tuple[bytes, int]] = []
-    for slot, rule in enumerate(plan.rules):
-        prefixes.extend(trie(slot, rule.path.ranges))
-    if len(prefixes) > abi.PREFIXES:
+    found: list[tuple[int, int]] = []
+    rules = []
+    for rule in plan.rules:
+        rules.append(_rule_bytes(rule, globs, len(found)))
+        found += _searchable(rule.path)
+    if len(found) > abi.PLACES:
         raise InjectError(
-            f"the `stack` entries cover {len(prefixes)} address blocks", f"at most {abi.PREFIXES}: use narrower globs"
+            f"the `stack` entries need {len(found)} address ranges", f"at most {abi.PLACES}: use narrower globs"
         )
     devices = tuple(struct.pack("<I", number) for number in plan.devices)
-    return MapImage(rules, tuple(compile_glob(pattern) for pattern in globs), tuple(prefixes), devices)
+    return MapImage(
+        tuple(rules),
+        tuple(compile_glob(pattern) for pattern in globs),
+        b"".join(abi.PLACE.pack(address, classes) for address, classes in found),
+        devices,
+    )
+
+
+def _searchable(path: CallPath) -> list[tuple[int, int]]:
+    """The places of ``path`` as the program searches them: from address 0 on, as many as 2 to its steps."""
+    found = [(0, 0), *places(path.ranges)] if path else []
+    return found + [(U64, 0)] * ((1 << _steps(path)) - len(found) if path else 0)
+
+
+def _steps(path: CallPath) -> int:
+    """Steps of the program's search in the places of ``path``; at least one."""
+    return max(1, len(places(path.ranges)).bit_length()) if path else 0
 
 
 def uses(rule: Rule) -> int:
@@ -55,7 +72,7 @@ def uses(rule: Rule) -> int:
     if rule.comm:
         used |= abi.USES_COMM
     if rule.path:
-        used |= abi.USES_PATH
+        used |= abi.USES_PATH | _steps(rule.path) << abi.USES_STEPS_SHIFT
     if rule.writeback:
         used |= abi.USES_WRITEBACK
     if rule.context and not rule.any_task:
@@ -63,7 +80,8 @@ def uses(rule: Rule) -> int:
     return used
 
 
-def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
+def _rule_bytes(rule: Rule, globs: Mapping[str, int], place: int) -> bytes:
+    """``struct rule``; the places of its path begin with number ``place``."""
     trigger = rule.trigger
     return abi.RULE.pack(
         *rule.values,
@@ -74,6 +92,8 @@ def _rule_bytes(rule: Rule, globs: Mapping[str, int]) -> bytes:
         len(rule.tests),
         globs[rule.comm] + 1 if rule.comm else 0,
         len(rule.path.names),
+        place,
+        1 << _steps(rule.path) >> 1,
         rule.path.forbidden,
         rule.path.sparing,
         trigger.after,

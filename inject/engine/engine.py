@@ -101,9 +101,7 @@ class Engine:
             self._maps.write("rules", rule, slot)
         for index, glob in enumerate(image.globs):
             self._maps.update("globs", struct.pack("<I", index), glob)
-        self._maps.clear("paths")
-        for key, classes in image.prefixes:
-            self._maps.update("paths", key, struct.pack("<Q", classes))
+        self._maps.write("places", image.places)
         self._maps.clear("devices")
         for key in image.devices:
             self._maps.update("devices", key, bytes(4))

@@ -11,7 +11,7 @@ import mmap
 import os
 from typing import Any
 
-from inject.engine.abi import AREAS, ARRAY, MMAPABLE, SLOTS, TABLES, Table
+from inject.engine.abi import AREAS, ARRAY, MMAPABLE, TABLES, Table
 from inject.engine.bcc import Bcc, failed
 from inject.errors import CannotRun
 
@@ -27,7 +27,7 @@ class Maps:
             for name, table in TABLES.items():
                 self._create(name, table)
             for name, area in AREAS.items():
-                size = area.layout.size * (SLOTS if area.each else 1)
+                size = area.layout.size * area.length
                 descriptor = self._create(name, Table(ARRAY, 4, size, 1, MMAPABLE))
                 self._memory[name] = mmap.mmap(descriptor, size + -size % mmap.PAGESIZE)
         except OSError as error:
@@ -89,12 +89,12 @@ class Maps:
         return value.raw
 
     def clear(self, table: str) -> None:
-        """Delete every key of a hash or trie."""
+        """Delete every key of a hash."""
         for key in self.keys(table):
             self._lib.bpf_delete_elem(self.descriptors[table], _buffer(key))
 
     def keys(self, table: str) -> list[bytes]:
-        """All keys of a hash or trie."""
+        """All keys of a hash."""
         size, most = TABLES[table].key, TABLES[table].entries
         keys: list[bytes] = []
         key = ctypes.create_string_buffer(size)

@@ -18,6 +18,8 @@
 #define KTHREAD		0x00200000	/* PF_KTHREAD, include/linux/sched.h */
 #define NO_UNROLL	_Pragma("clang loop unroll(disable)")
 #define DEEP		64	/* stack trace that an error is traced along */
+#define PLACES		65536	/* where the address ranges of all rules' `stack` begin and end */
+#define STEPS		16	/* that a search in as many of them takes */
 #define LIVE		4	/* injections of one task that are traced at a time */
 #define INTERRUPT	0x000f0100	/* HARDIRQ_MASK | SOFTIRQ_OFFSET, include/linux/preempt.h, v6.12 */
 
@@ -45,6 +47,8 @@ struct rule {
 	u32 tests;
 	u32 comm;		/* glob for current->comm, plus one; 0: none */
 	u32 path;		/* entries of `stack`; 0: none */
+	u32 place;		/* their ranges: the first of 2 * half places, sorted */
+	u32 half;
 	u64 forbidden;		/* call-path classes that must not occur ... */
 	u64 sparing;		/* ... and those of them that mark NOFAIL callers: they count as spared */
 	u64 after;
@@ -92,10 +96,9 @@ struct event {
 	u64 frame[FRAMES];
 };
 
-struct place {			/* key of the call-path trie */
-	u32 prefix;
-	u32 slot;
-	u64 address;		/* big endian: the trie matches from the front */
+struct place {			/* from here to the next place, ... */
+	u64 address;
+	u64 classes;		/* ... code is of these classes of its rule's `stack` */
 };
 
 struct result {			/* a system call's number and the errno it gave */
@@ -151,6 +154,7 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define TALLY()		SHARED(struct tally, "0x510751075104")
 #define UNTRACED()	SHARED(u64, "0x510751075105")
 #define UNCOUNTED()	SHARED(u64, "0x510751075106")
+#define PLACE()		SHARED(struct place, "0x51075107510a")
 
 /*
  * What the rule uses, also put in at load time: the verifier walks only that part of the
@@ -164,9 +168,9 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define USES_PATH	(1 << 18)
 #define USES_WRITEBACK	(1 << 19)
 #define USES_CONTEXT	(1 << 20)	/* a call in an interrupt is out of scope */
+#define USED_STEPS()	(USES() >> 24 & 0x1f)	/* of the search for an address among its `stack` */
 
 BPF_ARRAY(globs, struct alphabet, GLOBS);
-BPF_F_TABLE("lpm_trie", struct place, u64, paths, 65536, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct result, u64, results, 4096, 0);
 BPF_F_TABLE("hash", u32, u32, devices, 64, 0);
 BPF_RINGBUF_OUTPUT(events, 1024);
@@ -331,48 +335,77 @@ static __always_inline u64 direct_caller(void *ctx, int trampoline)
 	return address;
 }
 
-/* Ordered, innermost first, gaps allowed: the same bit walk as for globs. */
-static __always_inline int path_holds(void *ctx, int trampoline, u32 slot, struct rule *rule,
-				      struct tally *tally)
+/*
+ * Classes of the code at `address`: those of the last place that is not above it. As
+ * above, no branch depends on what is found. Kernel addresses all have the same sign, so
+ * that of their difference compares them.
+ */
+static __always_inline u64 classes_of(struct rule *rule, u64 address)
 {
-	u64 frame[FRAMES] = {};
-	struct place place = { .prefix = 96, .slot = slot };
-	u64 state = 1;
-	u64 caller = direct_caller(ctx, trampoline);
+	struct place *places = PLACE();
+	u64 half = rule->half;
+	u64 at = rule->place;
 
-	if (bpf_get_stack(ctx, frame, sizeof(frame), 0) < 0)
-		return 0;
+	NO_UNROLL
+	for (u32 i = 0; i < STEPS; i++) {
+		if (i >= USED_STEPS())
+			break;
+		u64 below = (s64)(address - places[(at + half) & (PLACES - 1)].address) >> 63;
+
+		asm volatile("" : "+r"(below));
+		at += half & ~below;
+		half >>= 1;
+	}
+	return places[at & (PLACES - 1)].classes;
+}
+
+/* A stack trace, which the path and the event share: unwinding is what costs most. */
+struct trace {
+	u64 caller;		/* direct_caller() */
+	s64 size;		/* bytes used in frame[], or a negative error; 0: none taken */
+	u64 frame[FRAMES];
+};
+
+/* Ordered, innermost first, gaps allowed: the same bit walk as for globs. */
+static __always_inline int path_holds(void *ctx, int trampoline, struct rule *rule, struct tally *tally,
+				      struct trace *trace)
+{
+	u64 state = 1;
 	/*
 	 * The function itself is not a caller, so its place is taken by the direct caller; a
 	 * trampoline has two frames of its own before it. Other unwinders find that caller, too.
 	 */
 	u32 first = trampoline ? 2 : 0;
 
-	frame[first] = frame[first + 1] == caller ? 0 : caller;
+	trace->caller = direct_caller(ctx, trampoline);
+	trace->size = bpf_get_stack(ctx, trace->frame, sizeof(trace->frame), 0);
+	if (trace->size < 0)
+		return 0;
 	NO_UNROLL
 	for (u32 i = first; i < FRAMES; i++) {
-		if (!frame[i]) {
-			if (i == first)
-				continue;
-			break;
-		}
-		place.address = __builtin_bswap64(frame[i] - 1);
-		u64 *classes = paths.lookup(&place);
+		u64 address = trace->frame[i];
 
-		if (!classes)
-			continue;
-		if (*classes & rule->forbidden) {
-			if (*classes & rule->sparing)
+		if (i == first) {
+			address = trace->caller;
+			if (address == trace->frame[first + 1])
+				continue;
+		}
+		if (!address)
+			break;
+		u64 classes = classes_of(rule, address - 1);
+
+		if (classes & rule->forbidden) {
+			if (classes & rule->sparing)
 				__sync_fetch_and_add(&tally->spared, 1);
 			return 0;
 		}
-		state |= (state & *classes) << 1;
+		state |= (state & classes) << 1;
 	}
 	return (state >> (rule->path & 63)) & 1;
 }
 
-static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
-					   struct rule *rule, struct tally *tally)
+static __always_inline int predicates_hold(void *ctx, int trampoline, struct rule *rule,
+					   struct tally *tally, struct trace *trace)
 {
 	NO_UNROLL
 	for (u32 i = 0; i < TESTS; i++) {
@@ -391,11 +424,12 @@ static __always_inline int predicates_hold(void *ctx, int trampoline, u32 slot,
 		if (!glob_takes(rule->comm - 1, comm, sizeof(comm)))
 			return 0;
 	}
-	return !(USES() & USES_PATH) || !(rule->path || rule->forbidden) || path_holds(ctx, trampoline, slot, rule, tally);
+	return !(USES() & USES_PATH) || !(rule->path || rule->forbidden) || path_holds(ctx, trampoline, rule, tally, trace);
 }
 
 /* after -> nth, every or probability -> times -> deadline and budget */
-static __always_inline int fires(struct rule *rule, struct tally *tally, struct control *control, u64 ordinal)
+static __always_inline int fires(struct rule *rule, struct tally *tally, struct control *control, u64 ordinal,
+				 u64 *now)
 {
 	u64 number = ordinal - rule->after;
 
@@ -407,14 +441,16 @@ static __always_inline int fires(struct rule *rule, struct tally *tally, struct 
 		return 0;
 	if (rule->chance && scatter(rule->seed ^ scatter(ordinal)) >= rule->chance)
 		return 0;
-	if (bpf_ktime_get_ns() >= control->deadline)
+	*now = bpf_ktime_get_ns();
+	if (*now >= control->deadline)
 		return 0;
 	if (rule->times && fetch_add(&tally->tickets, 1) >= rule->times)
 		return 0;
 	return !control->budget || fetch_add(SPENT(), 1) < control->budget;
 }
 
-static __always_inline void emit(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value, struct tally *tally)
+static __always_inline void emit(void *ctx, int trampoline, u32 slot, u64 ordinal, u64 value, u64 now,
+				 struct tally *tally, struct trace *trace)
 {
 	struct event *event = events.ringbuf_reserve(sizeof(struct event));
 	u64 id = bpf_get_current_pid_tgid();
@@ -423,15 +459,21 @@ static __always_inline void emit(void *ctx, int trampoline, u32 slot, u64 ordina
 		__sync_fetch_and_add(&tally->lost, 1);
 		return;
 	}
-	event->time = bpf_ktime_get_ns();
+	event->time = now;
 	event->ordinal = ordinal;
 	event->value = value;
 	event->slot = slot;
 	event->pid = id >> 32;
 	event->tid = id;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
-	event->caller = direct_caller(ctx, trampoline);
-	event->frames = bpf_get_stack(ctx, event->frame, sizeof(event->frame), 0);
+	if (USES() & USES_PATH && trace->size) {
+		event->caller = trace->caller;
+		event->frames = trace->size;
+		__builtin_memcpy(event->frame, trace->frame, sizeof(event->frame));
+	} else {
+		event->caller = direct_caller(ctx, trampoline);
+		event->frames = bpf_get_stack(ctx, event->frame, sizeof(event->frame), 0);
+	}
 	events.ringbuf_submit(event, 0);
 }
 
@@ -510,7 +552,8 @@ static __always_inline int in_interrupt(void)
 static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 {
 	struct control *control = CONTROL();
-	u64 mark;
+	struct trace trace;
+	u64 mark, now;
 
 	if (!control->armed)
 		return 0;
@@ -534,11 +577,12 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 	if (USES() & USES_CONTEXT && !rule->any && in_interrupt())
 		return 0;
 	__sync_fetch_and_add(&tally->seen, 1);
-	if (!predicates_hold(ctx, trampoline, slot, rule, tally))
+	trace.size = 0;
+	if (!predicates_hold(ctx, trampoline, rule, tally, &trace))
 		return 0;
 	u64 ordinal = fetch_add(&tally->matched, 1) + 1;
 
-	if (!fires(rule, tally, control, ordinal))
+	if (!fires(rule, tally, control, ordinal, &now))
 		return 0;
 	u64 turn = fetch_add(&tally->injected, 1);
 
@@ -547,7 +591,7 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 	else
 		turn = 0;
 	*value = rule->value[turn & (VALUES - 1)];
-	emit(ctx, trampoline, slot, ordinal, *value, tally);
+	emit(ctx, trampoline, slot, ordinal, *value, now, tally, &trace);
 	asm volatile("%0 = 0x7ace7ace7ace ll" : "=r"(mark));
 	if (mark)
 		trace_error(ctx, trampoline, slot, ordinal, *value);

@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 from inject.vm.build import artifacts
 from tests.bench import table
+from tests.bench.parts import PARTS
 from tests.support import ROOT
 from tests.support.command import COMMAND
 
@@ -44,12 +45,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="PATH", help="Where the measured lines go.")
+    parser.add_argument("--only", choices=PARTS, action="append", help="Measure only this part; may be repeated.")
     chosen = parser.parse_args(arguments)
-    lines = measure("test")
-    if artifacts.find("debug", None) is None:
+    parts = chosen.only or PARTS
+    lines = measure("test", *(word for part in parts for word in ("--only", part)))
+    if "load" in parts and artifacts.find("debug", None) is None:
         print("bench: no debug kernel yet (`inject vm build --kernel debug`), so its row is missing", file=sys.stderr)
-    else:
-        lines += measure("debug", "--load")
+    elif "load" in parts:
+        lines += measure("debug", "--only", "load")
     if chosen.json:
         chosen.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
     print(table.markdown(lines))

@@ -24,6 +24,7 @@ from inject.process.janitor import Janitor
 from inject.store import cache_root
 from tests.bench import others, rate, start
 from tests.bench.loop import Caller, counts_instructions
+from tests.bench.parts import PARTS
 
 UMASK, GETPPID, GETCWD = 95, 110, 79
 """System calls by number (arch/x86/entry/syscalls/syscall_64.tbl)."""
@@ -158,34 +159,41 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Measure; 1 where the clock does not count instructions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel", default="test", help="Its name in the report.")
-    only = parser.add_mutually_exclusive_group()
-    only.add_argument("--ours", action="store_true", help="Only what a call costs with inject's program on umask(2).")
-    only.add_argument("--load", action="store_true", help="Only how long the kernel takes to load inject's programs.")
+    parser.add_argument("--only", choices=PARTS, action="append", help="Only this part; may be repeated.")
     chosen = parser.parse_args(arguments)
+    parts = chosen.only or PARTS
     if not counts_instructions():
         print("the clock does not count instructions: run under `inject vm exec --icount 0`", file=sys.stderr)
         return 1
     kernel = Kernel()
-    if not chosen.ours:
+    if "load" in parts:
         start.load(tell, chosen.kernel, cache_root() / "bytecode")
-    if chosen.load:
-        return 0
+    if set(parts) & {"umask", "slab", "errnos", "others", "rate"}:
+        calls(kernel, parts)
+    if "start" in parts:
+        start.report(tell)
+    return 0
+
+
+def calls(kernel: Kernel, parts: Sequence[str]) -> None:
+    """Those of ``parts`` that need a caller."""
     with Caller() as caller, Janitor() as janitor, Engine(kernel, cache_root() / "bytecode") as engine:
         group, outside = Cgroup.create(janitor), Cgroup.create(janitor)
         measure = Measure(caller, engine, Planner(kernel, Types(kernel), 1), group, outside)
         outside.add(caller.pid)
         umask = measure.call("umask", UMASK, (0o22,), SYSCALL)
-        measure.ours(umask, "-EPERM", CASES)
-        if not chosen.ours:
-            getcwd = measure.call("getcwd", GETCWD, caller.buffer(), SLAB)
+        getcwd = measure.call("getcwd", GETCWD, caller.buffer(), SLAB)
+        if "umask" in parts:
+            measure.ours(umask, "-EPERM", CASES)
+        if "slab" in parts:
             measure.ours(getcwd, "-ENOMEM", SLAB_CASES)
+        if "errnos" in parts:
             accounting(measure, measure.call("getppid", GETPPID, (), ""))
+        if "others" in parts:
             others_on_umask(measure, umask)
             others_on_slab(measure, getcwd)
+        if "rate" in parts:
             full_rate(measure, umask)
-    if not chosen.ours:
-        start.report(tell)
-    return 0
 
 
 if __name__ == "__main__":

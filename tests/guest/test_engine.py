@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.engine import planner as plans
-from inject.engine.abi import PLACE, TABLES
+from inject.engine.abi import NO_PREALLOC, TABLES, Table
 from inject.engine.engine import Engine
 from inject.engine.planner import Planner
 from inject.errors import CannotRun, InjectError
@@ -171,6 +172,10 @@ def test_errnos_that_find_no_room_are_counted(
     assert engine.uncounted() == 0
 
 
+LPM_TRIE = 11
+"""BPF_MAP_TYPE_LPM_TRIE"""
+
+
 def test_calls_that_a_busy_probe_misses_are_counted(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
 ) -> None:
@@ -178,10 +183,12 @@ def test_calls_that_a_busy_probe_misses_are_counted(
     fault = "{function: should_failslab, return: -ENOMEM, contract: ignore, when: {nth: 1000000}}"
     engine.attach(Planner(kernel, types, 1).plan(ad_hoc(fault)), probe)
 
+    if "nodes" not in engine._maps.descriptors:
+        engine._maps._create("nodes", Table(LPM_TRIE, 8, 8, 64, NO_PREALLOC))
+
     def work() -> None:
         for number in range(50):
-            key = PLACE.pack(96, 1000, number.to_bytes(8, "big"))
-            engine._maps.update("paths", key, bytes(8))
+            engine._maps.update("nodes", struct.pack("<II", 32, number), bytes(8))
 
     in_group(engine, group, work)
     (counts,) = engine.counts()

@@ -25,7 +25,13 @@ PROGRAM_ONLY = {"TEXT", "KTHREAD", "LIVE", "INTERRUPT"}
 """Constants that inject does not need."""
 
 LAYOUTS = {value.name: value for value in vars(abi).values() if isinstance(value, abi.Layout)}
-STRUCTS = {name: body for name, body in re.findall(r"^struct (\w+) \{(.*?)^\};", CODE, re.MULTILINE | re.DOTALL)}
+OWN = {"trace"}
+"""Structs that stay within one run of a program."""
+STRUCTS = {
+    name: body
+    for name, body in re.findall(r"^struct (\w+) \{(.*?)^\};", CODE, re.MULTILINE | re.DOTALL)
+    if name not in OWN
+}
 SCALARS = {
     "char": ctypes.c_char,
     "u8": ctypes.c_uint8,
@@ -70,6 +76,7 @@ def by_layout(layout: abi.Layout) -> tuple[int, Members]:
 
 def test_every_struct_is_known_to_both() -> None:
     assert set(STRUCTS) == set(LAYOUTS) - {"u64"}
+    assert not set(OWN) & set(LAYOUTS)
 
 
 @pytest.mark.parametrize("name", sorted(STRUCTS))
@@ -112,7 +119,8 @@ def test_bounds() -> None:
     assert {name: getattr(abi, name, None) for name in DEFINES if name not in PROGRAM_ONLY} == {
         name: value for name, value in DEFINES.items() if name not in PROGRAM_ONLY
     }
-    assert {"GLOBS", "TESTS", "VALUES", "LOADS", "FRAMES", "DEEP"} <= set(DEFINES)
+    assert {"GLOBS", "TESTS", "VALUES", "LOADS", "FRAMES", "DEEP", "PLACES", "STEPS"} <= set(DEFINES)
+    assert 1 << abi.STEPS == abi.PLACES
     assert abi.PATH == abi.FRAMES
 
 
@@ -129,12 +137,14 @@ def test_what_a_rule_uses() -> None:
         name: 1 << int(bit) for name, bit in re.findall(r"^#define (USES_\w+)\s+\(1 << (\d+)\)", CODE, re.MULTILINE)
     }
     known = {name: value for name, value in vars(abi).items() if name.startswith("USES_")}
-    for other in ("USES_MARK", "USES_LOADS_SHIFT", "USES_EVERYTHING"):
+    for other in ("USES_MARK", "USES_LOADS_SHIFT", "USES_STEPS_SHIFT", "USES_EVERYTHING"):
         del known[other]
     assert bits == known
     assert re.search(rf"^#define USED_LOADS\(\)\s+\(USES\(\) >> {abi.USES_LOADS_SHIFT} & 0xff\)", CODE, re.MULTILINE)
     assert re.search(r"^#define USED_TESTS\(\)\s+\(USES\(\) & 0xff\)", CODE, re.MULTILINE)
-    assert abi.TESTS | abi.LOADS << abi.USES_LOADS_SHIFT | sum(bits.values()) == abi.USES_EVERYTHING
+    assert re.search(rf"^#define USED_STEPS\(\)\s+\(USES\(\) >> {abi.USES_STEPS_SHIFT} & 0x1f\)", CODE, re.MULTILINE)
+    counts = abi.TESTS | abi.LOADS << abi.USES_LOADS_SHIFT | abi.STEPS << abi.USES_STEPS_SHIFT
+    assert counts | sum(bits.values()) == abi.USES_EVERYTHING
 
 
 # ---------------------------------------------------------------- maps
@@ -142,7 +152,6 @@ def test_what_a_rule_uses() -> None:
 KINDS = {
     "BPF_ARRAY": (abi.ARRAY, 0),
     '"hash"': (abi.HASH, 0),
-    '"lpm_trie"': (abi.LPM_TRIE, 0),
     "BPF_F_NO_PREALLOC": (0, abi.NO_PREALLOC),
     "0": (0, 0),
 }

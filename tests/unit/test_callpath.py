@@ -1,4 +1,4 @@
-"""Call paths as address ranges, and ranges as the trie that the program asks."""
+"""Call paths as address ranges, and ranges as the sorted places that the program searches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inject.engine.callpath import merge, prefixes, trie
+from inject.engine.callpath import merge, places
 from inject.engine.planner import Planner
 from inject.engine.rule import Rule
 from inject.model.scenario import When
@@ -70,31 +70,14 @@ def test_merge_keeps_every_address_once(pairs: list[tuple[int, int]]) -> None:
     assert all(left[1] < right[0] for left, right in zip(merged, merged[1:]))
 
 
-ADDRESSES = st.integers(0, 300) | st.integers(0xFFFFFFFF81000000, 0xFFFFFFFF81000100)
-
-
-@given(first=ADDRESSES, length=st.integers(0, 300), probes=st.lists(st.integers(-4, 304), max_size=20))
-def test_prefixes_cover_the_range_and_nothing_else(first: int, length: int, probes: list[int]) -> None:
-    blocks = prefixes(first, first + length)
-    assert all(address % (1 << 64 - fixed) == 0 for address, fixed in blocks)
-    assert sum(1 << 64 - fixed for _, fixed in blocks) == length
-    for probe in probes:
-        inside = any(start <= first + probe < start + (1 << 64 - fixed) for start, fixed in blocks)
-        assert inside is (0 <= probe < length)
-
-
 @given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 30), st.integers(0, 3)), max_size=6), st.integers(0, 100))
-def test_the_trie_answers_with_every_class_of_an_address(spans: list[tuple[int, int, int]], address: int) -> None:
-    """Longest prefix first, as BPF_MAP_TYPE_LPM_TRIE looks up (kernel/bpf/lpm_trie.c)."""
+def test_the_last_place_before_an_address_has_all_its_classes(spans: list[tuple[int, int, int]], address: int) -> None:
     ranges = [(first, first + length, 1 << bit) for first, length, bit in spans]
     wanted = 0
     for first, past, bit in ranges:
         wanted |= bit if first <= address < past else 0
-    best, found = -1, 0
-    for key, mask in trie(5, ranges):
-        length, slot = (int.from_bytes(key[at : at + 4], "little") for at in (0, 4))
-        assert slot == 5 and 32 <= length <= 96
-        fixed = length - 32
-        if int.from_bytes(key[8:], "big") >> 64 - fixed == address >> 64 - fixed and fixed > best:
-            best, found = fixed, mask
-    assert found == wanted
+    found = [(0, 0), *places(ranges)]
+    assert [classes for at, classes in found if at <= address][-1] == wanted
+    assert found == sorted(found) and len({at for at, _ in found}) == len(found)
+    assert all(before != after for (_, before), (_, after) in zip(found, found[1:]))
+    assert found[-1][1] == 0

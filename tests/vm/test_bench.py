@@ -13,7 +13,7 @@ from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import programs
 from tests.bench.table import cost_goals
 
-MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.measure --ours"
+MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.measure --only umask"
 
 
 @pytest.mark.slow
