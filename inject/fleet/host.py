@@ -138,10 +138,6 @@ class Host(Protocol):
         """Wait a moment for anything to happen."""
         ...
 
-    def keep(self) -> None:
-        """Fetch what makes the next host of this kind start faster."""
-        ...
-
     def show_blocked(self) -> None:
         """Have the kernel print the stacks of blocked tasks to its console."""
         ...

@@ -56,8 +56,6 @@ class HostSession:
         journal.moved = Patience(TRAILING)
         while not journal.ended and not journal.overdue():
             host.step()
-        if not journal.unusable:
-            host.keep()
         return command.status
 
     def _give_next(self, command: Command) -> bool:

@@ -48,8 +48,7 @@ def vm_exec(
     """
     stdin = None if _is_terminal(0) else 0
     with boot(artifacts, options, cache=cache, say=say) as guest:
-        kept = programs.directory(cache, artifacts.kernel_key)
-        programs.push(guest, kept)
+        programs.push(guest, programs.directory(cache, artifacts))
         command = guest.requests.start(
             argv,
             stdin=stdin is not None,
@@ -59,11 +58,9 @@ def vm_exec(
         )
         with _interrupt_goes_to(guest, command), Forward(guest, command, stdin):
             try:
-                status = guest.requests.wait(command, options.timeout)
+                return guest.requests.wait(command, options.timeout)
             except BrokenPipeError:
                 return _SIGPIPE
-        programs.pull(guest, kept)
-        return status
 
 
 def vm_shell(
@@ -88,7 +85,7 @@ def vm_shell(
 
     with boot(artifacts, options, cache=cache, say=say_line) as guest, _raw(0):
         raw = True
-        programs.push(guest, programs.directory(cache, artifacts.kernel_key))
+        programs.push(guest, programs.directory(cache, artifacts))
         say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
         command = guest.requests.start(
             argv,

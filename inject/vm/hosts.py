@@ -73,10 +73,6 @@ class GuestHost:
         """Wait a moment for anything to happen; raises Lost when the guest is gone."""
         self._guest.step()
 
-    def keep(self) -> None:
-        """Keep what the guest has compiled."""
-        programs.pull(self._guest, self._kept)
-
     def show_blocked(self) -> None:
         """Have the guest's kernel print the stacks of blocked tasks (sysrq w)."""
         self._guest.requests.trigger("/proc/sysrq-trigger", b"w")
@@ -120,4 +116,4 @@ class Guests:
         """A booted guest; raises Lost when none boots."""
         assert isinstance(kind, GuestOptions)
         with boot(self._artifacts, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
-            yield GuestHost(guest, programs.directory(self._cache, self._artifacts.kernel_key))
+            yield GuestHost(guest, programs.directory(self._cache, self._artifacts))

@@ -74,7 +74,7 @@ class Server:
     def __init__(self, made: Artifacts, home: str = checkout.HOME) -> None:
         self._artifacts = made
         self._home = home
-        self._kept = programs.directory(store.cache_root(), made.kernel_key)
+        self._kept = programs.directory(store.cache_root(), made)
         self._open = contextlib.ExitStack()
         self._rest = b""
         self._said: list[dict[str, Any]] = []
@@ -116,7 +116,6 @@ class Server:
             if not interrupted:
                 self._guest.requests.end_input(self._command)
                 self._guest.requests.wait(self._command, START)
-                programs.pull(self._guest, self._kept)
 
     def _hear(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

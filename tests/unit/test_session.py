@@ -43,7 +43,6 @@ class FakeHost:
         self.asked: list[str] = []
         self.argv: Sequence[str] = ()
         self.blocked_shown = False
-        self.kept = False
 
     def carry(self, files: Sequence[str], cwd: Path) -> Mapping[str, str]:
         return {}
@@ -71,9 +70,6 @@ class FakeHost:
                 self._dropped += 1
             else:
                 self.on_result(json.dumps(to_json(event)).encode())
-
-    def keep(self) -> None:
-        self.kept = True
 
     def show_blocked(self) -> None:
         self.blocked_shown = True
@@ -110,7 +106,6 @@ def test_one_after_the_other() -> None:
     assert values == [WrittenReturn("f", "-ENOMEM", Place("a.yaml"))]
     assert (first.seed, first.probe, first.trace, first.stop_on_injection) == (5, Probe.KPROBE, False, True)
     assert [read_scenario_line(line) for line in host.asked[2:]] == [("a.yaml", "a"), ("b.yaml", "b")]
-    assert host.kept
 
 
 def test_a_line_that_was_too_long_is_in_the_verdicts_notes() -> None:

@@ -22,7 +22,7 @@ def test_the_cost_of_a_call_keeps_its_goals(
 ) -> None:
     out, err = bytearray(), bytearray()
     with new_guest(icount=0, cpus=1) as guest:
-        programs.push(guest, programs.directory(cache_root, artifacts.kernel_key))
+        programs.push(guest, programs.directory(cache_root, artifacts))
         status = guest.requests.exec(["sh", "-c", MEASURE], on_stdout=out.extend, on_stderr=err.extend, timeout=600)
     assert status == 0, err.decode()
     lines = [json.loads(line) for line in out.decode().splitlines()]

@@ -1,40 +1,55 @@
-"""Compiled BPF programs outlive their guest: the host keeps them for the next guest of the same kernel.
+"""The compiled BPF program outlives its guest: the host keeps it for the next guest of the same kernel.
 
 bcc needs seconds in a guest to compile, and the guest's disk is gone at its end. The
-guest's engine checks the files that it gets as it checks its own.
+guest's engine checks the file that it gets as it checks its own.
 
-A guest may be damaged or hostile, and what it leaves here reaches every later one. Python's
-modules are fetched before the guest runs anything else; programs only from a kernel without
-a taint that says it is broken, regular files under the names that the engine gives, bounded,
-and in its format.
+A guest may be damaged or hostile, and what it leaves here reaches every later one. So a guest is asked
+before it runs anything else: until then only inject's own code has run in it. What it compiles later
+stays there. The host takes a program only from a kernel without a taint that says it is broken, as a
+regular file under a name that the engine gives, bounded, and in its format.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import tarfile
 from pathlib import Path
+from typing import Optional
 
 from inject.engine import bytecode
 from inject.errors import GuestLost, InjectError
 from inject.kernel.taint import BROKEN
-from inject.store import write_file
+from inject.store import read_file, write_file
+from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout, pycache
 from inject.vm.guest import Guest
 
 IN_GUEST = "/root/.cache/inject/bytecode"
-MOST_FILES = 16
+SOURCE = Path("inject/engine/override.bpf.c")
+"""The program's text in a checkout."""
 KEPT = 8
 """Programs kept for one kernel: several checkouts may share it, each with a program text of its own."""
-LARGEST = 4 << 20
+COMPILING = 300.0
+"""Seconds that a guest may take to compile; under emulation it needs about ten."""
 
 _NAME = re.compile(r"[0-9a-f]{32}\.bpf", re.ASCII)
 """File name of a program: engine/bytecode.py, cache_key()."""
+_STATE = 16
+"""Characters of the state that a file's name begins with."""
 _LISTED = 4 << 10
 """Bytes of the guest's list of programs that are read."""
 
-_LIST = f"cd {IN_GUEST} 2>/dev/null && find . -maxdepth 1 -type f -name '*.bpf' -printf '%f\\n'"
+_COMPILE = f"""
+cd {checkout.HOME} && PYTHONPATH=. python3 -c '
+from pathlib import Path
+from inject.engine.bcc import Bcc
+from inject.engine.loader import bytecode_of
+from inject.kernel.kernel import Kernel
+bytecode_of(Bcc(), Kernel(), Path("{IN_GUEST}"))
+' && cd {IN_GUEST} && ls
+"""
 _PACK = f"""
 cd {checkout.HOME} && PYTHONPATH=. python3 -c 'import inject.fleet.remote, inject.engine.engine, inject.cli' &&
 find inject -name '*.pyc' | tar -cf - -T -
@@ -42,38 +57,59 @@ find inject -name '*.pyc' | tar -cf - -T -
 _PRIVATE = f"mkdir -p {IN_GUEST} && chmod 700 {IN_GUEST}"
 
 
-def directory(cache: Path, kernel_key: str) -> Path:
-    """The directory of the programs for one kernel."""
-    return cache / "bytecode" / f"guest-{kernel_key}"
+def directory(cache: Path, artifacts: Artifacts) -> Path:
+    """The directory of the programs for one kernel, compiled by the bcc of one image."""
+    return cache / "bytecode" / f"guest-{artifacts.kernel_key}-{artifacts.image_key}"
 
 
 def push(guest: Guest, kept: Path) -> None:
-    """Give a new ``guest`` what an earlier one compiled, and keep what it compiles of the package."""
+    """Give a new ``guest`` the program that an earlier one compiled; without one, have it compile, and keep that.
+
+    The guest must not have run anything else. It costs a guest some seconds if this fails, and nothing else.
+    """
     _fetch_modules(guest)
-    files = sorted(kept.glob("*.bpf"))[:MOST_FILES] if kept.is_dir() else []
-    if not files or guest.requests.exec(["sh", "-c", _PRIVATE], timeout=60) != 0:
-        return
-    for file in files:
-        with contextlib.suppress(FileNotFoundError):  # another run has just put a newer one in its place
-            guest.requests.write_file(f"{IN_GUEST}/{file.name}", file.read_bytes(), mode=0o600)
+    with contextlib.suppress(OSError):  # of the host's files
+        state = _state(guest)
+        found = _find(kept, state)
+        if found is None:
+            with contextlib.suppress(InjectError, GuestLost):
+                _fetch(guest, kept, state)
+        elif guest.requests.exec(["sh", "-c", _PRIVATE], timeout=60) == 0:
+            name, data = found
+            guest.requests.write_file(f"{IN_GUEST}/{name}", data, mode=0o600)
 
 
-def pull(guest: Guest, kept: Path) -> None:
-    """Keep what ``guest`` has compiled; a failure only costs the next guest some seconds."""
+def _state(guest: Guest) -> str:
+    """What the program's text in the guest's checkout is; raises OSError if it cannot be read."""
+    source = read_file(guest.options.checkout / SOURCE, checkout.LIMIT)
+    return hashlib.sha256(source).hexdigest()[:_STATE]
+
+
+def _find(kept: Path, state: str) -> Optional[tuple[str, bytes]]:
+    """The name in the guest, and the content, of the kept program of that text; None if there is none that is whole."""
+    for file in sorted(kept.glob(f"{state}-*.bpf")):
+        with contextlib.suppress(OSError):
+            name, data = file.name[len(state) + 1 :], read_file(file, bytecode.LARGEST)
+            if _NAME.fullmatch(name) and bytecode.parse(data) is not None:
+                return name, data
+    return None
+
+
+def _fetch(guest: Guest, kept: Path, state: str) -> None:
+    """Have ``guest`` compile, and keep the program."""
     listed = bytearray()
 
     def take(data: bytes) -> None:
         listed.extend(data[: _LISTED - len(listed)])
 
-    with contextlib.suppress(InjectError, GuestLost, OSError):
-        if _is_broken(guest) or guest.requests.exec(["sh", "-c", _LIST], timeout=60, on_stdout=take) != 0:
-            return
-        for name in listed.decode("ascii", "replace").split("\n")[:MOST_FILES]:
-            if not _NAME.fullmatch(name) or (kept / name).exists():
-                continue
-            data = guest.requests.read_file(f"{IN_GUEST}/{name}", limit=LARGEST)
-            if bytecode.parse(data) is not None:
-                write_file(kept / name, data, parents=True)
+    if guest.requests.exec(["sh", "-c", _COMPILE], timeout=COMPILING, on_stdout=take) != 0 or _is_broken(guest):
+        return
+    names = listed.decode("ascii", "replace").split()
+    if len(names) != 1 or not _NAME.fullmatch(names[0]):
+        return
+    data = guest.requests.read_file(f"{IN_GUEST}/{names[0]}", limit=bytecode.LARGEST)
+    if bytecode.parse(data) is not None:
+        write_file(kept / f"{state}-{names[0]}", data, parents=True)
         for old in sorted(kept.glob("*.bpf"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
             old.unlink(missing_ok=True)
 
