@@ -70,8 +70,8 @@ bench: $(VENV)/ready
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/python -m tests.bench --json bench.jsonl $(PARTS:%=--only %)
 
-# Read damaged scenario files for FUZZ_SECONDS on all CPUs; build/fuzz has those that the reader does not
-# stand. The unit tests read a thousand.
+# Give damaged data to every reader of inject for FUZZ_SECONDS on all CPUs: scenario files, what guests and
+# QEMU say, the files of the cache. build/fuzz has what one does not stand. The unit tests read some 1700.
 fuzz: $(VENV)/ready
 	$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 

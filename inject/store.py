@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
+import stat
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 from inject.errors import InjectError
 
@@ -28,6 +30,53 @@ def cache_root() -> Path:
         return Path.home() / ".cache" / "inject"
     except RuntimeError:
         raise InjectError("no home directory to keep the cache in", "set INJECT_CACHE") from None
+
+
+MOST_JSON = 4 << 20
+"""Bytes of a JSON file of the cache that are read; the longest is some hundred KiB."""
+
+LONGEST_NUMBER = 100
+"""Digits of an integer; none of inject has more than 20."""
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The content of a regular file; never waits, as for the writer of a fifo.
+
+    Raises OSError if it cannot be read, is not a regular file, or has more than ``most`` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(most + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+    return data
+
+
+def read_json(path: Path, most: int = MOST_JSON) -> Any:
+    """The value in a JSON file; raises OSError as read_file() does, ValueError for what is not JSON."""
+    return loads(read_file(path, most))
+
+
+def loads(data: Union[str, bytes]) -> Any:
+    """The value in JSON that may be damaged or hostile; raises ValueError for anything else.
+
+    An integer has at most LONGEST_NUMBER digits: before Python 3.9.14 (bpo-95778) int() took minutes for a million.
+    """
+    try:
+        return json.loads(data, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError("an integer of too many digits")
+    return int(text)
 
 
 def write_file(

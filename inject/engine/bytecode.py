@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Optional
 
-from inject.store import write_file
+from inject.store import loads, write_file
 
 INSTRUCTION = struct.Struct("<BBhi")
 LOAD_64 = 0x18
@@ -139,11 +139,14 @@ def parse(raw: bytes) -> Optional[Bytecode]:
     if hashlib.sha256(body).hexdigest().encode() != digest:
         return None
     try:
-        data = json.loads(body)
-        programs = {name: base64.b64decode(code) for name, code in data["programs"].items()}
-        return Bytecode(programs, tuple(data["maps"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        data = loads(body)
+        programs = {name: base64.b64decode(code, validate=True) for name, code in data["programs"].items()}
+        maps = data["maps"]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    if not isinstance(maps, list) or not all(isinstance(name, str) for name in maps):
+        return None
+    return Bytecode(programs, tuple(maps))
 
 
 def _read(descriptor: int) -> bytes:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from inject.model.verdict import Status, Verdict
-from inject.store import write_file
+from inject.store import read_json, write_file
 
 MOST = 10_000
 """Scenarios that are remembered for one kernel."""
+
+LONGEST = 1e9
+"""Seconds that no scenario takes."""
 
 
 def file(cache: Path, kernel_key: str) -> Path:
@@ -23,12 +25,12 @@ def file(cache: Path, kernel_key: str) -> Path:
 def known(path: Path) -> dict[str, float]:
     """Seconds by a scenario's name; {} for a missing or damaged file."""
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict):
         return {}
-    return {name: float(s) for name, s in found.items() if isinstance(s, (int, float)) and math.isfinite(s) and s >= 0}
+    return {name: float(s) for name, s in found.items() if type(s) in (int, float) and 0 <= s < LONGEST}
 
 
 def learn(path: Path, verdicts: Iterable[Verdict]) -> None:

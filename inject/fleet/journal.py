@@ -120,6 +120,8 @@ class Journal:
                 raise NotAnEvent("a second start")
             self._started = True
             return
+        if event.trial:
+            raise NotAnEvent("a trial that was not asked for")
         if self._is_late(event):
             return
         if self.current is None or event.scenario != self.current.name:
@@ -128,6 +130,10 @@ class Journal:
             raise NotAnEvent("an injection before the scenario was armed")
         if isinstance(event, Armed) and self.armed:
             raise NotAnEvent("a second arming")
+        fault = event.injection.fault if isinstance(event, Injected) else 0
+        fault = event.path.fault if isinstance(event, ErrorTraced) else fault
+        if not 0 <= fault < len(self.current.faults):
+            raise NotAnEvent("a fault that the scenario does not have")
 
     def _is_late(self, event: Event) -> bool:
         """True if it is the second verdict of a scenario of this host: its log had a splat after the trial."""

@@ -9,7 +9,6 @@ Keys may be added; a key that is there keeps its name and meaning.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.text import printable_lines
 from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.store import loads
 
 _COUNTS = tuple(field.name for field in fields(Counts))
 _LATER = frozenset({"unread", "missed"})
@@ -53,8 +53,8 @@ def to_json(event: Event) -> dict[str, Any]:
 def read_line(line: bytes) -> Event:
     """The event in one line that another process wrote; raises NotAnEvent for anything else."""
     try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        data = loads(line)
+    except ValueError as error:
         raise NotAnEvent(f"not an event: {type(error).__name__}") from None
     return from_json(data)
 
@@ -170,10 +170,13 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _read_verdict(data: Mapping[str, Any]) -> Verdict:
+    status, reason = Status(data["status"]), Reason(data["reason"]) if data["reason"] is not None else None
+    if (status is Status.FAIL) != (reason is not None):
+        raise ValueError("a reason belongs to each failure, and to no other verdict")
     return Verdict(
         scenario=_text(data["scenario"]),
-        status=Status(data["status"]),
-        reason=Reason(data["reason"]) if data["reason"] is not None else None,
+        status=status,
+        reason=reason,
         detail=_text(data["detail"]),
         trial=_number(data["trial"]),
         counts=tuple(_counts(one) for one in _list(data["counts"])),
@@ -261,7 +264,7 @@ def _number(value: Any) -> int:
 
 
 def _amount(value: Any) -> float:
-    if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
+    if type(value) not in (int, float) or not 0 <= value < 1e9:
         raise TypeError("not an amount")
     return float(value)
 

@@ -14,7 +14,7 @@ import platform
 from pathlib import Path
 
 from inject.errors import CannotRun
-from inject.store import write_file
+from inject.store import read_json, write_file
 
 CHOICES = ("auto", "kvm", "tcg")
 
@@ -52,7 +52,7 @@ def memory_file(cache: Path, kernel_key: str) -> Path:
 def known_bad(memory: Path) -> bool:
     """True if KVM was found not to run this kernel here. A damaged file is ignored."""
     try:
-        answer = json.loads(memory.read_text())
+        answer = read_json(memory)
     except (OSError, ValueError):
         return False
     return isinstance(answer, dict) and answer.get("kvm") is False

@@ -87,7 +87,8 @@ class Examiner:
             why, hint = "the host's disk is full", "free some space, or set TMPDIR to a larger place"
             raise self.lost(Ending.HUNG, why, hint, host_fault=True)
         with contextlib.suppress(MonitorError):
-            status = machine.monitor.ask("query-status").get("status")
+            answer = machine.monitor.ask("query-status")
+            status = answer.get("status") if isinstance(answer, dict) else None
             if status in ("internal-error", "io-error", "guest-panicked"):
                 ending = Ending.HUNG if self.booted else Ending.NEVER_BOOTED
                 said = machine.errors.text().strip().split("\n")[0]

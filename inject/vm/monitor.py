@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from inject.errors import InjectError
+from inject.model.text import printable_lines
 from inject.vm.channel import Lines, decode, encode
 
 ANSWER = 10.0
@@ -29,8 +31,10 @@ class Monitor:
         self._pump = pump
         self._is_open = is_open
         self._lines = Lines()
-        self._replies: dict[int, dict[str, Any]] = {}
         self._asked = 0
+        self._awaited = 0
+        """The id of the answer that is waited for; 0: none."""
+        self._reply: Optional[dict[str, Any]] = None
         self.stopped = False
         self.shutdown = ""
         """QEMU's word for why it ended (``guest-shutdown``, ``guest-reset``), "" while unknown."""
@@ -44,31 +48,37 @@ class Monitor:
         if not self._is_open():
             raise MonitorError(f"QEMU ended before {command}")
         self._asked += 1
-        number = self._asked
-        request = {"execute": command, "id": number, **({"arguments": arguments} if arguments else {})}
+        self._awaited, self._reply = self._asked, None
+        request = {"execute": command, "id": self._awaited, **({"arguments": arguments} if arguments else {})}
         self._send(encode(request))
         until = time.monotonic() + timeout
-        while number not in self._replies:
+        while self._reply is None:
             if not self._is_open():
                 raise MonitorError(f"QEMU ended during {command}")
             if time.monotonic() > until:
                 raise MonitorError(f"QEMU gave no answer to {command} for {timeout:g} s")
             self._pump()
-        reply = self._replies.pop(number)
+        reply, self._reply, self._awaited = self._reply, None, 0
         if "error" in reply:
-            raise MonitorError(f"QEMU refused {command}: {reply['error'].get('desc', '')}")
+            said = reply["error"].get("desc", "") if isinstance(reply["error"], dict) else reply["error"]
+            raise MonitorError(f"QEMU refused {command}: {printable_lines(str(said))}")
         return reply.get("return")
 
     def hear(self, data: bytes) -> None:
-        """Take what QEMU wrote."""
+        """Take what QEMU wrote. What is not QMP is ignored, as is an answer that nobody waits for."""
         for line in self._lines.feed(data):
-            message = decode(line)
-            if "id" in message:
-                self._replies[message["id"]] = message
-            elif "event" in message:
-                self._event(message["event"], message.get("data", {}))
+            with contextlib.suppress(ValueError):
+                self._take(decode(line))
 
-    def _event(self, name: str, data: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
+        if "id" in message:
+            if message["id"] == self._awaited:
+                self._reply = message
+        elif "event" in message:
+            data = message.get("data")
+            self._event(message["event"], data if isinstance(data, dict) else {})
+
+    def _event(self, name: object, data: dict[str, Any]) -> None:
         if name in ("STOP", "RESUME"):
             self.stopped = name == "STOP"
         elif name == "SHUTDOWN":

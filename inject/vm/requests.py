@@ -16,6 +16,9 @@ from inject.vm.channel import CHUNK, WINDOW, Lines, encode, pack
 REQUEST = 60.0
 """Seconds that the agent may take to write or read one piece of a file."""
 
+WHOLE = 600.0
+"""Seconds that it may take to read a whole file."""
+
 KILLED = 5.0
 """Seconds for a killed command to end."""
 
@@ -131,8 +134,11 @@ class Requests:
     def read_file(self, path: str, limit: int = 64 << 20) -> bytes:
         """A regular file's bytes; raises InjectError when it is missing or larger than ``limit``."""
         data = bytearray()
+        patience = Patience(WHOLE)
         while True:
             answer = self._request("read", path=path, offset=len(data))
+            if patience.over():
+                raise InjectError(f"the guest did not give all of {path} within {WHOLE:g} s")
             try:
                 piece, ended = answers.data(answer, CHUNK), answers.truth(answer, "eof")
             except BadMessage as error:

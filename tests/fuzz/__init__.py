@@ -1,1 +1,1 @@
-"""Damaged scenario files for the reader, in a child process with limits. Imports inject.scenario and tests.support."""
+"""Damaged data for the readers of inject, in a child process with limits. Imports inject and tests.support."""

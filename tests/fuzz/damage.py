@@ -1,16 +1,14 @@
-"""Scenario files with damage that a random generator chooses."""
+"""Files and streams with damage that a random generator chooses."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Callable
 
-from tests.support import DATA, ROOT
-
 MOST = 128 << 10
-"""Bytes of a damaged file; the reader takes up to a MiB."""
+"""Bytes of a damaged file; the scenario reader takes up to a MiB."""
 
 HOSTILE = (
     *(bytes([byte]) for byte in (0, 1, 7, 8, 9, 10, 11, 13, 27, 127, 128, 0x85, 0xA0, 0xC0, 0xED, 0xF5, 0xFE, 0xFF)),
@@ -25,14 +23,17 @@ HOSTILE = (
 )
 """What is put into a file: bytes that are no text, YAML's own characters, and values that readers stumble over."""
 
+JSON = (
+    *b'null true false 0 -1 1e999 -0.0 NaN Infinity 1.5 [] {} [[]] [{}] {"a":1} "" "a" 18446744073709551616'.split(),
+    *b'"\\ud800" "\\u0000" "\\u001b[2J" "AAAA" "A" "../x" 1e-400 9223372036854775808 -9223372036854775809'.split(),
+    *(b"9" * 5000, b"1." + b"0" * 5000, b"[" * 50_000, b"[" * 2000 + b"]" * 2000, b'"' + b"x" * 100_000 + b'"'),
+    *(b'{"a":' * 30_000, b"[0," * 1000, b'"\\n\\n\\n"', b'" "'),
+)
+"""Values that a reader of JSON may stumble over."""
+
+_JSON_VALUE = re.compile(rb'(?<=[:\[,])\s*(?:"(?:[^"\\]|\\.)*"|-?[0-9.eE+]+|true|false|null|\[\]|\{\})')
+
 Damage = Callable[[random.Random, bytes, Sequence[bytes]], bytes]
-
-
-def corpus() -> list[bytes]:
-    """Every scenario file of the checkout, the good and the bad, in a fixed order."""
-    folders = (DATA, ROOT / "scenarios")
-    paths: list[Path] = sorted(path for folder in folders for path in folder.rglob("*.yaml"))
-    return [data for data in (path.read_bytes() for path in paths) if len(data) <= MOST]
 
 
 def _flip(rng: random.Random, data: bytes, _others: Sequence[bytes]) -> bytes:
@@ -79,13 +80,22 @@ def _lines(rng: random.Random, data: bytes, _others: Sequence[bytes]) -> bytes:
     return b"\n".join(lines)
 
 
+def _json(rng: random.Random, data: bytes, _others: Sequence[bytes]) -> bytes:
+    """Another value in the place of one in JSON."""
+    start = rng.randrange(len(data) + 1)
+    found = _JSON_VALUE.search(data, start) or _JSON_VALUE.search(data)
+    return data[: found.start()] + rng.choice(JSON) + data[found.end() :] if found else data
+
+
 DAMAGES: tuple[Damage, ...] = (_flip, _insert, _insert, _cut, _repeat, _splice, _value, _value, _lines)
+JSON_DAMAGES: tuple[Damage, ...] = (*DAMAGES, _json, _json, _json, _json)
 
 
 def damaged(seed: str, originals: Sequence[bytes]) -> bytes:
     """The file of this seed: the same on every machine, for the same ``originals``."""
     rng = random.Random(seed)
     data = rng.choice(originals)
+    damages = JSON_DAMAGES if b'"' in data else DAMAGES
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
-        data = rng.choice(DAMAGES)(rng, data, originals)[:MOST]
+        data = rng.choice(damages)(rng, data, originals)[:MOST]
     return data

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -236,7 +237,7 @@ def test_waiting_for_another_builder_is_bounded(tmp_path: Path) -> None:
 
 def test_work_directory_elsewhere_goes_with_the_staging_directory(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
-    work, foreign = tmp_path / "inject-abc", tmp_path / "precious"
+    work, foreign = tmp_path / "inject-abc_1234", tmp_path / "inject-work"
     for folder, key in ((work, "k1"), (foreign, "k2")):
         folder.mkdir()
         with pytest.raises(KeyboardInterrupt), cache.building("kernel", key, silent) as staging:
@@ -267,3 +268,99 @@ def test_missing_space_is_named(tmp_path: Path) -> None:
     need_space(tmp_path, 1, "a test")
     with pytest.raises(InjectError, match=r"a test needs 909.5T in .*[GT] are free: .*T are missing"):
         need_space(tmp_path, 10**15, "a test")
+
+
+# ---------------------------------------------------------------- damage
+
+
+def entry(cache: Cache) -> Path:
+    """The directory of a finished entry with the files a and b and the fact `note`."""
+    publish(cache, "k1", a="one", b="two")
+    assert cache.find("kernel", "k1", ("a", "b"), ("note",)) is not None
+    return cache.place("kernel", "k1")
+
+
+def _manifest(**changed: object) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        file = path / MANIFEST
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+
+    return change
+
+
+def _text(text: str) -> Callable[[Path], None]:
+    return lambda path: (path / MANIFEST).write_text(text) and None
+
+
+def _no_file(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        (path / MANIFEST).unlink()
+        make(path / MANIFEST)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *map(_text, ("", "{", "null", "[]", "7", '"files"', "[" * 100_000, "{}", '{"files": {}}', "\0")),
+        _manifest(files={}),
+        _manifest(files={"a": 3}),
+        _manifest(files=["a", "b"]),
+        _manifest(files={"a": 3, "b": "3"}),
+        _manifest(files={"a": 3, "b": 3, "../../other/x": 1}),
+        _manifest(files={"a": 3, "b": 3, "": 4096}),
+        _manifest(files={"a": 3, "b": 3, "\0": 1}),
+        _manifest(note=3),
+        _manifest(note=None),
+        _manifest(key="k2"),
+        _manifest(kind=["kernel"]),
+        lambda path: (path / "a").write_text("on"),
+        lambda path: (path / "a").unlink(),
+        _no_file(Path.mkdir),
+        _no_file(os.mkfifo),
+        _no_file(lambda path: path.symlink_to("/dev/zero")),
+        _no_file(lambda path: (path.touch(), os.truncate(path, 1 << 40))),
+    ],
+)
+def test_a_damaged_entry_is_built_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    cache = Cache(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/x").write_text("1")
+    damage(entry(cache))
+    assert cache.find("kernel", "k1", ("a", "b"), ("note",)) is None
+    publish(cache, "k1", a="one", b="two")
+    assert cache.find("kernel", "k1", ("a", "b"), ("note",)) is not None
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("/nowhere")])
+def test_what_stands_in_the_place_of_an_entry_goes(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    cache = Cache(tmp_path)
+    cache.place("kernel", "k1").parent.mkdir()
+    make(cache.place("kernel", "k1"))
+    entry(cache)
+
+
+@pytest.mark.parametrize("content", [b"", b"inject-abcdefgh", b"\0", b"\xff", b"/inject-..", b"/x" * 5000])
+def test_a_damaged_note_on_a_work_directory_removes_nothing(tmp_path: Path, content: bytes) -> None:
+    removed: list[Path] = []
+    cache = Cache(tmp_path, cleaner=removed.append)
+    with pytest.raises(KeyboardInterrupt), cache.building("kernel", "k1", silent) as staging:
+        (staging.path / WORK).write_bytes(content)
+        raise KeyboardInterrupt
+    assert (removed, leftovers(cache)) == ([], [])
+
+
+def test_a_lock_that_is_no_file_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "locks/kernel-k1").mkdir(parents=True)
+    with pytest.raises(InjectError, match="cannot open the lock .*kernel-k1: Is a directory; remove it"):
+        publish(Cache(tmp_path), "k1")
+
+
+def test_a_fifo_in_the_place_of_a_lock_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    os.mkfifo(tmp_path / "locks/kernel-k1")
+    os.mkfifo(tmp_path / "locks/kernel-k0")
+    (tmp_path / "staging/kernel-k0.x").mkdir(parents=True)
+    publish(Cache(tmp_path), "k1")
+    assert leftovers(Cache(tmp_path)) == []

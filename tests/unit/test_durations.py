@@ -29,7 +29,17 @@ def test_the_oldest_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("text", "known"), [("", {}), ("[]", {}), ("{", {}), ('{"a": "x", "b": -1, "c": NaN, "d": 2}', {"d": 2.0})]
+    ("text", "known"),
+    [
+        ("", {}),
+        ("[]", {}),
+        ("{", {}),
+        ('{"a": "x", "b": -1, "c": NaN, "d": 2, "e": 1e300}', {"d": 2.0}),
+        ("[" * 100_000, {}),
+        ('{"a": %s}' % ("9" * 99), {}),
+        ('{"a": true, "b": 1}', {"b": 1.0}),
+        ("\0", {}),
+    ],
 )
 def test_damage_is_no_trouble(tmp_path: Path, text: str, known: dict[str, float]) -> None:
     path = tmp_path / "x.json"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import py_compile
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,6 +93,26 @@ def test_only_modules_of_the_package_are_kept(tmp_path: Path) -> None:
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir())
     assert files == [f"deep/kept/{pycache._STATE}", f"deep/kept/{COMPILED}"]
     assert pycache.fetched(kept) == "now"
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_nothing_is_decompressed(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    """A MiB of it may be a GiB of zeroes."""
+    with pytest.raises(tarfile.TarError):
+        pycache.keep(compress(archive({COMPILED: bytes(1 << 20)})), tmp_path, "now")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.write_bytes(bytes(pycache.LARGEST + 1))])
+def test_what_is_no_module_does_not_travel(tree: Path, kept: Path, make: Callable[[Path], object]) -> None:
+    (kept / COMPILED).unlink()
+    make(kept / COMPILED)
+    assert pycache.matching(tree, [SOURCE], kept) == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.write_bytes(b"\xff" * 9)])
+def test_a_damaged_state_is_another_one(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / pycache._STATE)
+    assert pycache.fetched(tmp_path) != "now"
 
 
 def test_what_is_no_tar_changes_nothing(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_silence_and_the_end_are_told(ends: tuple[Wire, socket.socket]) -> None:
         wire.packets()
 
 
+@pytest.mark.parametrize("answer", [b"E01", b"xy", b"\xff\xff", b"0"])
+def test_registers_that_are_none(ends: tuple[Wire, socket.socket], answer: bytes) -> None:
+    wire, other = ends
+    other.send(b"$" + answer + b"#00")
+    with pytest.raises(Gone, match="gave no registers"):
+        wire.ask_bytes(b"g")
+
+
 def test_endless_noise_is_no_debugger(ends: tuple[Wire, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rsp, "MOST", 1000)
     wire, other = ends

@@ -8,7 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from inject import store
 from inject.cli.files import FileThere, write_text
 from inject.errors import InjectError
-from inject.store import cache_root, write_file
+from inject.store import cache_root, read_file, read_json, write_file
 from tests.support import ROOT
 
 
@@ -206,3 +206,30 @@ def test_what_is_not_a_regular_file_stays(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InjectError, match="is not a regular file"):
         write_text(path, "x", option="--save")
     assert path.stat().st_ino == before.st_ino
+
+
+# ---------------------------------------------------------------- reading what may be damaged
+
+
+def test_a_file_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"12345")
+    assert read_file(file, 5) == b"12345"
+    with pytest.raises(OSError, match="File too large"):
+        read_file(file, 4)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda _: None])
+def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "file")
+    with pytest.raises(OSError):
+        read_file(tmp_path / "file", 100)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"\0", b"[" * 100_000, b'"' + b"x" * 5000, b"1" * 100_000, b"\xfe\xff\xd8\x00"]
+)
+def test_what_is_not_json_is_a_value_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError):
+        read_json(tmp_path / "file")

@@ -60,14 +60,14 @@ def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional
     ``kernel_image`` that is not a kernel.
     """
     cache = _cache()
-    root = cache.find(image.KIND, image.key())
+    root = image.find(cache, image.key())
     if kernel_image is not None:
         own = UserKernel.at(kernel_image)
-        headers = cache.find(HEADERS_KIND, own.key)
+        headers = cache.find(HEADERS_KIND, own.key, (HEADERS,))
         if root is None or (own.tree is not None and headers is None):
             return None
         return _of_user(own, headers, root)
-    built = cache.find(kernel.KIND, kernel.key(flavour))
+    built = kernel.find(cache, kernel.key(flavour))
     return _of_entries(built, root) if built and root else None
 
 
@@ -108,7 +108,7 @@ def _of_entries(built: Entry, root: Entry) -> Artifacts:
         rootfs=root.file(image.ROOTFS),
         kernel_key=built.path.name,
         image_key=root.path.name,
-        release=str(built.manifest["release"]),
+        release=built.manifest["release"],
     )
 
 
@@ -205,11 +205,13 @@ def _user_headers(own: UserKernel, cache: Cache, progress: Progress) -> Optional
             "bcc cannot compile in it, unless the kernel has CONFIG_IKHEADERS=y"
         )
         return None
-    found = cache.find(HEADERS_KIND, own.key)
+    found = cache.find(HEADERS_KIND, own.key, (HEADERS,))
     if found:
         return found
     with cache.building(HEADERS_KIND, own.key, progress) as staging:
-        return cache.find(HEADERS_KIND, own.key) or _pack_headers(own, own.tree, own.source, staging, progress)
+        return cache.find(HEADERS_KIND, own.key, (HEADERS,)) or _pack_headers(
+            own, own.tree, own.source, staging, progress
+        )
 
 
 def _pack_headers(own: UserKernel, tree: Path, source: Path, staging: Staging, progress: Progress) -> Entry:

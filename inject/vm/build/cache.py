@@ -18,18 +18,19 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from inject.errors import InjectError
 from inject.model.text import size_text
-from inject.store import sync, write_file
+from inject.store import read_file, read_json, sync, write_file
 
 MANIFEST = "manifest.json"
 WORK = "work"
@@ -37,6 +38,10 @@ WORK = "work"
 
 LOCK_TIMEOUT = 3 * 3600.0
 """Seconds to wait for another process that builds the same entry."""
+
+_LONGEST_PATH = 4096
+_WORK_NAME = re.compile(r"inject-\w{8}", re.ASCII)
+"""What tempfile.mkdtemp() makes of the prefix in debian.work_directory()."""
 
 _KEY_LENGTH = 20
 _HASH_BLOCK = 1 << 20
@@ -105,13 +110,11 @@ class Staging:
                     files[item.name] = item.stat().st_size
                     sync(item)
             (self.path / WORK).unlink(missing_ok=True)
-            text = json.dumps({"kind": self._kind, "key": self._key, **manifest, "files": files}, indent=1)
+            text = json.dumps({**manifest, "kind": self._kind, "key": self._key, "files": files}, indent=1)
             write_file(self.path / MANIFEST, text + "\n", mode=0o666, durable=True)
             final = self._cache.place(self._kind, self._key)
             final.parent.mkdir(parents=True, exist_ok=True)
-            if final.exists():
-                # Not a finished entry, or it would not have been built again.
-                remove_tree(final)
+            _clear(final)  # not a finished entry, or it would not have been built again
             self.path.rename(final)
             sync(final.parent)
         except OSError as error:
@@ -136,12 +139,18 @@ class Cache:
         """The directory where the entry is, or would be."""
         return self.root / kind / key
 
-    def find(self, kind: str, key: str) -> Optional[Entry]:
-        """The finished entry, or None. An entry that lost a file, or part of one, is not finished."""
+    def find(self, kind: str, key: str, files: Sequence[str] = (), facts: Sequence[str] = ()) -> Optional[Entry]:
+        """The finished entry, or None. An entry that lost a file, or part of one, is not finished.
+
+        Nor is one without ``files``, or whose manifest lacks one of ``facts``, each a text.
+        """
         path = self.place(kind, key)
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            whole = all((path / name).stat().st_size == size for name, size in manifest["files"].items())
+            manifest = read_json(path / MANIFEST)
+            sizes = manifest["files"]
+            found = all("/" not in name and _is_whole(path / name, size) for name, size in sizes.items())
+            known = all(name in sizes for name in files) and all(isinstance(manifest[name], str) for name in facts)
+            whole = found and known and (manifest["kind"], manifest["key"]) == (kind, key)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return Entry(path, manifest) if whole else None
@@ -191,10 +200,10 @@ class Cache:
     def _locked(self, name: str, progress: Progress, timeout: float) -> Iterator[None]:
         locks = self.root / "locks"
         self._make(locks)
-        with (locks / name).open("a") as file:
+        with _lock_file(locks / name) as descriptor:
             deadline = time.monotonic() + timeout
             said = False
-            while not _try_lock(file.fileno()):
+            while not _try_lock(descriptor):
                 if not said:
                     progress(f"{name}: waiting for another process that builds it")
                     said = True
@@ -213,15 +222,42 @@ class Cache:
             if name == own:
                 self._discard(path)
                 continue
-            with contextlib.suppress(OSError), (self.root / "locks" / name).open("a") as file:
-                if _try_lock(file.fileno()):
+            with contextlib.suppress(OSError, InjectError), _lock_file(self.root / "locks" / name) as descriptor:
+                if _try_lock(descriptor):
                     self._discard(path)
 
     def _discard(self, path: Path) -> None:
         with contextlib.suppress(OSError, ValueError):
-            work = Path((path / WORK).read_text().strip())
-            if work.name.startswith("inject-"):
+            work = Path(os.fsdecode(read_file(path / WORK, _LONGEST_PATH)).strip())
+            if work.is_absolute() and _WORK_NAME.fullmatch(work.name):
                 self._cleaner(work)
+        remove_tree(path)
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
+    """A descriptor of the file, which is made; raises InjectError if it cannot be opened. Never waits for a fifo."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise InjectError(f"cannot open the lock {path}: {error.strerror}", "remove it") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """True for a regular file of ``size`` bytes; raises OSError if there is none."""
+    status = path.stat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+
+def _clear(path: Path) -> None:
+    """Remove whatever has this name; raises OSError for a file that stays."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.unlink()
+    else:
         remove_tree(path)
 
 

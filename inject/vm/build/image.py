@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Optional
 
 from inject.errors import InjectError
 from inject.filesystems import TYPES
@@ -118,6 +119,11 @@ def key() -> str:
     return key_of(inputs())
 
 
+def find(cache: Cache, identity: str) -> Optional[Entry]:
+    """The image of this key, if the cache has all of it."""
+    return cache.find(KIND, identity, (ROOTFS,))
+
+
 def build(cache: Cache, progress: Progress) -> Entry:
     """Find the image in the cache, or build it.
 
@@ -125,13 +131,13 @@ def build(cache: Cache, progress: Progress) -> Entry:
     this machine lacks a program or is not x86_64.
     """
     identity = key()
-    found = cache.find(KIND, identity)
+    found = find(cache, identity)
     if found:
         return found
     require_x86()
     debian.require_programs("mke2fs")
     with cache.building(KIND, identity, progress) as staging:
-        return cache.find(KIND, identity) or _build(identity, cache, staging, progress)
+        return find(cache, identity) or _build(identity, cache, staging, progress)
 
 
 def _build(identity: str, cache: Cache, staging: Staging, progress: Progress) -> Entry:
@@ -140,7 +146,7 @@ def _build(identity: str, cache: Cache, staging: Staging, progress: Progress) ->
         need_space(work, SPACE, "building the guest image")
         debian.run(_tree(staging.path / ROOTFS, versions), "image", work, cache.log(KIND, identity), progress, LIMIT)
     make_sparse(staging.path / ROOTFS)
-    lines = (line.split() for line in versions.read_text().splitlines())
+    lines = (line.split() for line in versions.read_text(errors="replace").splitlines())
     return staging.publish({"packages": {fields[0]: fields[1] for fields in lines if len(fields) == 2}})
 
 

@@ -10,7 +10,7 @@ import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from inject.errors import CannotRun, InjectError
 from inject.model.text import either
@@ -128,6 +128,11 @@ def key(name: str) -> str:
     return key_of(inputs(name))
 
 
+def find(cache: Cache, identity: str) -> Optional[Entry]:
+    """The kernel of this key, if the cache has all of it."""
+    return cache.find(KIND, identity, ARTEFACTS, ("release",))
+
+
 def build(name: str, cache: Cache, progress: Progress) -> Entry:
     """Find the kernel of that flavour in the cache, or build it.
 
@@ -135,12 +140,12 @@ def build(name: str, cache: Cache, progress: Progress) -> Entry:
     this machine lacks a program, is no x86_64, or runs out of space.
     """
     chosen, identity = flavour(name), key(name)
-    found = cache.find(KIND, identity)
+    found = find(cache, identity)
     if found:
         return found
     require_x86()
     with cache.building(KIND, identity, progress) as staging:
-        return cache.find(KIND, identity) or _build(chosen, identity, cache, staging, progress)
+        return find(cache, identity) or _build(chosen, identity, cache, staging, progress)
 
 
 def require_x86() -> None:
@@ -166,7 +171,7 @@ def _build(chosen: Flavour, identity: str, cache: Cache, staging: Staging, progr
             lambda log: describe(log, chosen),
         )
     shutil.rmtree(kit)
-    facts = read_versions((staging.path / "versions").read_text())
+    facts = read_versions((staging.path / "versions").read_text(errors="replace"))
     return staging.publish({"flavour": chosen.name, **facts})
 
 

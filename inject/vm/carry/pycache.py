@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import struct
 import tarfile
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-from inject.store import write_file
+from inject.store import read_file, write_file
 
 HEADER = struct.Struct("<4sIII")
 """Magic, flags, the source's time and size: Lib/importlib/_bootstrap_external.py, _classify_pyc()."""
@@ -40,13 +42,21 @@ def matching(checkout: Path, names: Sequence[Path], kept: Path) -> list[tuple[st
             continue
         status = (checkout / name).stat()
         for file in (kept / name.parent / "__pycache__").glob(f"{name.stem}.cpython-*.pyc"):
-            with file.open("rb") as opened:
-                head = opened.read(HEADER.size)
-            if len(head) == HEADER.size:
-                _, flags, modified, size = HEADER.unpack(head)
-                if (flags, modified, size) == (0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF):
-                    found.append((str(name.parent / "__pycache__" / file.name), file))
+            if _fits(file, status):
+                found.append((str(name.parent / "__pycache__" / file.name), file))
     return found
+
+
+def _fits(file: Path, source: os.stat_result) -> bool:
+    """True if ``file`` is a module that was compiled from ``source``."""
+    try:
+        head = read_file(file, LARGEST)[: HEADER.size]
+    except OSError:
+        return False
+    if len(head) < HEADER.size:
+        return False
+    _, flags, modified, size = HEADER.unpack(head)
+    return (flags, modified, size) == (0, int(source.st_mtime) & 0xFFFFFFFF, source.st_size & 0xFFFFFFFF)
 
 
 def state(checkout: Path, names: Sequence[Path]) -> str:
@@ -62,7 +72,7 @@ def state(checkout: Path, names: Sequence[Path]) -> str:
 def fetched(kept: Path) -> str:
     """The state at which modules were last kept; "" if never."""
     try:
-        return (kept / _STATE).read_text()
+        return read_file(kept / _STATE, 1 << 10).decode("ascii", "replace")
     except OSError:
         return ""
 
@@ -74,10 +84,8 @@ def keep(archive: bytes, kept: Path, at: str) -> int:
     tarfile.TarError for what is not a tar.
     """
     count = 0
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in tar:
-            if count >= MOST_FILES:
-                break
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:  # never decompresses
+        for member in islice(tar, MOST_FILES):
             if not (member.isreg() and member.size <= LARGEST and _MEMBER.fullmatch(member.name)):
                 continue
             opened = tar.extractfile(member)

@@ -13,11 +13,12 @@ the injection happens as without a debugger.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Optional
 
 from inject.errors import CannotRun
 from inject.model.errnos import errno_name
-from inject.vm.gdb.rsp import Wire
+from inject.vm.gdb.rsp import Gone, Wire
 from inject.vm.gdb.symbols import Symbols
 
 OVERRIDE = "override_function_with_return"
@@ -108,7 +109,9 @@ class Diversions:
     # ------------------------------------------------------------ registers and memory
 
     def _registers(self) -> list[int]:
-        data = bytes.fromhex(self._stub.ask(b"g").decode("ascii"))
+        data = self._stub.ask_bytes(b"g")
+        if len(data) < 8 * (RIP + 1):
+            raise Gone(self._stub, "QEMU's gdb stub gave too few registers")
         return [int.from_bytes(data[8 * n : 8 * n + 8], "little") for n in range(RIP + 1)]
 
     def _set_pointer(self, address: int) -> None:
@@ -116,7 +119,10 @@ class Diversions:
 
     def _word(self, address: int) -> Optional[int]:
         answer = self._stub.ask(b"m%x,8" % address)
-        return int.from_bytes(bytes.fromhex(answer.decode("ascii")), "little") if len(answer) == 16 else None
+        with contextlib.suppress(ValueError):
+            data = bytes.fromhex(answer.decode("ascii"))
+            return int.from_bytes(data, "little") if len(data) == 8 else None
+        return None
 
     def _described(self, registers: list[int], address: int) -> str:
         path = " < ".join(self._symbols.described(caller - 1).partition("+")[0] for caller in self._callers(registers))

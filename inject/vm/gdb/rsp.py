@@ -112,3 +112,10 @@ class Wire:
         """Send a request and return the answer."""
         self.send(packet)
         return self.next()
+
+    def ask_bytes(self, packet: bytes) -> bytes:
+        """Send a request for registers or memory; raises Gone if the answer is not bytes in hexadecimal."""
+        try:
+            return bytes.fromhex(self.ask(packet).decode("ascii"))
+        except ValueError:
+            raise Gone(self, "QEMU's gdb stub gave no registers") from None
