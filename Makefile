@@ -25,7 +25,7 @@ PARTS :=
 PYTEST := $(VENV)/bin/python -m pytest
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test load unreached fuzz lint docs bench man clean
+.PHONY: library demo test unit suite guest-test debug-test load unreached fuzz lint docs bench bench-detectors man clean
 
 demo: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
@@ -69,6 +69,11 @@ suite: $(VENV)/ready $(REPORTS)
 bench: $(VENV)/ready
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/python -m tests.bench --json bench.jsonl $(PARTS:%=--only %)
+
+# Measure what each of the test kernel's detectors costs a boot and a round of file operations.
+bench-detectors: $(VENV)/ready
+	$(VENV)/bin/inject vm build
+	$(VENV)/bin/python -m tests.bench.detectors
 
 # Give damaged data to every reader of inject for FUZZ_SECONDS on all CPUs: scenario files, what guests and
 # QEMU say, the files of the cache. build/fuzz has what one does not stand. The unit tests read some 1700.

@@ -59,11 +59,16 @@ release=$(cat include/config/kernel.release)
 echo "release=$release" >>"$out/versions"
 cp arch/x86/boot/bzImage vmlinux System.map "$out"
 cp .config "$out/config"
-# What bcc compiles against, as the guest mounts it at /lib/modules.
+# What bcc and modules compile against, as the guest mounts it at /lib/modules.
 tree=/headers/$release/build
 mkdir -p "$tree"
 find include arch/x86/include ! -type d ! -name '*.cmd' | tar -cf - -T - | tar -C "$tree" -xf -
+# And what `make M=` needs for a module: scripts, objtool, symbols, and a vmlinux with BTF alone.
+make -s run-command KBUILD_RUN_COMMAND="scripts/package/install-extmod-build $tree"
+mkdir -p "$tree/tools/bpf/resolve_btfids"
+cp tools/bpf/resolve_btfids/resolve_btfids "$tree/tools/bpf/resolve_btfids"
+objcopy --only-section=.BTF vmlinux "$tree/vmlinux"
 cp .config Makefile Module.symvers "$tree"
 mv /inlined.txt "/headers/$release/inlined"
 find . /kit/module -name '*.ko' | while read -r module; do cp "$module" "/headers/$release"; done
-mke2fs -q -t ext4 -O ^has_journal -m 0 -L inject-headers -d /headers "$out/headers.ext4" 192M
+mke2fs -q -t ext4 -O ^has_journal -m 0 -L inject-headers -d /headers "$out/headers.ext4" 288M

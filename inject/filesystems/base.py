@@ -70,6 +70,8 @@ class Code:
     """C spelling of a parameter's type to the members that lead to a device number (dev_t)."""
     keeps: tuple[str, ...] = ()
     """Functions below fs/NAME/ whose memory stays after the unmount on purpose."""
+    caches: tuple[str, ...] = ()
+    """Globs of the names of its slab caches, whose objects the test kernel checks (slab_debug=)."""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ TYPE = FilesystemType(
             "struct btree_trans *": "c.vfs_sb.s_dev",
             "struct bch_write_op *": "c.vfs_sb.s_dev",
         },
+        caches=("bch*", "bkey*"),
     ),
     log=LogLines(read_only=r"^bcachefs.*emergency read.only"),
     space=Space(

@@ -51,6 +51,7 @@ TYPE = FilesystemType(
             "struct btrfs_trans_handle *": "fs_info.sb.s_dev",
             "struct extent_buffer *": "fs_info.sb.s_dev",
         },
+        caches=("btrfs*",),
     ),
     log=LogLines(read_only=r"^BTRFS.*forced readonly"),
     guesses=_GUESSES,

@@ -16,6 +16,7 @@ TYPE = FilesystemType(
     code=Code(
         prefixes=("ext4_", "__ext4_"),
         watched=("ext4_*", "__ext4_*", "jbd2_*", "__jbd2_*", "do_get_write_access"),
+        caches=("ext4*", "jbd2*"),
     ),
     log=LogLines(read_only=r"^EXT4-fs .*Remounting filesystem read-only"),
     guesses=(Family("_*(ext4|jbd2)_.*", on_files(_NAME)),),

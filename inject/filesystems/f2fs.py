@@ -33,6 +33,7 @@ TYPE = FilesystemType(
             "struct f2fs_io_info *": "sbi.sb.s_dev",
             "struct dnode_of_data *": "inode.i_sb.s_dev",
         },
+        caches=("f2fs*",),
     ),
     # f2fs_handle_critical_error(), fs/f2fs/super.c.
     log=LogLines(read_only=r"^F2FS-fs .*(Remounting filesystem read-only|Stopped filesystem due to reason)"),

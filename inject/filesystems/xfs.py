@@ -22,6 +22,7 @@ TYPE = FilesystemType(
         device_paths={"struct xfs_mount *": "m_super.s_dev"},
         # The table of UUIDs stays until the module goes (xfs_uuid_table_free(), fs/xfs/xfs_mount.c).
         keeps=("xfs_uuid_mount",),
+        caches=("xfs*",),
     ),
     log=LogLines(
         read_only=r"^XFS .*(Shutting down filesystem|[Ff]ilesystem has been shut down)",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from inject.errors import CannotRun
+from inject.filesystems import TYPES
 
 BINARY = "qemu-system-x86_64"
 IMAGE_TOOL = "qemu-img"
@@ -97,6 +98,7 @@ def command_line(append: str = "") -> str:
     guest through ``panic=-1`` and QEMU's ``-no-reboot``. An NMI, which the host
     sends to a guest that fell silent, panics too and so shows where it hung.
     KASAN reports every bad access, not only the first (mm/kasan/report.c, report_enabled()).
+    DETECTORS turns on what the kernel has and leaves off.
     Allocations are counted by call site from the start, for the leak oracle: the
     kernel cannot begin later (lib/alloc_tag.c, need_page_alloc_tagging()).
     """
@@ -113,8 +115,24 @@ def command_line(append: str = "") -> str:
         "panic=-1",
         "unknown_nmi_panic",
         "kasan_multi_shot",
+        *DETECTORS.values(),
     ]
     return " ".join(words + ([append] if append else []))
+
+
+DETECTORS = {
+    "init_on_alloc": "init_on_alloc=1",
+    "kfence": "kfence.sample_interval=20",
+    "slab_debug": "slab_debug=FZ," + ",".join(cache for kind in TYPES.values() for cache in kind.code.caches),
+    "page_table_check": "page_table_check=on",
+}
+"""By name, the words of the command line that turn the cheap detectors on.
+
+init_on_alloc=1 also makes the page allocator look at each page that it gives away or takes
+back (mm/mm_init.c, mem_debugging_and_hardening_init()). KFENCE takes a sample each 20 ms.
+slab_debug: sanity checks (F) and red zones (Z) of the filesystems' own caches. A kernel that
+lacks one takes no notice of its words.
+"""
 
 
 def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:

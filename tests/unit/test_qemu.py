@@ -54,6 +54,7 @@ def test_kernel_command_line() -> None:
     words = dict(pairs(argv(HARDWARE)))["-append"].split()
     assert {"console=ttyS0", "root=/dev/vda", "init=/sbin/inject-init", "oops=panic", "panic=-1"} <= set(words)
     assert "kasan_multi_shot" in words
+    assert set(qemu.DETECTORS.values()) <= set(words)
     assert words[-1] == "quiet"
 
 
