@@ -82,7 +82,7 @@ def test_keys(loop: Loop) -> None:
     terminal.type("m")
     terminal.see("kernel log: inject: watch: mark 1")
     terminal.type("t\r")
-    terminal.see("when armed: every call")
+    terminal.see("is now every call; the fault is not armed")
     terminal.type("a")
     wait_for(lambda: loop.errors("parent") + loop.errors("child") >= 20, "20 failed calls")
     terminal.type("d")

@@ -251,7 +251,7 @@ def test_a_trigger_is_typed() -> None:
     session = Faults("one")
     surface = play(session, "t", *"nth=9", "back", "3", "enter")
     assert "trigger (nth=3; every=10,times=2; empty: every call): nth=3_" in surface.shown[-2]
-    assert "one when armed: nth=3" in surface.shown[-1]
+    assert "the trigger of one is now nth=3; the fault is not armed" in surface.shown[-1]
     assert session.rows[0].fault.when.trigger == Trigger(nth=3)
 
 

@@ -225,8 +225,8 @@ class Live:
 
     def _retrigger(self, typed: str) -> str:
         self._session.retrigger(self._selected, to_trigger(typed))
-        state = "at once" if self._row.state is State.ARMED else "when armed"
-        return f"{self._row.fault.function} {state}: {self._row.fault.when.trigger}"
+        off = "" if self._row.state is State.ARMED else "; the fault is not armed"
+        return f"the trigger of {self._row.fault.function} is now {self._row.fault.when.trigger}{off}"
 
     def _save(self, typed: str) -> str:
         rows = self._session.rows

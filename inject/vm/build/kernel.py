@@ -1,4 +1,4 @@
-"""The test kernel: Debian's source, our patches and configuration, a fixed compiler.
+"""The test kernel: Debian's source, the patches and configuration of kernel-config/, a fixed compiler.
 
 It is compiled inside a Debian build root, by ``kernel-config/build.sh``.
 """
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 CONFIG_DIR = HERE.parents[2] / "kernel-config"
 
 RECIPE = "1"
-"""To be raised when this file starts to put something else into an entry."""
+"""Raise it when this file starts to put something else into an entry."""
 
 PACKAGES = (
     "bc",
@@ -83,10 +83,9 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
     """Everything in this tree that decides what the kernel of that flavour is.
 
     The archive decides the rest: the point release of the source, and the
-    compiler. They are left out of the key on purpose, and are in the manifest
-    instead. With them a call that finds its kernel could not return at once and
-    without a network, and a point release of Debian would rebuild everybody's
-    kernel under their feet; RECIPE, or removing the entry, asks for a new one.
+    compiler. They are not in the key but in the manifest. If they were in the key,
+    finding a kernel would need a network, and a point release of Debian would rebuild
+    every kernel. To get a new one, raise RECIPE or remove the entry.
 
     Raises InjectError for a flavour that does not exist and for a fragment that cannot be read.
     """
@@ -176,7 +175,7 @@ def _build(chosen: Flavour, identity: str, cache: Cache, staging: Staging, progr
 
 
 def _make_kit(kit: Path, chosen: Flavour) -> None:
-    """What build.sh finds at /kit: patches, the test module, the fragments, and what verifies the configuration."""
+    """Fill the directory that build.sh finds at /kit: patches, module, fragments, and kconfig.py for the check."""
     shutil.copytree(
         CONFIG_DIR / "patches", kit / "patches", ignore=lambda _, names: [n for n in names if not n.endswith(".patch")]
     )
@@ -198,12 +197,12 @@ def _tree(stage: Path, kit: Path) -> debian.Tree:
 
 
 def jobs() -> int:
-    """How many compilers run at once: one for each CPU we may use."""
+    """Number of compilers that run at once: one for each CPU that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def describe(log: debian.Log, chosen: Flavour) -> str:
-    """How far the build is: ``1234 of ~2350 objects`` while it compiles."""
+    """Progress of the build: ``1234 of ~2350 objects`` while it compiles."""
     if log.phase != "compiling":
         return log.phase
     return f"{log.steps} of ~{max(chosen.steps, log.steps)} objects"
