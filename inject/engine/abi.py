@@ -30,6 +30,10 @@ PLACES = 65536
 """Where the address ranges of all rules' `stack` begin and end."""
 STEPS = 16
 """Steps of a search in that many places."""
+MARKS = 4096
+"""Tasks that are marked at a time, for one group of functions."""
+GROUPS = 8
+"""Groups of functions whose tasks are marked."""
 SLOTS = 1024
 """Rules of one plan."""
 TOKENS = 63
@@ -49,6 +53,10 @@ CONTEXT_MARK = 0x510751075108
 """Replaced by the address of the per-CPU variable that holds preempt_count ..."""
 CONTEXT_OFFSET_MARK = 0x510751075109
 """... and by the offset of preempt_count in it."""
+INSIDE_MARK, FORBIDDEN_MARK = 0x51075107510B, 0x51075107510C
+"""Replaced by the addresses of two groups' marks: of functions that a path must have and must not have."""
+RETURN_MARKS = (0x51075107510D, 0x51075107510E, 0x51075107510F)
+"""Replaced by the addresses that return probes put in place of a function's return address."""
 
 USES_LOADS_SHIFT = 8
 """The lowest byte counts the rule's tests, the next one the loads of the test with most of them."""
@@ -57,12 +65,14 @@ USES_COMM = 1 << 17
 USES_PATH = 1 << 18
 USES_WRITEBACK = 1 << 19
 USES_CONTEXT = 1 << 20
+USES_INSIDE = 1 << 21
+USES_FORBIDDEN = 1 << 22
 USES_STEPS_SHIFT = 24
 """From here on: steps of the search among the places of its `stack`."""
 USES_EVERYTHING = (TESTS | LOADS << USES_LOADS_SHIFT | STEPS << USES_STEPS_SHIFT) | (
     USES_GLOB | USES_COMM | USES_PATH | USES_WRITEBACK | USES_CONTEXT
 )
-"""A program that can do what any rule may ask for."""
+"""A program that can do what any rule may ask for, without marks."""
 
 OPS = {Op.IS: 0, Op.NOT: 1, Op.ABOVE: 2, Op.BELOW: 3, Op.GLOB: 4}
 OP_USER_GLOB = 5
@@ -233,4 +243,5 @@ AREAS: Mapping[str, Area] = {
     "untraced": Area(0x510751075105, COUNTER),
     "uncounted": Area(0x510751075106, COUNTER, each=False, length=1),
     "places": Area(0x51075107510A, PLACE, each=False, length=PLACES),
+    "marks": Area(INSIDE_MARK, COUNTER, each=False, length=GROUPS * MARKS),
 }

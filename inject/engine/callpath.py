@@ -15,6 +15,9 @@ from inject.kernel.symbols import KernelSymbol
 from inject.model.glob import is_glob
 from inject.model.text import listed
 
+MOST_ENTRIES = 16
+"""Functions that are probed for one group of marks: each of their calls costs some hundred instructions."""
+
 MODULE = "module:"
 """What begins an entry that stands for all functions of a module."""
 
@@ -30,6 +33,10 @@ class CallPath(NamedTuple):
     """Class bits of the entries that must not be there ..."""
     sparing: int = 0
     """... and those of them that come from a NOFAIL rule."""
+    entries: tuple[tuple[int, ...], ...] = ()
+    """For each of ``names``, outermost first: the addresses at which its functions are entered; () if too many."""
+    barred: tuple[int, ...] = ()
+    """The same for all entries that must not be there."""
 
     def __bool__(self) -> bool:
         return bool(self.names or self.forbidden)
@@ -48,17 +55,23 @@ def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) 
         raise InjectError(f"`stack` has {length} entries", f"at most {PATH}, NOFAIL rules included")
     names: list[str] = []
     ranges: list[tuple[int, int, int]] = []
+    entered: list[tuple[int, ...]] = []
+    barred: list[tuple[int, ...]] = []
     forbidden = 0
     for position, entry in enumerate([*stack, *(f"!{name}" for name in spared)]):
+        chosen = _functions(kernel, entry.lstrip("!"))
         if entry.startswith("!"):
             bit = 1 << (PATH + position)
             forbidden |= bit
+            barred.append(_entries(chosen))
         else:
             bit = 1 << len(names)
             names.append(entry)
-        ranges.extend((first, past, bit) for first, past in _functions(kernel, entry.lstrip("!")))
+            entered.insert(0, _entries(chosen))
+        ranges.extend((first, past, bit) for first, past in _ranges(kernel, chosen))
     written = PATH + len(stack)
-    return CallPath(tuple(names), tuple(ranges), forbidden, forbidden >> written << written)
+    outside = _joined(barred)
+    return CallPath(tuple(names), tuple(ranges), forbidden, forbidden >> written << written, tuple(entered), outside)
 
 
 def hidden_frames(kernel: Kernel, stack: Sequence[str]) -> list[str]:
@@ -71,7 +84,27 @@ def hidden_frames(kernel: Kernel, stack: Sequence[str]) -> list[str]:
 # ---------------------------------------------------------------- names to ranges
 
 
-def _functions(kernel: Kernel, entry: str) -> list[tuple[int, int]]:
+def _entries(chosen: Sequence[KernelSymbol]) -> tuple[int, ...]:
+    """Where the functions ``chosen`` are entered, so that one of them is on a stack only after that; () if too many.
+
+    A .cold part is jumped to from the function of its name, if the compiler kept that.
+    """
+    names = {symbol.name for symbol in chosen}
+    parts = {symbol.name for symbol in chosen if ".cold" in symbol.name}
+    if any(part.partition(".cold")[0] not in names for part in parts):
+        return ()
+    found = {symbol.address for symbol in chosen if symbol.name not in parts}
+    return tuple(sorted(found)) if len(found) <= MOST_ENTRIES else ()
+
+
+def _joined(groups: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """All addresses of ``groups``; () if one of them is (), or there are too many."""
+    found = {address for group in groups for address in group}
+    return tuple(sorted(found)) if all(groups) and len(found) <= MOST_ENTRIES else ()
+
+
+def _functions(kernel: Kernel, entry: str) -> list[KernelSymbol]:
+    """The functions that ``entry`` names."""
     module = entry[len(MODULE) :] if entry.startswith(MODULE) else None
     if module is not None:
         chosen = kernel.symbols.of_module(module) or builtin_symbols(kernel, module)
@@ -79,6 +112,11 @@ def _functions(kernel: Kernel, entry: str) -> list[tuple[int, int]]:
         chosen = kernel.symbols.functions(entry)
     if not chosen:
         raise _nowhere(kernel, entry, module)
+    return list(chosen)
+
+
+def _ranges(kernel: Kernel, chosen: Sequence[KernelSymbol]) -> list[tuple[int, int]]:
+    """From each function to the next symbol, joined where they touch."""
     addresses = kernel.symbols.text_addresses
     return merge([(symbol.address, _end(addresses, symbol.address)) for symbol in chosen])
 

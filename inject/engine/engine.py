@@ -17,6 +17,7 @@ from inject.engine.events import MOST_EVENTS, Collector
 from inject.engine.lease import Arming, Lease
 from inject.engine.loader import Loader, bytecode_of
 from inject.engine.maps import Maps
+from inject.engine.marks import Marks
 from inject.engine.own_processes import own_processes
 from inject.engine.probes import Probes
 from inject.engine.return_trace import Trail
@@ -51,7 +52,8 @@ class Engine:
         except BaseException:
             self._maps.close()
             raise
-        self._probes = Probes(self._bcc, kernel, Loader(self._bcc, self._maps, code))
+        loader = Loader(self._bcc, self._maps, code)
+        self._probes = Probes(self._bcc, kernel, loader, Marks(loader, self._maps, kernel.symbols))
         self._lease = Lease(self._maps, own)
         self._symbols = SymbolNames(self._bcc, kernel.symbols)
         self._any_rule = False
@@ -74,13 +76,16 @@ class Engine:
         *,
         errnos: bool = True,
         any_rule: bool = False,
+        early: bool = False,
     ) -> None:
         """Put ``plan``'s rules into the maps and its probes into the kernel, disarmed.
 
         ``watch`` are the addresses of the functions whose return values trace an error.
         ``errnos`` counts those of system calls, which costs every task of the machine a
         look at each of its calls. ``any_rule`` keeps everything in the programs that any
-        rule may ask for, which replan() needs. Raises CannotRun if the kernel refuses a probe.
+        rule may ask for, which replan() needs. ``early`` says that the tasks in scope start
+        later, so that none of them is in a function of a `stack` already: then calls outside
+        of it cost no stack trace. Raises CannotRun if the kernel refuses a probe.
         """
         self.detach()
         image = render(plan)
@@ -88,7 +93,7 @@ class Engine:
         self._write(image)
         self._any_rule = any_rule
         self._missed_before = [0] * len(plan.rules)
-        self._use(plan, self._probes.attach(plan, probe, watch, errnos=errnos, any_rule=any_rule))
+        self._use(plan, self._probes.attach(plan, probe, watch, errnos=errnos, any_rule=any_rule, early=early))
 
     def _use(self, plan: Plan, used: tuple[Probe, ...]) -> None:
         self._plan = plan

@@ -60,6 +60,24 @@ def _link(program: int, attach_type: int, flags: int, addresses: Sequence[int]) 
     return _descriptor(LINK_CREATE, attributes)
 
 
+def _attached(code: bytes, attach_type: int, flags: int, addresses: Sequence[int], name: str) -> tuple[int, int]:
+    """Link and program, descriptors to close; raises OSError."""
+    with contextlib.ExitStack() as stack:
+        program = _load(code, attach_type, name)
+        stack.callback(os.close, program)
+        link = _link(program, attach_type, flags, addresses)
+        stack.pop_all()
+        return link, program
+
+
+def probe_entries(code: bytes, addresses: Sequence[int], name: str) -> tuple[int, int]:
+    """Attach the kprobe program ``code`` to the entry of all functions at ``addresses``.
+
+    Returns link and program, descriptors to close. Raises OSError if the kernel refuses.
+    """
+    return _attached(code, KPROBE_MULTI, 0, addresses[:MOST], name)
+
+
 def probe_returns(code: bytes, addresses: Sequence[int], name: str, session: bool = True) -> tuple[int, int]:
     """Attach the kprobe program ``code`` to the entry and return of all functions at ``addresses``.
 
@@ -71,12 +89,7 @@ def probe_returns(code: bytes, addresses: Sequence[int], name: str, session: boo
     said = ""
     for attach_type, flags in kinds:
         try:
-            with contextlib.ExitStack() as stack:
-                program = _load(code, attach_type, name)
-                stack.callback(os.close, program)
-                link = _link(program, attach_type, flags, addresses[:MOST])
-                stack.pop_all()
-                return link, program
+            return _attached(code, attach_type, flags, addresses[:MOST], name)
         except OSError as error:
             said = error.strerror or str(error)
     raise CannotRun(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -21,6 +22,7 @@ KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
 PROGRAMS: Mapping[str, int] = {
     "on_kprobe": KPROBE,
     "on_trampoline": TRACING,
+    "on_enter": KPROBE,
     "on_sys_exit": RAW_TRACEPOINT,
     "on_return": KPROBE,
     "on_leave": RAW_TRACEPOINT,
@@ -39,6 +41,12 @@ class Constants(NamedTuple):
     """True if errors are traced on their way up."""
     context: Optional[PerCpu] = None
     """Where preempt_count is; None: unknown."""
+    inside: int = 0
+    """The group of functions that its path must have, or whose entry the program sees (abi.USES_INSIDE) ..."""
+    forbidden: int = 0
+    """... and that of functions which it must not have (abi.USES_FORBIDDEN)."""
+    returns: tuple[int, ...] = ()
+    """Addresses that return probes put in place of a return address."""
 
 
 def bytecode_of(bcc: Bcc, kernel: Kernel, cache: Optional[Path]) -> tuple[bytecode.Bytecode, bool]:
@@ -71,9 +79,13 @@ class Loader:
             abi.TRACE_MARK: int(constants.traced),
             abi.USES_MARK: constants.uses if context else constants.uses & ~abi.USES_CONTEXT,
             abi.CONTEXT_OFFSET_MARK: context.offset if context else 0,
+            **dict(zip_longest(abi.RETURN_MARKS, constants.returns[: len(abi.RETURN_MARKS)], fillvalue=0)),
         }
         variables = {abi.CONTEXT_MARK: context.variable} if context else {}
         addresses = self._maps.addresses(constants.slot)
+        marks = self._maps.descriptors["marks"]
+        for mark, group in ((abi.INSIDE_MARK, constants.inside), (abi.FORBIDDEN_MARK, constants.forbidden)):
+            addresses[mark] = (marks, group * abi.MARKS * abi.COUNTER.size)
         return self._code.bind(program, self._maps.descriptors, numbers, addresses, variables)
 
     def load(self, program: str, constants: Constants, name: str = "") -> int:

@@ -20,6 +20,8 @@
 #define DEEP		64	/* stack trace that an error is traced along */
 #define PLACES		65536	/* where the address ranges of all rules' `stack` begin and end */
 #define STEPS		16	/* that a search in as many of them takes */
+#define MARKS		4096	/* tasks that are marked at a time, for one group of functions */
+#define STACK		0x8000	/* bytes; THREAD_SIZE is this or half of it (page_64_types.h, v6.12) */
 #define LIVE		4	/* injections of one task that are traced at a time */
 #define INTERRUPT	0x000f0100	/* HARDIRQ_MASK | SOFTIRQ_OFFSET, include/linux/preempt.h, v6.12 */
 
@@ -155,6 +157,8 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define UNTRACED()	SHARED(u64, "0x510751075105")
 #define UNCOUNTED()	SHARED(u64, "0x510751075106")
 #define PLACE()		SHARED(struct place, "0x51075107510a")
+#define INSIDE()	SHARED(u64, "0x51075107510b")	/* marks of MARKS tasks, see there */
+#define FORBIDDEN()	SHARED(u64, "0x51075107510c")
 
 /*
  * What the rule uses, also put in at load time: the verifier walks only that part of the
@@ -168,6 +172,8 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define USES_PATH	(1 << 18)
 #define USES_WRITEBACK	(1 << 19)
 #define USES_CONTEXT	(1 << 20)	/* a call in an interrupt is out of scope */
+#define USES_INSIDE	(1 << 21)	/* tasks in a function that the path must have are marked */
+#define USES_FORBIDDEN	(1 << 22)	/* and those in one that it must not have */
 #define USED_STEPS()	(USES() >> 24 & 0x1f)	/* of the search for an address among its `stack` */
 
 BPF_ARRAY(globs, struct alphabet, GLOBS);
@@ -317,22 +323,149 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test, s
 }
 
 /*
- * The address that the function returns to. It has not set up its frame yet, so an unwinder
- * that uses frame pointers finds its caller's caller next. A kprobe's registers are those
- * at the entry; a trampoline (arch/x86/net/bpf_jit_comp.c) was called from there, and
+ * Where on the stack the address is that the function returns to. A kprobe's registers are
+ * those at the entry; a trampoline (arch/x86/net/bpf_jit_comp.c) was called from there, and
  * keeps the arguments and one return value between ctx and its frame pointer.
+ */
+static __always_inline u64 return_slot(void *ctx, int trampoline)
+{
+	if (trampoline)
+		return (u64)ctx + 8 * (bpf_get_func_arg_cnt(ctx) & 15) + 8 + 16;
+	return REGISTER(ctx, PT_REGS_SP);
+}
+
+/*
+ * The address that the function returns to. It has not set up its frame yet, so an unwinder
+ * that uses frame pointers finds its caller's caller next.
  */
 static __always_inline u64 direct_caller(void *ctx, int trampoline)
 {
 	u64 address = 0;
-	u64 at;
 
-	if (trampoline)
-		at = (u64)ctx + 8 * (bpf_get_func_arg_cnt(ctx) & 15) + 8 + 16;
-	else
-		at = REGISTER(ctx, PT_REGS_SP);
-	bpf_probe_read_kernel(&address, sizeof(address), (void *)at);
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)return_slot(ctx, trampoline));
 	return address;
+}
+
+/*
+ * True in a hardirq or softirq on top of the task, as in_task() tells (include/linux/preempt.h).
+ * The variable and the offset of preempt_count in it are put in at load time. NMIs are left out:
+ * a kprobe that is a breakpoint is entered as one (exc_int3(), arch/x86/kernel/traps.c, v6.12).
+ */
+static __always_inline int in_interrupt(void)
+{
+	void *variable;
+	u64 offset;
+
+	asm volatile("%0 = 0x510751075108 ll" : "=r"(variable));
+	asm volatile("%0 = 0x510751075109 ll" : "=r"(offset));
+	u64 count = (u64)bpf_this_cpu_ptr(variable);
+
+	asm volatile("%0 += %1" : "+r"(count) : "r"(offset));
+	asm volatile("%0 = *(u32 *)(%0 + 0)" : "+r"(count));
+	return (count & INTERRUPT) != 0;
+}
+
+/*
+ * Marks: which tasks may be in one of a group of functions. Unwinding a stack costs more
+ * than all else, and a task outside of the outermost function of `stack` needs none. A mark
+ * is made when such a function is entered; its return is not probed, because that would
+ * change return addresses and runs out of room. Instead the mark says how to see whether
+ * the function may still run: its task's stack pointer is below the slot of the return
+ * address, and that slot still holds it. What was left behind on the stack can look the same, so
+ * a mark may make a call unwind for nothing; it never hides a function that runs.
+ *
+ * A mark is one word: the task (its address from bit 11 on, as no task_struct is smaller), bits of
+ * the return address or 0 if that must not be compared, and the slot within the stack. A
+ * word that two tasks need at once becomes ALL: every task that comes there unwinds.
+ */
+#define ALL		(~0ULL)
+#define TAG_SHIFT	31
+#define FOLD_SHIFT	15
+#define FOLD		0xffff
+#define TAG(task)	((task) >> 11 & 0x1ffffffff)
+#define MIX(number)	((number) * 0x9e3779b97f4a7c15ULL)
+
+static __always_inline u64 *mark_of(u64 *marks, u64 task)
+{
+	return marks + (MIX(task) >> 52 & (MARKS - 1));
+}
+
+static __always_inline u64 fold(u64 address)
+{
+	return MIX(address) >> 48 | 1;
+}
+
+/*
+ * Put `after` there if `before` still is; returns what was there. cmpxchg takes and gives r0, which
+ * bcc's compiler, whose names of registers are x86's, cannot be told: so r0 is saved. It has a
+ * value, because a helper was called before.
+ */
+static __always_inline u64 replace(u64 *mark, u64 before, u64 after)
+{
+	u64 saved;
+
+	asm volatile("r8 = %2\n\tr9 = %3\n\t%1 = r0\n\tr0 = %0\n\t"
+		     "r0 = cmpxchg_64(r8 + 0, r0, r9)\n\t"
+		     "r9 = r0\n\tr0 = %1\n\t%0 = r9"
+		     : "+r"(before), "=&r"(saved) : "r"(mark), "r"(after) : "r8", "r9", "memory");
+	return before;
+}
+
+/* Addresses that return probes and the function graph tracer put in place of the one returned to. */
+static __always_inline int is_return_probe(u64 address)
+{
+	u64 one, other, third;
+
+	asm volatile("%0 = 0x51075107510d ll" : "=r"(one));
+	asm volatile("%0 = 0x51075107510e ll" : "=r"(other));
+	asm volatile("%0 = 0x51075107510f ll" : "=r"(third));
+	return address == one || address == other || address == third;
+}
+
+/* Whether the function that `mark` is of may still run, for its task with the stack pointer `sp`. */
+static __always_inline int may_run(u64 mark, u64 sp)
+{
+	u64 slot = (sp & ~(u64)(STACK - 1)) | (mark & (STACK - 8));
+	u64 address = 0;
+
+	if (sp >= slot)
+		return 0;
+	if (!(mark >> FOLD_SHIFT & FOLD))
+		return 1;
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)slot);
+	return fold(address) == (mark >> FOLD_SHIFT & FOLD) || is_return_probe(address);
+}
+
+/* The verifier lets a pointer be a number only as its distance from another one. */
+static __always_inline u64 as_number(u64 pointer, u64 task)
+{
+	u64 other = (u64)bpf_get_current_task_btf();
+
+	asm volatile("%0 -= %1" : "+r"(pointer) : "r"(other));
+	return pointer + task;
+}
+
+/* Whether the current task may be in a function of the group that `marks` are of. */
+static __always_inline int may_be_in(void *ctx, int trampoline, u64 *marks)
+{
+	u64 task = bpf_get_current_task();
+	u64 *mark = mark_of(marks, task);
+	u64 found = *mark;
+	u64 sp;
+
+	if (!found)
+		return 0;
+	if (found == ALL)
+		return 1;
+	if (found >> TAG_SHIFT != TAG(task))
+		return 0;	/* while it is in one, the word is its own or ALL */
+	sp = return_slot(ctx, trampoline);
+	if (trampoline)
+		sp = as_number(sp, task);
+	if (may_run(found, sp))
+		return 1;
+	replace(mark, found, 0);
+	return 0;
 }
 
 /*
@@ -371,6 +504,12 @@ static __always_inline int path_holds(void *ctx, int trampoline, struct rule *ru
 				      struct trace *trace)
 {
 	u64 state = 1;
+	int spared = 0;
+
+	if (USES() & USES_INSIDE && !may_be_in(ctx, trampoline, INSIDE()))
+		return 0;
+	if (USES() & USES_FORBIDDEN && !rule->path && !may_be_in(ctx, trampoline, FORBIDDEN()))
+		return 1;
 	/*
 	 * The function itself is not a caller, so its place is taken by the direct caller; a
 	 * trampoline has two frames of its own before it. Other unwinders find that caller, too.
@@ -394,14 +533,16 @@ static __always_inline int path_holds(void *ctx, int trampoline, struct rule *ru
 			break;
 		u64 classes = classes_of(rule, address - 1);
 
-		if (classes & rule->forbidden) {
-			if (classes & rule->sparing)
-				__sync_fetch_and_add(&tally->spared, 1);
+		if (classes & rule->forbidden & ~rule->sparing)
 			return 0;
-		}
+		spared |= (classes & rule->sparing) != 0;
 		state |= (state & classes) << 1;
 	}
-	return (state >> (rule->path & 63)) & 1;
+	if (!(state >> (rule->path & 63) & 1))
+		return 0;
+	if (spared)
+		__sync_fetch_and_add(&tally->spared, 1);
+	return !spared;
 }
 
 static __always_inline int predicates_hold(void *ctx, int trampoline, struct rule *rule,
@@ -529,25 +670,6 @@ static __always_inline int own_writeback(void *ctx, int trampoline, struct rule 
 	return devices.lookup(&device) != 0;
 }
 
-/*
- * True in a hardirq or softirq on top of the task, as in_task() tells (include/linux/preempt.h).
- * The variable and the offset of preempt_count in it are put in at load time. NMIs are left out:
- * a kprobe that is a breakpoint is entered as one (exc_int3(), arch/x86/kernel/traps.c, v6.12).
- */
-static __always_inline int in_interrupt(void)
-{
-	void *variable;
-	u64 offset;
-
-	asm volatile("%0 = 0x510751075108 ll" : "=r"(variable));
-	asm volatile("%0 = 0x510751075109 ll" : "=r"(offset));
-	u64 count = (u64)bpf_this_cpu_ptr(variable);
-
-	asm volatile("%0 += %1" : "+r"(count) : "r"(offset));
-	asm volatile("%0 = *(u32 *)(%0 + 0)" : "+r"(count));
-	return (count & INTERRUPT) != 0;
-}
-
 /* Whether this call fails, and with what. */
 static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 {
@@ -614,6 +736,28 @@ u64 on_trampoline(unsigned long long *ctx)
 
 	decide(ctx, 1, &value);
 	return value;
+}
+
+/* A function whose tasks are marked is entered. Interrupts have other stacks and are out of scope. */
+int on_enter(struct pt_regs *ctx)
+{
+	u64 *marks = INSIDE();
+	u64 sp = REGISTER(ctx, PT_REGS_SP);
+	u64 task = bpf_get_current_task();
+	u64 *mark = mark_of(marks, task);
+	u64 found = *mark;
+	u64 next;
+
+	if (in_interrupt() || found == ALL)
+		return 0;
+	next = TAG(task) << TAG_SHIFT | fold(direct_caller(ctx, 0)) << FOLD_SHIFT | (sp & (STACK - 8));
+	if (found && found >> TAG_SHIFT != TAG(task))
+		next = ALL;
+	else if (found && may_run(found, sp))
+		next = found & ~((u64)FOLD << FOLD_SHIFT);	/* recursion, perhaps: the outer one stays */
+	if (replace(mark, found, next) != found)
+		*mark = ALL;
+	return 0;
 }
 
 /* What user space saw: every failed system call of the workload while armed. */

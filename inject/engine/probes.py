@@ -10,6 +10,7 @@ from inject.engine.attach import KprobeLink, Link, ReturnWatch, TracepointLink, 
 from inject.engine.bcc import Bcc
 from inject.engine.encode import uses
 from inject.engine.loader import Constants, Loader
+from inject.engine.marks import Marks
 from inject.engine.rule import Plan, Rule
 from inject.engine.syscall import missed
 from inject.errors import CannotRun
@@ -22,18 +23,20 @@ from inject.model.scenario import Probe
 class Probes:
     """Attaches plans, one at a time. What watches returns stays for the next plan, which saves seconds."""
 
-    def __init__(self, bcc: Bcc, kernel: Kernel, loader: Loader) -> None:
+    def __init__(self, bcc: Bcc, kernel: Kernel, loader: Loader, marks: Marks) -> None:
         self._bcc = bcc
+        self._marks = marks
         self._kernel = kernel
         self._loader = loader
         self._links: list[Link] = []
         self._plan = Plan(())
         self._used: tuple[Probe, ...] = ()
         self._programs: dict[int, int] = {}
+        self._constants: list[Constants] = []
         self._returns: Optional[ReturnWatch] = None
 
     def attach(
-        self, plan: Plan, probe: Probe, watch: Sequence[int], *, errnos: bool, any_rule: bool
+        self, plan: Plan, probe: Probe, watch: Sequence[int], *, errnos: bool, any_rule: bool, early: bool
     ) -> tuple[Probe, ...]:
         """Attach everything for ``plan``; the kind of probe that each rule got. See Engine.attach()."""
         constants = [
@@ -42,6 +45,9 @@ class Probes:
         ]
         shared = constants[0] if constants else Constants()
         try:
+            if early and not any_rule:
+                constants = [self._marks.serve(rule, one) for rule, one in zip(plan.rules, constants)]
+            self._constants = constants
             # The kernel asks the last attached first, and a call that one rule fails does not reach the others
             # (aggr_pre_handler() in kernel/kprobes.c, bpf_trampoline_get_progs() in kernel/bpf/trampoline.c, v6.12).
             slots = reversed(range(len(plan.rules)))
@@ -106,12 +112,15 @@ class Probes:
 
     def missed(self, slot: int) -> int:
         """Calls since it was attached that the probe of rule ``slot`` did not see, of tasks out of scope as well."""
-        return missed(self._programs[slot]) if slot in self._programs else 0
+        if slot not in self._programs:
+            return 0
+        return missed(self._programs[slot]) + self._marks.missed(self._constants[slot])
 
     def detach(self) -> None:
         """Take every probe out of the kernel except those on returns, which do nothing while disarmed."""
         self._plan, self._used = Plan(()), ()
         self._programs.clear()
+        self._marks.close()
         for link in self._links:
             link.close()
         self._links.clear()

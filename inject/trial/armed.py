@@ -53,7 +53,13 @@ class ArmedRun:
 
     def attach(self) -> None:
         """Attach the probes, disarmed; detach() undoes it."""
-        self._engine.attach(self._plan, self._options.probe, self._watched(), errnos=bool(self._scenario.expect.errno))
+        self._engine.attach(
+            self._plan,
+            self._options.probe,
+            self._watched(),
+            errnos=bool(self._scenario.expect.errno),
+            early=self._services.adopt is None,
+        )
 
     def detach(self) -> None:
         """Remove the probes."""

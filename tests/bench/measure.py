@@ -95,7 +95,7 @@ class Measure:
     def armed(self, fault: str, probe: Probe, inside: bool, errnos: bool = False) -> Iterator[None]:
         """With ``fault`` armed, and the caller inside of its scope or not."""
         (scenario,) = scenarios.parse(f"faults: [{fault}]\nrun: 'true'\n", "bench.yaml", "bench")
-        self.engine.attach(self.planner.plan(scenario), probe, errnos=errnos)
+        self.engine.attach(self.planner.plan(scenario), probe, errnos=errnos, early=True)
         (self.group if inside else self.outside).add(self.caller.pid)
         self.engine.arm(self.group.id, self.group.level, LONG)
         try:

@@ -21,7 +21,7 @@ CODE = re.sub(r"/\*.*?\*/|//[^\n]*", " ", SOURCE, flags=re.DOTALL)
 """The source without its comments."""
 
 DEFINES = {name: int(number, 0) for name, number in re.findall(r"^#define (\w+)[ \t]+(\w+)[ \t]*$", CODE, re.MULTILINE)}
-PROGRAM_ONLY = {"TEXT", "KTHREAD", "LIVE", "INTERRUPT"}
+PROGRAM_ONLY = {"TEXT", "KTHREAD", "LIVE", "INTERRUPT", "STACK", "TAG_SHIFT", "FOLD_SHIFT", "FOLD"}
 """Constants that inject does not need."""
 
 LAYOUTS = {value.name: value for value in vars(abi).values() if isinstance(value, abi.Layout)}
@@ -143,6 +143,8 @@ def test_what_a_rule_uses() -> None:
     assert re.search(rf"^#define USED_LOADS\(\)\s+\(USES\(\) >> {abi.USES_LOADS_SHIFT} & 0xff\)", CODE, re.MULTILINE)
     assert re.search(r"^#define USED_TESTS\(\)\s+\(USES\(\) & 0xff\)", CODE, re.MULTILINE)
     assert re.search(rf"^#define USED_STEPS\(\)\s+\(USES\(\) >> {abi.USES_STEPS_SHIFT} & 0x1f\)", CODE, re.MULTILINE)
+    for unasked in ("USES_INSIDE", "USES_FORBIDDEN"):
+        del bits[unasked]
     counts = abi.TESTS | abi.LOADS << abi.USES_LOADS_SHIFT | abi.STEPS << abi.USES_STEPS_SHIFT
     assert counts | sum(bits.values()) == abi.USES_EVERYTHING
 
@@ -186,15 +188,15 @@ def test_tables() -> None:
 
 def test_areas() -> None:
     shared = re.findall(r'SHARED\((?:struct )?(\w+), "(0x[0-9a-f]+)"\)', CODE)
-    assert sorted((int(mark, 16), kind) for kind, mark in shared) == sorted(
-        (area.mark, area.layout.name) for area in abi.AREAS.values()
-    )
+    marks = [*((area.mark, area.layout.name) for area in abi.AREAS.values()), (abi.FORBIDDEN_MARK, abi.COUNTER.name)]
+    assert sorted((int(mark, 16), kind) for kind, mark in shared) == sorted(marks)
 
 
 def test_marks() -> None:
     """Constants that are replaced when a program is loaded: no other 64-bit constant is loaded by name."""
     loaded = {int(mark, 16) for mark in re.findall(r'"%0 = (0x[0-9a-f]+) ll"', CODE)}
-    assert loaded == {abi.SLOT_MARK, abi.TRACE_MARK, abi.USES_MARK, abi.CONTEXT_MARK, abi.CONTEXT_OFFSET_MARK}
+    context = {abi.CONTEXT_MARK, abi.CONTEXT_OFFSET_MARK}
+    assert loaded == {abi.SLOT_MARK, abi.TRACE_MARK, abi.USES_MARK, *context, *abi.RETURN_MARKS}
     assert not loaded & {area.mark for area in abi.AREAS.values()}
 
 

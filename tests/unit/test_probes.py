@@ -73,13 +73,14 @@ def probes(beside: list[FaultPoint]) -> Probes:
     """Probes of a kernel in which the functions ``beside`` have another program's trampoline."""
     ftrace = SimpleNamespace(with_trampoline=lambda points: [point for point in points if point in beside])
     loader: Any = SimpleNamespace(load=lambda *_: 7)
-    return Probes(None, SimpleNamespace(ftrace=ftrace), loader)  # type: ignore[arg-type]
+    marks: Any = SimpleNamespace(serve=lambda rule, constants: constants, missed=lambda _: 0, close=lambda: None)
+    return Probes(None, SimpleNamespace(ftrace=ftrace), loader, marks)  # type: ignore[arg-type]
 
 
 def test_a_kprobe_is_refused_beside_a_trampoline(beside: list[FaultPoint]) -> None:
     """And whatever was attached before it is taken away; fmod_ret is part of that trampoline."""
     made, plan = probes(beside), Plan((FAILS, OTHER))
-    keys: Any = {"watch": (), "errnos": True, "any_rule": False}
+    keys: Any = {"watch": (), "errnos": True, "any_rule": False, "early": True}
     assert made.attach(plan, Probe.AUTO, **keys) == (Probe.FMOD_RET, Probe.KPROBE)
     assert made.bypassed() == [] and FakeLink.open == 3
     beside += [POINT, OTHER.point]
@@ -94,7 +95,7 @@ def test_a_kprobe_is_refused_beside_a_trampoline(beside: list[FaultPoint]) -> No
 
 def test_misses_are_asked_of_the_rules_own_program(beside: list[FaultPoint]) -> None:
     made = probes(beside)
-    made.attach(Plan((FAILS,)), Probe.AUTO, (), errnos=True, any_rule=False)
+    made.attach(Plan((FAILS,)), Probe.AUTO, (), errnos=True, any_rule=False, early=True)
     assert (made.missed(0), made.missed(1)) == (70, 0)
     made.detach()
     assert made.missed(0) == 0

@@ -1,0 +1,89 @@
+"""Marks: which tasks may be in a function of `stack`, so that the calls of all others need no stack trace.
+
+The program on_enter() of override.bpf.c marks a task when it enters such a function. A task
+that was inside before the probe was attached has no mark, so marks serve only a workload that starts later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from inject.engine import abi, kprobe_multi
+from inject.engine.loader import Constants, Loader
+from inject.engine.maps import Maps
+from inject.engine.rule import PerCpu, Rule
+from inject.engine.syscall import missed
+from inject.kernel.symbols import Kallsyms
+
+RETURN_PROBES = ("arch_rethook_trampoline", "__kretprobe_trampoline", "return_to_handler")
+"""What the kernel puts in place of a return address: arch/x86/kernel/{rethook,kprobes/core,ftrace_64}, v6.12."""
+
+
+class Marks:
+    """The probes that mark tasks, one link for each group of functions."""
+
+    def __init__(self, loader: Loader, maps: Maps, symbols: Kallsyms) -> None:
+        self._loader = loader
+        self._maps = maps
+        self._symbols = symbols
+        self._groups: dict[tuple[int, ...], Optional[int]] = {}
+        self._programs: dict[int, int] = {}
+        self._links: list[int] = []
+        self._returns: tuple[int, ...] = ()
+
+    def serve(self, rule: Rule, constants: Constants) -> Constants:
+        """``constants`` for a program that looks at marks before it unwinds, as far as the kernel lets them be made.
+
+        The outermost function of the path that can be probed decides. Rules that take other tasks than
+        the workload's, or calls from interrupts, need the stack: such a task may be inside already.
+        """
+        if not rule.path or rule.any_task or rule.writeback or rule.context is None:
+            return constants
+        inside = next((group for group in (self._group(one, rule.context) for one in rule.path.entries) if group), None)
+        barred = self._group(rule.path.barred, rule.context) if not rule.path.names else None
+        uses = constants.uses
+        if inside is not None:
+            uses |= abi.USES_INSIDE
+        if barred is not None:
+            uses |= abi.USES_FORBIDDEN
+        return constants._replace(uses=uses, inside=inside or 0, forbidden=barred or 0, returns=self._returns)
+
+    def _group(self, addresses: tuple[int, ...], context: PerCpu) -> Optional[int]:
+        """The number of the group of the functions at ``addresses``; None if they cannot be probed."""
+        if not addresses:
+            return None
+        if addresses not in self._groups:
+            self._groups[addresses] = self._attach(addresses, context)
+        return self._groups[addresses]
+
+    def _attach(self, addresses: Sequence[int], context: PerCpu) -> Optional[int]:
+        number = len(self._programs) + 1
+        if number >= abi.GROUPS:
+            return None
+        if not self._returns:
+            named = (self._symbols.named(name) for name in RETURN_PROBES)
+            self._returns = tuple(symbol.address for symbols in named for symbol in symbols)
+        constants = Constants(context=context, inside=number, returns=self._returns)
+        self._maps.write("marks", bytes(abi.MARKS * abi.COUNTER.size), number * abi.MARKS)
+        try:
+            link, program = kprobe_multi.probe_entries(self._loader.bound("on_enter", constants), addresses, "on_enter")
+        except OSError:  # a function without ftrace, or a kernel before 5.18: unwind
+            return None
+        self._links += [link, program]
+        self._programs[number] = program
+        return number
+
+    def missed(self, constants: Constants) -> int:
+        """Entries since they were probed that were not seen, so that calls may have been taken for outside."""
+        groups = {constants.inside, constants.forbidden}
+        return sum(missed(self._programs[group]) for group in groups if group in self._programs)
+
+    def close(self) -> None:
+        """Remove the probes."""
+        for descriptor in self._links:
+            os.close(descriptor)
+        self._links.clear()
+        self._programs.clear()
+        self._groups.clear()
