@@ -88,6 +88,8 @@ def _fault(fault: Fault) -> dict[str, Any]:
 
 def _read_fault(data: Mapping[str, Any]) -> Fault:
     returned = data["return"]
+    if returned == []:
+        raise ValueError("a fault without a return value")
     return Fault(
         function=_text(data["function"]),
         value=tuple(map(_returned, returned)) if isinstance(returned, list) else _returned(returned),

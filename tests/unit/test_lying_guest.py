@@ -215,6 +215,7 @@ PASSED = Verdict("a", Status.PASS)
         line(Injected("a", 0, INJECTION)),
         line(Armed("a", 0, GIVEN.faults), faults=[[]]),
         line(Armed("a", 0, GIVEN.faults), faults=[{"function": "f", "return": {}}]),
+        line(Armed("a", 0, GIVEN.faults), faults=[{"function": "f", "return": []}]),
         line(RunEnded(), passed="1"),
     ],
     ids=lambda data: data[:40].decode("ascii", "replace"),
