@@ -1,24 +1,26 @@
-"""`inject list`: the error-injectable functions of this kernel."""
+"""`inject list`: the functions of this kernel that can be failed."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Optional
 
 import click
 from tabulate import tabulate
 
 from inject.cli import completion
+from inject.cli.explain import Explanation, as_json, cell
 from inject.errors import CannotRun
 from inject.kernel.btf import Btf, Prototype
+from inject.kernel.catalogue import Catalogue, Failable, catalogue
 from inject.kernel.kernel import Kernel
-from inject.kernel.nofail import nofail_of
-from inject.kernel.obstacles import gaps, of_function, of_kernel
 from inject.kernel.types import Types
 from inject.model.glob import to_regex
-from inject.model.point import LEGAL_WORDS, FaultPoint
+from inject.model.point import FaultPoint
 
 SYSTEM_CALLS = ("__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat_sys_", "__arm64_sys_")
 
@@ -26,35 +28,108 @@ SYSTEM_CALLS = ("__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat
 @click.command("list")
 @click.argument("pattern", default="*", shell_complete=completion.functions)
 @click.option(
+    "--all", "all_", is_flag=True, help="Also list functions that are not marked, with their callers' checks."
+)
+@click.option(
     "--explain",
     metavar="FUNC",
     shell_complete=completion.functions,
-    help="Explain one function: error type, prototype, NOFAIL callers, missed calls.",
+    help="Explain one function: error type, prototype, callers, NOFAIL callers, missed calls.",
 )
-def list_(pattern: str, explain: Optional[str]) -> None:
-    """List the error-injectable functions of this kernel.
+@click.option("--json", "as_lines", is_flag=True, help="Print one JSON object per line.")
+def list_(pattern: str, all_: bool, explain: Optional[str], as_lines: bool) -> None:
+    """List the functions of this kernel that can be failed.
 
-    PATTERN is a glob. Without PATTERN, system calls are not listed.
+    Without --all, these are the error-injectable ones, which are marked ALLOW_ERROR_INJECTION.
+    PATTERN is a glob. Without PATTERN, system calls are not listed. With --all, `checks` says
+    how many direct calls test the result there, and by which test most of them do.
 
     \b
     Examples:
       sudo inject list 'bch2_*'
       sudo inject list '__x64_sys_*'
+      sudo inject list --all 'ext4_*'
       sudo inject list --explain __filemap_add_folio
     """
     kernel = Kernel()
     if explain:
-        click.echo(explanation(kernel, explain))
-        return
+        told = Explanation(kernel, explain)
+        click.echo(json.dumps(told.json()) if as_lines else told.text())
+    elif all_:
+        _every(kernel, pattern, as_lines)
+    else:
+        _marked(kernel, pattern, as_lines)
+
+
+def _marked(kernel: Kernel, pattern: str, as_lines: bool) -> None:
+    """Print the error-injection list."""
     points = [point for point in kernel.points.all if _asked(point, pattern)]
     if not points:
         raise CannotRun(
-            f"no error-injectable function matches {pattern!r}", "`inject list` shows all except system calls"
+            f"no error-injectable function matches {pattern!r}",
+            "`inject list` shows all except system calls, `inject list --all` those that are not marked",
         )
     types = Types(kernel)
+    if as_lines:
+        for point in points:
+            prototype = _prototype(types, point)
+            click.echo(json.dumps(as_json(point, str(prototype) if prototype else "", None)))
+        return
     rows = [(p.function, p.error_type.value, p.module or "vmlinux", _prototype_text(types, p)) for p in points]
+    _print(rows, ("function", "type", "module", "prototype"))
+
+
+def _every(kernel: Kernel, pattern: str, as_lines: bool) -> None:
+    """Print all functions that match, and how many others do that cannot be failed."""
+    types = Types(kernel)
+    found = catalogue(kernel, types, pattern)
+    shown = [one for one in found.entries if _asked(one.point, pattern)]
+    if not shown and not found.left_out:
+        raise CannotRun(f"no function matches {pattern!r}", "`inject list --all` shows those that can be failed")
+    if as_lines:
+        for one in shown:
+            click.echo(json.dumps({**as_json(one.point, one.prototype, one.checks), "ftrace": one.ftrace}))
+        return
+    if shown:
+        rows = [_row(types, one) for one in shown]
+        _print(rows, ("function", "type", "checks", "note", "module", "prototype"))
+    _tell(found, len(shown))
+
+
+def _row(types: Types, one: Failable) -> tuple[str, ...]:
+    point = one.point
+    known = types.result(point.function, point.module)
+    notes = [
+        "marked" if point.marked else "",
+        f"unsafe: {one.unsafe.word}" if one.unsafe else "",
+        "" if one.ftrace else "no ftrace",
+    ]
+    return (
+        point.function,
+        point.error_type.value,
+        cell(one.checks, known is not None and known.kind == "pointer"),
+        ", ".join(note for note in notes if note),
+        point.module or "vmlinux",
+        one.prototype or "not in BTF",
+    )
+
+
+def _tell(found: Catalogue, shown: int) -> None:
+    """Say on standard error what the table does not show, and what its words mean."""
+    lines = [f"inject: {shown} functions can be failed"]
+    if found.left_out:
+        lines.append(f"inject: others cannot: {', '.join(f'{n} {why}' for why, n in sorted(found.left_out.items()))}")
+    if found.callers_unknown:
+        lines.append(f"inject: their callers' checks are unknown, because {found.callers_unknown}")
+    if any(one.unsafe for one in found.entries):
+        lines.append("inject: unsafe functions are refused without --force or `contract: ignore`; --explain says why")
+    click.echo("\n".join(lines), err=True)
+
+
+def _print(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> None:
+    """Print a table; on a terminal its lines are cut to the width."""
     width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 0
-    table = tabulate(rows, headers=("function", "type", "module", "prototype"), tablefmt="plain")
+    table = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
     click.echo("\n".join(line[:width].rstrip() if width else line for line in table.splitlines()))
 
 
@@ -77,25 +152,3 @@ def _prototype_text(types: Types, point: FaultPoint) -> str:
         return "system call"
     prototype = _prototype(types, point)
     return str(prototype) if prototype else "not in BTF"
-
-
-def explanation(kernel: Kernel, function: str) -> str:
-    point = kernel.points.find(function)
-    lines = [f"{function}: error type {point.error_type.value}, may return {LEGAL_WORDS[point.error_type]}"]
-    prototype = _prototype(Types(kernel), point)
-    lines.append(f"  prototype: {prototype or 'not in BTF, so its arguments cannot be tested'}")
-    lines.append(f"  module: {point.module or 'vmlinux'}")
-    others = [name for name in point.names if name != function]
-    if others:
-        lines.append(f"  other names at the same address: {', '.join(others)}")
-    for one in nofail_of(function):
-        lines.append(f"  NOFAIL callers: {one.calls} are skipped unless the fault has")
-        lines.append(f"    `contract: ignore`, because {one.why} ({one.source})")
-    lines += [f"  missed calls: {sentence}" for sentence in gaps(kernel, point)]
-    if kernel.symbols.inlined_into(function) is None:
-        lines.append("  missed calls: this kernel does not say where functions are inlined")
-    lines += [
-        f"  cannot be failed in this kernel: {obstacle}"
-        for obstacle in (*of_kernel(kernel), *of_function(kernel, point))
-    ]
-    return "\n".join(lines)

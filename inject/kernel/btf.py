@@ -219,10 +219,14 @@ class Btf:
             return None
         func, _ = self.type(found)
         proto, _ = self.type(func.size)
-        if proto.size == 0:
+        return self.result_of(proto.size)
+
+    def result_of(self, type_id: int) -> Result:
+        """A function's result of this type; 0 is void."""
+        if type_id == 0:
             return Result("void")
-        _, plain, entries = self.plain(proto.size)
-        outer, _ = self.type(proto.size)
+        _, plain, entries = self.plain(type_id)
+        outer, _ = self.type(type_id)
         whole = plain.kind in (STRUCT, UNION)
         return Result(*self._register(plain, entries), self._name(outer.name), whole)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from inject.errors import CannotRun, InjectError
 from inject.kernel.btf import POINTER_SIZE, Result
@@ -20,6 +20,9 @@ from inject.model.point import ErrorType, FaultPoint
 from inject.model.text import either, listed, near
 from inject.model.unsafe import unsafe
 
+if TYPE_CHECKING:
+    from inject.kernel.calls import Checks
+
 BY_KIND = {
     "int": ErrorType.ERRNO,
     "bool": ErrorType.BOOL,
@@ -28,6 +31,9 @@ BY_KIND = {
     "enum": ErrorType.NUMBER,
 }
 """Error types of functions that are not marked, by the kind of their result (btf.Result)."""
+
+ALIKE = 0.9
+"""Share of the tests of a pointer that must be alike to decide between ERR_PTR and NULL."""
 
 
 class UnsafeFunction(CannotRun):
@@ -68,6 +74,10 @@ class Functions:
                 f"{name} is not marked ALLOW_ERROR_INJECTION, and its name has {why.word!r}: {why.why}",
                 "fail a function that it calls, or insist: --force, in a scenario `contract: ignore`",
             )
+        if error_type is ErrorType.ERRNO_NULL and not force:
+            from inject.kernel.callers import Callers  # only this needs the decoder of machine code
+
+            error_type = narrowed(error_type, Callers(self._kernel, self._types).tests(symbol.address, symbol.module))
         names = self._kernel.symbols.names_at(symbol.address) or (name,)
         return FaultPoint(name, error_type, symbol.module, symbol.address, names, marked=False)
 
@@ -121,22 +131,42 @@ class Functions:
         return sorted({symbol.name for symbol in self._kernel.symbols.matching(start + r"\w*")})[:4096]
 
 
+def narrowed(error_type: ErrorType, checks: Checks) -> ErrorType:
+    """``error_type`` of a function that returns a pointer, by what its callers test; as it is if they test both.
+
+    Where nine of ten tests are for one kind of failure, the callers follow the other as an address.
+    """
+    tests = checks.is_err + checks.zero
+    if error_type is not ErrorType.ERRNO_NULL or not tests:
+        return error_type
+    if checks.is_err >= ALIKE * tests:
+        return ErrorType.ERRNO
+    return ErrorType.NULL if checks.zero >= ALIKE * tests else error_type
+
+
+VOID = "return nothing"
+STRUCTURE = "return a structure"
+UNDESCRIBED = "are not described by BTF"
+
+
 class NoErrorType(InjectError):
-    """A result that cannot be an error; the message lacks its subject, the function."""
+    """A result that cannot be an error; the message lacks its subject, the function. ``reason`` is said of many."""
+
+    def __init__(self, reason: str, message: str, hint: str = "fail a function that it calls") -> None:
+        super().__init__(message, hint)
+        self.reason = reason
 
 
 def error_type(result: Optional[Result]) -> ErrorType:
     """Error type of a function with this result; raises NoErrorType if it cannot be an error."""
     if result is None:
         raise NoErrorType(
+            UNDESCRIBED,
             "is not described by the kernel's BTF, so inject does not know what it returns",
             "fail one of its callers; assembly and functions that the compiler changed are not in BTF",
         )
     if result.kind == "void":
-        raise NoErrorType("returns nothing, so it cannot return an error", "fail a function that it calls")
+        raise NoErrorType(VOID, "returns nothing, so it cannot return an error")
     if result.structure or result.size > POINTER_SIZE or result.kind not in BY_KIND:
-        raise NoErrorType(
-            f"returns {result.name or 'a structure'}, and inject sets one register only",
-            "fail a function that it calls",
-        )
+        raise NoErrorType(STRUCTURE, f"returns {result.name or 'a structure'}, and inject sets one register only")
     return BY_KIND[result.kind]

@@ -10,6 +10,7 @@ from inject.errors import CannotRun, ExitStatus, InjectError
 from inject.filesystems import TYPES
 from inject.kernel.btf import Btf, Result
 from inject.kernel.kernel import Kernel
+from inject.kernel.prototypes import Prototypes
 from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
 from inject.model.point import LEGAL_WORDS, FaultPoint, legal
 from inject.model.scenario import Returned
@@ -30,6 +31,7 @@ class Types:
         self._opened: dict[str, Btf] = {}
         self._known: dict[str, int] = {}
         self._results: dict[tuple[str, str], Optional[Result]] = {}
+        self._prototypes: dict[str, Optional[Prototypes]] = {}
 
     def of(self, module: str = "") -> Btf:
         """The BTF of ``module``, "" for vmlinux."""
@@ -42,12 +44,21 @@ class Types:
         """Return type of ``function``, in vmlinux or ``module``; None if BTF does not have it."""
         key = (function, module)
         if key not in self._results:
-            plain = re.sub(r"\.(isra|constprop|part|cold)\b.*", "", function)
             try:
-                self._results[key] = self.of(module).result(plain)
+                self._results[key] = self.of(module).result(plain_name(function))
             except CannotRun:
                 self._results[key] = None
         return self._results[key]
+
+    def prototypes(self, module: str = "") -> Optional[Prototypes]:
+        """All prototypes of vmlinux or ``module``; None without BTF. One walk over its types, when first asked."""
+        if module not in self._prototypes:
+            try:
+                base = self.prototypes("") if module else None
+                self._prototypes[module] = Prototypes(self._kernel.root, self.of(module), module, base)
+            except InjectError:
+                self._prototypes[module] = None
+        return self._prototypes[module]
 
     def enumerator(self, name: str, module: str = "") -> int:
         """The value of enumerator ``name``; raises InjectError if the kernel has none of that name."""
@@ -73,6 +84,14 @@ class Types:
             f"{name} is not an enumerator of this kernel",
             "it may be a macro, which BTF does not keep: write its number",
         )
+
+
+_APPENDED = re.compile(r"\.(?:isra|constprop|part|cold|llvm)\b.*")
+
+
+def plain_name(function: str) -> str:
+    """``function`` without what the compiler appends to the name of a copy or a part: ``f`` for ``f.isra.0``."""
+    return _APPENDED.sub("", function)
 
 
 def return_value(written: Returned, types: Types, module: str = "") -> int:

@@ -15,7 +15,7 @@ from typing import Callable
 import pytest
 
 from inject import scenario as scenarios
-from inject.cli.list import explanation
+from inject.cli.explain import explanation
 from inject.engine.engine import Engine
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan

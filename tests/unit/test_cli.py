@@ -25,8 +25,8 @@ from tests.support import ROOT
 from tests.support.command import Done
 from tests.support.command import inject as forked
 from tests.support.elsewhere import become
-from tests.support.fake_kernel import CONFIG, build
-from tests.support.raw_btf import kernel_types
+from tests.support.fake_kernel import CONFIG, KALLSYMS, build
+from tests.support.raw_btf import SIGNED, kernel_types
 from tests.support.waiting import wait_for
 
 MALFORMED = ROOT / "tests/data/malformed"
@@ -408,6 +408,57 @@ def test_list_shows_what_can_be_failed(kernel: Path) -> None:
     assert "__x64_sys_getpid" not in rows
     assert "system call" in inject("list", "__x64_*", kernel=kernel).stdout
     assert "no error-injectable function matches 'zzz*'" in sentence(inject("list", "zzz*", kernel=kernel), 3)
+
+
+def test_list_shows_every_function_that_can_be_failed(kernel: Path) -> None:
+    """Marked ones first; the fake kernel has no text, so nothing is known of callers."""
+    symbols = KALLSYMS + "ffffffff81009000 t huge_one\nffffffff8100a000 t large_put\n"
+    types = kernel_types()
+    types.function("large_put", types.integer("ret_t", 4, SIGNED), [])
+    types.write(kernel)
+    build(kernel, kallsyms=symbols, btf=None)
+    done = inject("list", "--all", kernel=kernel)
+    assert done.returncode == 0
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["function", "type", "checks", "note", "module", "prototype"]
+    assert [row[0] for row in rows[1:] if row[3].startswith("marked")] == [
+        *(
+            "__bch2_disk_reservation_add",
+            "__do_sys_getpid",
+            "bch2_alloc",
+            "bch2_free",
+            "open_ctree",
+            "weak_one",
+            "xfs_mount",
+        )
+    ]
+    assert [row[:3] for row in rows[-2:]] == [["huge_one", "ERRNO", "?"], ["large_put", "ERRNO", "?"]]
+    assert "unsafe: put" in done.stdout and "no ftrace" in done.stdout
+    said = done.stderr.splitlines()
+    assert said[0] == "inject: 9 functions can be failed"
+    assert "2 share their name" in said[1] and "are not described by BTF" in said[1]
+    assert said[2] == "inject: their callers' checks are unknown, because inject reads machine code of x86-64 only"
+    assert "inject: no function matches 'zzz*'" in sentence(inject("list", "--all", "zzz*", kernel=kernel), 3)
+    lines = inject("list", "--all", "--json", "*_[op]*", kernel=kernel).stdout.splitlines()
+    assert json.loads(lines[-1]) == {
+        **{"type": "function", "function": "large_put", "error_type": "ERRNO", "module": "vmlinux", "marked": False},
+        **{"prototype": "ret_t large_put()", "callers": None, "ftrace": False},
+        "unsafe": {"word": "put", "why": json.loads(lines[-1])["unsafe"]["why"]},
+    }
+
+
+def test_list_explains_a_function_that_is_not_marked(kernel: Path) -> None:
+    types = kernel_types()
+    types.function("untagged_one", types.integer("ret_t", 4, SIGNED), [])
+    types.write(kernel)
+    build(kernel, btf=None, traceable="untagged_one\n")
+    done = inject("list", "--explain", "untagged_one", kernel=kernel)
+    assert done.returncode == 0
+    for words in ("error type ERRNO", "prototype: ret_t untagged_one()", "needs inject's module", "not marked"):
+        assert words in done.stdout
+    assert "callers: unknown, because inject reads machine code of x86-64 only" in done.stdout
+    told = json.loads(inject("list", "--explain", "untagged_one", "--json", kernel=kernel).stdout)
+    assert (told["function"], told["callers"], told["sites"]) == ("untagged_one", None, [])
 
 
 def test_list_explains_one(kernel: Path) -> None:

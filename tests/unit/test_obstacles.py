@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from inject import doctor
-from inject.cli.list import explanation
+from inject.cli.explain import explanation
 from inject.engine import planner as planner_module
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan
