@@ -19,13 +19,14 @@ SIDE_BY_SIDE = --numprocesses=$(if $(ALL),auto,$(shell echo $$(($$(nproc) + 1)))
 ALL :=
 QUICK = $(if $(ALL),, -m 'not slow')
 FUZZ_SECONDS := 3600
+KILLS_SECONDS := 14400
 # What `make bench` measures; everything by default.
 PARTS :=
 # pytest on the host runs each test of tests/guest in a guest (tests/support/guest_items.py).
 PYTEST := $(VENV)/bin/python -m pytest
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test load unreached fuzz lint docs bench bench-detectors man clean
+.PHONY: library demo test unit suite guest-test debug-test load unreached fuzz kills lint docs bench bench-detectors man clean
 
 demo: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
@@ -79,6 +80,11 @@ bench-detectors: $(VENV)/ready
 # QEMU say, the files of the cache. build/fuzz has what one does not stand. The unit tests read some 1700.
 fuzz: $(VENV)/ready
 	$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+# Kill inject at each of its system calls, in a guest and on this machine, for KILLS_SECONDS.
+kills: $(VENV)/ready
+	$(VENV)/bin/inject vm build
+	$(VENV)/bin/python -m tests.kills --seconds $(KILLS_SECONDS)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

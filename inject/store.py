@@ -79,6 +79,18 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def temporary_place() -> Path:
+    """The directory for temporary files, that of tempfile.gettempdir(), which would write a file into it to find out.
+
+    If inject were killed then, the file would stay. Raises InjectError if none can be written.
+    """
+    named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    for place in (*named, "/tmp", "/var/tmp", "/usr/tmp", "."):
+        if os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK):  # noqa: PTH112
+            return Path(place).absolute()
+    raise InjectError("no directory for temporary files can be written", "set TMPDIR")
+
+
 def write_file(
     path: Path,
     content: Union[str, bytes],

@@ -7,7 +7,6 @@ import ctypes
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -92,7 +91,7 @@ def _text(name: Any) -> str:
 def captured_stderr() -> Iterator[Callable[[], str]]:
     """Keep what C libraries print on descriptor 2 from the terminal; yields a function that returns it."""
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
+    with os.fdopen(os.memfd_create("inject-noise"), "w+b") as file:
         os.dup2(file.fileno(), 2)
 
         def text() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import CannotRun
+from inject.store import temporary_place
 from inject.vm import qemu
 from inject.vm.carry import checkout
 
@@ -84,7 +85,7 @@ def path_of(fd: int) -> str:
 
 def unnamed_file() -> int:
     """A new file without a name: in /var/tmp rather than /tmp, which may be memory."""
-    place = os.environ.get("TMPDIR") or ("/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir())
+    place = os.environ.get("TMPDIR") or ("/var/tmp" if Path("/var/tmp").is_dir() else temporary_place())
     try:
         return os.open(place, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:

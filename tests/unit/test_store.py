@@ -16,7 +16,7 @@ import pytest
 from inject import store
 from inject.cli.files import FileThere, write_text
 from inject.errors import InjectError
-from inject.store import cache_root, read_file, read_json, write_file
+from inject.store import cache_root, read_file, read_json, temporary_place, write_file
 from tests.support import ROOT
 
 
@@ -233,3 +233,22 @@ def test_what_is_not_json_is_a_value_error(tmp_path: Path, content: bytes) -> No
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError):
         read_json(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "TEMP", "TMP"])
+def test_the_place_for_temporary_files_is_found_without_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """tempfile.gettempdir() writes one, which stays if inject is killed then."""
+    for other in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, str(tmp_path))
+    before = tmp_path.stat().st_mtime_ns
+    assert temporary_place() == tmp_path
+    assert tmp_path.stat().st_mtime_ns == before
+
+
+def test_a_place_that_is_no_directory_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    monkeypatch.setenv("TEMP", str(tmp_path))
+    assert temporary_place() == tmp_path

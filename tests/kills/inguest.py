@@ -1,0 +1,207 @@
+"""In a guest: `inject run` and `inject fail`, killed at one system call after the other.
+
+The killer is a BPF program on sys_enter: it counts the calls of one process and sends SIGKILL at the
+given one, which is carried out still, unless it waits. A tracer would cost two switches for each
+call, which are slow under emulation. The process is a fork of this one, so its first call is the
+first of inject itself and not of Python's start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import struct
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from inject.fixture import devices
+from tests.kills.choice import every, name_of, spread
+from tests.kills.result import Result
+from tests.kills.state import State, changed, settings, state, stays
+from tests.support.command import Tool
+
+KILLER = """
+#include <uapi/linux/ptrace.h>
+BPF_ARRAY(order, u32, 2);
+BPF_ARRAY(count, u32, 1);
+BPF_ARRAY(calls, u32, 65536);
+RAW_TRACEPOINT_PROBE(sys_enter) {
+    u32 first = 0, second = 1;
+    u32 *process = order.lookup(&first), *at = order.lookup(&second), *counted = count.lookup(&first);
+    if (!process || !at || !counted || bpf_get_current_pid_tgid() >> 32 != *process)
+        return 0;
+    u32 number = *counted, call = ctx->args[1];
+    struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+    u64 second_argument = 0, third = 0;
+    bpf_probe_read_kernel(&second_argument, sizeof(second_argument), &regs->si);
+    bpf_probe_read_kernel(&third, sizeof(third), &regs->dx);
+    if ((call == 257 && !(third & 0x400043)) || (call == 16 && second_argument == 0x5401))
+        call |= 1 << 16;
+    __sync_fetch_and_add(counted, 1);
+    calls.update(&number, &call);
+    if (number == *at)
+        bpf_send_signal(9);
+    return 0;
+}
+"""
+
+NEVER = (1 << 32) - 1
+PATIENCE = 30.0
+"""Seconds in which all must be gone after a kill."""
+LIMIT = 300.0
+"""Seconds for one run."""
+
+SCENARIO = """\
+name: killed
+filesystem: {type: ext4}
+faults:
+  - function: __x64_sys_mkdir
+    return: -EIO
+run: mkdir x || true
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One command line that is killed."""
+
+    words: Callable[[Path], Sequence[str]]
+    prepare: Callable[[], object] = lambda: None
+
+
+def _loop() -> None:
+    devices.scratch_disks = lambda *_: []
+
+
+KINDS = {
+    "run": Kind(lambda file: ("run", str(file))),
+    "run-on-loop": Kind(lambda file: ("run", "--probe", "kprobe", str(file)), _loop),
+    "fail": Kind(lambda _: ("fail", "__x64_sys_mkdir", "--", "mkdir", "x")),
+}
+
+
+class Killer:
+    """The BPF program; a context manager."""
+
+    def __init__(self) -> None:
+        import bcc
+
+        self._bpf: Any = bcc.BPF(text=KILLER)
+
+    def __enter__(self) -> Killer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bpf.cleanup()
+
+    def run(self, kind: Kind, words: Sequence[str], at: int = NEVER) -> int:
+        """Run inject, killed at its call number ``at``; its exit status."""
+
+        def wait() -> None:
+            kind.prepare()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+        place = tempfile.gettempdir()
+        with Tool(*words, cwd=Path("/root"), env={**os.environ, "TMPDIR": place}, prepare=wait) as tool:
+            os.waitid(os.P_PID, tool.pid, os.WSTOPPED)
+            self._set("count", 0, 0)
+            self._set("order", 1, at)
+            self._set("order", 0, tool.pid)
+            tool.send_signal(signal.SIGCONT)
+            status = tool.wait(LIMIT)
+            self._set("order", 0, 0)
+            return status
+
+    def calls(self) -> list[int]:
+        """The calls of the last run."""
+        (count,) = struct.unpack("<I", bytes(self._bpf["count"][ctypes.c_int(0)]))
+        table = self._bpf["calls"]
+        return [int(table[ctypes.c_int(number)].value) for number in range(count)]
+
+    def _set(self, table: str, key: int, value: int) -> None:
+        self._bpf[table][ctypes.c_int(key)] = ctypes.c_uint32(value)
+
+
+@contextlib.contextmanager
+def scenario() -> Iterator[Path]:
+    """A file with SCENARIO."""
+    with tempfile.TemporaryDirectory(prefix="kills-") as place:
+        file = Path(place) / "killed.yaml"
+        file.write_text(SCENARIO)
+        yield file
+
+
+def kill(
+    name: str, choose: Callable[[Sequence[int]], Sequence[int]], seconds: float, say: Callable[[str], None]
+) -> Result:
+    """Kill one kind at the calls that ``choose`` names, for ``seconds`` at most."""
+    kind, deadline = KINDS[name], time.monotonic() + seconds
+    with Killer() as killer, scenario() as file:
+        words = kind.words(file)
+        for _ in range(2):  # the first one fills caches
+            status = killer.run(kind, words)
+            assert status == 0, f"inject {' '.join(words)} ends with {status} if nobody kills it"
+        calls = killer.calls()
+        before = state()
+        steady = settings(), settings()
+        result = Result(name, len(calls))
+        places = list(choose(calls))
+        for index, at in enumerate(places):
+            if time.monotonic() > deadline:
+                result.left = len(places) - index
+                break
+            if not _step(killer, kind, words, at, before, result, say):
+                before = state()  # so that the next one is not charged with it
+        assert killer.run(kind, words) == 0, "inject does not run any more"
+        assert not stays(before, PATIENCE)
+        assert not list(changed(*steady, settings()))
+    return result
+
+
+def _step(
+    killer: Killer, kind: Kind, words: Sequence[str], at: int, before: State, result: Result, say: Callable[[str], None]
+) -> bool:
+    """One kill; True if nothing stayed."""
+    status = killer.run(kind, words, at)
+    result.steps += status == -signal.SIGKILL  # a run may be a few calls shorter than the one before
+    left = stays(before, PATIENCE)
+    if left:
+        calls = killer.calls()
+        around = " ".join(name_of(call) for call in calls[max(0, at - 5) : at + 1])
+        result.stayed[at] = f"after {around}: {'; '.join(left)}"
+        say(f"{result.kind}: call {at}: {result.stayed[at]}")
+        result.steps += status != -signal.SIGKILL
+    return not left
+
+
+def main() -> int:
+    """Kill every kind at every call, as far as the time goes; the exit code."""
+    options = argparse.ArgumentParser(prog="python3 -m tests.kills.inguest", description=__doc__)
+    options.add_argument("--seconds", type=float, default=600.0, help="for each kind")
+    options.add_argument("--spread", type=int, help="kill at this many calls of each kind, not at all")
+    options.add_argument("kinds", nargs="*", default=list(KINDS))
+    chosen = options.parse_args()
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    def choose(calls: Sequence[int]) -> Sequence[int]:
+        return spread(calls, chosen.spread) if chosen.spread else every(calls)
+
+    results = []
+    for name in chosen.kinds:
+        started = time.monotonic()
+        results.append(kill(name, choose, chosen.seconds, say))
+        say(f"{results[-1]} in {time.monotonic() - started:.0f} s")
+    return 1 if any(result.stayed for result in results) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
