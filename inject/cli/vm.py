@@ -30,7 +30,8 @@ from inject.vm.build import artifacts
 from inject.vm.guest import GuestOptions
 from inject.vm.hosts import Guests
 
-FLAVOURS = ("test", "debug")
+DEFAULT_KERNEL = "test"
+"""What `--kernel` is where nobody gives it."""
 MOST_JOBS = 64
 
 
@@ -38,7 +39,15 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that boots a guest."""
     for option in reversed(
         (
-            click.option("--kernel", "flavour", type=click.Choice(FLAVOURS), default="test", help="Boot this kernel."),
+            click.option(
+                "--kernel",
+                "flavour",
+                type=click.Choice(artifacts.NAMES),
+                default=DEFAULT_KERNEL,
+                show_default=True,
+                metavar="KERNEL",
+                help=f"Boot this kernel: {', '.join(artifacts.NAMES)}.",
+            ),
             click.option(
                 "--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Boot your own bzImage."
             ),
@@ -107,7 +116,15 @@ def vm() -> None:
 
 
 @vm.command()
-@click.option("--kernel", "flavour", type=click.Choice(FLAVOURS), default="test", help="Build this kernel.")
+@click.option(
+    "--kernel",
+    "flavour",
+    type=click.Choice(artifacts.NAMES),
+    default=DEFAULT_KERNEL,
+    show_default=True,
+    metavar="KERNEL",
+    help=f"Build this kernel: {', '.join(artifacts.NAMES)}.",
+)
 @click.option("--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Use your own bzImage instead.")
 @click.option("--print-key", is_flag=True, help="Print the keys for a CI cache and build nothing.")
 def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:

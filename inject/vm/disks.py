@@ -26,6 +26,7 @@ class Parts:
     """The files that a guest boots from; none of them is ever written.
 
     ``headers`` is an ext4 image for /lib/modules, None when the image has its own.
+    ``initramfs`` is for kernels that have the drivers of their disks as modules.
     ``checkout`` is the directory whose ``inject/`` runs in the guest, ``modules`` holds
     what earlier guests compiled of it.
     """
@@ -35,6 +36,7 @@ class Parts:
     headers: Optional[Path]
     checkout: Path
     modules: Optional[Path] = None
+    initramfs: Optional[Path] = None
 
 
 class Disks:

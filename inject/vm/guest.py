@@ -97,7 +97,14 @@ class Guest:
         self._asked = 0
         self._later: list[Callable[[], None]] = []
         append = f"{options.append} {debugger.COMMAND_LINE}".strip() if options.gdb else options.append
-        parts = Parts(artifacts.bzimage, artifacts.rootfs, artifacts.headers, options.checkout, options.modules)
+        parts = Parts(
+            artifacts.bzimage,
+            artifacts.rootfs,
+            artifacts.headers,
+            options.checkout,
+            options.modules,
+            artifacts.initramfs,
+        )
         setup = Setup(parts, accelerator, options.cpus, options.memory, append, options.icount, options.gdb)
         console = Console(file=new_file(options.consoles)) if options.consoles is not None else None
         self.machine = Machine(setup, on_agent=self._hear, on_result=self._collect, tick=tick, console=console)

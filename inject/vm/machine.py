@@ -155,6 +155,7 @@ class Machine:
             turns=qemu.takes_turns(binary),
             icount=setup.icount,
             gdb=self._stub.fileno() if self._stub is not None else None,
+            initramfs=str(setup.parts.initramfs) if setup.parts.initramfs is not None else None,
         )
 
     def _wait_for_monitor(self) -> None:

@@ -68,7 +68,8 @@ class Hardware:
     ``append`` follows the kernel command line of every guest. With ``turns`` the
     emulated processors take turns on one thread (:func:`takes_turns`). ``icount`` N
     makes the guest's clock count instructions, 2**N ns each; emulated only. ``gdb``
-    is a connected socket for QEMU's gdb stub, None for no stub.
+    is a connected socket for QEMU's gdb stub, None for no stub. ``initramfs`` is for
+    kernels whose root needs modules; its init ignores ``root=`` and mounts /dev/vda.
     """
 
     kernel: str
@@ -83,6 +84,7 @@ class Hardware:
     turns: bool = False
     icount: Optional[int] = None
     gdb: Optional[int] = None
+    initramfs: Optional[str] = None
 
     def fds(self) -> tuple[int, ...]:
         """The descriptors that QEMU has to inherit."""
@@ -141,6 +143,7 @@ def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated(hardware)
     words += ["-smp", str(hardware.cpus), "-m", f"{hardware.memory >> 20}M"]
     words += ["-kernel", hardware.kernel, "-append", command_line(hardware.append)]
+    words += ["-initrd", hardware.initramfs] if hardware.initramfs is not None else []
     words += ["-chardev", f"socket,id=monitor,fd={hardware.monitor}", "-mon", "chardev=monitor,mode=control"]
     words += ["-add-fd", f"fd={hardware.console},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"]
     words += ["-serial", "chardev:console"]

@@ -114,6 +114,36 @@ def test_experimental_is_only_mentioned_where_it_is_needed() -> None:
     assert not any("experimental" in word for word in debian.command(plain, None))
 
 
+def test_a_tree_that_is_only_extracted_runs_its_hooks_then() -> None:
+    tree = debian.Tree("extract", ("gcc",), ("copy-in /a /b",), suite="bookworm")
+    line = debian.command(tree, None)
+    assert "--extract-hook=copy-in /a /b" in line and line[-2:] == ["bookworm", "-"]
+    assert not any("backports" in word for word in line)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("deb http://m.test/debian trixie main", "deb http://m.test/debian trixie-backports main"),
+        (
+            "deb [signed-by=/k.gpg] http://m.test/debian trixie main",
+            "deb [signed-by=/k.gpg] http://m.test/debian trixie-backports main",
+        ),
+        (
+            "deb http://security.test/debian trixie-security main\ndeb http://m.test/d trixie main contrib",
+            "deb http://m.test/d trixie-backports main",
+        ),
+    ],
+)
+def test_backports_come_from_the_mirror_of_their_suite(tmp_path: Path, source: str, expected: str) -> None:
+    line = debian.command(debian.Tree("extract", ("gcc",), backports=True), None)
+    script = next(word for word in line if word.startswith("--setup-hook=")).partition("=")[2]
+    (tmp_path / "etc/apt/sources.list.d").mkdir(parents=True)
+    (tmp_path / "etc/apt/sources.list").write_text(source + "\n")
+    subprocess.run(["sh", "-c", script, "exec", str(tmp_path)], check=True)
+    assert (tmp_path / "etc/apt/sources.list.d/backports.list").read_text() == expected + "\n"
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -58,6 +58,11 @@ def test_kernel_command_line() -> None:
     assert words[-1] == "quiet"
 
 
+def test_only_a_kernel_that_needs_one_gets_an_initramfs() -> None:
+    assert "-initrd" not in argv(HARDWARE)
+    assert ("-initrd", "/cache/initramfs") in pairs(argv(replace(HARDWARE, initramfs="/cache/initramfs")))
+
+
 def test_disks_keep_their_order_serial_and_mode() -> None:
     words = argv(HARDWARE)
     blocks = [json.loads(value) for option, value in pairs(words) if option == "-blockdev"]

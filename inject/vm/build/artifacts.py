@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Optional
 
 from inject.errors import ExitStatus, InjectError
+from inject.model.text import either
 from inject.store import cache_root
-from inject.vm.build import debian, image, kernel
+from inject.vm.build import debian, image, kernel, stock
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
+
+NAMES = (*stock.NAMES, *kernel.FLAVOURS)
+"""Kernels that can be asked for by name."""
 
 HEADERS_KIND = "headers"
 HEADERS = "headers.ext4"
@@ -35,8 +39,9 @@ class Artifacts:
     """The files a guest is started from; none of them may be written to.
 
     ``vmlinux``, ``headers`` (an ext4 image for /lib/modules) and ``config`` are
-    None for the user's own kernel without a build tree. ``release``
-    is what ``uname -r`` says in the guest.
+    None for the user's own kernel without a build tree, ``vmlinux`` for a stock kernel too.
+    ``release`` is what ``uname -r`` says in the guest. ``initramfs`` loads what a kernel
+    needs for its disks, None if all that is built in.
     """
 
     bzimage: Path
@@ -47,6 +52,7 @@ class Artifacts:
     kernel_key: str
     image_key: str
     release: str
+    initramfs: Optional[Path] = None
 
 
 def _silent(_: str) -> None:
@@ -67,14 +73,15 @@ def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional
         if root is None or (own.tree is not None and headers is None):
             return None
         return _of_user(own, headers, root)
-    built = kernel.find(cache, kernel.key(flavour))
+    built = _find(cache, flavour)
     return _of_entries(built, root) if built and root else None
 
 
 def keys(flavour: str = "test", kernel_image: Optional[Path] = None) -> dict[str, str]:
     """The names under which kernel and image are, or would be, in the cache; raises as find() does."""
-    own = UserKernel.at(kernel_image).key if kernel_image is not None else kernel.key(flavour)
-    return {kernel.KIND: own, image.KIND: image.key()}
+    if kernel_image is not None:
+        return {kernel.KIND: UserKernel.at(kernel_image).key, image.KIND: image.key()}
+    return {_kind(flavour): _key(flavour), image.KIND: image.key()}
 
 
 def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: Progress = _silent) -> Artifacts:
@@ -86,13 +93,32 @@ def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: 
     something, BadKernelImage for a ``kernel_image`` that is not a kernel.
     """
     cache = _cache()
-    kernel.flavour(flavour)
+    _key(flavour)
     own = UserKernel.at(kernel_image) if kernel_image is not None else None
     # The image first: it takes two minutes, and finds a missing mirror early.
     root = image.build(cache, progress)
     if own is not None:
         return _of_user(own, _user_headers(own, cache, progress), root)
-    return _of_entries(kernel.build(flavour, cache, progress), root)
+    maker = stock.build if _kind(flavour) == stock.KIND else kernel.build
+    return _of_entries(maker(flavour, cache, progress), root)
+
+
+def _kind(flavour: str) -> str:
+    return stock.KIND if flavour.partition(":")[0] == stock.PREFIX else kernel.KIND
+
+
+def _find(cache: Cache, flavour: str) -> Optional[Entry]:
+    finder = stock.find if _kind(flavour) == stock.KIND else kernel.find
+    return finder(cache, _key(flavour))
+
+
+def _key(flavour: str) -> str:
+    """Key of the kernel's entry; raises InjectError for a kernel that does not exist."""
+    if _kind(flavour) == stock.KIND:
+        return stock.key(flavour)
+    if flavour not in kernel.FLAVOURS:
+        raise InjectError(f"there is no kernel {flavour!r}", f"choose {either(list(NAMES))}")
+    return kernel.key(flavour)
 
 
 def _cache() -> Cache:
@@ -102,14 +128,19 @@ def _cache() -> Cache:
 def _of_entries(built: Entry, root: Entry) -> Artifacts:
     return Artifacts(
         bzimage=built.file("bzImage"),
-        vmlinux=built.file("vmlinux"),
+        vmlinux=_listed(built, "vmlinux"),
         headers=built.file(HEADERS),
         config=built.file("config"),
         rootfs=root.file(image.ROOTFS),
         kernel_key=built.path.name,
         image_key=root.path.name,
         release=built.manifest["release"],
+        initramfs=_listed(built, "initramfs"),
     )
+
+
+def _listed(built: Entry, name: str) -> Optional[Path]:
+    return built.file(name) if name in built.manifest["files"] else None
 
 
 # ---------------------------------------------------------------- the user's own kernel

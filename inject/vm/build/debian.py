@@ -76,19 +76,32 @@ mkdir -p "$1/etc/apt/preferences.d"
 }} > "$1/etc/apt/preferences.d/experimental"
 """
 
+# The backports of a suite, from the mirror that the suite came from. Debian marks them
+# NotAutomatic: nothing comes from there unless it is asked for.
+_BACKPORTS = r"""
+set -e
+cat "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*.list 2>/dev/null |
+    grep -m1 -E '^deb .* {suite} ' |
+    sed -E -e 's/ {suite} .*/ {suite}-backports main/' > "$1/etc/apt/sources.list.d/backports.list"
+"""
+
 
 @dataclass(frozen=True)
 class Tree:
     """A Debian tree and what is done in it; pure, the same on every machine.
 
-    ``experimental`` names packages that come from that suite. ``hooks`` are
-    customize hooks of mmdebstrap, special ones (``copy-in``, ``download``) included.
+    ``experimental`` names packages that come from that suite; with ``backports`` the
+    backports of ``suite`` are among the sources. ``hooks`` are customize hooks of
+    mmdebstrap, special ones (``copy-in``, ``download``) included, or extract hooks for
+    the variant that only extracts.
     """
 
     variant: str
     packages: tuple[str, ...]
     hooks: tuple[str, ...] = ()
     experimental: tuple[str, ...] = ()
+    suite: str = SUITE
+    backports: bool = False
 
 
 def require_programs(*names: str) -> None:
@@ -183,10 +196,15 @@ def command(tree: Tree, uri: Optional[str], options: Sequence[str] = ()) -> list
     line += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in EXCLUDE]
     line.append("--include=" + ",".join(tree.packages + tree.experimental))
     if tree.experimental:
-        script = _EXPERIMENTAL.format(suite=SUITE, packages=" ".join(shlex.quote(name) for name in tree.experimental))
+        script = _EXPERIMENTAL.format(
+            suite=tree.suite, packages=" ".join(shlex.quote(name) for name in tree.experimental)
+        )
         line.append(f"--setup-hook={script}")
-    line += [f"--customize-hook={hook}" for hook in tree.hooks]
-    line += [SUITE, "-"]
+    if tree.backports:
+        line.append(f"--setup-hook={_BACKPORTS.format(suite=tree.suite)}")
+    stage = "extract" if tree.variant == "extract" else "customize"
+    line += [f"--{stage}-hook={hook}" for hook in tree.hooks]
+    line += [tree.suite, "-"]
     return line + ([uri] if uri else [])
 
 
