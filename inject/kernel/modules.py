@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import lzma
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Optional
@@ -16,6 +17,8 @@ MOST_FILES = 20_000
 """Maximum modules to search; a distribution kernel has about 5,000."""
 MOST_BYTES = 128 << 20
 """Maximum bytes of their files to read, uncompressed files first: this only improves an error message."""
+
+_HEADERS = ("build", "source", "kbuild")
 
 
 class Modules:
@@ -59,13 +62,20 @@ def name_of(path: Path) -> str:
     return path.name.partition(".ko")[0].replace("-", "_")
 
 
+def _files(directory: Path) -> Iterator[Path]:
+    """The modules' files below ``directory``, also behind links to directories, but not in the kernel's headers."""
+    for place, folders, names in os.walk(directory, followlinks=True):
+        folders[:] = [name for name in folders if name not in _HEADERS]
+        yield from (Path(place, name) for name in names if name.partition(".ko")[1])
+
+
 def module_with(directory: Path, function: str, loaded: Collection[str] = ()) -> str:
     """The module below ``directory`` that is not ``loaded`` and has a symbol ``function``; "" if none is found.
 
     Files whose name is how the function's begins are read first, compressed or not; then
     all others that are not compressed.
     """
-    found = [path for path in islice(directory.rglob("*.ko*"), MOST_FILES) if name_of(path) not in loaded]
+    found = [path for path in islice(_files(directory), MOST_FILES) if name_of(path) not in loaded]
     plain = function.lstrip("_")
     near = sorted((path for path in found if plain.startswith(name_of(path))), key=lambda path: -len(name_of(path)))
     left = MOST_BYTES
@@ -81,7 +91,7 @@ def module_with(directory: Path, function: str, loaded: Collection[str] = ()) ->
 
 def file_of(directory: Path, module: str) -> Optional[Path]:
     """The file of ``module`` below ``directory``; None if there is none."""
-    return next((path for path in islice(directory.rglob("*.ko*"), MOST_FILES) if name_of(path) == module), None)
+    return next((path for path in islice(_files(directory), MOST_FILES) if name_of(path) == module), None)
 
 
 def _content(path: Path) -> bytes:

@@ -26,7 +26,8 @@ class Parts:
     """The files that a guest boots from; none of them is ever written.
 
     ``headers`` is an ext4 image for /lib/modules, None when the image has its own.
-    ``initramfs`` is for kernels that have the drivers of their disks as modules.
+    ``initramfs`` is for kernels that have the drivers of their disks as modules;
+    ``override`` is inject's kernel module.
     ``checkout`` is the directory whose ``inject/`` runs in the guest, ``modules`` holds
     what earlier guests compiled of it.
     """
@@ -37,6 +38,7 @@ class Parts:
     checkout: Path
     modules: Optional[Path] = None
     initramfs: Optional[Path] = None
+    override: Optional[Path] = None
 
 
 class Disks:
@@ -63,7 +65,7 @@ class Disks:
         overlay = self._file()
         _create(tool, overlay, "-b", str(parts.rootfs.resolve()), "-F", "raw")
         code = self._file()
-        checkout.pack(parts.checkout, Path(path_of(code)), parts.modules)
+        checkout.pack(parts.checkout, Path(path_of(code)), parts.modules, parts.override)
         scratch = [self._file() for _ in range(SCRATCH_DISKS)]
         _create(tool, scratch[0], str(SCRATCH_SIZE))
         for other in scratch[1:]:

@@ -104,6 +104,7 @@ class Guest:
             options.checkout,
             options.modules,
             artifacts.initramfs,
+            artifacts.override,
         )
         setup = Setup(parts, accelerator, options.cpus, options.memory, append, options.icount, options.gdb)
         console = Console(file=new_file(options.consoles)) if options.consoles is not None else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inject.errors import ExitStatus, InjectError
-from inject.vm.build import artifacts, debian, image, kernel
+from inject.vm.build import artifacts, debian, image, kernel, override
 from inject.vm.build.cache import Cache, key_of
 
 RELEASE = "6.12.99-own"
@@ -128,6 +128,10 @@ def test_both_halves_are_needed_and_nothing_is_built_then(cache: Cache, monkeypa
     fill(cache, kernel.KIND, kernel.key("test"), *kernel.ARTEFACTS, release=RELEASE)
     assert artifacts.find() is None
     fill_image(cache)
+    assert artifacts.find() is None
+    built = cache.find(kernel.KIND, kernel.key("test"))
+    assert built is not None
+    fill(cache, override.KIND, override.key(built), override.FILE, release=RELEASE)
     found = artifacts.find()
     assert found is not None
     assert (found.release, found.kernel_key, found.image_key) == (RELEASE, kernel.key("test"), image.key())

@@ -9,6 +9,7 @@ import pytest
 
 from inject.errors import CannotRun
 from inject.vm.carry import checkout
+from tests.support import ROOT
 
 
 @pytest.fixture()
@@ -38,6 +39,20 @@ def test_what_travels(tree: Path, tmp_path: Path) -> None:
     ]
     assert members["inject/vm/inguest/init"].mode == 0o755
     assert {(member.uid, member.uname) for member in members.values()} == {(0, "root")}
+
+
+def test_injects_module_travels_where_init_looks_for_it(tree: Path, tmp_path: Path) -> None:
+    module = tmp_path / "inject_override.ko"
+    module.write_bytes(b"ELF")
+    checkout.pack(tree, tmp_path / "with.tar", override=module)
+    checkout.pack(tree, tmp_path / "without.tar")
+    with tarfile.open(tmp_path / "with.tar") as tar, tarfile.open(tmp_path / "without.tar") as without:
+        added = set(tar.getnames()) - set(without.getnames())
+        assert added == {"kernel/inject/inject_override.ko"}
+        opened = tar.extractfile("kernel/inject/inject_override.ko")
+        assert opened is not None and opened.read() == b"ELF"
+    init = (ROOT / "inject/vm/inguest/init").read_text()
+    assert f"$home/{checkout.OVERRIDE}" in init
 
 
 def test_no_checkout(tmp_path: Path) -> None:

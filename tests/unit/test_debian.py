@@ -171,7 +171,7 @@ def test_missing_programs_come_with_the_command_that_installs_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(debian, "_SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr(debian, "SYSTEM_PATH", str(tmp_path))
     with pytest.raises(CannotRun) as caught:
         debian.require_programs("mmdebstrap", "mke2fs")
     assert str(caught.value) == "this machine lacks mmdebstrap and mke2fs; apt-get install e2fsprogs mmdebstrap"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,22 @@ def modules(tmp_path: Path) -> Path:
     folder = tmp_path / "lib/modules" / RELEASE
     (folder / "kernel/fs").mkdir(parents=True)
     return folder
+
+
+def test_a_module_behind_a_link_as_in_a_guest(tmp_path: Path, modules: Path) -> None:
+    disk = tmp_path / "run/modules"
+    (disk / "kernel/fs").mkdir(parents=True)
+    (disk / "kernel/fs/nfs.ko").write_bytes(SYMBOLS)
+    (disk / "build").mkdir()
+    (disk / "build/fault.ko").write_bytes(b"\0built_only\0")
+    shutil.rmtree(modules)
+    modules.mkdir()
+    for name in ("kernel", "build"):
+        (modules / name).symlink_to(disk / name)
+    (modules / "modules.dep").write_text("kernel/fs/nfs.ko:\n")
+    made = planner(tmp_path)
+    assert "in the module nfs, which is not loaded: modprobe nfs" in refused(made, Fault("nfs_fault_me", "-EIO"))
+    assert "module fault" not in refused(made, Fault("built_only", "-EIO"))
 
 
 @pytest.mark.parametrize("suffix", PACK)

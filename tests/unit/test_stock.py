@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from inject.errors import InjectError
-from inject.vm.build import artifacts, image, kernel, stock
-from inject.vm.build.cache import Cache
+from inject.vm.build import artifacts, image, kernel, override, stock
+from inject.vm.build.cache import Cache, Entry
 
 RELEASE = "6.12.117+deb13-amd64"
 
@@ -26,6 +28,12 @@ def fill(cache: Cache, kind: str, key: str, *names: str, **manifest: str) -> Non
         for name in names:
             (staging.path / name).write_text(name)
         staging.publish(manifest)
+
+
+def fill_module(cache: Cache, kind: str, key: str, *names: str) -> None:
+    built = cache.find(kind, key)
+    assert built is not None
+    fill(cache, override.KIND, override.key(built), *names, release=RELEASE)
 
 
 # ---------------------------------------------------------------- names and keys
@@ -69,18 +77,21 @@ def test_a_stock_kernel_needs_no_test_kernel(cache: Cache) -> None:
     fill(cache, image.KIND, image.key(), image.ROOTFS)
     assert artifacts.find("stock") is None
     fill(cache, stock.KIND, stock.key("stock"), *stock.ARTEFACTS, release=RELEASE)
+    fill_module(cache, stock.KIND, stock.key("stock"), override.FILE)
     found = artifacts.find("stock")
     assert found is not None and found == artifacts.find("stock:6.12")
     assert found.release == RELEASE and found.vmlinux is None
     assert found.initramfs is not None and found.initramfs.is_file()
+    assert found.override is not None and found.override.name == override.FILE
     assert artifacts.find("test") is None and artifacts.find("stock:6.1") is None
 
 
 def test_a_built_kernel_has_no_initramfs(cache: Cache) -> None:
     fill(cache, image.KIND, image.key(), image.ROOTFS)
     fill(cache, kernel.KIND, kernel.key("test"), *kernel.ARTEFACTS, release="6.12.117")
+    fill_module(cache, kernel.KIND, kernel.key("test"))
     found = artifacts.find("test")
-    assert found is not None and found.initramfs is None
+    assert found is not None and found.initramfs is None and found.override is None
 
 
 # ---------------------------------------------------------------- choosing the packages
@@ -147,3 +158,84 @@ def test_a_kernel_whose_headers_are_gone_is_a_sentence(tmp_path: Path) -> None:
     asked, said = fetched(tmp_path, ["linux-image-7.3.4+deb13-amd64"], "7.3")
     assert asked == ""
     assert "Debian trixie-backports has no kernel 7.3 with headers" in said
+
+
+# ---------------------------------------------------------------- inject's module
+
+
+class Compiler:
+    """Stands for the programs that the build runs; a real compilation is in tests/vm."""
+
+    def __init__(self, kbuild: bool = True) -> None:
+        self.kbuild = kbuild
+        self.trees: list[str] = []
+
+    def run(self, command: Sequence[str], output: int, _log: Path) -> None:
+        if command[0] == "tar":
+            root = Path(command[-1])
+            if self.kbuild:
+                scripts = root / f"usr/lib/modules/{RELEASE}/build/scripts"
+                scripts.mkdir(parents=True)
+                (scripts / "Makefile.build").touch()
+            return
+        assert command[0] == "setpriv", command
+        root, tree = Path(command[-2]), command[-1]
+        assert (root / tree.lstrip("/")).is_dir()
+        self.trees.append(tree)
+        (root / "module" / override.FILE).write_text("ELF of " + (root / "module/inject_override.c").read_text())
+
+
+def stock_entry(cache: Cache) -> Entry:
+    fill(cache, stock.KIND, stock.key("stock"), *stock.ARTEFACTS, release=RELEASE)
+    entry = cache.find(stock.KIND, stock.key("stock"))
+    assert entry is not None
+    return entry
+
+
+def test_the_module_is_compiled_once_for_each_source_and_kernel(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, entry = Compiler(), stock_entry(cache)
+    monkeypatch.setattr(override, "_run", compiler.run)
+
+    def build() -> Entry:
+        return override.build(entry, lambda: entry.file(stock.TOOLCHAIN), cache, lambda _: None)
+
+    first = build()
+    made = override.file_of(first)
+    assert made is not None and made.read_text().startswith("ELF of ")
+    assert compiler.trees == [f"/usr/lib/modules/{RELEASE}/build"]
+    assert build() == first and len(compiler.trees) == 1
+    changed = tmp_path / "module"
+    shutil.copytree(override.SOURCES, changed)
+    (changed / "inject_override.h").write_text("/* changed */")
+    monkeypatch.setattr(override, "SOURCES", changed)
+    assert override.find(entry, cache) is None
+    assert build().path != first.path and len(compiler.trees) == 2
+    assert not list((cache.root / "staging").iterdir())
+
+
+def test_a_kernel_without_kbuild_gets_no_module_and_that_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(override, "_run", Compiler(kbuild=False).run)
+    entry, said = stock_entry(cache), list[str]()
+    built = override.build(entry, lambda: entry.file(stock.TOOLCHAIN), cache, said.append)
+    assert override.file_of(built) is None
+    assert said[-1].endswith("the kernel's headers lack Kbuild, so the guest is without inject's module")
+    assert override.find(entry, cache) == built
+
+
+def test_a_module_that_does_not_compile_is_told_with_its_log(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = stock_entry(cache)  # its compiler is no tar
+    with pytest.raises(InjectError, match=r"(?s)building inject's kernel module failed with exit code 2; .*tar: "):
+        override.build(entry, lambda: entry.file(stock.TOOLCHAIN), cache, lambda _: None)
+    assert override.find(entry, cache) is None
+    assert not list((cache.root / "staging").iterdir())
+
+
+def test_only_what_is_missing_is_named(cache: Cache) -> None:
+    assert artifacts.missing("stock") == ["stock", "image", "module"]
+    fill(cache, image.KIND, image.key(), image.ROOTFS)
+    stock_entry(cache)
+    assert artifacts.missing("stock") == ["module"]
+    fill_module(cache, stock.KIND, stock.key("stock"), override.FILE)
+    assert artifacts.missing("stock") == []

@@ -11,7 +11,7 @@ from typing import Optional
 from inject.errors import ExitStatus, InjectError
 from inject.model.text import either
 from inject.store import cache_root
-from inject.vm.build import debian, image, kernel, stock
+from inject.vm.build import debian, image, kernel, override, stock
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 
 NAMES = (*stock.NAMES, *kernel.FLAVOURS)
@@ -41,7 +41,8 @@ class Artifacts:
     ``vmlinux``, ``headers`` (an ext4 image for /lib/modules) and ``config`` are
     None for the user's own kernel without a build tree, ``vmlinux`` for a stock kernel too.
     ``release`` is what ``uname -r`` says in the guest. ``initramfs`` loads what a kernel
-    needs for its disks, None if all that is built in.
+    needs for its disks, None if all that is built in. ``override`` is inject's kernel module
+    for it, None if none can be built.
     """
 
     bzimage: Path
@@ -53,6 +54,7 @@ class Artifacts:
     image_key: str
     release: str
     initramfs: Optional[Path] = None
+    override: Optional[Path] = None
 
 
 def _silent(_: str) -> None:
@@ -74,7 +76,20 @@ def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional
             return None
         return _of_user(own, headers, root)
     built = _find(cache, flavour)
-    return _of_entries(built, root) if built and root else None
+    module = override.find(built, cache) if built else None
+    return _of_entries(built, module, root) if built and module and root else None
+
+
+def missing(flavour: str = "test") -> list[str]:
+    """Kinds of entries that the cache lacks for a guest of that kernel; ``module`` takes seconds to build."""
+    cache = _cache()
+    built = _find(cache, flavour)
+    found = {
+        _kind(flavour): built,
+        image.KIND: image.find(cache, image.key()),
+        override.KIND: override.find(built, cache) if built else None,
+    }
+    return [kind for kind, entry in found.items() if entry is None]
 
 
 def keys(flavour: str = "test", kernel_image: Optional[Path] = None) -> dict[str, str]:
@@ -100,7 +115,14 @@ def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: 
     if own is not None:
         return _of_user(own, _user_headers(own, cache, progress), root)
     maker = stock.build if _kind(flavour) == stock.KIND else kernel.build
-    return _of_entries(maker(flavour, cache, progress), root)
+    built = maker(flavour, cache, progress)
+    return _of_entries(built, override.build(built, lambda: _toolchain(built, cache, progress), cache, progress), root)
+
+
+def _toolchain(built: Entry, cache: Cache, progress: Progress) -> Path:
+    """The compiler that modules for that kernel are built with: its own, or that of the suite that compiled it."""
+    own = _listed(built, stock.TOOLCHAIN)
+    return own or stock.build(stock.DEFAULT.name, cache, progress).file(stock.TOOLCHAIN)
 
 
 def _kind(flavour: str) -> str:
@@ -125,7 +147,7 @@ def _cache() -> Cache:
     return Cache(cache_root(), cleaner=debian.remove_work)
 
 
-def _of_entries(built: Entry, root: Entry) -> Artifacts:
+def _of_entries(built: Entry, module: Entry, root: Entry) -> Artifacts:
     return Artifacts(
         bzimage=built.file("bzImage"),
         vmlinux=_listed(built, "vmlinux"),
@@ -136,6 +158,7 @@ def _of_entries(built: Entry, root: Entry) -> Artifacts:
         image_key=root.path.name,
         release=built.manifest["release"],
         initramfs=_listed(built, "initramfs"),
+        override=override.file_of(module),
     )
 
 

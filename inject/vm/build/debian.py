@@ -43,11 +43,12 @@ STALL = 900.0
 
 _TERM_GRACE = 15.0
 _POLL = 0.5
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PACKAGE_OF = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "apt-get": "apt",
@@ -114,7 +115,7 @@ def require_programs(*names: str) -> None:
 
 def program(name: str) -> Optional[str]:
     """The path of a host program; users often lack /usr/sbin in their PATH."""
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":" + _SYSTEM_PATH)
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":" + SYSTEM_PATH)
 
 
 # ---------------------------------------------------------------- mirror
@@ -290,7 +291,7 @@ def run(
     """
     require_programs("mmdebstrap", "unshare", "setpriv", "apt-get", *(() if os.geteuid() == 0 else ("newuidmap",)))
     line = _contained(command(tree, mirror(), apt_options(_output(["apt-config", "dump"]))))
-    path = os.environ.get("PATH", "") + ":" + _SYSTEM_PATH
+    path = os.environ.get("PATH", "") + ":" + SYSTEM_PATH
     environment = {**os.environ, "TMPDIR": str(work), "LC_ALL": "C.UTF-8", "PATH": path}
     with log.open("wb") as output:
         child = subprocess.Popen(
@@ -304,7 +305,7 @@ def run(
         _stop(child)
     if trouble or child.returncode != 0:
         raise InjectError(
-            _failure(name, trouble or f"failed with exit code {child.returncode}", log), f"the full log is {log}"
+            failure(name, trouble or f"failed with exit code {child.returncode}", log), f"the full log is {log}"
         )
 
 
@@ -347,7 +348,8 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
             child.wait(grace)
 
 
-def _failure(name: str, what: str, log: Path) -> str:
+def failure(name: str, what: str, log: Path) -> str:
+    """``NAME WHAT``, with the last lines of the log."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return "\n".join([f"{name} {what}; the log ends with:", *(f"    {line}" for line in lines[-TAIL:])])
 

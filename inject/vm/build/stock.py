@@ -52,7 +52,10 @@ PACKAGES = (
     "xz-utils",
 )
 
-ARTEFACTS = ("bzImage", "System.map", "config", "initramfs", "headers.ext4", "toolchain.tar", "versions")
+TOOLCHAIN = "toolchain.tar"
+"""The compiler, with the kernel's headers where Debian has them."""
+
+ARTEFACTS = ("bzImage", "config", "initramfs", "headers.ext4", TOOLCHAIN, "versions")
 
 
 @dataclass(frozen=True)

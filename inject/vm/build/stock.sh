@@ -48,7 +48,6 @@ done </loaded
 
 echo "== packing the headers"
 cp /boot/vmlinuz-"$release" "$out/bzImage"
-cp /boot/System.map-"$release" "$out/System.map"
 cp /boot/config-"$release" "$out/config"
 # build, source and kbuild are what Debian has in /usr/src and /usr/lib, below one directory.
 headers=/usr/src/linux-headers-$release

@@ -20,6 +20,9 @@ HOME = "/run/inject"
 """The directory of the guest in which the tar is unpacked."""
 
 PARTS = ("inject", "scenarios", "tests", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "setup.cfg")
+OVERRIDE = "kernel/inject"
+"""The directory of inject's kernel module there; init makes it /lib/modules/RELEASE/inject."""
+
 LIMIT = 64 << 20
 """Bytes; more than this in a checkout is a mistake (a build tree, a core dump)."""
 
@@ -46,10 +49,11 @@ def _wanted(path: Path, checkout: Path) -> bool:
     return path.is_file() and path.suffix != ".pyc" and not _SKIPPED.intersection(parts)
 
 
-def pack(checkout: Path, target: Path, modules: Optional[Path] = None) -> int:
+def pack(checkout: Path, target: Path, modules: Optional[Path] = None, override: Optional[Path] = None) -> int:
     """Write the tar of ``checkout`` to ``target`` and return its size in bytes.
 
-    ``modules`` is a directory of compiled modules (pycache.py); those that fit the sources are packed too.
+    ``modules`` is a directory of compiled modules (pycache.py); those that fit the sources are packed too,
+    as is ``override``, inject's kernel module.
 
     Raises CannotRun when the checkout has no ``inject`` package or is larger
     than :data:`LIMIT`. The size is a multiple of 10240, so of a sector too.
@@ -68,6 +72,8 @@ def pack(checkout: Path, target: Path, modules: Optional[Path] = None) -> int:
             tar.add(checkout / name, arcname=str(name), recursive=False, filter=_plain)
         for arcname, file in pycache.matching(checkout, names, modules) if modules else ():
             tar.add(file, arcname=arcname, recursive=False, filter=_plain)
+        if override is not None:
+            tar.add(override, arcname=f"{OVERRIDE}/{override.name}", recursive=False, filter=_plain)
     return target.stat().st_size
 
 
