@@ -114,11 +114,12 @@ def test_experimental_is_only_mentioned_where_it_is_needed() -> None:
     assert not any("experimental" in word for word in debian.command(plain, None))
 
 
-def test_a_tree_that_is_only_extracted_runs_its_hooks_then() -> None:
-    tree = debian.Tree("extract", ("gcc",), ("copy-in /a /b",), suite="bookworm")
+def test_a_tree_that_makes_itself_fetches_before_its_hooks() -> None:
+    tree = debian.Tree("custom", (), ("copy-in /a /b",), suite="bookworm", fetch="apt-get download gcc")
     line = debian.command(tree, None)
-    assert "--extract-hook=copy-in /a /b" in line and line[-2:] == ["bookworm", "-"]
-    assert not any("backports" in word for word in line)
+    assert line.index("--essential-hook=apt-get download gcc") < line.index("--customize-hook=copy-in /a /b")
+    assert line[-2:] == ["bookworm", "-"]
+    assert not any(word.startswith("--include") or "backports" in word for word in line)
 
 
 @pytest.mark.parametrize(

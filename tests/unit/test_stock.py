@@ -64,7 +64,7 @@ def test_key_changes_with_every_input(tmp_path: Path, monkeypatch: pytest.Monkey
         file.write_text(getattr(stock, name).read_text() + "\n")
         monkeypatch.setattr(stock, name, file)
         keys.append(stock.key("stock"))
-    for name, value in (("PACKAGES", ("gcc",)), ("RECIPE", "other"), ("_FETCH", "exit 1")):
+    for name, value in (("PACKAGES", ("gcc",)), ("RECIPE", "other"), ("_FETCH", "exit 1"), ("_MAKE", "exit 1")):
         monkeypatch.setattr(stock, name, value)
         keys.append(stock.key("stock"))
     assert len(set(keys)) == len(keys)
@@ -119,7 +119,7 @@ def fetched(tmp_path: Path, names: list[str], version: str) -> tuple[str, str]:
     tree = stock._tree(stock.KERNELS[f"stock:{version}"], tmp_path, tmp_path)
     (tmp_path / "root").mkdir()
     done = subprocess.run(
-        ["sh", "-c", tree.hooks[1], "exec", str(tmp_path / "root")],
+        ["sh", "-c", tree.fetch, "exec", str(tmp_path / "root")],
         env={
             "PATH": f"{tools}:{os.environ['PATH']}",
             "MMDEBSTRAP_APT_CONFIG": "",

@@ -93,8 +93,9 @@ class Tree:
 
     ``experimental`` names packages that come from that suite; with ``backports`` the
     backports of ``suite`` are among the sources. ``hooks`` are customize hooks of
-    mmdebstrap, special ones (``copy-in``, ``download``) included, or extract hooks for
-    the variant that only extracts.
+    mmdebstrap, special ones (``copy-in``, ``download``) included. ``fetch`` is a script that
+    runs before them, outside the tree, when the package lists are there: for a tree that
+    makes itself (variant ``custom``, no ``packages``).
     """
 
     variant: str
@@ -103,6 +104,7 @@ class Tree:
     experimental: tuple[str, ...] = ()
     suite: str = SUITE
     backports: bool = False
+    fetch: str = ""
 
 
 def require_programs(*names: str) -> None:
@@ -195,7 +197,8 @@ def command(tree: Tree, uri: Optional[str], options: Sequence[str] = ()) -> list
     ]
     line += [f"--aptopt={option}" for option in options]
     line += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in EXCLUDE]
-    line.append("--include=" + ",".join(tree.packages + tree.experimental))
+    if tree.packages:
+        line.append("--include=" + ",".join(tree.packages + tree.experimental))
     if tree.experimental:
         script = _EXPERIMENTAL.format(
             suite=tree.suite, packages=" ".join(shlex.quote(name) for name in tree.experimental)
@@ -203,8 +206,9 @@ def command(tree: Tree, uri: Optional[str], options: Sequence[str] = ()) -> list
         line.append(f"--setup-hook={script}")
     if tree.backports:
         line.append(f"--setup-hook={_BACKPORTS.format(suite=tree.suite)}")
-    stage = "extract" if tree.variant == "extract" else "customize"
-    line += [f"--{stage}-hook={hook}" for hook in tree.hooks]
+    if tree.fetch:
+        line.append(f"--essential-hook={tree.fetch}")
+    line += [f"--customize-hook={hook}" for hook in tree.hooks]
     line += [tree.suite, "-"]
     return line + ([uri] if uri else [])
 

@@ -1,7 +1,7 @@
 """Debian's own kernels, unpatched: image, modules, headers and the compiler that fits, from one apt transaction.
 
-mmdebstrap extracts a compiler; ``stock.sh`` makes of a kernel's packages what a guest boots.
-Nothing is installed: no maintainer script runs.
+They are extracted side by side, and ``stock.sh`` makes of them what a guest boots. Nothing is
+installed: no maintainer script runs.
 """
 
 from __future__ import annotations
@@ -82,11 +82,12 @@ KERNELS = {
 NAMES = (PREFIX, *KERNELS)
 
 # Image and headers of one version: the newest that has both. Mirrors and backports hold images
-# whose headers are gone. Runs outside the tree, with its package lists.
+# whose headers are gone. Runs outside the tree, with its package lists. Everything is extracted
+# side by side, the largest package first: decompressing takes longest.
 _FETCH = r"""
 set -e
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
-echo "== downloading the kernel"
+echo "== downloading"
 release=
 for name in $(apt-cache pkgnames linux-headers-{version}. |
     grep -E '^linux-headers-{pattern}\.[0-9a-z.+~-]*-amd64$' | grep -v -e -cloud- -e -rt- | sort -rV); do
@@ -97,7 +98,7 @@ if [ -z "$release" ]; then
     echo "{where} has no kernel {version} with headers"
     exit 1
 fi
-mkdir "$1/debs"
+mkdir -p "$1/debs"
 cd "$1/debs"
 rest=$(apt-cache depends "linux-headers-$release" |
     sed -n -e 's/^  Depends: \(linux-headers-.*-common\)$/\1/p' -e 's/^  Depends: \(linux-kbuild-.*\)$/\1/p')
@@ -108,10 +109,21 @@ if [ "$image" != "$headers" ]; then
     echo "linux-image-$release is $image and its headers are $headers: the mirror is being updated"
     exit 1
 fi
-echo "== extracting the kernel"
-for package in *.deb; do dpkg-deb -x "$package" "$1"; done
+apt-get -qq -y --no-install-recommends --download-only -o Dir::Cache::archives="$1/debs" \
+    -o APT::Sandbox::User=root install {packages}
+echo "== extracting"
+for place in bin lib lib64 sbin; do mkdir -p "$1/usr/$place"; ln -s "usr/$place" "$1/$place"; done
+ls -S *.deb | xargs -n 1 -P "$(nproc)" sh -ec '
+    dpkg-deb --fsys-tarfile "$2" | tar -C "$1" -xf - --keep-directory-symlink \
+        --exclude="./usr/share/*" --exclude="./usr/lib/*/gconv/*" \
+        --exclude="*/lto1" --exclude="*lto-dump*" --exclude="*gcov*"
+' sh "$1"
 rm -rf "$1/debs"
-chroot "$1" sh /kit/stock.sh "$release"
+echo "$release" >"$1/release"
+"""
+
+_MAKE = """
+chroot "$1" sh /kit/stock.sh "$(cat "$1/release")"
 """
 
 
@@ -137,7 +149,7 @@ def inputs(name: str) -> dict[str, Input]:
         "backports": str(kernel.backports),
         "version": kernel.version,
         "packages": "\n".join(PACKAGES),
-        "fetch": _FETCH,
+        "fetch": _FETCH + _MAKE,
         "stock.sh": SCRIPT,
         "initramfs.c": INITRAMFS,
     }
@@ -185,7 +197,9 @@ def _build(kernel: Stock, identity: str, cache: Cache, staging: Staging, progres
 
 def _tree(kernel: Stock, stage: Path, kit: Path) -> debian.Tree:
     where = f"Debian {kernel.suite}-backports" if kernel.backports else f"Debian {kernel.suite}"
-    fetch = _FETCH.format(version=kernel.version, pattern=kernel.version.replace(".", r"\."), where=where)
-    hooks = [f"copy-in {shlex.quote(str(kit))} /", fetch]
+    fetch = _FETCH.format(
+        version=kernel.version, pattern=kernel.version.replace(".", r"\."), where=where, packages=" ".join(PACKAGES)
+    )
+    hooks = [f"copy-in {shlex.quote(str(kit))} /", _MAKE]
     hooks += [f"download /out/{name} {shlex.quote(str(stage / name))}" for name in ARTEFACTS]
-    return debian.Tree("extract", PACKAGES, tuple(hooks), suite=kernel.suite, backports=kernel.backports)
+    return debian.Tree("custom", (), tuple(hooks), suite=kernel.suite, backports=kernel.backports, fetch=fetch)
