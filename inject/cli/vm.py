@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,32 +21,41 @@ from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
-from inject.model.scenario import VM_CPUS, VM_MEMORY
+from inject.model.scenario import VM_CPUS, VM_MEMORY, Scenario
 from inject.model.text import UNITS, size_text
 from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
+from inject.vm import kernels
 from inject.vm.build import artifacts
 from inject.vm.guest import GuestOptions
 from inject.vm.hosts import Guests
 
-DEFAULT_KERNEL = "test"
-"""What `--kernel` is where nobody gives it."""
 MOST_JOBS = 64
 
 
 def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that boots a guest."""
+    """The options of every command that boots one guest."""
+    return _guest_options(command, kernels.DEFAULT, f"Boot this kernel: {', '.join(artifacts.NAMES)}.")
+
+
+def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that boots guests for scenarios; without --kernel each gets the kernel that it needs."""
+    names = ", ".join(artifacts.NAMES)
+    return _guest_options(command, None, f"Boot this kernel for all: {names}. Default: what each scenario needs.")
+
+
+def _guest_options(command: Callable[..., Any], kernel: Optional[str], about: str) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option(
                 "--kernel",
                 "flavour",
                 type=click.Choice(artifacts.NAMES),
-                default=DEFAULT_KERNEL,
+                default=kernel,
                 show_default=True,
                 metavar="KERNEL",
-                help=f"Boot this kernel: {', '.join(artifacts.NAMES)}.",
+                help=about,
             ),
             click.option(
                 "--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Boot your own bzImage."
@@ -99,6 +108,20 @@ def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Art
         progress.end()
 
 
+def _again(asked: Optional[str]) -> str:
+    """The command that runs a scenario again, up to its file."""
+    return f"inject vm run --kernel {asked}" if asked else "inject vm run"
+
+
+def _guests(found: Sequence[Scenario], *, flavour: Optional[str], **rest: Any) -> Guests:
+    """Guests with the kernel that the command line asks for, or that each scenario needs; builds what is missing."""
+    one = flavour or (kernels.DEFAULT if rest["kernel_image"] is not None else None)
+    kernel_of = (lambda _: one) if one else kernels.kernel_of
+    names = dict.fromkeys(map(kernel_of, found))
+    made = {name: ready_artifacts(name, rest["kernel_image"]) for name in names}
+    return Guests(made, GuestOptions(**rest), cache_root(), kernel_of)
+
+
 @click.group(cls=Commands, homes={"new": "inject.cli.new:new_of_guest"})
 def vm() -> None:
     """Run scenarios and commands in a QEMU guest.
@@ -120,7 +143,7 @@ def vm() -> None:
     "--kernel",
     "flavour",
     type=click.Choice(artifacts.NAMES),
-    default=DEFAULT_KERNEL,
+    default=kernels.DEFAULT,
     show_default=True,
     metavar="KERNEL",
     help=f"Build this kernel: {', '.join(artifacts.NAMES)}.",
@@ -210,7 +233,7 @@ def shell(**chosen: Any) -> int:
 @vm.command("run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
-@guest_options
+@_batch_options
 @STOP_OPTION
 @click.option(
     "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
@@ -234,9 +257,9 @@ def run_(
 ) -> int:
     """Run scenarios in a guest. If the guest dies, a new one runs the rest.
 
-    With --jobs each guest has its own disks and takes the next scenario when it becomes
-    free. An emulated guest keeps one processor of this machine busy.
-    --stop-on-injection implies --gdb.
+    Each gets a guest whose kernel has its functions, built first if it must be. With --jobs each
+    guest has its own disks and takes the next scenario when it becomes free. An emulated guest
+    keeps one processor of this machine busy. --stop-on-injection implies --gdb.
 
     \b
     Examples:
@@ -257,14 +280,15 @@ def run_(
     ):
         if not found:
             return display.nothing(shard, junit_path)
-        found_artifacts = ready_artifacts(guest_choice["flavour"], guest_choice["kernel_image"])
+        again = _again(guest_choice["flavour"])
+        guests = _guests(found, **guest_choice)
         display.start()
         ledger = Ledger(found)
         progress = Progress(ledger, display, several=jobs > 1)
         verdicts = run_batch(
             ledger,
-            Request(seed, probe_for(probe, stop_on_injection), trace, stop_on_injection),
-            Guests(found_artifacts, GuestOptions(**guest_choice), cache_root()),
+            Request(seed, probe_for(probe, stop_on_injection), trace, stop_on_injection, again),
+            guests,
             cache=cache_root(),
             on_event=progress,
             say=progress.note,

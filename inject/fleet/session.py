@@ -24,12 +24,22 @@ BLOCKED = 3.0
 
 
 class HostSession:
-    """inject at work on ``host``; ``take`` gives the next scenario for it, None when there is none."""
+    """inject at work on ``host``; ``take`` gives the next scenario for it, None when there is none.
 
-    def __init__(self, host: Host, journal: Journal, take: Callable[[], Optional[Scenario]]) -> None:
+    ``own`` are those that it may get, whose values its kernel must allow; None: all.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        journal: Journal,
+        take: Callable[[], Optional[Scenario]],
+        own: Optional[Sequence[Scenario]] = None,
+    ) -> None:
         self._host = host
         self._journal = journal
         self._take = take
+        self._own = journal.ledger.scenarios if own is None else own
         journal.dropped = host.results_dropped
 
     def run(self, files: Sequence[str], output: Output) -> Optional[int]:
@@ -40,7 +50,7 @@ class HostSession:
         argv = requests.argv(host.results)
         command = host.start(argv, env=env, cwd=str(cwd), on_stdout=output.feed, on_stderr=output.feed)
         host.feed(command, journal.request.line())
-        host.feed(command, requests.returns_line(journal.ledger.scenarios))
+        host.feed(command, requests.returns_line(self._own))
         asking = True
         while command.status is None:
             if asking and journal.current is None:

@@ -85,13 +85,14 @@ class Worker(threading.Thread):
         take = partial(batch.work.take, kind)
         journal = Journal(batch.ledger, batch.request, lambda event: self._post(partial(batch.callbacks.event, event)))
         output = Output(OUTPUT, lambda data: self._post(partial(batch.callbacks.output, data)))
-        files = [scenario.file for scenario in batch.ledger.scenarios]
+        own = [scenario for scenario in batch.ledger.scenarios if batch.hosts.kind(scenario) == kind]
+        files = [scenario.file for scenario in own]
         opened = False
         try:
             with batch.hosts.open(kind, on_result=journal.take, say=self._say, tick=batch.mailbox.check) as host:
                 opened = True
                 batch.mailbox.booted.set()
-                status = HostSession(host, journal, take).run(files, output)
+                status = HostSession(host, journal, take, own).run(files, output)
         except Lost as lost:
             if not opened:
                 return self._unbooted(kind, lost)

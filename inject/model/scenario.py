@@ -181,12 +181,17 @@ VM_MEMORY = (256 << 20, 64 << 30)
 """Least and most bytes of memory of a guest."""
 
 
+VM_KERNELS = ("stock", "stock:6.1", "stock:6.12", "stock:7.3", "test", "debug")
+"""Kernels that a guest can boot, by name; vm/build/ has them."""
+
+
 @dataclass(frozen=True)
 class VmWishes:
-    """Guest options of the scenario, within VM_CPUS and VM_MEMORY; ``memory`` in bytes."""
+    """Guest options of the scenario, within VM_CPUS, VM_MEMORY and VM_KERNELS; ``memory`` in bytes."""
 
     cpus: Optional[int] = None
     memory: Optional[int] = None
+    kernel: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from inject.filesystems import TYPES
 from inject.model.scenario import (
     DEFAULT_TIMEOUT,
     VM_CPUS,
+    VM_KERNELS,
     VM_MEMORY,
     Contract,
     Expectation,
@@ -261,6 +262,7 @@ VM = Record(
     (
         Key("cpus", Whole(*VM_CPUS), "CPUs of the guest."),
         Key("memory", Size(*VM_MEMORY, "1G"), "Memory of the guest, with K, M, G or T (binary)."),
+        Key("kernel", Choice(VM_KERNELS), "Kernel of the guest; default one that has the functions of `faults`."),
     ),
     build=lambda fields: VmWishes(**fields.values),
 )

@@ -14,6 +14,7 @@ from inject.fleet.host import Command, OnOutput
 from inject.model.scenario import Scenario
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts
+from inject.vm.build.cache import key_of
 from inject.vm.carry import checkout, programs
 from inject.vm.channel import RESULTS_PORT
 from inject.vm.guest import Guest, GuestOptions
@@ -87,22 +88,38 @@ class GuestHost:
 
 
 class Guests:
-    """Boots guests for a batch, as :class:`inject.fleet.host.Hosts`. A kind is the options of a guest."""
+    """Boots guests for a batch, as :class:`inject.fleet.host.Hosts`. A kind is the options of a guest.
 
-    def __init__(self, artifacts: Artifacts, options: GuestOptions, cache: Path) -> None:
+    ``artifacts`` has what ``kernel_of`` names for the scenarios of the batch.
+    """
+
+    def __init__(
+        self,
+        artifacts: Mapping[str, Artifacts],
+        options: GuestOptions,
+        cache: Path,
+        kernel_of: Callable[[Scenario], str],
+    ) -> None:
         self._artifacts = artifacts
         self._options = options
         self._cache = cache
+        self._kernel_of = kernel_of
 
     @property
     def key(self) -> str:
-        """The key of the guests' kernel."""
-        return self._artifacts.kernel_key
+        """The key of the guests' kernel, or of their kernels together."""
+        keys = sorted({made.kernel_key for made in self._artifacts.values()})
+        return keys[0] if len(keys) == 1 else key_of({"kernels": " ".join(keys)})
 
     def kind(self, scenario: Scenario) -> GuestOptions:
         """The options with what the scenario asks for."""
         wanted, options = scenario.vm, self._options
-        return replace(options, cpus=wanted.cpus or options.cpus, memory=wanted.memory or options.memory)
+        return replace(
+            options,
+            flavour=self._kernel_of(scenario),
+            cpus=wanted.cpus or options.cpus,
+            memory=wanted.memory or options.memory,
+        )
 
     @contextlib.contextmanager
     def open(
@@ -115,5 +132,6 @@ class Guests:
     ) -> Iterator[GuestHost]:
         """A booted guest; raises Lost when none boots."""
         assert isinstance(kind, GuestOptions)
-        with boot(self._artifacts, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
-            yield GuestHost(guest, programs.directory(self._cache, self._artifacts))
+        made = self._artifacts[kind.flavour]
+        with boot(made, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
+            yield GuestHost(guest, programs.directory(self._cache, made))

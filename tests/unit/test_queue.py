@@ -17,7 +17,7 @@ from inject.vm.hosts import Guests
 
 OPTIONS = GuestOptions(cpus=2, memory=1 << 30)
 NOTHING = Artifacts(Path("x"), None, None, None, Path("y"), "kernel", "image", "6.12")
-KIND = Guests(NOTHING, OPTIONS, Path("z")).kind
+KIND = Guests({"test": NOTHING}, OPTIONS, Path("z"), lambda _: "test").kind
 
 
 def scenario(name: str, **rest: Any) -> Scenario:

@@ -100,7 +100,9 @@ APT_CACHE = r"""#!/bin/sh
 case "$1" in
 pkgnames) printf '%s\n' $NAMES | grep "^$2" ;;
 show) shift; for name; do printf '%s\n' $NAMES | grep -qx "$name" || exit 100; done ;;
-depends) printf '  Depends: %s\n' "linux-headers-common-of-$2-common" gcc-14 linux-kbuild-9 ;;
+depends)
+    printf '  Depends: %s\n' linux-base "linux-modules-9-of-$2" gcc-14 linux-kbuild-9
+    echo ' |Depends: linux-image-8' ;;
 esac
 """
 
@@ -143,8 +145,8 @@ def test_the_newest_kernel_that_has_its_headers_is_taken(tmp_path: Path) -> None
     assert asked.split()[-4:] == [
         "linux-image-7.3.10+deb13-amd64",
         "linux-headers-7.3.10+deb13-amd64",
-        "linux-headers-common-of-linux-headers-7.3.10+deb13-amd64-common",
         "linux-kbuild-9",
+        "linux-modules-9-of-linux-image-7.3.10+deb13-amd64",
     ]
 
 

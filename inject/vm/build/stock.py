@@ -100,8 +100,9 @@ if [ -z "$release" ]; then
 fi
 mkdir -p "$1/debs"
 cd "$1/debs"
-rest=$(apt-cache depends "linux-headers-$release" |
-    sed -n -e 's/^  Depends: \(linux-headers-.*-common\)$/\1/p' -e 's/^  Depends: \(linux-kbuild-.*\)$/\1/p')
+# From 7.x on the image is a package without files that needs others.
+rest=$(apt-cache depends "linux-image-$release" "linux-headers-$release" |
+    sed -n -E 's/^  Depends: (linux-(base|binary|modules|headers|kbuild)-[0-9].*)$/\1/p' | sort -u)
 apt-get -qq -o APT::Sandbox::User=root download "linux-image-$release" "linux-headers-$release" $rest
 image=$(dpkg-deb -f linux-image-*.deb Version)
 headers=$(dpkg-deb -f "$(echo linux-headers-"$release"_*.deb)" Version)
