@@ -47,8 +47,14 @@ done </loaded
 (cd "$first" && find . | cpio -o -H newc --quiet -R 0:0) >"$out/initramfs"
 
 echo "== packing the headers"
-cp /boot/vmlinuz-"$release" "$out/bzImage"
-cp /boot/config-"$release" "$out/config"
+# From 7.x on they lie with the modules.
+if [ -e "/boot/vmlinuz-$release" ]; then
+	cp "/boot/vmlinuz-$release" "$out/bzImage"
+	cp "/boot/config-$release" "$out/config"
+else
+	cp "$modules/vmlinuz" "$out/bzImage"
+	cp "$modules/config" "$out/config"
+fi
 # build, source and kbuild are what Debian has in /usr/src and /usr/lib, below one directory.
 headers=/usr/src/linux-headers-$release
 common=$(readlink -f "$modules/source")
