@@ -259,6 +259,15 @@ def test_build_that_says_nothing_is_stopped(tmp_path: Path, fake: Path, monkeypa
         run_tree(tmp_path)
 
 
+def test_a_build_of_no_more_use_is_ended(tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "_TERM_GRACE", 0.2)
+    script(fake / "mmdebstrap", f"touch {tmp_path}/started; exec sleep 600")
+    started = (tmp_path / "started").exists
+    tree = debian.Tree("apt", ("gcc",))
+    with pytest.raises(InjectError, match="kernel was ended, because it is of no more use"):
+        debian.run(tree, "kernel", tmp_path, tmp_path / "log", lambda _: None, 600, cancelled=started)
+
+
 RUNNER = """
 import sys
 from pathlib import Path

@@ -13,6 +13,7 @@ from inject.model.text import either
 from inject.store import cache_root
 from inject.vm.build import debian, image, kernel, override, stock
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
+from inject.vm.build.together import together
 
 NAMES = (*stock.NAMES, *kernel.FLAVOURS)
 """Kernels that can be asked for by name."""
@@ -110,12 +111,19 @@ def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: 
     cache = _cache()
     _key(flavour)
     own = UserKernel.at(kernel_image) if kernel_image is not None else None
-    # The image first: it takes two minutes, and finds a missing mirror early.
-    root = image.build(cache, progress)
     if own is not None:
+        root = image.build(cache, progress)
         return _of_user(own, _user_headers(own, cache, progress), root)
-    maker = stock.build if _kind(flavour) == stock.KIND else kernel.build
-    built = maker(flavour, cache, progress)
+    if _kind(flavour) == stock.KIND:
+        root, built = together(
+            lambda say: image.build(cache, say),
+            lambda say, cancelled: stock.build(flavour, cache, say, cancelled),
+            progress,
+        )
+    else:
+        # The image first: it takes a minute, and finds a missing mirror early.
+        root = image.build(cache, progress)
+        built = kernel.build(flavour, cache, progress)
     return _of_entries(built, override.build(built, lambda: _toolchain(built, cache, progress), cache, progress), root)
 
 

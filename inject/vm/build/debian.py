@@ -25,6 +25,7 @@ from typing import Callable, Optional
 from inject.errors import CannotRun, InjectError
 from inject.model.text import duration
 from inject.vm.build.cache import WORK, Progress
+from inject.vm.build.together import Cancelled, never
 
 SUITE = "trixie"
 """Debian 13: its linux-source-6.12 is an LTS that carries bcachefs in tree."""
@@ -285,6 +286,7 @@ def run(
     progress: Progress,
     limit: float,
     describe: Callable[[Log], str] = lambda log: log.phase,
+    cancelled: Cancelled = never,
 ) -> None:
     """Make ``tree`` with ``work`` as the place for temporary files, for at most ``limit`` seconds.
 
@@ -303,7 +305,7 @@ def run(
         )
     state = Log(log)
     try:
-        trouble = _watch(child, state, name, progress, limit, describe)
+        trouble = _watch(child, state, name, progress, limit, describe, cancelled)
     finally:
         state.close()
         _stop(child)
@@ -320,6 +322,7 @@ def _watch(
     progress: Progress,
     limit: float,
     describe: Callable[[Log], str],
+    cancelled: Cancelled,
 ) -> str:
     """Follow the build to its end; "" or, in words, the reason to give up on it."""
     start = fresh = said = time.monotonic()
@@ -334,6 +337,8 @@ def _watch(
             progress(f"{name}: {describe(state)}, {duration(now - start)}")
         if ended:
             return ""
+        if cancelled():
+            return "was ended, because it is of no more use"
         if now - start > limit:
             return f"took longer than {duration(limit)}"
         if now - fresh > STALL:

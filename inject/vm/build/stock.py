@@ -18,6 +18,7 @@ from inject.vm.build import debian
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 from inject.vm.build.image import make_sparse
 from inject.vm.build.kernel import read_versions, require_x86
+from inject.vm.build.together import Cancelled, never
 
 KIND = "stock"
 PREFIX = "stock"
@@ -166,8 +167,8 @@ def find(cache: Cache, identity: str) -> Optional[Entry]:
     return cache.find(KIND, identity, ARTEFACTS, ("release",))
 
 
-def build(name: str, cache: Cache, progress: Progress) -> Entry:
-    """Find the kernel in the cache, or fetch it from Debian.
+def build(name: str, cache: Cache, progress: Progress, cancelled: Cancelled = never) -> Entry:
+    """Find the kernel in the cache, or fetch it from Debian until it is ``cancelled``.
 
     Raises InjectError when it cannot be had (see debian.run), CannotRun when
     this machine lacks a program or is not x86_64.
@@ -178,10 +179,12 @@ def build(name: str, cache: Cache, progress: Progress) -> Entry:
         return found
     require_x86()
     with cache.building(KIND, identity, progress) as staging:
-        return find(cache, identity) or _build(kernel, identity, cache, staging, progress)
+        return find(cache, identity) or _build(kernel, identity, cache, staging, progress, cancelled)
 
 
-def _build(kernel: Stock, identity: str, cache: Cache, staging: Staging, progress: Progress) -> Entry:
+def _build(
+    kernel: Stock, identity: str, cache: Cache, staging: Staging, progress: Progress, cancelled: Cancelled
+) -> Entry:
     kit = staging.path / "kit"
     kit.mkdir()
     for file in (SCRIPT, INITRAMFS):
@@ -189,7 +192,7 @@ def _build(kernel: Stock, identity: str, cache: Cache, staging: Staging, progres
     with debian.work_directory(staging.path) as work:
         need_space(work, SPACE, f"unpacking the kernel {kernel.name}")
         tree = _tree(kernel, staging.path, kit)
-        debian.run(tree, f"kernel {kernel.name}", work, cache.log(KIND, identity), progress, LIMIT)
+        debian.run(tree, f"kernel {kernel.name}", work, cache.log(KIND, identity), progress, LIMIT, cancelled=cancelled)
     shutil.rmtree(kit)
     make_sparse(staging.path / "headers.ext4")
     facts = read_versions((staging.path / "versions").read_text())
