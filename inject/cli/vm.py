@@ -27,11 +27,33 @@ from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
 from inject.vm import kernels
-from inject.vm.build import artifacts
+from inject.vm.build import artifacts, tree
 from inject.vm.guest import GuestOptions
 from inject.vm.hosts import Guests
 
 MOST_JOBS = 64
+
+
+def _of_tree(ctx: click.Context, _param: click.Parameter, directory: Optional[Path]) -> None:
+    """The bzImage of a build tree stands for it from here on; --kernel-image, which is eager, has been read."""
+    if directory is None:
+        return
+    if ctx.params.get("kernel_image") is not None:
+        raise click.UsageError("choose --kernel-tree or --kernel-image")
+    ctx.params["kernel_image"] = image = tree.bzimage(directory, cache_root())
+    said = tree.remark(image, cache_root())
+    if said:
+        note(said)
+
+
+TREE_OPTION = click.option(
+    "--kernel-tree",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    callback=_of_tree,
+    expose_value=False,
+    help="Boot the kernel that you built in DIR.",
+)
 
 
 def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,8 +80,13 @@ def _guest_options(command: Callable[..., Any], kernel: Optional[str], about: st
                 help=about,
             ),
             click.option(
-                "--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Boot your own bzImage."
+                "--kernel-image",
+                type=click.Path(path_type=Path),
+                metavar="PATH",
+                is_eager=True,
+                help="Boot your own bzImage.",
             ),
+            TREE_OPTION,
             click.option(
                 "--accel",
                 type=click.Choice(["auto", "kvm", "tcg"]),
@@ -148,7 +175,14 @@ def vm() -> None:
     metavar="KERNEL",
     help=f"Build this kernel: {', '.join(artifacts.NAMES)}.",
 )
-@click.option("--kernel-image", type=click.Path(path_type=Path), metavar="PATH", help="Use your own bzImage instead.")
+@click.option(
+    "--kernel-image",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    is_eager=True,
+    help="Use your own bzImage instead.",
+)
+@TREE_OPTION
 @click.option("--print-key", is_flag=True, help="Print the keys for a CI cache and build nothing.")
 def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:
     """Build the kernel and the guest image, or find them in the cache.
@@ -157,7 +191,7 @@ def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:
     Examples:
       inject vm build
       inject vm build --kernel debug
-      inject vm build --kernel-image ~/linux/arch/x86/boot/bzImage
+      inject vm build --kernel-tree ~/linux
       inject vm build --print-key >>"$GITHUB_OUTPUT"
     """
     if print_key:

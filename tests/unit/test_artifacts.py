@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from inject.errors import ExitStatus, InjectError
-from inject.vm.build import artifacts, debian, image, kernel, override
+from inject.vm.build import artifacts, debian, image, kernel, override, tree
 from inject.vm.build.cache import Cache, key_of
 
 RELEASE = "6.12.99-own"
@@ -60,6 +61,11 @@ def user_tree(folder: Path) -> Path:
     image_file.parent.mkdir(parents=True)
     image_file.write_bytes(bzimage())
     return image_file
+
+
+def compiled(_tree: Path, words: Sequence[str], _log: Path, _purpose: str) -> None:
+    """Stands for make with the module's directory."""
+    (Path(words[0].removeprefix("M=")) / override.FILE).write_text("ELF")
 
 
 # ---------------------------------------------------------------- keys
@@ -193,15 +199,17 @@ def test_headers_are_packed_once_from_the_tree_around_it(
     fill_image(cache)
     packed: list[set[str]] = []
 
-    def pack(tree: Path, target: Path) -> None:
-        packed.append({str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()})
+    def pack(folder: Path, target: Path) -> None:
+        packed.append({str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()})
         target.write_text("ext4")
 
     monkeypatch.setattr(image, "headers_image", pack)
+    monkeypatch.setattr(tree, "make", compiled)
     path = user_tree(tmp_path / "linux")
     assert artifacts.find(kernel_image=path) is None
     found = artifacts.build(kernel_image=path)
     assert found.headers is not None and found.headers.read_text() == "ext4"
+    assert found.override is not None and found.override.read_text() == "ELF"
     assert (found.vmlinux, found.config) == (tmp_path / "linux/vmlinux", tmp_path / "linux/.config")
     build = f"{RELEASE}/build"
     assert packed == [
@@ -227,12 +235,13 @@ def test_headers_of_a_separate_build_folder_come_from_both_trees(
     fill_image(cache)
     seen: dict[str, str] = {}
 
-    def pack(tree: Path, target: Path) -> None:
-        build = tree / RELEASE / "build"
+    def pack(folder: Path, target: Path) -> None:
+        build = folder / RELEASE / "build"
         seen.update({str(p.relative_to(build)): p.read_text() for p in build.rglob("*") if p.is_file()})
         target.write_text("ext4")
 
     monkeypatch.setattr(image, "headers_image", pack)
+    monkeypatch.setattr(tree, "make", compiled)
     path = user_tree(tmp_path / "out")
     shutil.rmtree(tmp_path / "out/include/linux")
     source = tmp_path / "src/include/linux/a.h"

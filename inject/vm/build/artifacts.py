@@ -11,7 +11,7 @@ from typing import Optional
 from inject.errors import ExitStatus, InjectError
 from inject.model.text import either
 from inject.store import cache_root
-from inject.vm.build import debian, image, kernel, override, stock
+from inject.vm.build import debian, image, kernel, override, stock, tree
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 from inject.vm.build.together import together
 
@@ -73,9 +73,10 @@ def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional
     if kernel_image is not None:
         own = UserKernel.at(kernel_image)
         headers = cache.find(HEADERS_KIND, own.key, (HEADERS,))
-        if root is None or (own.tree is not None and headers is None):
+        module = override.find_in(own.key, cache)
+        if root is None or (own.tree is not None and (headers is None or module is None)):
             return None
-        return _of_user(own, headers, root)
+        return _of_user(own, headers, module, root)
     built = _find(cache, flavour)
     module = override.find(built, cache) if built else None
     return _of_entries(built, module, root) if built and module and root else None
@@ -112,8 +113,9 @@ def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: 
     _key(flavour)
     own = UserKernel.at(kernel_image) if kernel_image is not None else None
     if own is not None:
-        root = image.build(cache, progress)
-        return _of_user(own, _user_headers(own, cache, progress), root)
+        root, headers = image.build(cache, progress), _user_headers(own, cache, progress)
+        module = override.build_in(own.tree, own.release, own.key, cache, progress) if own.tree is not None else None
+        return _of_user(own, headers, module, root)
     if _kind(flavour) == stock.KIND:
         root, built = together(
             lambda say: image.build(cache, say),
@@ -206,12 +208,12 @@ class UserKernel:
         release = release_of(header)
         if not release:
             raise BadKernelImage(f"{path} is not an x86 bzImage", hint)
-        tree = _tree_of(real)
+        built = _tree_of(real)
         inputs: dict[str, Input] = {"image": real, "release": release}
-        if tree is not None:
-            inputs["config"] = tree / ".config"
-            inputs["generated"] = tree / "include/generated/autoconf.h"
-        return UserKernel(real, tree, _source_of(tree) if tree else None, release, key_of(inputs))
+        if built is not None:
+            inputs["config"] = built / ".config"
+            inputs["generated"] = built / "include/generated/autoconf.h"
+        return UserKernel(real, built, _source_of(built) if built else None, release, key_of(inputs))
 
 
 def release_of(header: bytes) -> str:
@@ -231,18 +233,18 @@ def _tree_of(bzimage: Path) -> Optional[Path]:
     """The build tree that ``TREE/arch/x86/boot/bzImage`` is in, if it looks complete."""
     if len(bzimage.parents) < 4:
         return None
-    tree = bzimage.parents[3]
+    built = bzimage.parents[3]
     wanted = (".config", "include/generated/autoconf.h", "arch/x86/include/generated")
-    return tree if all((tree / name).exists() for name in wanted) else None
+    return built if all((built / name).exists() for name in wanted) else None
 
 
-def _source_of(tree: Path) -> Path:
+def _source_of(built: Path) -> Path:
     """The source tree of a build tree: the tree itself, or what ``source`` in it points to."""
-    link = tree / "source"
-    return link.resolve() if link.is_dir() else tree
+    link = built / "source"
+    return link.resolve() if link.is_dir() else built
 
 
-def _of_user(own: UserKernel, headers: Optional[Entry], root: Entry) -> Artifacts:
+def _of_user(own: UserKernel, headers: Optional[Entry], module: Optional[Entry], root: Entry) -> Artifacts:
     return Artifacts(
         bzimage=own.bzimage,
         vmlinux=_existing(own.tree, "vmlinux"),
@@ -252,6 +254,7 @@ def _of_user(own: UserKernel, headers: Optional[Entry], root: Entry) -> Artifact
         kernel_key=own.key,
         image_key=root.path.name,
         release=own.release,
+        override=override.file_of(module) if module else None,
     )
 
 
@@ -271,19 +274,24 @@ def _user_headers(own: UserKernel, cache: Cache, progress: Progress) -> Optional
     if found:
         return found
     with cache.building(HEADERS_KIND, own.key, progress) as staging:
-        return cache.find(HEADERS_KIND, own.key, (HEADERS,)) or _pack_headers(
-            own, own.tree, own.source, staging, progress
-        )
+        found = cache.find(HEADERS_KIND, own.key, (HEADERS,))
+        if found:
+            return found
+        tree.install_modules(own.tree, staging.path / "headers", cache.log(HEADERS_KIND, own.key), progress)
+        return _pack_headers(own, own.tree, own.source, staging, progress)
 
 
-def _pack_headers(own: UserKernel, tree: Path, source: Path, staging: Staging, progress: Progress) -> Entry:
-    progress(f"kernel {own.release}: packing its headers from {tree}")
+def _pack_headers(own: UserKernel, built: Path, source: Path, staging: Staging, progress: Progress) -> Entry:
+    """Pack /lib/modules of the kernel: the modules that were installed in ``staging``, and the headers."""
+    progress(f"kernel {own.release}: packing its headers from {built}")
     need_space(staging.path, _HEADERS_SPACE, "packing the kernel's headers")
-    packed = staging.path / "headers"
+    packed = staging.path / "headers/lib/modules"
     target = packed / own.release / "build"
     try:
+        for link in ("build", "source"):  # of modules_install, to this machine's directories
+            (packed / own.release / link).unlink(missing_ok=True)
         # Generated headers of the build tree lie over the static ones of the source.
-        for origin in dict.fromkeys((source, tree)):
+        for origin in dict.fromkeys((source, built)):
             for directory in _HEADER_DIRECTORIES:
                 if (origin / directory).is_dir():
                     shutil.copytree(
@@ -293,8 +301,8 @@ def _pack_headers(own: UserKernel, tree: Path, source: Path, staging: Staging, p
                         dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("*.cmd"),
                     )
-        shutil.copy(tree / ".config", target)
+        shutil.copy(built / ".config", target)
     except (OSError, shutil.Error) as error:
-        raise InjectError(f"cannot copy the kernel headers of {tree}: {error}") from None
+        raise InjectError(f"cannot copy the kernel headers of {built}: {error}") from None
     image.headers_image(packed, staging.path / HEADERS)
     return staging.publish({"release": own.release})

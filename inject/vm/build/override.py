@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from inject.errors import InjectError
-from inject.vm.build import debian
+from inject.vm.build import debian, tree
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space, remove_tree
 
 KIND = "module"
@@ -79,6 +79,43 @@ def build(built: Entry, toolchain: Callable[[], Path], cache: Cache, progress: P
         return find(built, cache) or _build(built, archive, cache.log(KIND, identity), staging, progress)
 
 
+def key_in(kernel_key: str) -> str:
+    """The key of the module for the user's kernel of that key."""
+    return key_of({"recipe": RECIPE, "kernel": kernel_key, **sources()})
+
+
+def find_in(kernel_key: str, cache: Cache) -> Optional[Entry]:
+    """The entry of the module for the user's kernel of that key, if the cache has it."""
+    return cache.find(KIND, key_in(kernel_key), (FILE,), ("release",))
+
+
+def build_in(directory: Path, release: str, kernel_key: str, cache: Cache, progress: Progress) -> Optional[Entry]:
+    """Find the module for a kernel of the user in the cache, or compile it in its build tree, with its compiler.
+
+    None if that fails, which ``progress`` says: such a kernel may do without it.
+    """
+    found = find_in(kernel_key, cache)
+    if found:
+        return found
+    identity = key_in(kernel_key)
+    with cache.building(KIND, identity, progress) as staging:
+        found = find_in(kernel_key, cache)
+        if found:
+            return found
+        target, log = staging.path / "module", cache.log(KIND, identity)
+        target.mkdir()
+        for name, file in sources().items():
+            (target / name).write_bytes(file.read_bytes())
+        progress(f"module for {release}: compiling in {directory}")
+        try:
+            tree.make(directory, [f"M={target}", "modules"], log, "building inject's kernel module")
+        except InjectError as error:
+            progress(f"module for {release}: {error.message.splitlines()[0]}; the guest is without it ({error.hint})")
+            return None
+        (target / FILE).replace(staging.path / FILE)
+        return staging.publish({"release": release})
+
+
 def _build(built: Entry, toolchain: Path, log: Path, staging: Staging, progress: Progress) -> Entry:
     release = str(built.manifest["release"])
     root = staging.path / "root"
@@ -108,10 +145,10 @@ def _unpack_headers(image: Path, release: str, root: Path, output: int, log: Pat
     _run(["debugfs", "-R", f"rdump /{release} {root / _MODULES}", str(image)], output, log)
 
 
-def _contained(root: Path, tree: str) -> list[str]:
+def _contained(root: Path, headers: str) -> list[str]:
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     spaces = ["unshare", *user, "--mount", "--pid", "--fork", "--kill-child=KILL"]
-    return ["setpriv", "--pdeathsig", "KILL", *spaces, "sh", "-ec", _MAKE, "sh", str(root), tree]
+    return ["setpriv", "--pdeathsig", "KILL", *spaces, "sh", "-ec", _MAKE, "sh", str(root), headers]
 
 
 def _run(command: Sequence[str], output: int, log: Path) -> None:
