@@ -16,6 +16,7 @@ from inject.draft.drafter import Drafter
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
+from inject.model.text import printable_lines
 from inject.scenario.problems import ScenarioErrors
 from inject.store import cache_root
 from inject.vm.boot import boot
@@ -83,9 +84,9 @@ def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: A
         )
         status = booted.requests.wait(command, PATIENCE)
     if status:
-        click.echo(said.decode(errors="replace").rstrip(), err=True)
+        click.echo(printable_lines(said.decode(errors="replace")).rstrip(), err=True)
         return status
-    _deliver(text.decode().replace("FILE.yaml", _name(output)), output, force)
+    _deliver(text.decode(errors="replace").replace("FILE.yaml", _name(output)), output, force)
     return 0
 
 
