@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
@@ -13,6 +15,8 @@ from inject.cli.lazy import NAME, VARIABLE
 from inject.errors import ExitStatus, InjectError
 from inject.kernel.kernel import Kernel
 
+LETTERS = 3
+"""Letters after which functions that are not marked are completed: there are some 30,000."""
 SHELLS = ("bash", "zsh")
 SHIPPED = "scenarios"
 """Directory of the scenarios to complete if the command line names no file."""
@@ -21,14 +25,36 @@ Items = list[CompletionItem]
 
 
 def functions(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-    """Error-injectable functions, if the list can be read; system calls only after their prefix."""
-    try:
-        points = Kernel().points.all
-    except InjectError:
-        return []
-    found = sorted({point.function for point in points if point.function.startswith(incomplete)})
-    shown = [name for name in found if incomplete.startswith("__") or not name.startswith("__x64_sys_")]
+    """Functions that can be failed: error-injectable ones, and after a few letters all others.
+
+    System calls are completed only after their prefix.
+    """
+    kernel = Kernel()
+    found: set[str] = set()
+    with contextlib.suppress(InjectError):
+        found = {point.function for point in kernel.points.all if point.function.startswith(incomplete)}
+    if len(incomplete) >= LETTERS:
+        found |= set(_unmarked(kernel, incomplete))
+    shown = [name for name in sorted(found) if incomplete.startswith("__") or not name.startswith("__x64_sys_")]
     return [CompletionItem(name) for name in shown]
+
+
+def _unmarked(kernel: Kernel, incomplete: str) -> Iterator[str]:
+    """Functions whose names begin with ``incomplete``, and which return what can be an error."""
+    # Each command imports this module; only TAB needs these.
+    from inject.kernel.functions import NoErrorType, error_type
+    from inject.kernel.types import Types, plain_name
+
+    types = Types(kernel)
+    try:
+        for symbol in kernel.symbols.matching(re.escape(incomplete) + r"[\w.]*"):
+            with contextlib.suppress(NoErrorType):
+                known = types.prototypes(symbol.module)
+                error_type(known.result(plain_name(symbol.name)) if known is not None else None)
+                if ".cold" not in symbol.name:
+                    yield symbol.name
+    except InjectError:
+        return
 
 
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
@@ -63,8 +89,8 @@ def answer(cli: click.Command) -> int:
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for SHELL.
 
-    It completes commands, options, functions and scenarios. Functions come from the
-    list of this kernel, which only root can read. For bash,
+    It completes commands, options, functions and scenarios. Error-injectable functions come from
+    the list of this kernel, which only root can read, all others from its symbols. For bash,
     put the first line into ~/.bashrc; for zsh, the second into ~/.zshrc, after
     `autoload -U compinit; compinit`.
 

@@ -26,7 +26,13 @@ FAULT_OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option("--after", metavar="N", help="Short for --when after=N: skip the first N matching calls."),
     click.option("--probability", metavar="P", help="Short for --when probability=P: fail matching calls at random."),
     click.option("--scope", type=click.Choice(["workload", "any"]), default="workload", help="Whose calls."),
-    click.option("--ignore-contract", is_flag=True, help="Inject into NOFAIL callers too."),
+    click.option(
+        "--ignore-contract",
+        "--force",
+        "ignore_contract",
+        is_flag=True,
+        help="Inject into NOFAIL callers too, and into functions with unsafe names.",
+    ),
     click.option(
         "--injected", metavar="BOUND", help='How often it must fire, such as 3, ">=1", "1..5"; default ">=1".'
     ),

@@ -15,6 +15,7 @@ from inject.cli.vm import guest_options, ready_artifacts
 from inject.draft.drafter import Drafter
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
+from inject.kernel.points import NoList
 from inject.kernel.types import Types
 from inject.model.text import printable_lines
 from inject.scenario.problems import ScenarioErrors
@@ -91,13 +92,15 @@ def new_of_guest(function: str, output: Optional[Path], force: bool, **chosen: A
 
 
 def _readable(kernel: Kernel, function: str) -> None:
-    """Raise CannotRun if this kernel shows no list of its functions; the hint names one that does."""
+    """Raise CannotRun if this kernel's list of functions cannot be read; the hint names a kernel where it can."""
     try:
         kernel.points.all  # noqa: B018 - the access reads the list
+    except NoList as error:  # then no function is marked, and BTF describes all others
+        if Types(kernel).prototypes("") is None:
+            raise CannotRun(error.message, f"use `inject vm new {function}` for the guest's kernel") from None
     except CannotRun as error:
         guests = f"use `inject vm new {function}` for the guest's kernel"
-        built = not kernel.config.options or kernel.config.has("CONFIG_FUNCTION_ERROR_INJECTION")
-        raise CannotRun(error.message, f"{error.hint}, or {guests}" if built else guests) from None
+        raise CannotRun(error.message, f"{error.hint}, or {guests}") from None
 
 
 def _name(output: Optional[Path]) -> str:

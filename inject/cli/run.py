@@ -11,7 +11,7 @@ from inject.campaign.run import run_all, run_started
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
-from inject.cli.options import chosen, report_options
+from inject.cli.options import chosen, forced, report_options
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
@@ -25,6 +25,7 @@ from inject.trial.services import RunOptions, open_services
 @report_options
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
 @click.option("--budget", type=click.IntRange(1), metavar="N", help="At most N injections in the whole run.")
+@click.option("--force", is_flag=True, help="Run each fault as if it had `contract: ignore`.")
 @STOP_OPTION
 def run(
     files: tuple[str, ...],
@@ -41,6 +42,7 @@ def run(
     shard: Shard,
     allow_any: bool,
     budget: Optional[int],
+    force: bool,
     stop_on_injection: bool,
 ) -> int:
     """Run scenarios on this kernel.
@@ -50,7 +52,7 @@ def run(
       sudo inject run scenarios/disk-reservation/buffered-write.yaml
       sudo inject run scenarios/ --json out.jsonl --junit out.xml
     """
-    found = chosen(files, only, shard)
+    found = [forced(scenario) if force else scenario for scenario in chosen(files, only, shard)]
     kernel = Kernel()
     require_injection(kernel)
     types = Types(kernel)

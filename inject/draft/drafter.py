@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Optional
 
-from inject.draft.guesses import DEFAULT, guess
+from inject.draft.guesses import BY_RESULT, DEFAULT, guess
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import DEVICE_PATHS, TYPES
 from inject.filesystems.guess import Guess
 from inject.kernel import syscalls
 from inject.kernel.access import REGISTER_BITS, REGISTERS, Access, access_to
 from inject.kernel.btf import Btf, Parameter, Prototype
+from inject.kernel.callers import Callers
+from inject.kernel.calls import count
+from inject.kernel.functions import Functions, narrowed
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function
-from inject.kernel.types import Types
+from inject.kernel.types import Types, plain_name
 from inject.model.nofail import NoFail
-from inject.model.point import LEGAL_WORDS, FaultPoint
+from inject.model.point import LEGAL_WORDS, ErrorType, FaultPoint
 from inject.model.text import either, listed, size_text
+from inject.model.unsafe import unsafe
 
 COLUMN = 40
 """Column of the comment at the end of a line."""
@@ -43,15 +48,18 @@ class Drafter:
     def __init__(self, kernel: Kernel, types: Types) -> None:
         self._kernel = kernel
         self._types = types
+        self._callers = ""
 
     def draft(self, function: str, file: str = "FILE.yaml") -> str:
         """The scenario as text; ``file`` is its name in the text.
 
         Raises CannotRun if no error can be injected into the function; the hint has similar names.
         """
-        point = self._kernel.points.find(function)
+        point = Functions(self._kernel, self._types).find(function, force=True)
         call = syscalls.call_of(point)
-        found = self._known(guess(function, point.error_type, call))
+        if not point.marked:
+            self._callers, point = self._judged(point)
+        found = self._known(self._by_result(point, guess(function, point.error_type, call)))
         lines = [
             *self._head(point, call, found, file),
             "",
@@ -79,6 +87,24 @@ class Drafter:
             return Guess(**{**vars(found), "returns": "-ENOSPC"})
         return found
 
+    def _by_result(self, point: FaultPoint, found: Guess) -> Guess:
+        """``found`` with a value of the function's own type, if it returns a number."""
+        result = self._types.result(point.function, point.module)
+        value = BY_RESULT.get(result.name) if result is not None and point.error_type is ErrorType.NUMBER else None
+        return Guess(**{**vars(found), "returns": value}) if value else found
+
+    def _judged(self, point: FaultPoint) -> tuple[str, FaultPoint]:
+        """What the callers of ``point`` do with its result, and the point with the type that they test for."""
+        callers = Callers(self._kernel, self._types)
+        sites = callers.of(point.address)
+        if callers.unknown:
+            return f"what its callers do with the result is unknown, because {callers.unknown}", point
+        if not sites:
+            return "has no direct caller", point
+        checks = count([site.use for site in sites])
+        judged = replace(point, error_type=narrowed(point.error_type, checks))
+        return f"its result is checked by {checks.checked} of {checks.calls} callers", judged
+
     # ------------------------------------------------------------ what is known
 
     def _head(self, point: FaultPoint, call: str, found: Guess, file: str) -> Iterator[str]:
@@ -97,6 +123,8 @@ class Drafter:
             f"has error type {point.error_type.value}: it may return {LEGAL_WORDS[point.error_type]}", "  "
         )
         yield from self._own_errors(point, found)
+        if not point.marked:
+            yield from self._unmarked(point)
         yield from _remark(f"is in {f'module {point.module}' if point.module else 'vmlinux'}", "  ")
         others = [name for name in point.names if name != point.function]
         if others:
@@ -110,6 +138,14 @@ class Drafter:
         yield "#"
         yield f"#   inject check {file}"
         yield f"#   inject vm run -v {file}        # in a guest; here: sudo inject run -v {file}"
+
+    def _unmarked(self, point: FaultPoint) -> Iterator[str]:
+        """What the kernel does not promise of ``point``."""
+        yield from _remark("is not marked ALLOW_ERROR_INJECTION: inject's module fails it", "  ")
+        yield from _remark(self._callers, "  ")
+        why = unsafe(point.function)
+        if why:
+            yield from _remark(f"warning: its name has {why.word!r}, and {why.why}", "  ")
 
     def _own_errors(self, point: FaultPoint, found: Guess) -> Iterator[str]:
         """Private errors of the filesystem; first those whose names share a word with the function's."""
@@ -140,7 +176,9 @@ class Drafter:
             yield _with("    # scope: any", "calls of any task, not only the workload's")
             if device and found.filesystem:
                 yield _with("    # scope: writeback", "also kernel threads that work on $DEV")
-        if nofail_of(point.function):
+        if not point.marked and unsafe(point.function):
+            yield _with("    contract: ignore", "insist on a function whose callers rely on its effect")
+        elif nofail_of(point.function):
             yield _with("    # contract: ignore", "also fail NOFAIL callers, which rely on success")
         yield _with("    when:", "all keys must hold; without `when` every call fails")
         tests = list(self._tests(point, call))
@@ -195,7 +233,8 @@ class Drafter:
             btf = self._types.of(point.module)
         except CannotRun:
             return None
-        found = (btf.prototype(name) for name in (point.function, *point.names))
+        names = (point.function, *point.names, plain_name(point.function))
+        found = (btf.prototype(name) for name in names)
         return next((prototype for prototype in found if prototype), None)
 
 

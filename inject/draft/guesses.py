@@ -46,6 +46,9 @@ FAMILIES = (
 ONLY = {ErrorType.NULL: "NULL", ErrorType.TRUE: "true", ErrorType.BOOL: "false", ErrorType.NUMBER: "0"}
 """What functions return that cannot return every errno."""
 
+BY_RESULT = {"vm_fault_t": "VM_FAULT_OOM", "blk_status_t": "BLK_STS_IOERR"}
+"""A failure of functions that return a number, by its type."""
+
 
 def guess(function: str, error_type: ErrorType, call: str = "") -> Guess:
     """The guess for ``function``; ``call`` is the system call that it is the wrapper of.

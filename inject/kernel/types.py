@@ -11,7 +11,7 @@ from inject.filesystems import TYPES
 from inject.kernel.btf import Btf, Result
 from inject.kernel.kernel import Kernel
 from inject.kernel.prototypes import Prototypes
-from inject.model.errnos import ERRNOS, KERNEL_ERRNOS
+from inject.model.errnos import BLOCK_STATUSES, ERRNOS, KERNEL_ERRNOS
 from inject.model.point import LEGAL_WORDS, FaultPoint, legal
 from inject.model.scenario import Returned
 
@@ -101,6 +101,8 @@ def return_value(written: Returned, types: Types, module: str = "") -> int:
     words = {"NULL": 0, "true": 1, "false": 0}
     if written in words:
         return words[written]
+    if written in BLOCK_STATUSES:
+        return BLOCK_STATUSES[written]
     sign, name = (-1, written[1:]) if written.startswith("-") else (1, written)
     number = ERRNOS.get(name, KERNEL_ERRNOS.get(name))
     if number is not None:

@@ -39,7 +39,7 @@ class Use(enum.IntFlag):
     NEGATIVE = 4
     """Tested for being negative."""
     COMPARED = 8
-    """Compared with another number, or with another value."""
+    """Compared with another number, or single bits tested."""
     RETURNED = 16
     """Passed on to the caller's own caller."""
     USED = 32
@@ -114,6 +114,8 @@ def _step(code: Disassembler, value: _Value, here: Instruction, void: bool) -> t
         return _tested(code, value, here) if here.reads & held else (_IGNORED, True)
     if effect is Effect.COMPARE:
         return _compared(code, value, here) if here.reads & (held | value.shifted) else (_IGNORED, True)
+    if effect is Effect.BITS:
+        return (_COMPARED if here.reads & held else _IGNORED), True
     if effect is Effect.OFFSET:
         return _shifted(value, here), True
     if effect is Effect.CALL:

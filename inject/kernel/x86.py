@@ -24,6 +24,8 @@ class Effect(enum.Enum):
     """``test source,source``."""
     COMPARE = enum.auto()
     """``cmp $value,source``."""
+    BITS = enum.auto()
+    """``test $value,source``."""
     FLAGS = enum.auto()
     """setcc or cmovcc with ``condition``."""
     BRANCH = enum.auto()
@@ -86,7 +88,7 @@ _TWO_PLAIN = frozenset(
 """Of the two-byte opcodes those without ModRM."""
 _TWO_IMM8 = frozenset([0x70, 0x71, 0x72, 0x73, 0xA4, 0xAC, 0xBA, 0xC2, 0xC4, 0xC5, 0xC6])
 _STOP = Instruction(1, Effect.STOP)
-_PLAIN = frozenset({Effect.OTHER, Effect.COPY, Effect.TEST, Effect.FLAGS})
+_PLAIN = frozenset({Effect.OTHER, Effect.COPY, Effect.TEST, Effect.BITS, Effect.FLAGS})
 """What bytes after ModRM and SIB do not change."""
 _LONG = frozenset(b"\x0f\xc4\xc5\x62")
 """Opcodes of more than one byte."""
@@ -262,7 +264,7 @@ def _group(op: int, row: int, length: int, other: int, base: int) -> Instruction
     """Opcodes F6, F7, FE and FF, which the ModRM byte tells apart."""
     if op in (0xF6, 0xF7):
         if row < 2:
-            return Instruction(length, Effect.OTHER, other | base)
+            return Instruction(length, Effect.BITS if other else Effect.OTHER, other | base)
         if row < 4:
             return Instruction(length, Effect.OTHER, other | base, other)
         return Instruction(length, Effect.OTHER, other | base | 1 << RAX, 1 << RAX | 1 << RDX)
@@ -321,7 +323,9 @@ def _plain(code: bytes, start: int, at: int, op: int, rex: int, narrow: bool) ->
 def _implied(op: int, length: int) -> Instruction:
     """Opcodes whose operands are implied."""
     accumulator = 1 << RAX
-    if op in (0x99, 0xA2, 0xA3, 0xA8, 0xA9, 0xAA, 0xAB, 0xAE, 0xAF, 0x9E, 0xE6, 0xE7, 0xEE, 0xEF):
+    if op in (0xA8, 0xA9):
+        return Instruction(length, Effect.BITS, accumulator)
+    if op in (0x99, 0xA2, 0xA3, 0xAA, 0xAB, 0xAE, 0xAF, 0x9E, 0xE6, 0xE7, 0xEE, 0xEF):
         return Instruction(length, Effect.OTHER, accumulator, 1 << RDX if op == 0x99 else 0)
     if op in (0xA0, 0xA1, 0xAC, 0xAD, 0x9F, 0xE4, 0xE5, 0xEC, 0xED):
         return Instruction(length, Effect.OTHER, 0, accumulator)

@@ -55,3 +55,22 @@ def as_written(text: str, written: Collection[str]) -> str:
     if number is None or name in written:
         return text
     return sign + next((other for other in written if ERRNOS.get(other) == number), name)
+
+
+BLOCK_STATUSES = {
+    "BLK_STS_NOTSUPP": 1,
+    "BLK_STS_TIMEOUT": 2,
+    "BLK_STS_NOSPC": 3,
+    "BLK_STS_TRANSPORT": 4,
+    "BLK_STS_TARGET": 5,
+    "BLK_STS_RESV_CONFLICT": 6,
+    "BLK_STS_MEDIUM": 7,
+    "BLK_STS_PROTECTION": 8,
+    "BLK_STS_RESOURCE": 9,
+    "BLK_STS_IOERR": 10,
+    "BLK_STS_AGAIN": 12,
+    "BLK_STS_DEV_RESOURCE": 13,
+    "BLK_STS_OFFLINE": 16,
+    "BLK_STS_INVAL": 19,
+}
+"""Values of blk_status_t, which are macros (include/linux/blk_types.h, v6.12)."""

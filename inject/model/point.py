@@ -39,7 +39,7 @@ LEGAL_WORDS = {
     ErrorType.NULL: "NULL",
     ErrorType.TRUE: "true",
     ErrorType.BOOL: "true or false",
-    ErrorType.NUMBER: "a number, or an enumerator such as VM_FAULT_OOM",
+    ErrorType.NUMBER: "a number, or a name such as VM_FAULT_OOM or BLK_STS_IOERR",
 }
 """The legal values of each type in words."""
 

@@ -154,7 +154,7 @@ FAULT = Record(
         Key(
             "function",
             _FUNCTION,
-            "The error-injectable function to fail; `inject list` shows them.",
+            "The function to fail; `inject list` shows error-injectable ones, `inject list --all` all others.",
             required="function: NAME",
         ),
         Key(
@@ -173,7 +173,8 @@ FAULT = Record(
         Key(
             "contract",
             _choice(Contract),
-            "keep (default): skip callers that must not fail (NOFAIL); ignore: fail them too.",
+            "keep (default): skip callers that must not fail (NOFAIL), refuse functions that are not marked and whose"
+            " name promises an effect (lock, put, free); ignore: fail them too.",
         ),
         Key("when", WHEN, "Which calls fail: every key must hold. Absent: every call in scope."),
         Key("injected", Injections(), 'How often this fault must be injected: 3, ">=1", "<=2" or "1..5".'),

@@ -31,6 +31,8 @@ def use_of(code: str, *, void: bool = False) -> Use:
         ("89c3 85c0 7502 31c0 c3", Use.ZERO),
         ("84c0 7402 31c0 c3", Use.ZERO),
         ("83f8ea 7400 31c0 c3", Use.COMPARED),
+        ("a873 7400 31c0 c3", Use.COMPARED),  # test $0x73,%al
+        ("89c3 f6c301 7400 31c0 c3", Use.COMPARED),  # test $1,%bl
         ("85c0 0f95c0 c3", Use.ZERO),  # test; setne
         ("eb02 cccc 85c0 7800 31c0 c3", Use.NEGATIVE),  # after a jump
         ("4883fb00 7403 31c0 c3 85c0 7800 31c0 c3", Use.NEGATIVE),  # on one side of a branch only

@@ -20,7 +20,13 @@ import pytest
 from click.testing import CliRunner
 
 from inject import __version__, cli
+from inject import scenario as scenarios
+from inject.cli.fail import fail
+from inject.cli.fault_blocks import _block as BLOCK
+from inject.cli.fault_blocks import faults_of
 from inject.cli.lazy import contexts, path_of
+from inject.cli.options import forced
+from inject.model.scenario import Contract
 from tests.support import ROOT
 from tests.support.command import Done
 from tests.support.command import inject as forked
@@ -459,6 +465,18 @@ def test_list_explains_a_function_that_is_not_marked(kernel: Path) -> None:
     assert "callers: unknown, because inject reads machine code of x86-64 only" in done.stdout
     told = json.loads(inject("list", "--explain", "untagged_one", "--json", kernel=kernel).stdout)
     assert (told["function"], told["callers"], told["sites"]) == ("untagged_one", None, [])
+
+
+def test_force_is_contract_ignore() -> None:
+    words = ["other_put", "--return", "-EIO", "--force", "--fault", "b", "--return", "-EIO", "--", "true"]
+    context = fail.make_context("fail", words)
+    first = {name: value for name, value in context.params.items() if name in {one.name for one in BLOCK.params}}
+    assert [fault.get("contract") for fault in faults_of(first, context.params["more"])] == ["ignore", None]
+    (scenario,) = scenarios.parse(
+        "faults: [{function: a_put, return: -EIO}, {function: b, return: -EIO}]\nrun: x\n", "f", "f"
+    )
+    assert [fault.contract for fault in forced(scenario).faults] == [Contract.IGNORE] * 2
+    assert [fault.contract for fault in scenario.faults] == [Contract.KEEP] * 2
 
 
 def test_list_explains_one(kernel: Path) -> None:

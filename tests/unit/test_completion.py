@@ -15,7 +15,8 @@ import pytest
 from inject import cli
 from inject.cli import completion
 from tests.support import ROOT
-from tests.support.fake_kernel import build
+from tests.support.fake_kernel import KALLSYMS, build
+from tests.support.raw_btf import SIGNED, kernel_types
 from tests.support.terminal import Terminal
 
 SHELLS = {
@@ -90,7 +91,11 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip(f"{name} is not installed")
     home = tmp_path_factory.mktemp(name)
     kernel = home / "kernel"
-    build(kernel)
+    build(kernel, btf=None, kallsyms=f"{KALLSYMS}ffffffff8100a000 t lonely_helper\nffffffff8100b000 t lonely_void\n")
+    types = kernel_types()
+    types.function("lonely_helper", types.integer("ret_t", 4, SIGNED), [])
+    types.function("lonely_void", 0, [])
+    types.write(kernel)
     (home / "scenarios").symlink_to(ROOT / "scenarios")
     (home / "bin").mkdir()
     command = home / "bin" / "inject"
@@ -122,6 +127,7 @@ def test_functions(shell: Shell) -> None:
     shell.completed("inject list --explain open_c", "inject list --explain open_ctree")
     shell.completed("inject new open_c", "inject new open_ctree")
     shell.completed("inject watch xfs_m", "inject watch xfs_mount")
+    shell.completed("inject fail lonel", "inject fail lonely_helper")
     shell.completed("inject fail bch2_alloc --return -EIO --fault open_c", "--fault open_ctree")
     assert "__x64_sys" not in shell.offered("inject fail ", "bch2_alloc", "xfs_mount")
 

@@ -13,12 +13,14 @@ from inject.draft.drafter import Drafter
 from inject.draft.guesses import CALLS, FAMILIES, guess
 from inject.engine.planner import Planner
 from inject.errors import CannotRun
+from inject.kernel import btf
+from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
-from inject.kernel.types import Types, return_value
+from inject.kernel.types import Types, legal_value, return_value
 from inject.model.point import ErrorType, legal
-from inject.model.scenario import Scenario, Scope
-from tests.support.fake_kernel import LIST, build
-from tests.support.raw_btf import kernel_types
+from inject.model.scenario import Contract, Scenario, Scope
+from tests.support.fake_kernel import KALLSYMS, LIST, build
+from tests.support.raw_btf import BOOL, SIGNED, kernel_types
 
 FUNCTIONS = [line.split()[0] for line in LIST.splitlines() if line.split()[0] not in ("twin", "new_kind")]
 
@@ -120,6 +122,35 @@ def test_what_nothing_is_known_to_reach_says_so(kernel: Kernel) -> None:
     assert "put a command here" in only(text).run
 
 
+@pytest.mark.parametrize(
+    ("result", "value"),
+    [("int", "-ENOMEM"), ("bool", "false"), ("vm_fault_t", "VM_FAULT_OOM"), ("blk_status_t", "BLK_STS_IOERR")],
+)
+def test_a_function_that_is_not_marked(tmp_path: Path, result: str, value: str) -> None:
+    types = kernel_types()
+    types.enumeration("vm_fault_reason", {"VM_FAULT_OOM": 1})
+    kinds = {
+        "int": types.integer("int", 4, SIGNED),
+        "bool": types.integer("bool", 1, BOOL),
+        "vm_fault_t": types.to(types.integer("u32", 4), btf.TYPEDEF, "vm_fault_t"),
+        "blk_status_t": types.to(types.integer("u8", 1), btf.TYPEDEF, "blk_status_t"),
+    }
+    types.function("untagged_one", kinds[result], [])
+    types.function("other_put", kinds[result], [])
+    kernel = build(tmp_path, btf=None, kallsyms=KALLSYMS + "ffffffff8100a000 t other_put\n")
+    types.write(tmp_path)
+    text = Drafter(kernel, Types(kernel)).draft("untagged_one")
+    fault = only(text).faults[0]
+    assert fault.value == value
+    point = Functions(kernel, Types(kernel)).find("untagged_one")
+    assert legal_value(fault.value, point, Types(kernel)) is not None
+    assert "is not marked ALLOW_ERROR_INJECTION" in text and "what its callers do with the result is unknown" in text
+    assert fault.contract is Contract.KEEP
+    unsafe = Drafter(kernel, Types(kernel)).draft("other_put")
+    assert only(unsafe).faults[0].contract is Contract.IGNORE
+    assert "warning: its name has 'put'" in unsafe
+
+
 def test_without_btf(tmp_path: Path) -> None:
     bare = build(tmp_path, btf=None)
     text = Drafter(bare, Types(bare)).draft("__bch2_disk_reservation_add")
@@ -128,7 +159,8 @@ def test_without_btf(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("open_ctre", "did you mean open_ctree"), ("untagged_one", "is not error-injectable")]
+    ("name", "said"),
+    [("open_ctre", "did you mean open_ctree"), ("untagged_one", "is not described by the kernel's BTF")],
 )
 def test_a_function_that_cannot_be_failed(kernel: Kernel, name: str, said: str) -> None:
     with pytest.raises(CannotRun, match=said):

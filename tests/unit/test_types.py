@@ -31,6 +31,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
         ("NULL", 0),
         ("true", 1),
         ("false", 0),
+        ("BLK_STS_IOERR", 10),
         (-7, -7),
         ("LOW", -3),
     ],
