@@ -88,8 +88,7 @@ class Explanation:
 
     def _place(self, site: CallSite) -> str:
         """The call as the kernel's stack traces have places: ``ext4_map_blocks+0x5a``."""
-        name = self._callers.names.get(site.caller, "unknown")
-        return f"{name}+{site.offset:#x}"
+        return f"{self._callers.name(site.caller) or 'unknown'}+{site.offset:#x}"
 
     def _pointer(self) -> bool:
         result = self._types.result(self.point.function, self.point.module)
@@ -109,7 +108,7 @@ class Explanation:
         found["callers"] = None if self.unknown else found["callers"]
         found["sites"] = [
             {
-                "caller": self._callers.names.get(site.caller, ""),
+                "caller": self._callers.name(site.caller),
                 "offset": site.offset,
                 "result": words_of(site.use, self._pointer()),
             }

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Optional
 
 import click
-from tabulate import tabulate
 
 from inject.cli import completion
 from inject.cli.explain import Explanation, as_json, cell
@@ -81,8 +80,7 @@ def _marked(kernel: Kernel, pattern: str, as_lines: bool) -> None:
 
 def _every(kernel: Kernel, pattern: str, as_lines: bool) -> None:
     """Print all functions that match, and how many others do that cannot be failed."""
-    types = Types(kernel)
-    found = catalogue(kernel, types, pattern)
+    found = catalogue(kernel, Types(kernel), pattern)
     shown = [one for one in found.entries if _asked(one.point, pattern)]
     if not shown and not found.left_out:
         raise CannotRun(f"no function matches {pattern!r}", "`inject list --all` shows those that can be failed")
@@ -91,14 +89,13 @@ def _every(kernel: Kernel, pattern: str, as_lines: bool) -> None:
             click.echo(json.dumps({**as_json(one.point, one.prototype, one.checks), "ftrace": one.ftrace}))
         return
     if shown:
-        rows = [_row(types, one) for one in shown]
+        rows = [_row(one) for one in shown]
         _print(rows, ("function", "type", "checks", "note", "module", "prototype"))
     _tell(found, len(shown))
 
 
-def _row(types: Types, one: Failable) -> tuple[str, ...]:
+def _row(one: Failable) -> tuple[str, ...]:
     point = one.point
-    known = types.result(point.function, point.module)
     notes = [
         "marked" if point.marked else "",
         f"unsafe: {one.unsafe.word}" if one.unsafe else "",
@@ -107,7 +104,7 @@ def _row(types: Types, one: Failable) -> tuple[str, ...]:
     return (
         point.function,
         point.error_type.value,
-        cell(one.checks, known is not None and known.kind == "pointer"),
+        cell(one.checks, one.pointer),
         ", ".join(note for note in notes if note),
         point.module or "vmlinux",
         one.prototype or "not in BTF",
@@ -128,9 +125,10 @@ def _tell(found: Catalogue, shown: int) -> None:
 
 def _print(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> None:
     """Print a table; on a terminal its lines are cut to the width."""
-    width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 0
-    table = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
-    click.echo("\n".join(line[:width].rstrip() if width else line for line in table.splitlines()))
+    limit = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else None
+    widths = [max(map(len, column)) for column in zip(headers, *rows)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in (headers, *rows))
+    click.echo("\n".join(line[:limit].rstrip() for line in lines))
 
 
 def _asked(point: FaultPoint, pattern: str) -> bool:

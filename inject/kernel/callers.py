@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,21 @@ BEHIND = 4096
 """Bytes after the start of a module's last function: kallsyms does not say where it ends."""
 _TABLE = 16 << 20
 """Bytes of a kept table that are read at most."""
+
+
+class ReturnsNothing(Container[int]):
+    """The functions, by address, that return nothing; each is looked up when a call in it is found."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+        self._known: dict[int, bool] = {}
+
+    def __contains__(self, address: object) -> bool:
+        if not isinstance(address, int):
+            return False
+        if address not in self._known:
+            self._known[address] = self._callers.is_void(address)
+        return self._known[address]
 
 
 class Callers:
@@ -52,27 +67,36 @@ class Callers:
         return {module: tuple(sorted(some, key=lambda one: one.address)) for module, some in found.items()}
 
     @cached_property
-    def names(self) -> Mapping[int, str]:
-        """A name of each function: the one that BTF knows, if it knows one."""
-        found: dict[int, str] = {}
-        for module, symbols in self.functions.items():
+    def void(self) -> ReturnsNothing:
+        """Functions that return nothing, and the parts that the compiler split off them."""
+        return ReturnsNothing(self)
+
+    def is_void(self, address: int) -> bool:
+        """True if the function at ``address`` returns nothing, by any of its names."""
+        for name, module in self._at.get(address, ()):
             known = self._types.prototypes(module)
-            for symbol in symbols:
-                if symbol.address not in found or (known is not None and symbol.name in known):
-                    found[symbol.address] = symbol.name
-        return found
+            result = known.result(plain_name(name)) if known is not None else None
+            if result is not None:
+                return result.kind == "void"
+        return False
 
     @cached_property
-    def void(self) -> frozenset[int]:
-        """Functions that return nothing, and the parts that the compiler split off them."""
-        found = set()
+    def _at(self) -> Mapping[int, Sequence[tuple[str, str]]]:
+        """Names and modules of functions by address."""
+        found: dict[int, list[tuple[str, str]]] = {}
         for module, symbols in self.functions.items():
+            for symbol in symbols:
+                found.setdefault(symbol.address, []).append((symbol.name, module))
+        return found
+
+    def name(self, address: int) -> str:
+        """A name of the function at ``address``: the one that BTF knows, if it knows one; "" if there is none."""
+        names = self._at.get(address, ())
+        for name, module in names:
             known = self._types.prototypes(module)
-            for symbol in symbols if known is not None else ():
-                result = known.result(plain_name(symbol.name)) if known is not None else None
-                if result is not None and result.kind == "void":
-                    found.add(symbol.address)
-        return frozenset(found)
+            if known is not None and name in known:
+                return name
+        return names[0][0] if names else ""
 
     def of(self, address: int) -> tuple[CallSite, ...]:
         """The calls of the function at ``address``, by address; () if there are none, or ``unknown``."""

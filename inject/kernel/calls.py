@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inject.kernel.uses import CHECKS, Use, after_call
@@ -102,7 +102,7 @@ def count(uses: Collection[int]) -> Checks:
     )
 
 
-def sites(code: MachineCode, targets: Collection[int], void: Collection[int]) -> Iterator[tuple[int, CallSite]]:
+def sites(code: MachineCode, targets: Collection[int], void: Container[int]) -> Iterator[tuple[int, CallSite]]:
     """Every call in ``code`` of one of the ``targets``, with its target; ``void`` are functions that return nothing."""
     found = _few(code, targets) if len(targets) <= FEW else _many(code, targets)
     decoder = Disassembler(code.text)
@@ -156,7 +156,7 @@ def _in_window(code: MachineCode, target: int, upper: bytes, start: int, end: in
         at = text.find(upper, at + 1, end + LENGTH)
 
 
-def summary(codes: Sequence[MachineCode], targets: Collection[int], void: Collection[int]) -> Mapping[int, Checks]:
+def summary(codes: Sequence[MachineCode], targets: Collection[int], void: Container[int]) -> Mapping[int, Checks]:
     """What the callers of each of the ``targets`` do; those without a direct call are left out."""
     uses: dict[int, list[int]] = {}
     for code in codes:

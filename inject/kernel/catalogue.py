@@ -25,6 +25,8 @@ class Failable:
 
     point: FaultPoint
     prototype: str
+    pointer: bool
+    """Whether it returns one."""
     ftrace: bool
     """Whether it begins with ftrace's call; else only a probe of inject's module reaches it."""
     unsafe: Optional[Unsafe]
@@ -57,12 +59,15 @@ def catalogue(kernel: Kernel, types: Types, pattern: str = "*") -> Catalogue:
     for point in points:
         known = types.prototypes(point.module)
         own = None if callers.unknown else checks.get(point.address, Checks())
-        if own is not None and not point.marked:
+        if own is not None and not point.marked and narrowed(point.error_type, own) is not point.error_type:
             point = replace(point, error_type=narrowed(point.error_type, own))
+        name = plain_name(point.function)
+        result = known.result(name) if known is not None else None
         entries.append(
             Failable(
                 point,
-                known.text(plain_name(point.function)) if known is not None else "",
+                known.text(name) if known is not None else "",
+                result is not None and result.kind == "pointer",
                 not traceable or point.function in traceable,
                 None if point.marked else unsafe(point.function),
                 own,

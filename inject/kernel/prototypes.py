@@ -115,10 +115,11 @@ class Prototypes:
         type_id = self._functions.get(function)
         if type_id is None:
             return None
-        for owner in (self, self._base):
-            if owner is not None and type_id in owner._protos:
-                return owner._words, owner._protos[type_id]
-        return None
+        at = self._protos.get(type_id)
+        if at is not None:
+            return self._words, at
+        at = self._base._protos.get(type_id) if self._base is not None else None
+        return (self._base._words, at) if self._base is not None and at is not None else None
 
     def _spelling(self, type_id: int) -> str:
         if type_id not in self._spelled:

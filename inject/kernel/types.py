@@ -91,7 +91,7 @@ _APPENDED = re.compile(r"\.(?:isra|constprop|part|cold|llvm)\b.*")
 
 def plain_name(function: str) -> str:
     """``function`` without what the compiler appends to the name of a copy or a part: ``f`` for ``f.isra.0``."""
-    return _APPENDED.sub("", function)
+    return _APPENDED.sub("", function) if "." in function else function
 
 
 def return_value(written: Returned, types: Types, module: str = "") -> int:

@@ -8,6 +8,7 @@ later is not followed.
 from __future__ import annotations
 
 import enum
+import re
 
 from inject.kernel.x86 import RAX, Disassembler, Effect, Instruction
 
@@ -54,6 +55,21 @@ _IGNORED, _IS_ERR, _ZERO, _NEGATIVE, _COMPARED, _RETURNED, _USED = 0, 1, 2, 4, 8
 _SURE = _IS_ERR | _NEGATIVE
 
 
+_SOON = re.compile(
+    rb"(?P<e>(?:[\x48\x49]\x89[\xc0-\xc7])?\x48\x3d[\x00\x01]\xf0\xff\xff)"
+    rb"|(?:\x41?\x89[\xc0-\xc7])?\x85\xc0(?:(?P<n>[\x78\x79\x7c-\x7f]|\x0f[\x88\x89\x8c-\x8f])"
+    rb"|(?P<z>[\x74\x75]|\x0f[\x84\x85]))"
+    rb"|\x84\xc0(?P<b>[\x74\x75]|\x0f[\x84\x85])"
+    rb"|(?P<i>\x31\xc0|\xb8|\xe8|\x48\xc7\xc0|\x48?\x8b[\x03\x05-\x07\x43\x45-\x47\x83\x85-\x87])"
+)
+"""The most frequent forms, right after the call: half of all calls need no look at single instructions.
+
+cmp $-4095,%rax; test %eax,%eax with js, jl, jg and the like, or with je, jne, perhaps after a copy to another
+register; test %al,%al; and xor %eax,%eax, mov to %eax, another call, which end the result unseen.
+"""
+_SOON_USES = {"e": _IS_ERR, "n": _NEGATIVE, "z": _ZERO, "b": _ZERO, "i": _IGNORED}
+
+
 class _Value:
     """One result on its way: the registers that hold it, and those that hold it with something added."""
 
@@ -72,6 +88,14 @@ def after_call(code: Disassembler, at: int, *, void: bool) -> int:
     ``void`` says that the function around it returns nothing, so that leaving the result in its
     register passes nothing on.
     """
+    soon = _SOON.match(code.code, at)
+    if soon:
+        return _SOON_USES[soon.lastgroup or "i"]
+    return walk(code, at, void=void)
+
+
+def walk(code: Disassembler, at: int, *, void: bool) -> int:
+    """The same, by a look at each instruction."""
     found, steps, size = _IGNORED, 0, len(code.code)
     todo, seen = [_Value(at, 1 << RAX)], {at}
     while todo:

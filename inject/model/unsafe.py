@@ -37,6 +37,9 @@ ADJECTIVE = frozenset(
 )
 """After one of these words `free` is no verb: `find_free_extent` frees nothing."""
 
+_ANY = re.compile("|".join((*WORDS, *ENDS)), re.IGNORECASE)
+"""Most names have none of them, and there are 60,000 names."""
+
 
 @dataclass(frozen=True)
 class Unsafe:
@@ -48,7 +51,9 @@ class Unsafe:
 
 def unsafe(function: str) -> Optional[Unsafe]:
     """Why a call of ``function``, which is not marked, must not be left out, as its name tells; None if it may be."""
-    words = re.sub(r"\..*", "", function).strip("_").lower().split("_")
+    if not _ANY.search(function):
+        return None
+    words = function.partition(".")[0].strip("_").lower().split("_")
     able = bool(ABLE & set(words))
     for index, word in enumerate(words):
         why = WORDS.get(word) or (ENDS.get(word) if index in (0, len(words) - 1) else None)

@@ -36,7 +36,7 @@ OWNERS = {
     "bcc": {"inject/engine/bcc.py"},
     "yaml": {"inject/scenario"},
     "click": {"inject/cli"},
-    "tabulate": {"inject/report/table.py", "inject/cli/list.py"},
+    "tabulate": {"inject/report/table.py"},
     "junitparser": {"inject/report/junit.py"},
 }
 PRINTS = {"inject/cli", "inject/vm/inguest"}

@@ -7,14 +7,18 @@ import struct
 import pytest
 
 from inject.kernel.calls import FEW, Checks, MachineCode, count, sites, summary
-from inject.kernel.uses import STEPS, Use, after_call
+from inject.kernel.uses import STEPS, Use, after_call, walk
 from inject.kernel.x86 import Disassembler
 
 BASE = 0xFFFFFFFF81000000
 
 
 def use_of(code: str, *, void: bool = False) -> Use:
-    return Use(after_call(Disassembler(bytes.fromhex(code.replace(" ", "")) + b"\xcc" * 8), 0, void=void))
+    """By each instruction; the look at the first bytes alone must not differ."""
+    text = Disassembler(bytes.fromhex(code.replace(" ", "")) + b"\xcc" * 8)
+    found = walk(text, 0, void=void)
+    assert after_call(text, 0, void=void) == found
+    return Use(found)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,12 @@ def use_of(code: str, *, void: bool = False) -> Use:
         ("4883fb00 7403 31c0 c3 85c0 7800 31c0 c3", Use.NEGATIVE),  # on one side of a branch only
         ("89c3 e800000000 85db 7800 31c0 c3", Use.NEGATIVE),  # across a call
         ("31c0 c3", Use.IGNORED),
+        ("4189c7 85c0 0f8500000000 31c0 c3", Use.ZERO),  # mov %eax,%r15d first
+        ("4989c4 483d00f0ffff 7700 31c0 c3", Use.IS_ERR),
+        ("85c0 7e00 31c0 c3", Use.NEGATIVE),  # jle
+        ("85c0 0f8f00000000 31c0 c3", Use.NEGATIVE),
+        ("488b4508 85c0 7800 c3", Use.IGNORED),  # mov 8(%rbp),%rax
+        ("8b07 85c0 7800 c3", Use.IGNORED),
         ("b801000000 85c0 7800 c3", Use.IGNORED),  # a test, but of another value
         ("e800000000 85c0 7800 c3", Use.IGNORED),
         ("48894308 31c0 c3", Use.USED),

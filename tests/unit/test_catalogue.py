@@ -177,7 +177,7 @@ def test_a_single_function_is_decided_by_its_callers(kernel: Kernel) -> None:
 
 def test_the_callers_of_one(kernel: Kernel) -> None:
     callers = Callers(kernel, Types(kernel))
-    places = [(callers.names[site.caller], site.offset) for site in callers.of(TEXT + 0x200)]
+    places = [(callers.name(site.caller), site.offset) for site in callers.of(TEXT + 0x200)]
     assert places == [("user", 0), ("user", 0x18), ("user", 0x30), ("nothing", 0), ("xfs_user", 0x20)]
 
 
