@@ -150,7 +150,7 @@ def kill(
             assert status == 0, f"inject {' '.join(words)} ends with {status} if nobody kills it"
         calls = killer.calls()
         before = state()
-        steady = settings(), settings()
+        values = settings()
         result = Result(name, len(calls))
         places = list(choose(calls))
         for index, at in enumerate(places):
@@ -160,8 +160,8 @@ def kill(
             if not _step(killer, kind, words, at, before, result, say):
                 before = state()  # so that the next one is not charged with it
         assert killer.run(kind, words) == 0, "inject does not run any more"
-        assert not stays(before, PATIENCE)
-        assert not list(changed(*steady, settings()))
+        left = [*stays(before, PATIENCE), *changed(values, settings())]
+        assert not left, f"after all of them: {'; '.join(left)}"
     return result
 
 

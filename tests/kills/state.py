@@ -7,7 +7,7 @@ import os
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from inject.engine.syscall import bpf
@@ -24,6 +24,9 @@ MOST = 100_000
 TRACING = ("kprobe_events", "uprobe_events", "set_event", "set_ftrace_filter", "current_tracer", "tracing_on")
 SETTINGS = ("kernel", "vm", "fs")
 """Directories of /proc/sys."""
+
+CHANGES = frozenset({"ns_last_pid", "perf_event_max_sample_rate", "perf_cpu_time_max_percent"})
+"""Settings that the kernel changes by itself (kernel/pid.c; perf_sample_event_took(), kernel/events/core.c, v6.12)."""
 
 State = Mapping[str, frozenset[str]]
 
@@ -48,11 +51,11 @@ def state() -> State:
 
 
 def settings() -> dict[str, str]:
-    """Values of the kernel's settings, by their names below /proc/sys; those that change by themselves as well."""
+    """Values of the kernel's settings that can be written, by their names below /proc/sys."""
     found = {}
     for part in SETTINGS:
         for path in sorted((Path("/proc/sys") / part).rglob("*")):
-            if path.is_file():
+            if path.is_file() and path.stat().st_mode & 0o200 and path.name not in CHANGES:
                 found[str(path)] = _text(path)
     return found
 
@@ -113,9 +116,6 @@ def _text(path: Path) -> str:
         return ""
 
 
-def changed(before: Mapping[str, str], again: Mapping[str, str], after: Mapping[str, str]) -> Iterable[str]:
-    """Settings that differ between ``before`` and ``after``, except those that changed without anybody's doing."""
-    steady = {name for name, value in before.items() if again.get(name) == value}
-    return [
-        f"{name}: {before[name]} -> {after.get(name)}" for name in sorted(steady) if after.get(name) != before[name]
-    ]
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Settings that differ, in words."""
+    return [f"{name}: {value} -> {after.get(name)}" for name, value in before.items() if after.get(name) != value]

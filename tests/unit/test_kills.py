@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Optional
 
 from inject.model.syscalls import call_name
 from tests.kills.choice import HARMLESS, QUIET, changing, every, name_of, spread
@@ -45,29 +46,39 @@ def test_what_stayed_and_what_was_not_done_is_said() -> None:
     )
 
 
-PROGRAM = """
-import os, threading
-thread = threading.Thread(target=os.mkdir, args=("thread",))
-thread.start()
-thread.join()
+ROW = """
+import os
 os.mkdir("first")
 os.mkdir("second")
 os.system("mkdir child")
 """
+THREAD = """
+import os, threading
+thread = threading.Thread(target=os.mkdir, args=("thread",))
+thread.start()
+thread.join()
+os.kill(os.getpid(), 10)
+"""
+
+
+def traced(program: str, directory: Path, at: Optional[int] = None) -> tuple[Traced, set[str]]:
+    """A run of ``program`` and the names that it made in ``directory``."""
+    directory.mkdir()
+    found = Traced([sys.executable, "-c", program], os.environ, str(directory), at)
+    return found, {path.name for path in directory.iterdir()}
 
 
 def test_a_traced_program_is_killed_before_the_call(tmp_path: Path) -> None:
-    """Of its threads as well; its children are not traced."""
-    argv = [sys.executable, "-c", PROGRAM]
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    traced = Traced(argv, os.environ, str(whole))
-    assert traced.status == 0
-    assert {path.name for path in whole.iterdir()} == {"thread", "first", "second", "child"}
-    makes = [place for place, call in enumerate(traced.calls) if name_of(call) == "mkdir"]
-    assert len(makes) == 3
-    part = tmp_path / "part"
-    part.mkdir()
-    killed = Traced(argv, os.environ, str(part), makes[2])
-    assert killed.status == -9
-    assert len(list(part.iterdir())) in (2, 3)  # threads may make a call more or less
+    """Its children are not traced: their calls do not count."""
+    whole, made = traced(ROW, tmp_path / "whole")
+    assert (whole.status, made) == (0, {"first", "second", "child"})
+    places = [place for place, call in enumerate(whole.calls) if name_of(call) == "mkdir"]
+    assert len(places) == 2
+    part, made = traced(ROW, tmp_path / "part", places[1])
+    assert (part.status, made) == (-9, {"first"})
+
+
+def test_threads_are_traced_and_signals_reach_the_program(tmp_path: Path) -> None:
+    whole, made = traced(THREAD, tmp_path / "whole")
+    assert (whole.status, made) == (-10, {"thread"})
+    assert [name_of(call) for call in whole.calls].count("mkdir") == 1
