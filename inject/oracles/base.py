@@ -10,7 +10,18 @@ from inject.fixture.filesystem import Fixture
 from inject.kernel.log import LogReader
 from inject.model.scenario import Scenario
 from inject.model.verdict import Complaint, Reason
+from inject.oracles.pages import Held
 from inject.process.cgroup import Cgroup
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """What the kernel holds before mkfs."""
+
+    allocated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Memory of the filesystem's call sites (bytes, calls): leaks.allocated()."""
+    pages: Optional[Held] = None
+    """Pages of all filesystems: pages.held(); None where other programs use pages, too."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,8 @@ class Context:
     """Cgroup of the programs that a check runs; not the workload's."""
     allocated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Memory of the filesystem's call sites (bytes, calls) before mkfs: leaks.allocated()."""
+    pages: Optional[Held] = None
+    """Pages that all filesystems held before mkfs: pages.held(); None if they are not compared."""
     patience: Optional[float] = None
     """Seconds that one reader or program may take at most, if the workload hung; None: its own limit."""
 

@@ -1,4 +1,4 @@
-"""Check of what stays after the unmount: memory (/proc/allocinfo, kmemleak), mounts, open files."""
+"""Check of what stays after the unmount: memory (/proc/allocinfo, kmemleak), pages, mounts, open files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Optional
 
 from inject.filesystems import TYPES
 from inject.fixture.filesystem import Fixture
+from inject.kernel.kernel import Kernel
 from inject.model.verdict import Complaint
-from inject.oracles.base import Context, Oracle
+from inject.oracles.base import Context, Oracle, Quiet
+from inject.oracles.pages import Held, held
 from inject.process.mounts import Mount, mounts, mounts_of
 
 ALLOCINFO = Path("/proc/allocinfo")
@@ -45,6 +47,11 @@ def allocated(kind: str, file: Path = ALLOCINFO) -> dict[str, tuple[int, int]]:
             old = found.get(f"{match.group(3)} {match.group(5)}", (0, 0))
             found[f"{match.group(3)} {match.group(5)}"] = (old[0] + size, old[1] + calls)
     return found
+
+
+def quiet_state(kind: str, kernel: Kernel) -> Quiet:
+    """What to compare with after the unmount. Pages are compared in a guest only, where nothing else uses them."""
+    return Quiet(allocated(kind), held() if kernel.is_guest() else None)
 
 
 def grown(before: Mapping[str, tuple[int, int]], now: Mapping[str, tuple[int, int]]) -> list[str]:
@@ -88,6 +95,7 @@ class Leaks(Oracle):
     when it was not mounted either. Memory is not compared if another filesystem of the
     same type is mounted, because both use the same call sites; a note says so, unless
     it is the root filesystem: that of a guest is ext4, which no scenario can change.
+    In a guest, the kernel must not hold more pages than before mkfs (pages.py).
     """
 
     name = "leaks"
@@ -120,7 +128,7 @@ class Leaks(Oracle):
         fixture.forget()  # a checker may have had the devices scanned
         deadline = time.monotonic() + QUIET
         while True:
-            complaint = self._left(fixture, context.allocated)
+            complaint = self._left(fixture, context.allocated) or self._pages(context.pages)
             if complaint is None:
                 return self._kmemleak()
             if time.monotonic() >= deadline:
@@ -147,6 +155,12 @@ class Leaks(Oracle):
                 tuple(lines[:_SHOWN]),
             )
         return None
+
+    def _pages(self, before: Optional[Held]) -> Optional[Complaint]:
+        """A complaint if the kernel holds more pages than before mkfs."""
+        now = held() if before is not None else None
+        words = now.more_than(before) if now is not None and before is not None else ""
+        return self.complaint(f"{QUIET:g} s after the unmount: {words}") if words else None
 
     def _kmemleak(self) -> Optional[Complaint]:
         if not self._scans:

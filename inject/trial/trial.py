@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from inject.model.errorpath import grouped
 from inject.model.scenario import Scenario
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.oracles import Context, Oracle, choose
+from inject.oracles.base import Quiet
 from inject.process.blocked import tasks_of
 from inject.process.cgroup import Cgroup
 from inject.process.tool import Hung
@@ -118,11 +119,11 @@ class Trial:
             group = Cgroup.create(janitor)
             stack.callback(seen.undo, lambda: self._close_group(group))
             fixture: Optional[Fixture] = None
-            quiet: Mapping[str, tuple[int, int]] = {}
+            quiet = Quiet()
             if self.scenario.filesystem is not None:
-                from inject.oracles.leaks import allocated
+                from inject.oracles.leaks import quiet_state
 
-                quiet = allocated(self.scenario.filesystem.type)
+                quiet = quiet_state(self.scenario.filesystem.type, self.services.kernel)
                 self.services.say(f"{self.scenario.filesystem.type} on a scratch device")
                 fixture = Fixture(
                     self.scenario.filesystem,
@@ -160,7 +161,7 @@ class Trial:
         devices = device_numbers(fixture, self.scenario.faults)
         return Planner(services.kernel, services.types, self.options.seed, devices).plan(self.scenario)
 
-    def _with_fixture(self, fixture: Optional[Fixture], quiet: Mapping[str, tuple[int, int]], scene: Scene) -> Outcome:
+    def _with_fixture(self, fixture: Optional[Fixture], quiet: Quiet, scene: Scene) -> Outcome:
         seen = self._seen
         self._script("setup", self.scenario.setup, scene, self._script_limit, needed=True)
         plan = self._planned(fixture)
@@ -169,7 +170,7 @@ class Trial:
         armed = ArmedRun(self.scenario, self.number, plan, self.services, self.options, seen)
         with LogReader() as log:
             self._before_arming()
-            context = Context(self.scenario, fixture, log, scene.group.child("oracles"), quiet)
+            context = Context(self.scenario, fixture, log, scene.group.child("oracles"), quiet.allocated, quiet.pages)
             oracles = choose(context)
             try:
                 armed.attach()
