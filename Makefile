@@ -22,11 +22,13 @@ FUZZ_SECONDS := 3600
 KILLS_SECONDS := 14400
 # What `make bench` measures; everything by default.
 PARTS :=
+# Options of the run of `make plants`: PLANTS='--only NAME --jobs 2'.
+PLANTS :=
 # pytest on the host runs each test of tests/guest in a guest (tests/support/guest_items.py).
 PYTEST := $(VENV)/bin/python -m pytest
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test load unreached fuzz kills lint docs bench bench-detectors man clean
+.PHONY: library demo test unit suite guest-test debug-test load unreached plants fuzz kills lint docs bench bench-detectors man clean
 
 demo: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
@@ -75,6 +77,12 @@ bench: $(VENV)/ready
 bench-detectors: $(VENV)/ready
 	$(VENV)/bin/inject vm build
 	$(VENV)/bin/python -m tests.bench.detectors
+
+# Plant bugs in error paths of the kernel, one at a time, and count those that the scenarios notice. Builds a kernel
+# of its own; takes an hour.
+plants: $(VENV)/ready $(REPORTS)
+	$(VENV)/bin/inject vm build --kernel plants
+	$(VENV)/bin/python -m tests.plants $(if $(REPORTS),--json $(REPORTS)/plants.jsonl --consoles $(REPORTS)/consoles) $(PLANTS)
 
 # Give damaged data to every reader of inject for FUZZ_SECONDS on all CPUs: scenario files, what guests and
 # QEMU say, the files of the cache. build/fuzz has what one does not stand. The unit tests read some 1700.

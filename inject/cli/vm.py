@@ -105,6 +105,9 @@ def _guest_options(command: Callable[..., Any], kernel: Optional[str], about: st
             click.option(
                 "--memory", default="2G", show_default=True, callback=_size, help="Size of memory, such as 1G."
             ),
+            click.option(
+                "--append", default="", metavar="WORDS", help="Add WORDS to the command line of the guest's kernel."
+            ),
             click.option("--gdb", is_flag=True, help="Let gdb attach to the guest; print the command."),
         )
     ):

@@ -20,6 +20,8 @@ from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of
 KIND = "kernel"
 HERE = Path(__file__).resolve().parent
 CONFIG_DIR = HERE.parents[2] / "kernel-config"
+PLANTS_DIR = HERE.parents[2] / "tests" / "plants"
+"""Patches of the flavour `plants`: bugs that are alive one at a time."""
 
 RECIPE = "1"
 """Raise it when this file starts to put something else into an entry."""
@@ -62,12 +64,15 @@ class Flavour:
     space: int
     steps: int
     limit: float
+    extra: Optional[Path] = None
+    """Directory of patches that come after those of kernel-config/."""
 
 
 BASIS = ("boot", "inject", "oracles", "bcachefs", "filesystems")
 FLAVOURS = {
     "test": Flavour("test", BASIS, space=6_000_000_000, steps=2350, limit=3 * 3600.0),
     "debug": Flavour("debug", (*BASIS, "debug"), space=9_000_000_000, steps=2400, limit=6 * 3600.0),
+    "plants": Flavour("plants", BASIS, space=6_000_000_000, steps=2350, limit=3 * 3600.0, extra=PLANTS_DIR),
 }
 
 
@@ -105,6 +110,18 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
     for kind in ("patches/*.patch", "module/*", "inlined.c"):
         for file in sorted(folder.glob(kind)):
             found[str(file.relative_to(folder))] = file
+    for file in extra_patches(chosen):
+        found[f"extra/{file.name}"] = file
+    return found
+
+
+def extra_patches(chosen: Flavour) -> list[Path]:
+    """The flavour's own patches, in their order; raises CannotRun if it has some and they are not here."""
+    if chosen.extra is None:
+        return []
+    found = sorted(chosen.extra.glob("*.patch"))
+    if not found:
+        raise CannotRun(f"the patches of the {chosen.name} kernel are not in {chosen.extra}", "run it from a checkout")
     return found
 
 
@@ -179,6 +196,8 @@ def _make_kit(kit: Path, chosen: Flavour) -> None:
     shutil.copytree(
         CONFIG_DIR / "patches", kit / "patches", ignore=lambda _, names: [n for n in names if not n.endswith(".patch")]
     )
+    for file in extra_patches(chosen):
+        shutil.copy(file, kit / "patches" / f"{chosen.name}-{file.name}")  # sorted after those of kernel-config/
     shutil.copytree(CONFIG_DIR / "module", kit / "module")
     for file in (CONFIG_DIR / "build.sh", CONFIG_DIR / "inlined.c", HERE / "kconfig.py"):
         shutil.copy(file, kit)
