@@ -1,7 +1,8 @@
 """`make plants`: plant bugs one at a time in error paths of the kernel, and see which ones the scenarios notice.
 
 A plant is noticed if one of its scenarios, which passes without it, fails with it. The control runs all scenarios
-without a plant. Prints a table; 1 if the control does not pass, or a plant that is recorded as noticed is not.
+without a plant. Prints a table; 1 if the control does not pass, if a plant that is recorded as noticed is not, or
+if a plant was not run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -29,11 +32,80 @@ LIMIT = 900.0
 CONTROL_LIMIT = 3600.0
 UNTESTED = ("not-injected",)
 """Reasons of a failure that say nothing about the plant."""
+CONTROL = ""
+"""The name of no plant, for the verdicts of the control."""
 
 DOCS = ROOT / "docs" / "plants.md"
 SCORE = "## The score"
 
 Verdict = Mapping[str, Any]
+
+
+@dataclass
+class Run:
+    """Verdicts by plant, as they come; ``report`` is the file that gets them, too."""
+
+    report: Optional[Path] = None
+    consoles: Optional[Path] = None
+    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
+
+    def keep(self, name: str, verdicts: list[Verdict]) -> None:
+        """Note the verdicts of a plant, or of the control."""
+        self.verdicts[name] = verdicts
+        if self.report:
+            with self.report.open("a") as file:
+                file.write(json.dumps({"plant": name, "verdicts": verdicts}) + "\n")
+
+    def load(self, files: Iterable[Path]) -> None:
+        """Take what files of earlier runs have; of one plant, the last."""
+        for file in files:
+            for line in file.read_text().splitlines():
+                entry = json.loads(line)
+                self.verdicts[entry["plant"]] = entry["verdicts"]
+
+    def control(self, wanted: Sequence[str]) -> list[str]:
+        """A line for each scenario that does not pass without a plant."""
+        had = {verdict["scenario"] for verdict in self.verdicts.get(CONTROL, [])}
+        missing = [name for name in wanted if name not in had]
+        if missing:
+            verdicts = [*self.verdicts.get(CONTROL, []), *replay(missing, CONTROL_LIMIT)]
+            self.keep(CONTROL, verdicts)
+        found = {verdict["scenario"]: verdict for verdict in self.verdicts[CONTROL]}
+        lines = []
+        for name in wanted:
+            verdict = found.get(name)
+            if verdict is None:
+                lines.append(f"{name}: no verdict")
+            elif verdict["status"] != "pass":
+                lines.append(f"{name}: {verdict['status']} {verdict['reason'] or ''}: {verdict['detail']}")
+        return lines
+
+    def look(self, plant: Plant, usable: Sequence[str]) -> None:
+        """Run the scenarios of one plant, and print what noticed it."""
+        scenarios = [name for name in plant.scenarios if name in usable]
+        folder = self.consoles / plant.name if self.consoles else None
+        verdicts = replay(scenarios, LIMIT, f"inject_plant={plant.name}", folder) if scenarios else []
+        self.keep(plant.name, verdicts)
+        notice = noticed(verdicts)
+        words = f"{notice.reason}: {notice.detail}" if notice else "NOT noticed"
+        print(f"{plant.name}: {words}", file=sys.stderr, flush=True)
+
+    def look_at_all(self, chosen: Sequence[Plant], usable: Sequence[str], jobs: int, seconds: float) -> None:
+        """Run the plants that have no verdicts yet, in ``jobs`` guests; begin none after ``seconds``."""
+        end = time.monotonic() + seconds
+
+        def one(plant: Plant) -> None:
+            if time.monotonic() < end:
+                self.look(plant, usable)
+
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            for done in [pool.submit(one, plant) for plant in chosen if plant.name not in self.verdicts]:
+                done.result()
+
+    def found(self) -> dict[str, Notice]:
+        """What noticed each plant."""
+        looked = {name: noticed(verdicts) for name, verdicts in self.verdicts.items() if name != CONTROL}
+        return {name: notice for name, notice in looked.items() if notice}
 
 
 def replay(scenarios: Iterable[str], limit: float, append: str = "", consoles: Optional[Path] = None) -> list[Verdict]:
@@ -58,63 +130,12 @@ def replay(scenarios: Iterable[str], limit: float, append: str = "", consoles: O
     return list(found.values())
 
 
-def control(chosen: Sequence[Plant]) -> tuple[list[str], list[str]]:
-    """Scenarios that pass without a plant, and a line for each one that does not."""
-    wanted = sorted({name for plant in chosen for name in plant.scenarios})
-    found = {verdict["scenario"]: verdict for verdict in replay(wanted, CONTROL_LIMIT)}
-    lines = []
-    for name in wanted:
-        verdict = found.get(name)
-        if verdict is None:
-            lines.append(f"{name}: no verdict")
-        elif verdict["status"] != "pass":
-            lines.append(f"{name}: {verdict['status']} {verdict['reason'] or ''}: {verdict['detail']}")
-    bad = {line.partition(":")[0] for line in lines}
-    return [name for name in wanted if name not in bad], lines
-
-
-def look(plant: Plant, usable: Sequence[str], consoles: Optional[Path]) -> tuple[Optional[Notice], list[Verdict]]:
-    """What notices the plant, and all verdicts."""
-    scenarios = [name for name in plant.scenarios if name in usable]
-    if not scenarios:
-        return None, []
-    folder = consoles / plant.name if consoles else None
-    verdicts = replay(scenarios, LIMIT, f"inject_plant={plant.name}", folder)
-    return noticed(verdicts), verdicts
-
-
 def noticed(verdicts: Iterable[Verdict]) -> Optional[Notice]:
     """The first failure that says something about the kernel."""
     for verdict in verdicts:
         if verdict["status"] == "fail" and verdict["reason"] not in UNTESTED:
             return Notice(verdict["scenario"], verdict["reason"], verdict["detail"])
     return None
-
-
-def look_at_all(
-    chosen: Sequence[Plant], usable: Sequence[str], jobs: int, consoles: Optional[Path], report: Optional[Path]
-) -> dict[str, Notice]:
-    """What notices each plant, one guest for each of ``jobs``; a line for each as it is known."""
-    found: dict[str, Notice] = {}
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(look, plant, usable, consoles): plant for plant in chosen}
-        for done in concurrent.futures.as_completed(running):
-            plant = running[done]
-            notice, verdicts = done.result()
-            if notice:
-                found[plant.name] = notice
-            words = f"{notice.reason}: {notice.detail}" if notice else "NOT noticed"
-            print(f"{plant.name}: {words}", file=sys.stderr, flush=True)
-            if report:
-                with report.open("a") as file:
-                    file.write(json.dumps({"plant": plant.name, "verdicts": verdicts}) + "\n")
-    return found
-
-
-def kept(files: Iterable[Path]) -> dict[str, list[Verdict]]:
-    """The verdicts of each plant in files that ``--json`` wrote; of one plant, the last ones."""
-    lines = [line for file in files for line in file.read_text().splitlines() if line.strip()]
-    return {entry["plant"]: entry["verdicts"] for entry in map(json.loads, lines)}
 
 
 def write_docs(text: str) -> None:
@@ -124,47 +145,49 @@ def write_docs(text: str) -> None:
     DOCS.write_text(f"{page[:start]}\n\n{text}\n")
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run and print."""
+def options() -> argparse.ArgumentParser:
+    """The options of the run."""
     parser = argparse.ArgumentParser(prog="plants", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="Only this plant; repeatable.")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Guests side by side.")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="Append the verdicts of each plant as JSON lines.")
-    parser.add_argument("--consoles", type=Path, metavar="DIR", help="Keep the guests' consoles below DIR.")
-    parser.add_argument("--no-control", action="store_true", help="Take for granted that the scenarios pass.")
+    parser.add_argument("--seconds", type=float, default=1e9, metavar="N", help="Begin no plant after N seconds.")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="Append the verdicts as JSON lines.")
     parser.add_argument(
-        "--kept",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="PATH",
-        help="Do not run a plant again whose verdicts are in this file of --json; repeatable.",
+        "--kept", action="append", default=[], type=Path, metavar="PATH", help="Go on from this file of --json."
     )
+    parser.add_argument("--consoles", type=Path, metavar="DIR", help="Keep the guests' consoles below DIR.")
     parser.add_argument("--docs", action="store_true", help="Write the table into docs/plants.md.")
+    return parser
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run and print."""
+    parser = options()
     asked = parser.parse_args(arguments)
     known = plants()
     unknown = sorted(set(asked.only) - {plant.name for plant in known})
     if unknown:
         parser.error(f"there is no plant {unknown[0]!r}; tests/plants/ has one patch for each")
     chosen = [plant for plant in known if not asked.only or plant.name in asked.only]
-    lines: list[str] = []
-    usable = sorted({name for plant in chosen for name in plant.scenarios})
-    if not asked.no_control:
-        usable, lines = control(chosen)
+    run = Run(asked.json, asked.consoles)
+    run.load(asked.kept)
+    wanted = sorted({name for plant in chosen for name in plant.scenarios})
+    lines = run.control(wanted)
     for line in lines:
         print(f"control: {line}", file=sys.stderr)
-    known_verdicts = kept(asked.kept)
-    earlier = {name: notice for name, verdicts in known_verdicts.items() if (notice := noticed(verdicts))}
-    fresh = [plant for plant in chosen if plant.name not in known_verdicts]
-    found = {**earlier, **look_at_all(fresh, usable, asked.jobs, asked.consoles, asked.json)}
-    text = table.markdown(found, chosen)
+    bad = {line.partition(":")[0] for line in lines}
+    run.look_at_all(chosen, [name for name in wanted if name not in bad], asked.jobs, asked.seconds)
+    text = table.markdown(run.found(), chosen)
     print(text)
     if asked.docs:
         write_docs(text)
-    lost = table.missed(found, chosen)
+    unrun = [plant for plant in chosen if plant.name not in run.verdicts]
+    lost = [plant for plant in table.missed(run.found(), chosen) if plant not in unrun]
     for plant in lost:
         print(f"plants: {plant.name} was noticed once ({plant.noticed}), and is not any more", file=sys.stderr)
-    return 1 if lines or lost else 0
+    if unrun:
+        print(f"plants: {len(unrun)} plants were not run: {unrun[0].name} ...", file=sys.stderr)
+    return 1 if lines or lost or unrun else 0
 
 
 if __name__ == "__main__":

@@ -171,3 +171,30 @@ def test_exit_code(
     said_all = capsys.readouterr()
     assert said in said_all.err
     assert (f"noticed {int(clean == 'pass' and planted == 'fail')} of 1" in said_all.out) or clean == "fail"
+
+
+def test_run_goes_on_from_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[tuple[str, ...], str]] = []
+
+    def replay(scenarios: list[str], limit: float, append: str = "", consoles: object = None) -> list[run.Verdict]:
+        asked.append((tuple(scenarios), append))
+        status = "fail" if append == "inject_plant=b" else "pass"
+        return [{"scenario": name, "status": status, "reason": "check", "detail": "d"} for name in scenarios]
+
+    page = tmp_path / "plants.md"
+    page.write_text(f"words\n\n{run.SCORE}\n\nold\n")
+    monkeypatch.setattr(run, "DOCS", page)
+    monkeypatch.setattr(run, "plants", lambda: [ONE, TWO])
+    monkeypatch.setattr(run, "replay", replay)
+    report = tmp_path / "report.jsonl"
+    assert run.main(["--json", str(report), "--seconds", "0"]) == 1
+    assert "plants: 2 plants were not run: a ..." in capsys.readouterr().err
+    assert run.main(["--json", str(report), "--kept", str(report), "--only", "b"]) == 0
+    assert run.main(["--json", str(report), "--kept", str(report), "--docs"]) == 0
+    both = ("s/one", "s/two")
+    assert asked == [(both, ""), (("s/one",), "inject_plant=b"), (both, "inject_plant=a")]
+    assert page.read_text().startswith(f"words\n\n{run.SCORE}\n\n| plant |")
+    assert "old" not in page.read_text()
+    assert "noticed 1 of 2" in page.read_text()
