@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,19 @@ def test_only_the_plants_kernel_depends_on_the_patches(tmp_path: Path, monkeypat
     assert not any(name.startswith("extra/") for name in (*before["test"], *before["debug"]))
     rest = {name: value for name, value in before["plants"].items() if name not in extra}
     assert rest == before["test"]
+
+
+def test_words_in_a_header_build_no_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(kernel.PLANTS_DIR, tmp_path, dirs_exist_ok=True)
+    changed = replace(kernel.FLAVOURS["plants"], extra=tmp_path)
+    monkeypatch.setitem(kernel.FLAVOURS, "plants", changed)
+    before = kernel.key("plants")
+    file = patches(tmp_path)[1]
+    text = file.read_text()
+    file.write_text(text.replace("Noticed: ", "Noticed: none, "))
+    assert kernel.key("plants") == before
+    file.write_text(text.replace("\n+", "\n+ "))
+    assert kernel.key("plants") != before
 
 
 def test_kernel_without_its_patches(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
         for file in sorted(folder.glob(kind)):
             found[str(file.relative_to(folder))] = file
     for file in extra_patches(chosen):
-        found[f"extra/{file.name}"] = file
+        found[f"extra/{file.name}"] = _without_header(file)
     return found
 
 
@@ -123,6 +123,12 @@ def extra_patches(chosen: Flavour) -> list[Path]:
     if not found:
         raise CannotRun(f"the patches of the {chosen.name} kernel are not in {chosen.extra}", "run it from a checkout")
     return found
+
+
+def _without_header(patch: Path) -> str:
+    """The changes of a patch; what its header says decides nothing."""
+    _, mark, changes = patch.read_text(encoding="utf-8").partition("\ndiff --git ")
+    return mark + changes
 
 
 def fragments(chosen: Flavour, folder: Path = CONFIG_DIR) -> list[Path]:
