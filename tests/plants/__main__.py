@@ -29,7 +29,9 @@ KERNEL = "plants"
 SEED = "1"
 LIMIT = 900.0
 """Seconds for the guests of one plant; a hang takes some 100."""
-CONTROL_LIMIT = 3600.0
+CONTROL_LIMIT = 1200.0
+BATCH = 12
+"""Scenarios of the control in one guest."""
 UNTESTED = ("not-injected",)
 """Reasons of a failure that say nothing about the plant."""
 CONTROL = ""
@@ -58,24 +60,26 @@ class Run:
 
     def load(self, files: Iterable[Path]) -> None:
         """Take what files of earlier runs have; of one plant, the last."""
-        for file in files:
+        for file in filter(Path.exists, files):
             for line in file.read_text().splitlines():
                 entry = json.loads(line)
                 self.verdicts[entry["plant"]] = entry["verdicts"]
 
-    def control(self, wanted: Sequence[str]) -> list[str]:
-        """A line for each scenario that does not pass without a plant."""
+    def control(self, wanted: Sequence[str], end: float) -> list[str]:
+        """A line for each scenario that does not pass without a plant. Begins no guest after ``end``."""
         had = {verdict["scenario"] for verdict in self.verdicts.get(CONTROL, [])}
         missing = [name for name in wanted if name not in had]
-        if missing:
-            verdicts = [*self.verdicts.get(CONTROL, []), *replay(missing, CONTROL_LIMIT)]
-            self.keep(CONTROL, verdicts)
-        found = {verdict["scenario"]: verdict for verdict in self.verdicts[CONTROL]}
+        for start in range(0, len(missing), BATCH):
+            if time.monotonic() >= end:
+                break
+            some = replay(missing[start : start + BATCH], CONTROL_LIMIT)
+            self.keep(CONTROL, [*self.verdicts.get(CONTROL, []), *some])
+        found = {verdict["scenario"]: verdict for verdict in self.verdicts.get(CONTROL, [])}
         lines = []
         for name in wanted:
             verdict = found.get(name)
             if verdict is None:
-                lines.append(f"{name}: no verdict")
+                lines.append(f"{name}: was not run")
             elif verdict["status"] != "pass":
                 lines.append(f"{name}: {verdict['status']} {verdict['reason'] or ''}: {verdict['detail']}")
         return lines
@@ -84,18 +88,17 @@ class Run:
         """Run the scenarios of one plant, and print what noticed it."""
         scenarios = [name for name in plant.scenarios if name in usable]
         folder = self.consoles / plant.name if self.consoles else None
-        verdicts = replay(scenarios, LIMIT, f"inject_plant={plant.name}", folder) if scenarios else []
+        verdicts = replay(scenarios, LIMIT, f"inject_plant={plant.name}", folder)
         self.keep(plant.name, verdicts)
         notice = noticed(verdicts)
         words = f"{notice.reason}: {notice.detail}" if notice else "NOT noticed"
         print(f"{plant.name}: {words}", file=sys.stderr, flush=True)
 
-    def look_at_all(self, chosen: Sequence[Plant], usable: Sequence[str], jobs: int, seconds: float) -> None:
-        """Run the plants that have no verdicts yet, in ``jobs`` guests; begin none after ``seconds``."""
-        end = time.monotonic() + seconds
+    def look_at_all(self, chosen: Sequence[Plant], usable: Sequence[str], jobs: int, end: float) -> None:
+        """Run the plants that have no verdicts yet, in ``jobs`` guests; begin none after ``end``."""
 
         def one(plant: Plant) -> None:
-            if time.monotonic() < end:
+            if time.monotonic() < end and any(name in usable for name in plant.scenarios):
                 self.look(plant, usable)
 
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -150,10 +153,15 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="plants", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="Only this plant; repeatable.")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Guests side by side.")
-    parser.add_argument("--seconds", type=float, default=1e9, metavar="N", help="Begin no plant after N seconds.")
+    parser.add_argument("--seconds", type=float, default=1e9, metavar="N", help="Begin no guest after N seconds.")
     parser.add_argument("--json", type=Path, metavar="PATH", help="Append the verdicts as JSON lines.")
     parser.add_argument(
-        "--kept", action="append", default=[], type=Path, metavar="PATH", help="Go on from this file of --json."
+        "--kept",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="Go on from this file of --json, if there is one.",
     )
     parser.add_argument("--consoles", type=Path, metavar="DIR", help="Keep the guests' consoles below DIR.")
     parser.add_argument("--docs", action="store_true", help="Write the table into docs/plants.md.")
@@ -172,11 +180,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     run = Run(asked.json, asked.consoles)
     run.load(asked.kept)
     wanted = sorted({name for plant in chosen for name in plant.scenarios})
-    lines = run.control(wanted)
+    end = time.monotonic() + asked.seconds
+    lines = run.control(wanted, end)
     for line in lines:
         print(f"control: {line}", file=sys.stderr)
     bad = {line.partition(":")[0] for line in lines}
-    run.look_at_all(chosen, [name for name in wanted if name not in bad], asked.jobs, asked.seconds)
+    run.look_at_all(chosen, [name for name in wanted if name not in bad], asked.jobs, end)
     text = table.markdown(run.found(), chosen)
     print(text)
     if asked.docs:

@@ -205,11 +205,18 @@ def test_run_goes_on_from_what_was_kept(
     monkeypatch.setattr(run, "replay", replay)
     report = tmp_path / "report.jsonl"
     assert run.main(["--json", str(report), "--seconds", "0"]) == 1
-    assert "plants: 2 plants were not run: a ..." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "control: s/one: was not run" in said
+    assert "plants: 2 plants were not run: a ..." in said
     assert run.main(["--json", str(report), "--kept", str(report), "--only", "b"]) == 0
     assert run.main(["--json", str(report), "--kept", str(report), "--docs"]) == 0
     both = ("s/one", "s/two")
-    assert asked == [(both, ""), (("s/one",), "inject_plant=b"), (both, "inject_plant=a")]
+    assert asked == [
+        (("s/one",), ""),
+        (("s/one",), "inject_plant=b"),
+        (("s/two",), ""),
+        (both, "inject_plant=a"),
+    ]
     assert page.read_text().startswith(f"words\n\n{run.SCORE}\n\n| plant |")
     assert "old" not in page.read_text()
     assert "noticed 1 of 2" in page.read_text()
