@@ -186,11 +186,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(f"control: {line}", file=sys.stderr)
     bad = {line.partition(":")[0] for line in lines}
     run.look_at_all(chosen, [name for name in wanted if name not in bad], asked.jobs, end)
-    text = table.markdown(run.found(), chosen)
+    unrun = [plant for plant in chosen if plant.name not in run.verdicts]
+    text = table.markdown(run.found(), chosen, [plant.name for plant in unrun])
     print(text)
     if asked.docs:
         write_docs(text)
-    unrun = [plant for plant in chosen if plant.name not in run.verdicts]
     lost = [plant for plant in table.missed(run.found(), chosen) if plant not in unrun]
     for plant in lost:
         print(f"plants: {plant.name} was noticed once ({plant.noticed}), and is not any more", file=sys.stderr)

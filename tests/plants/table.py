@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.plants.plant import Plant
@@ -20,21 +20,23 @@ class Notice:
     detail: str
 
 
-def score(found: Mapping[str, Notice], all_plants: Sequence[Plant]) -> str:
+def score(found: Mapping[str, Notice], all_plants: Sequence[Plant], unrun: Container[str] = ()) -> str:
     """The score in words."""
-    return f"noticed {sum(plant.name in found for plant in all_plants)} of {len(all_plants)}"
+    count = sum(plant.name in unrun for plant in all_plants)
+    rest = f"; {count} were not run" if count else ""
+    return f"noticed {sum(plant.name in found for plant in all_plants)} of {len(all_plants)}{rest}"
 
 
-def markdown(found: Mapping[str, Notice], all_plants: Sequence[Plant]) -> str:
+def markdown(found: Mapping[str, Notice], all_plants: Sequence[Plant], unrun: Container[str] = ()) -> str:
     """One row for each plant, and the score."""
     rows = ["| plant | filesystem | kind | noticed by |", "|---|---|---|---|"]
     for plant in all_plants:
-        notice = found.get(plant.name)
-        rows.append(
-            f"| {plant.name} | {plant.filesystem} | {plant.kind} | {_cell(notice) if notice else '**nothing**'} |"
-        )
-    rest = [f"- {plant.name}: {plant.why}" for plant in all_plants if plant.name not in found and plant.why]
-    return "\n".join([*rows, "", f"Result: {score(found, all_plants)}.", *([""] if rest else []), *rest])
+        nothing = "not run" if plant.name in unrun else "**nothing**"
+        cell = _cell(found[plant.name]) if plant.name in found else nothing
+        rows.append(f"| {plant.name} | {plant.filesystem} | {plant.kind} | {cell} |")
+    silent = [plant for plant in all_plants if plant.name not in found and plant.name not in unrun and plant.why]
+    rest = [f"- {plant.name}: {plant.why}" for plant in silent]
+    return "\n".join([*rows, "", f"Result: {score(found, all_plants, unrun)}.", *([""] if rest else []), *rest])
 
 
 def missed(found: Mapping[str, Notice], all_plants: Sequence[Plant]) -> list[Plant]:

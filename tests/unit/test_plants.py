@@ -159,6 +159,9 @@ def test_table_and_score() -> None:
     assert "| a | xfs | lock kept | **nothing** |" in text
     assert "| b | ext4 | accounting | `check` in s/one: 4 \\| 5 \\<lost> |" in text
     assert text.endswith("Result: noticed 1 of 2.\n\n- a: it is never seen")
+    text = table.markdown(found, [ONE, TWO], ["a"])
+    assert "| a | xfs | lock kept | not run |" in text
+    assert text.endswith("Result: noticed 1 of 2; 1 were not run.")
     assert table.missed(found, [ONE, TWO]) == []
     assert table.missed({}, [ONE, TWO]) == [TWO]
 
