@@ -153,7 +153,7 @@ def test_both_halves_are_needed_and_nothing_is_built_then(cache: Cache, monkeypa
 
 def test_unknown_flavour_is_a_sentence(cache: Cache) -> None:
     for function in (artifacts.find, artifacts.build):
-        with pytest.raises(InjectError, match="no kernel 'fast'; choose stock, .*, test or debug"):
+        with pytest.raises(InjectError, match="no kernel 'fast'; choose stock, .*, test, debug or plants"):
             function("fast")
 
 
