@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Protocol
 
 from inject.engine.abi import EVENT_HEAD
 from inject.engine.bcc import Bcc
 from inject.engine.return_trace import Trail, shortened
 from inject.engine.rule import Plan
 from inject.kernel.symbols import Kallsyms
-from inject.model.event import Injection
+from inject.model.event import Injection, Overridden
 from inject.model.scenario import Probe
 
 MOST_SYMBOLS = 65536
 """Addresses whose names are remembered; the same few stack traces recur."""
 
 
+class Names(Protocol):
+    """Names for a kernel's addresses."""
+
+    def name(self, address: int) -> str:
+        """``vfs_write+0x45``, or the number."""
+        ...
+
+
 class SymbolNames:
-    """The kernel's names for addresses."""
+    """The running kernel's names for addresses."""
 
     def __init__(self, bcc: Bcc, symbols: Kallsyms) -> None:
         self._bcc = bcc
@@ -36,13 +44,20 @@ class SymbolNames:
         return known
 
 
-class Decoder:
-    """Reads events and trails of one plan; ``used`` is the kind of probe of each rule."""
+def overridden(plan: Plan, used: Sequence[Probe]) -> tuple[Overridden, ...]:
+    """What has to be known of ``plan`` to read its events; ``used`` is the kind of probe of each rule."""
+    return tuple(
+        Overridden(rule.point.function, rule.point.names, rule.values, rule.returned, probe)
+        for rule, probe in zip(plan.rules, used)
+    )
 
-    def __init__(self, symbols: SymbolNames, plan: Plan, used: Sequence[Probe]) -> None:
+
+class Decoder:
+    """Reads events and trails of one plan, whose faults override ``functions``."""
+
+    def __init__(self, symbols: Names, functions: tuple[Overridden, ...]) -> None:
         self._symbols = symbols
-        self._plan = plan
-        self._used = used
+        self.functions = functions
 
     def injection(self, raw: bytes, at: int) -> Injection:
         """The event that begins ``at`` bytes into ``raw``."""
@@ -50,7 +65,7 @@ class Decoder:
         frames = struct.unpack_from(f"<{max(used, 0) // 8}Q", raw, at + EVENT_HEAD.size)
         return Injection(
             fault=slot,
-            function=self._plan.rules[slot].point.function,
+            function=self.functions[slot].function,
             returned=self.written(slot, value),
             value=value - (1 << 64) if value >> 63 else value,
             ordinal=ordinal,
@@ -68,8 +83,8 @@ class Decoder:
 
     def written(self, fault: int, value: int) -> str:
         """Name in the scenario of ``value``, the 64 bits that fault number ``fault`` returned."""
-        rule = self._plan.rules[fault]
-        return str(rule.returned[rule.values.index(value)])
+        function = self.functions[fault]
+        return function.returned[function.values.index(value)]
 
     def _path(self, slot: int, frames: Sequence[int], caller: int) -> list[tuple[int, int]]:
         """The path from the function itself outwards, without a trampoline's own frames.
@@ -80,8 +95,10 @@ class Decoder:
 
     def _own(self, slot: int, frames: Sequence[int]) -> int:
         """Index of the failed function in ``frames``: a trampoline has frames of its own before it."""
-        if self._used[slot] is not Probe.FMOD_RET:
+        function = self.functions[slot]
+        if function.probe is not Probe.FMOD_RET:
             return 0
-        names = self._plan.rules[slot].point.names
-        inside = (i for i, frame in enumerate(frames[:4]) if self._symbols.name(frame).partition("+")[0] in names)
+        inside = (
+            i for i, frame in enumerate(frames[:4]) if self._symbols.name(frame).partition("+")[0] in function.names
+        )
         return next(inside, 0)

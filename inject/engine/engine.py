@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Optional
 
 from inject.engine import abi
+from inject.engine.addresses import addresses
 from inject.engine.bcc import Bcc
-from inject.engine.decode import Decoder, SymbolNames
+from inject.engine.decode import Decoder, SymbolNames, overridden
 from inject.engine.encode import MapImage, render, uses
 from inject.engine.events import MOST_EVENTS, Collector
 from inject.engine.lease import Arming, Lease
@@ -23,9 +24,10 @@ from inject.engine.probes import Probes
 from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan, Rule
 from inject.errors import CannotRun
+from inject.kernel.btf import Btf
 from inject.kernel.kernel import Kernel
 from inject.model.errnos import errno_name
-from inject.model.event import Injection
+from inject.model.event import EngineMemory, Injection
 from inject.model.scenario import Probe
 from inject.model.syscalls import call_name
 from inject.model.verdict import Counts
@@ -97,7 +99,7 @@ class Engine:
 
     def _use(self, plan: Plan, used: tuple[Probe, ...]) -> None:
         self._plan = plan
-        self._decoder = Decoder(self._symbols, plan, used)
+        self._decoder = Decoder(self._symbols, overridden(plan, used))
         self.used = used
         """The kind of probe of each rule."""
 
@@ -147,10 +149,7 @@ class Engine:
         The kernel stops by itself after ``seconds`` unless extend() is called before,
         and after ``budget`` injections if that is not 0.
         """
-        self._collector.forget()
-        for slot in range(len(self._plan.rules)):
-            self._maps.write("tallies", bytes(abi.TALLY.size), slot)
-            self._maps.write("untraced", bytes(abi.COUNTER.size), slot)
+        self._forget()
         for name in ("spent", "uncounted"):
             self._maps.write(name, bytes(abi.COUNTER.size))
         for name in ("results", "live", "trails"):
@@ -158,6 +157,13 @@ class Engine:
         self._collector.restart()
         self._missed_before = [self._probes.missed(slot) for slot in range(len(self._plan.rules))]
         self._lease.begin(Arming(cgroup, level, budget, self._plan.others), seconds)
+
+    def _forget(self) -> None:
+        """Drop what was counted and reported in the arming before."""
+        self._collector.forget()
+        for slot in range(len(self._plan.rules)):
+            self._maps.write("tallies", bytes(abi.TALLY.size), slot)
+            self._maps.write("untraced", bytes(abi.COUNTER.size), slot)
 
     def extend(self, seconds: float) -> None:
         """Put the kernel's deadline off to ``seconds`` from now; any thread may call it.
@@ -179,6 +185,17 @@ class Engine:
     def disarm(self) -> None:
         """Stop failing calls, by one map write."""
         self._lease.end()
+
+    def memory(self, btf: Btf, text: int) -> Optional[EngineMemory]:
+        """Where the kernel has what it counts and reports of the next arming; None if it does not say.
+
+        ``text`` is the address of ``_stext``.
+        """
+        self._forget()
+        found = addresses(self._maps, btf)
+        if found is None:
+            return None
+        return EngineMemory(*found, begin=self._collector.produced, text=text, functions=self._decoder.functions)
 
     # ------------------------------------------------------------ counters
 

@@ -113,6 +113,11 @@ class Collector:
         return ripe + (self._trails.done() + self._trails.rest() if rest else [])
 
     @property
+    def produced(self) -> int:
+        """Bytes of events that the kernel has reported since the buffers were made."""
+        return self._rings[0].produced
+
+    @property
     def dropped_trails(self) -> int:
         """Trails that found no room."""
         return self._trails.dropped

@@ -8,10 +8,10 @@ import os
 import struct
 from collections.abc import Sequence
 
-from inject.engine.syscall import bpf
+from inject.engine.syscall import load_program, new_descriptor
 from inject.errors import CannotRun
 
-PROG_LOAD, LINK_CREATE = 5, 28
+LINK_CREATE = 28
 KPROBE = 2
 """BPF_PROG_TYPE_KPROBE"""
 KPROBE_MULTI, KPROBE_SESSION = 42, 56
@@ -22,48 +22,19 @@ MOST = 1 << 20
 """MAX_KPROBE_MULTI_CNT, kernel/trace/bpf_trace.c"""
 
 
-def _descriptor(command: int, attributes: bytes) -> int:
-    """The new descriptor; raises OSError."""
-    descriptor = bpf(command, attributes)
-    os.set_inheritable(descriptor, False)
-    return descriptor
-
-
-def _load(code: bytes, attach_type: int, name: str) -> int:
-    instructions = ctypes.create_string_buffer(code, len(code))
-    licence = ctypes.create_string_buffer(b"GPL")
-    # union bpf_attr of BPF_PROG_LOAD up to expected_attach_type
-    attributes = struct.pack(
-        "<IIQQIIQII16sII",
-        KPROBE,
-        len(code) // 8,
-        ctypes.addressof(instructions),
-        ctypes.addressof(licence),
-        0,
-        0,
-        0,
-        0,
-        0,
-        name.encode()[:15],
-        0,
-        attach_type,
-    )
-    return _descriptor(PROG_LOAD, attributes)
-
-
 def _link(program: int, attach_type: int, flags: int, addresses: Sequence[int]) -> int:
     array = (ctypes.c_uint64 * len(addresses))(*addresses)
     # union bpf_attr of BPF_LINK_CREATE with kprobe_multi
     attributes = struct.pack(
         "<IIIIIIQQQ", program, 0, attach_type, 0, flags, len(addresses), 0, ctypes.addressof(array), 0
     )
-    return _descriptor(LINK_CREATE, attributes)
+    return new_descriptor(LINK_CREATE, attributes)
 
 
 def _attached(code: bytes, attach_type: int, flags: int, addresses: Sequence[int], name: str) -> tuple[int, int]:
     """Link and program, descriptors to close; raises OSError."""
     with contextlib.ExitStack() as stack:
-        program = _load(code, attach_type, name)
+        program = load_program(KPROBE, code, name, attach_type)
         stack.callback(os.close, program)
         link = _link(program, attach_type, flags, addresses)
         stack.pop_all()

@@ -35,6 +35,11 @@ class Ring:
         self._consumer.close()
         self._rest.close()
 
+    @property
+    def produced(self) -> int:
+        """Bytes that the kernel has put into the buffer since it was made."""
+        return self._produced[0]
+
     def take(self) -> list[bytes]:
         """The records that are complete, oldest first; never waits."""
         words, mask = self._words, self._size - 1

@@ -10,7 +10,8 @@ from typing import Union
 
 NUMBERS = {"x86_64": 321, "aarch64": 280}
 """The system call's number (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
-OBJ_GET_INFO_BY_FD = 15
+PROG_LOAD, OBJ_GET_INFO_BY_FD = 5, 15
+"""enum bpf_cmd, include/uapi/linux/bpf.h"""
 RECURSION_MISSES = 208
 """Offset of ``recursion_misses`` in struct bpf_prog_info (include/uapi/linux/bpf.h, since Linux 5.12)."""
 
@@ -31,6 +32,36 @@ def bpf(command: int, attributes: Union[bytes, bytearray]) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return returned
+
+
+def new_descriptor(command: int, attributes: bytes) -> int:
+    """The descriptor that the kernel returns; raises OSError."""
+    descriptor = bpf(command, attributes)
+    os.set_inheritable(descriptor, False)
+    return descriptor
+
+
+def load_program(kind: int, code: bytes, name: str, attach_type: int = 0) -> int:
+    """A descriptor of the program ``code``; ``kind`` is an enum bpf_prog_type. Raises OSError."""
+    instructions = ctypes.create_string_buffer(code, len(code))
+    licence = ctypes.create_string_buffer(b"GPL")
+    # union bpf_attr of BPF_PROG_LOAD up to expected_attach_type
+    attributes = struct.pack(
+        "<IIQQIIQII16sII",
+        kind,
+        len(code) // 8,
+        ctypes.addressof(instructions),
+        ctypes.addressof(licence),
+        0,
+        0,
+        0,
+        0,
+        0,
+        name.encode()[:15],
+        0,
+        attach_type,
+    )
+    return new_descriptor(PROG_LOAD, attributes)
 
 
 def missed(program: int) -> int:

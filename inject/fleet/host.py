@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Callable, Optional, Protocol
 
 from inject.errors import ExitStatus, GuestLost, InjectError
+from inject.model.event import Injection
 from inject.model.scenario import Scenario
 from inject.model.text import printable
+from inject.model.verdict import Counts
 
 OnOutput = Callable[[bytes], None]
 
@@ -28,13 +30,25 @@ class Ending(enum.Enum):
     """It wrote to a port what inject never writes there."""
 
 
+@dataclass(frozen=True)
+class Remains:
+    """What a host's memory tells of the trial under way: the counts of every fault, the latest injections in order."""
+
+    counts: tuple[Counts, ...] = ()
+    """() if the memory could not be read."""
+    injections: tuple[Injection, ...] = ()
+
+
 class Lost(GuestLost):
     """The host is gone.
 
     ``host_fault``: because of what happened on this machine, not in the guest.
     ``qemu_crashed``: because QEMU crashed. QEMU 7.2 was seen to, with a general protection
     fault in its translator, at one boot in fifty on a loaded machine.
+    ``remains``: of the trial under way, if its memory could be read.
     """
+
+    remains = Remains()
 
     def __init__(
         self,
@@ -140,6 +154,10 @@ class Host(Protocol):
 
     def show_blocked(self) -> None:
         """Have the kernel print the stacks of blocked tasks to its console."""
+        ...
+
+    def remains(self) -> Remains:
+        """What the memory of a host that still runs tells of the trial under way."""
         ...
 
     def console_tail(self, lines: int = 60) -> str:

@@ -107,6 +107,7 @@ class Journal:
         else:
             if isinstance(event, Armed):
                 self.ledger.arm(event.scenario)
+                event = replace(event, memory=None)
             elif isinstance(event, Injected):
                 self.last.take(event.injection)
             self.on_event(event)
@@ -166,6 +167,9 @@ class Journal:
     def blame(self, lost: Lost) -> None:
         """Settle the scenario under way, because the host is lost."""
         if self.current is not None:
+            if self.armed and not lost.host_fault and lost.ending is not Ending.UNTRUSTED:
+                for injection in self.last.complete(lost.remains, len(self.current.faults)):
+                    self.on_event(Injected(self.current.name, 0, injection))
             self._settle(verdict_of(self.current, lost, armed=self.armed, request=self.request, last=self.last))
 
     def unreported(self, status: int, said: str) -> None:
@@ -189,7 +193,7 @@ def verdict_of(
 ) -> Verdict:
     """The verdict on a scenario whose host is lost: a finding only if it was armed and this machine did nothing.
 
-    ``last`` is what it reported of its injections; more may have followed.
+    ``last`` is what is known of its injections; more may have followed.
     """
     last = last or LastInjections()
     log = _own_part(lost.console, scenario.name)[-LOG_LINES:]
@@ -204,8 +208,7 @@ def verdict_of(
     judgement = Judgement(Status.FAIL, (Complaint(reason, detail, log),))
     verdict = with_finding(scenario, judgement).verdict(scenario, reproduce=command)
     counts = last.counts(len(scenario.faults))
-    notes = ("the counts are those of the reported injections: there may be more",) if counts else ()
-    return replace(verdict, counts=counts, notes=verdict.notes + notes)
+    return replace(verdict, counts=counts, notes=verdict.notes + last.notes())
 
 
 def _own_part(console: str, name: str) -> tuple[str, ...]:

@@ -100,4 +100,6 @@ class HostSession:
         while not shown.over():
             host.step()
         console = host.console_tail(LOG_LINES)
-        journal.blame(Lost(Ending.HUNG, why, console=console, host_fault=journal.incomplete()))
+        lost = Lost(Ending.HUNG, why, console=console, host_fault=journal.incomplete())
+        lost.remains = host.remains()
+        journal.blame(lost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 from inject.model.errorpath import ErrorPath
 from inject.model.scenario import Fault, Probe
@@ -47,6 +47,42 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class Overridden:
+    """A function that a fault overrides, as far as its events need it to be read."""
+
+    function: str
+    names: tuple[str, ...]
+    """All symbols at its address."""
+    values: tuple[int, ...]
+    """The 64 bits that it returns, in turn."""
+    returned: tuple[str, ...]
+    """The same as written."""
+    probe: Probe
+    """How it is attached."""
+
+
+@dataclass(frozen=True)
+class EngineMemory:
+    """Where a kernel has the engine's counters and events. They are still there when the kernel is dead.
+
+    All addresses are the kernel's own, in this boot.
+    """
+
+    tallies: int
+    """Address of the counters of the first fault; those of the others follow."""
+    produced: int
+    """Address of the number of bytes that went into the ring buffer."""
+    data: int
+    """Address of the ring buffer's data, which are mapped twice in a row."""
+    begin: int
+    """Number of bytes that went into the ring buffer before this trial."""
+    text: int
+    """Address of ``_stext``; 0 if the kernel hides it."""
+    functions: tuple[Overridden, ...]
+    """By fault."""
+
+
+@dataclass(frozen=True)
 class Armed:
     """A trial is about to be armed; the host then knows which trial killed a guest."""
 
@@ -58,6 +94,8 @@ class Armed:
     """How each fault is attached."""
     stop: bool = False
     """Ask a debugger outside of the guest to stop the guest at each injection until the verdict."""
+    memory: Optional[EngineMemory] = None
+    """For the host of a guest, which does not report it."""
 
 
 @dataclass(frozen=True)

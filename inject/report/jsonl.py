@@ -17,7 +17,17 @@ from typing import Any, Optional, Union
 
 from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath, Fate, Frame
-from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection, RunEnded, RunStarted
+from inject.model.event import (
+    Armed,
+    EngineMemory,
+    ErrorTraced,
+    Event,
+    Injected,
+    Injection,
+    Overridden,
+    RunEnded,
+    RunStarted,
+)
 from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.text import printable_lines
 from inject.model.trigger import KEYS, Trigger
@@ -75,7 +85,13 @@ def _armed(event: Armed) -> dict[str, Any]:
     told = {"type": "armed", "scenario": event.scenario, "trial": event.trial}
     probes = {"probes": [probe.value for probe in event.probes]} if event.probes else {}
     stop = {"stop": True} if event.stop else {}
-    return {**told, "faults": [_fault(fault) for fault in event.faults], **probes, **stop}
+    memory = {"memory": _memory(event.memory)} if event.memory is not None else {}
+    return {**told, "faults": [_fault(fault) for fault in event.faults], **probes, **stop, **memory}
+
+
+def _memory(memory: EngineMemory) -> dict[str, Any]:
+    functions = [{**vars(function), "probe": function.probe.value} for function in memory.functions]
+    return {**vars(memory), "functions": functions}
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
@@ -214,7 +230,20 @@ def _read_armed(data: Mapping[str, Any]) -> Armed:
         faults=tuple(_read_fault(fault) for fault in _list(data["faults"])),
         probes=tuple(Probe(probe) for probe in _list(data.get("probes", []))),
         stop=bool(data.get("stop")),
+        memory=_read_memory(data["memory"]) if "memory" in data else None,
     )
+
+
+def _read_memory(data: Mapping[str, Any]) -> EngineMemory:
+    numbers = {name: _number(data[name]) for name in ("tallies", "produced", "data", "begin", "text")}
+    return EngineMemory(**numbers, functions=tuple(_read_overridden(one) for one in _list(data["functions"])))
+
+
+def _read_overridden(data: Mapping[str, Any]) -> Overridden:
+    values, returned = tuple(_number(value) for value in _list(data["values"])), _texts(data["returned"])
+    if len(values) != len(returned):
+        raise ValueError("not one name for each value")
+    return Overridden(_text(data["function"]), _texts(data["names"]), values, returned, Probe(data["probe"]))
 
 
 def _read_injected(data: Mapping[str, Any]) -> Injected:

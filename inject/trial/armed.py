@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Union
+from typing import Callable, Optional, Union
 
 from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan
@@ -12,7 +12,7 @@ from inject.errors import CannotRun
 from inject.kernel.log import LogWriter
 from inject.kernel.obstacles import of_addresses, of_switches
 from inject.model.errorpath import as_named
-from inject.model.event import Armed, ErrorTraced, Injected, Injection
+from inject.model.event import Armed, EngineMemory, ErrorTraced, Injected, Injection
 from inject.model.scenario import Scenario
 from inject.model.text import listed
 from inject.process.adopted import Adopted
@@ -81,7 +81,15 @@ class ArmedRun:
         lease = LeaseKeeper(engine.extend)
         self._log.begin(self._options.seed)
         with workload:
-            services.emit(Armed(self._scenario.name, self._number, self._scenario.faults, tuple(engine.used)))
+            services.emit(
+                Armed(
+                    self._scenario.name,
+                    self._number,
+                    self._scenario.faults,
+                    tuple(engine.used),
+                    memory=self._memory(),
+                )
+            )
             timeout = self._scenario.timeout
             try:
                 try:
@@ -103,6 +111,17 @@ class ArmedRun:
                 self._log.end()
         self._conclude()
         return outcome
+
+    def _memory(self) -> Optional[EngineMemory]:
+        """Where a guest's host finds what is counted and reported, should this kernel die; None if nothing says."""
+        if not self._options.replaceable:
+            return None
+        symbols = self._services.kernel.symbols
+        text = 0 if symbols.hidden else next(iter(symbols.addresses("_stext")), 0)
+        try:
+            return self._engine.memory(self._services.types.of(), text)
+        except CannotRun:
+            return None  # a kernel without BTF
 
     def _conclude(self) -> None:
         """Collect what the engine counted while it was armed."""

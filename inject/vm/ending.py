@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from typing import Callable, Optional
 
-from inject.fleet.host import Ending, Lost, Patience
+from inject.errors import InjectError
+from inject.fleet.host import Ending, Lost, Patience, Remains
+from inject.model.event import EngineMemory
 from inject.process.signals import signal_name
+from inject.vm.gdb.symbols import Symbols
 from inject.vm.machine import Machine
 from inject.vm.monitor import MonitorError
+from inject.vm.remains import remains_of
 
 LAST_WORDS = 5.0
 """Seconds that a panicked or hung guest gets to finish what it prints."""
@@ -22,16 +27,39 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGI
 
 
 class Examiner:
-    """Finds out of one machine whether its guest is gone, and why. ``booted``: the agent has said hello."""
+    """Finds out of one machine whether its guest is gone, and why.
+
+    ``booted``: the agent has said hello. ``memory`` says where the guest has what it counts and
+    reports of the trial under way, ``symbols`` reads its kernel's symbols.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._distrusted = ""
+        self._remains = Remains()
+        self.memory: Optional[EngineMemory] = None
+        self.symbols: Callable[[], Optional[Symbols]] = lambda: None
         self.booted = False
 
     def lost(self, ending: Ending, why: str, hint: str = "", **of_host: bool) -> Lost:
         """The exception for this end, with the console's tail."""
-        return Lost(ending, why, hint=hint, console=self._machine.console.tail(), **of_host)
+        self.remains()
+        lost = Lost(ending, why, hint=hint, console=self._machine.console.tail(), **of_host)
+        lost.remains = self._remains
+        return lost
+
+    def remains(self) -> Remains:
+        """What the guest's memory tells of the trial under way; what it told before, once QEMU has ended."""
+        if self.memory is not None and self._machine.running():
+            with contextlib.suppress(InjectError, ValueError):
+                self._remains = remains_of(self.memory, self._machine.memory, self.symbols())
+        return self._remains
+
+    def _let_go(self) -> None:
+        """End a QEMU whose guest has ended, after a look into its memory (-no-shutdown)."""
+        if self._machine.monitor.shutdown and self._machine.running():
+            self.remains()
+            self._machine.quit()
 
     def distrust(self, why: str) -> None:
         """Have :meth:`check` end this guest, which wrote what inject's agent never writes; the first reason counts."""
@@ -40,6 +68,7 @@ class Examiner:
     def check(self, *, held: bool = False) -> None:
         """Raise Lost if QEMU ended or stopped the guest; ``held``: a debugger stopped it."""
         machine = self._machine
+        self._let_go()
         if machine.monitor.stopped and not held:
             self._check_stop()
         if machine.running():
@@ -66,8 +95,9 @@ class Examiner:
         with contextlib.suppress(MonitorError):
             machine.monitor.ask("inject-nmi", timeout=LAST_WORDS)
             patience = Patience(LAST_WORDS)
-            while machine.running() and not patience.over():
+            while machine.running() and not machine.monitor.shutdown and not patience.over():
                 machine.pump()
+            self._let_go()
             machine.drain(LAST_WORDS if not machine.running() else 0.0)
 
     def _why_qemu_ended(self) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
 
 from inject.fleet.host import Ending, Patience
+from inject.model.event import Armed
+from inject.report.jsonl import NotAnEvent, read_line
 from inject.vm.answers import BadMessage
 from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout
@@ -15,6 +18,7 @@ from inject.vm.console import Console, new_file
 from inject.vm.disks import Parts
 from inject.vm.ending import LAST_WORDS, Examiner
 from inject.vm.gdb import debugger
+from inject.vm.gdb.symbols import Symbols
 from inject.vm.machine import Machine, Setup
 from inject.vm.requests import Requests
 
@@ -111,6 +115,9 @@ class Guest:
         self.machine = Machine(setup, on_agent=self._hear, on_result=self._collect, tick=tick, console=console)
         self.requests = Requests(self.machine.send, self.step)
         self.examiner = Examiner(self.machine)
+        vmlinux = artifacts.vmlinux
+        if vmlinux is not None:
+            self.examiner.symbols = lambda: Symbols.beside(vmlinux)
 
     def close(self) -> None:
         """End QEMU."""
@@ -133,10 +140,20 @@ class Guest:
     def _collect(self, data: bytes) -> None:
         self.alive()
         for line in self._results.feed(data):
+            self._note_trial(line)
             if self.debugger is not None:
                 self.debugger.hear(line)
             if self.on_result is not None:
                 self.on_result(line)
+
+    def _note_trial(self, line: bytes) -> None:
+        """Note where the guest has the counters and injections of the trial that it arms."""
+        if line.startswith(b'{"type":"armed"'):
+            with contextlib.suppress(NotAnEvent):
+                event = read_line(line)
+                self.examiner.memory = event.memory if isinstance(event, Armed) else None
+        elif line.startswith(b'{"type":"verdict"'):
+            self.examiner.memory = None
 
     def results_dropped(self) -> int:
         """Number of lines on the results port that were too long to be taken."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable
 
 from inject.errors import InjectError
-from inject.fleet.host import Command, OnOutput
+from inject.fleet.host import Command, OnOutput, Remains
 from inject.model.scenario import Scenario
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts
@@ -77,6 +77,10 @@ class GuestHost:
     def show_blocked(self) -> None:
         """Have the guest's kernel print the stacks of blocked tasks (sysrq w)."""
         self._guest.requests.trigger("/proc/sysrq-trigger", b"w")
+
+    def remains(self) -> Remains:
+        """What the guest's memory tells of the trial under way."""
+        return self._guest.examiner.remains()
 
     def console_tail(self, lines: int = 60) -> str:
         """The last lines that the guest printed."""

@@ -23,8 +23,8 @@ from inject.process.signals import ENDING, signals_held
 from inject.vm import qemu
 from inject.vm.channel import AGENT_PORT, RESULTS_PORT
 from inject.vm.console import Console
-from inject.vm.disks import Disks, Parts
-from inject.vm.monitor import Monitor, MonitorError
+from inject.vm.disks import Disks, Parts, path_of, unnamed_file
+from inject.vm.monitor import ANSWER, Monitor, MonitorError
 from inject.vm.streams import Pipe, Stream
 
 SLICE = 0.2
@@ -82,6 +82,8 @@ class Machine:
         if setup.gdb:
             self.stub, self._stub = socket.socketpair()
         self._disks: Optional[Disks] = None
+        self._saved = -1
+        """A file without a name for memory of the guest."""
         self._watched: dict[int, tuple[Callable[[], None], Callable[[], bool]]] = {}
         self._streams = {
             "console": Pipe("console", self.console.feed),
@@ -115,6 +117,7 @@ class Machine:
         tool = qemu.find(qemu.IMAGE_TOOL)
         with signals_held() as before:
             self._disks = Disks(tool, self.setup.parts)
+            self._saved = unnamed_file()
             hardware = self._hardware(binary, self._disks.all)
             parent = os.getpid()
 
@@ -130,7 +133,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
-                pass_fds=(*hardware.fds(), *self._disks.fds),
+                pass_fds=(*hardware.fds(), *self._disks.fds, self._saved),
                 start_new_session=True,
                 preexec_fn=in_child,
             )
@@ -240,7 +243,36 @@ class Machine:
         if "agent" in self._streams:
             self._streams["agent"].send(data)
 
+    def memory(self, address: int, size: int) -> bytes:
+        """Bytes at a kernel address of the guest, dead or alive; raises MonitorError if QEMU does not say.
+
+        A processor that runs user space may have page tables without the kernel's memory (page
+        table isolation), so each is asked in turn.
+        """
+        signed = address - (1 << 64) if address >> 63 else address
+        until = time.monotonic() + ANSWER
+        for cpu in range(self.setup.cpus):
+            try:
+                self.monitor.ask("memsave", val=signed, size=size, filename=path_of(self._saved), **{"cpu-index": cpu})
+                break
+            except MonitorError:
+                if cpu == self.setup.cpus - 1 or not self._has_monitor() or time.monotonic() > until:
+                    raise
+        return os.pread(self._saved, size, 0)
+
     # ------------------------------------------------------------ end
+
+    def quit(self) -> None:
+        """Have a QEMU end whose guest has ended; what it wrote is left to :meth:`drain`."""
+        with contextlib.suppress(MonitorError):
+            self.monitor.ask("quit", timeout=_REAP)
+        until = time.monotonic() + _REAP
+        while self.running() and time.monotonic() < until:
+            self.pump()
+        if self.process is not None and self.running():
+            self.process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_REAP)
 
     def close(self) -> None:
         """End QEMU and leave nothing; may be called again."""
@@ -255,6 +287,9 @@ class Machine:
             self._streams.clear()
             self._watched.clear()
             self.console.close()
+            if self._saved >= 0:
+                os.close(self._saved)
+                self._saved = -1
             for end in (self.stub, self._stub):
                 if end is not None:
                     end.close()

@@ -37,7 +37,7 @@ class Monitor:
         self._reply: Optional[dict[str, Any]] = None
         self.stopped = False
         self.shutdown = ""
-        """QEMU's word for why it ended (``guest-shutdown``, ``guest-reset``), "" while unknown."""
+        """QEMU's first word for why the guest ended (``guest-shutdown``, ``guest-reset``), "" while unknown."""
         self.out_of_space = False
 
     def ask(self, command: str, timeout: float = ANSWER, **arguments: Any) -> Any:
@@ -82,6 +82,6 @@ class Monitor:
         if name in ("STOP", "RESUME"):
             self.stopped = name == "STOP"
         elif name == "SHUTDOWN":
-            self.shutdown = str(data.get("reason", ""))
+            self.shutdown = self.shutdown or str(data.get("reason", ""))
         elif name == "BLOCK_IO_ERROR":
             self.out_of_space = self.out_of_space or bool(data.get("nospace"))

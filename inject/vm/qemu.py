@@ -97,7 +97,7 @@ def command_line(append: str = "") -> str:
 
     Notices (loglevel 6 shows the kernel's first line, at once a proof of life)
     and worse reach the console until init raises the level. An oops ends the
-    guest through ``panic=-1`` and QEMU's ``-no-reboot``. An NMI, which the host
+    guest through ``panic=-1`` and QEMU's ``-no-reboot``; its memory stays for a last look. An NMI, which the host
     sends to a guest that fell silent, panics too and so shows where it hung.
     KASAN reports every bad access, not only the first (mm/kasan/report.c, report_enabled()).
     DETECTORS turns on what the kernel has and leaves off.
@@ -140,6 +140,7 @@ lacks one takes no notice of its words.
 def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     """The command that runs ``hardware``. Everything in it can be saved by ``savevm``."""
     words = [binary, "-M", "q35", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]
+    words += ["-no-shutdown"]  # QEMU keeps the memory of a guest that has ended, until it is told to quit
     words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated(hardware)
     words += ["-smp", str(hardware.cpus), "-m", f"{hardware.memory >> 20}M"]
     words += ["-kernel", hardware.kernel, "-append", command_line(hardware.append)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inject.engine import abi
-from inject.engine.decode import Decoder, SymbolNames
+from inject.engine.decode import Decoder, SymbolNames, overridden
 from inject.engine.return_trace import Trail
 from inject.engine.rule import Plan, Rule
 from inject.model.point import ErrorType, FaultPoint
@@ -49,7 +49,7 @@ def test_hidden_addresses_get_no_names() -> None:
 
 
 def decoder(used: Probe = Probe.KPROBE, bcc: Any = None) -> Decoder:
-    return Decoder(SymbolNames(bcc or Named(), Shown()), Plan((RULE,)), (used,))  # type: ignore[arg-type]
+    return Decoder(SymbolNames(bcc or Named(), Shown()), overridden(Plan((RULE,)), (used,)))  # type: ignore[arg-type]
 
 
 def event(value: int, frames: tuple[int, ...], caller: int = 0, used: int = 0) -> bytes:

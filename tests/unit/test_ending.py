@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
-from inject.fleet.host import Ending, Lost
+from inject.fleet.host import Ending, Lost, Remains
+from inject.model.event import EngineMemory, Overridden
+from inject.model.scenario import Probe
+from inject.model.verdict import Counts
 from inject.vm.console import Console
 from inject.vm.ending import Examiner
-from inject.vm.monitor import Monitor
+from inject.vm.monitor import Monitor, MonitorError
 
+MEMORY = EngineMemory(1 << 63, 1 << 63, 1 << 63, 0, 0, (Overridden("f", ("f",), (5,), ("5",), Probe.KPROBE),))
 PANIC = b"BUG: kernel NULL pointer dereference\nKernel panic - not syncing: Fatal exception\n"
 
 
@@ -83,3 +87,61 @@ def test_a_full_disk_of_the_host() -> None:
 
 def test_a_guest_that_a_debugger_holds_is_not_lost() -> None:
     Examiner(machine(running=True, stopped=True, out_of_space=True)).check(held=True)
+
+
+def test_a_guest_that_has_ended_is_looked_into_and_let_go() -> None:
+    """QEMU keeps its memory until then."""
+    made, done = machine(printed=PANIC, shutdown="guest-reset", stopped=True), []
+
+    def memory(_: int, size: int) -> bytes:
+        done.append("looked")
+        return bytes(size)
+
+    made.memory = memory
+    made.quit = lambda: done.append("quit")
+    made.running = lambda: "quit" not in done
+    examiner = Examiner(made)
+    examiner.booted = True
+    examiner.memory = MEMORY
+    with pytest.raises(Lost) as caught:
+        examiner.check()
+    assert (caught.value.ending, caught.value.remains.counts) == (Ending.PANICKED, (Counts(),))
+    assert (done[0], done[-1]) == ("looked", "quit")
+
+
+@pytest.mark.parametrize("why", [MonitorError("QEMU refused memsave: Invalid addr"), ValueError("no kernel address")])
+def test_memory_that_cannot_be_read_changes_nothing_of_the_end(why: Exception) -> None:
+    def memory(*_: int) -> bytes:
+        raise why
+
+    made, left = machine(printed=PANIC, shutdown="guest-reset", stopped=True), [True]
+    made.memory, made.quit, made.running = memory, left.clear, lambda: bool(left)
+    examiner = Examiner(made)
+    examiner.booted, examiner.memory = True, MEMORY
+    with pytest.raises(Lost, match="panicked") as caught:
+        examiner.check()
+    assert caught.value.remains == Remains()
+
+
+def test_a_guest_that_hangs_is_looked_into() -> None:
+    """It may not even take an NMI."""
+    made, ended = machine(running=True), []
+    made.memory = lambda _, size: bytes(size)
+    made.quit = lambda: ended.append(True)
+    examiner = Examiner(made)
+    examiner.memory = MEMORY
+    examiner.provoke_last_words()
+    assert examiner.lost(Ending.HUNG, "no heartbeat").remains == Remains((Counts(),))
+    assert not ended
+
+
+def test_a_port_that_is_written_wrongly_ends_a_living_guest_only() -> None:
+    examiner = Examiner(machine(running=True))
+    examiner.distrust("its agent wrote nonsense")
+    with pytest.raises(Lost, match="cannot be trusted: its agent wrote nonsense"):
+        examiner.check()
+    examiner = Examiner(machine(printed=PANIC))
+    examiner.booted = True
+    examiner.distrust("its agent wrote nonsense")
+    with pytest.raises(Lost, match="panicked"):
+        examiner.check()

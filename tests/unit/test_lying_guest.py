@@ -19,15 +19,25 @@ from hypothesis import strategies as st
 from inject.errors import InjectError
 from inject.fleet import host as hosts
 from inject.fleet import journal as journals
-from inject.fleet.host import Command, Ending, Lost
+from inject.fleet.host import Command, Ending, Lost, Remains
 from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
 from inject.fleet.session import HostSession
 from inject.model.errorpath import ErrorPath, Fate
-from inject.model.event import Armed, ErrorTraced, Event, Injected, Injection, RunEnded, RunStarted
-from inject.model.scenario import Fault, Scenario
-from inject.model.verdict import Reason, Status, Verdict
+from inject.model.event import (
+    Armed,
+    EngineMemory,
+    ErrorTraced,
+    Event,
+    Injected,
+    Injection,
+    Overridden,
+    RunEnded,
+    RunStarted,
+)
+from inject.model.scenario import Fault, Probe, Scenario
+from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.process.capture import Output
 from inject.report.jsonl import NotAnEvent, read_line, to_json
 from inject.vm import requests
@@ -285,6 +295,9 @@ class Liar:
     def results_dropped(self) -> int:
         return 0
 
+    def remains(self) -> Remains:
+        return Remains((Counts(9, 9, 9),), (INJECTION,))
+
     def console_tail(self, lines: int = 60) -> str:
         return "console"
 
@@ -328,11 +341,16 @@ def test_a_stream_of_events_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(verdict, Verdict)
     assert verdict.reason == Reason.HANG
     assert "did not end within 1 s" in verdict.detail
+    assert (verdict.counts, verdict.notes) == ((Counts(9, 9, 9),), ())
 
 
 # ---------------------------------------------------------------- anything at all
 
-EVENTS = [to_json(event) for event in (PASSED, Armed("a", 0, GIVEN.faults), Injected("a", 0, INJECTION), RunEnded())]
+MEMORY = EngineMemory(1 << 63, 1 << 63, 1 << 63, 0, 0, (Overridden("f", ("f",), (1,), ("true",), Probe.KPROBE),))
+EVENTS = [
+    to_json(event)
+    for event in (PASSED, Armed("a", 0, GIVEN.faults, memory=MEMORY), Injected("a", 0, INJECTION), RunEnded())
+]
 ANSWERS = [
     {"is": "out", "id": 1, "stream": 1, "data": pack(b"x")},
     {"is": "exit", "id": 1, "code": 0},

@@ -12,14 +12,14 @@ import pytest
 from inject.errors import Place
 from inject.fleet import journal as journals
 from inject.fleet import session as sessions
-from inject.fleet.host import Command, OnOutput
+from inject.fleet.host import Command, OnOutput, Remains
 from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request, read_request, read_returns, read_scenario_line
 from inject.fleet.session import HostSession
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Fault, Probe, Scenario
-from inject.model.verdict import Reason, Status, Verdict
+from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.process.capture import Output
 from inject.report.jsonl import to_json
 from inject.trial.preflight import WrittenReturn
@@ -70,6 +70,9 @@ class FakeHost:
                 self._dropped += 1
             else:
                 self.on_result(json.dumps(to_json(event)).encode())
+
+    def remains(self) -> Remains:
+        return Remains((Counts(3, 2, 0),))
 
     def show_blocked(self) -> None:
         self.blocked_shown = True
@@ -125,6 +128,7 @@ def test_a_host_that_tells_nothing_hangs() -> None:
     status, ledger = run(host, "a", "b")
     (verdict,) = ledger.verdicts()
     assert (status, verdict.status, verdict.reason, host.blocked_shown) == (None, Status.FAIL, Reason.HANG, True)
+    assert (verdict.counts, verdict.detail.endswith("; nothing was injected before")) == ((Counts(3, 2, 0),), True)
     assert ledger.names(Stage.WAITING) == ["b"]
 
 
