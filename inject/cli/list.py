@@ -17,6 +17,7 @@ from inject.errors import CannotRun
 from inject.kernel.btf import Btf, Prototype
 from inject.kernel.catalogue import Catalogue, Failable, catalogue
 from inject.kernel.kernel import Kernel
+from inject.kernel.points import NoList
 from inject.kernel.types import Types
 from inject.model.glob import to_regex
 from inject.model.point import FaultPoint
@@ -62,7 +63,12 @@ def list_(pattern: str, all_: bool, explain: Optional[str], as_lines: bool) -> N
 
 def _marked(kernel: Kernel, pattern: str, as_lines: bool) -> None:
     """Print the error-injection list."""
-    points = [point for point in kernel.points.all if _asked(point, pattern)]
+    try:
+        points = [point for point in kernel.points.all if _asked(point, pattern)]
+    except NoList as error:
+        raise CannotRun(
+            error.message, f"{error.hint}; `inject list --all` lists the functions that inject's module can fail"
+        ) from None
     if not points:
         raise CannotRun(
             f"no error-injectable function matches {pattern!r}",

@@ -453,6 +453,21 @@ def test_list_shows_every_function_that_can_be_failed(kernel: Path) -> None:
     }
 
 
+def test_a_kernel_without_the_list_has_functions_all_the_same(tmp_path: Path) -> None:
+    """As Debian's: no CONFIG_FUNCTION_ERROR_INJECTION, but BTF."""
+    types = kernel_types()
+    types.function("untagged_one", types.integer("ret_t", 4, SIGNED), [])
+    types.write(tmp_path)
+    build(tmp_path, btf=None, list=None, config=gzip.compress(b"CONFIG_BPF=y\n"))
+    line = sentence(inject("list", kernel=tmp_path), 3)
+    assert line.startswith("inject: this kernel was built without CONFIG_FUNCTION_ERROR_INJECTION; ")
+    assert line.endswith("`inject list --all` lists the functions that inject's module can fail")
+    rows = [line.split()[0] for line in inject("list", "--all", "*_[oc]*", kernel=tmp_path).stdout.splitlines()[1:]]
+    assert rows == ["open_ctree", "untagged_one", "weak_one"]
+    done = inject("new", "untagged_one", kernel=tmp_path)
+    assert done.returncode == 0 and "function: untagged_one" in done.stdout
+
+
 def test_list_explains_a_function_that_is_not_marked(kernel: Path) -> None:
     types = kernel_types()
     types.function("untagged_one", types.integer("ret_t", 4, SIGNED), [])
