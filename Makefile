@@ -1,8 +1,9 @@
 # `make demo` and `make test` need only a Debian or Ubuntu machine and this checkout.
 
-PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap zsh mandoc
+PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap
+TEST_PACKAGES := zsh mandoc
 # Only without a gdb: the package gdb-minimal replaces a full gdb.
-PACKAGES += $(if $(shell command -v gdb),,gdb-minimal)
+TEST_PACKAGES += $(if $(shell command -v gdb),,gdb-minimal)
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
@@ -30,7 +31,8 @@ GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
 .PHONY: library demo test unit suite guest-test debug-test load unreached plants fuzz kills lint docs bench bench-detectors man clean
 
-demo: $(VENV)/ready $(REPORTS)
+# Run one scenario: it builds a kernel and the image if they are missing.
+demo: $(VENV)/run $(REPORTS)
 	$(VENV)/bin/inject vm run -v$(call RUN_REPORTS,demo) $(SCENARIO)
 
 test: unit suite
@@ -65,6 +67,7 @@ unreached: $(VENV)/ready
 # Tests that need guests: tests/guest and tests/vm, in one guest per CPU.
 suite: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel stock
 	$(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(QUICK)$(call JUNIT,suite) tests/guest tests/vm
 
 # Measure the cost of a fault in instructions; the figures are the same on every machine. PARTS="slab start" measures
@@ -112,17 +115,28 @@ $(REPORTS):
 	mkdir -p $@
 endif
 
-# Install the missing packages, then inject into .venv. The environment can use the system's
-# packages, because only the distribution has bcc.
-$(VENV)/ready: setup.cfg pyproject.toml Makefile
-	missing=; for package in $(PACKAGES); do \
+# $(call install,PACKAGES): install those that are missing.
+define install
+	missing=; for package in $(1); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
 		$(SUDO) apt-get update -qq && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
 	fi
+endef
+
+# Install inject into .venv, with what running it needs. The environment can use the system's
+# packages, because only the distribution has bcc.
+$(VENV)/run: setup.cfg pyproject.toml Makefile
+	$(call install,$(PACKAGES))
 	$(PYTHON) -m venv --clear --system-site-packages $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+# The same, with what its tests need.
+$(VENV)/ready: $(VENV)/run
+	$(call install,$(TEST_PACKAGES))
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	touch $@
 

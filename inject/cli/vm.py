@@ -149,6 +149,10 @@ def _guests(found: Sequence[Scenario], *, flavour: Optional[str], **rest: Any) -
     kernel_of = (lambda _: one) if one else kernels.kernel_of
     names = dict.fromkeys(map(kernel_of, found))
     made = {name: ready_artifacts(name, rest["kernel_image"]) for name in names}
+    for name, one_made in made.items():
+        said = kernels.left_out(one_made.config)
+        if said:
+            note(f"on the kernel {one_made.release} {said}" if rest["kernel_image"] else f"on {name} {said}")
     return Guests(made, GuestOptions(**rest), cache_root(), kernel_of)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional
 
 from inject.model.scenario import Scenario
+from inject.vm.build import kconfig
 
 DEFAULT = "test"
 """The kernel where neither the command line nor a scenario asks for one."""
@@ -25,6 +27,12 @@ _OPTIONS = ("CONFIG_FAIL", "CONFIG_FAULT_INJECTION", "CONFIG_FUNCTION_ERROR_INJE
 """How options begin that Debian's kernels do not have."""
 
 
+_LEANING = {
+    "CONFIG_MEM_ALLOC_PROFILING": "`leaks` does not compare memory by call site",
+}
+"""What a check leaves out on a kernel without an option."""
+
+
 def kernel_of(scenario: Scenario, default: str = DEFAULT) -> str:
     """Name of the kernel: ``vm: {kernel: ...}``, the built one for what only that has, else ``default``."""
     if scenario.vm.kernel is not None:
@@ -40,3 +48,12 @@ def needs_built(scenario: Scenario) -> Optional[str]:
         names.extend(fault.when.stack if fault.when is not None else ())
     found = next((name for name in names if name in ONLY_BUILT), None)
     return found or next((option for option in scenario.requires.config if option.startswith(_OPTIONS)), None)
+
+
+def left_out(config: Optional[Path]) -> str:
+    """Sentence that names the checks, or parts of them, that a kernel of this configuration leaves out; "" if none."""
+    if config is None:
+        return ""
+    values = kconfig.parse(config.read_text(encoding="utf-8", errors="replace"))
+    found = [f"{what} (no {option})" for option, what in _LEANING.items() if values.get(option, "n") == "n"]
+    return "; ".join(found)

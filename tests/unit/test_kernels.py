@@ -97,3 +97,11 @@ def test_durations_are_kept_by_kernel() -> None:
 
     assert key(stock="a") == "a"
     assert len({key(stock="a"), key(test="b"), key(stock="a", test="b")}) == 3
+
+
+def test_what_a_check_leaves_out_is_said_by_name(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("CONFIG_BPF=y\n# CONFIG_MEM_ALLOC_PROFILING is not set\n")
+    assert kernels.left_out(config) == "`leaks` does not compare memory by call site (no CONFIG_MEM_ALLOC_PROFILING)"
+    config.write_text("CONFIG_MEM_ALLOC_PROFILING=y\n")
+    assert kernels.left_out(config) == kernels.left_out(None) == ""
