@@ -26,6 +26,7 @@ HOMES = {
     "run": "inject.cli.run:run",
     "fail": "inject.cli.fail:fail",
     "watch": "inject.cli.watch.command:watch",
+    "module": "inject.cli.module:module",
     "vm": "inject.cli.vm:vm",
     "schema": "inject.cli.schema:schema",
     "completion": "inject.cli.completion:completion",

@@ -14,6 +14,7 @@ import click
 from inject.cli import completion
 from inject.cli.display import Display, report_file
 from inject.cli.fault_blocks import Blocks, fault_options, faults_of
+from inject.cli.options import MODULE_OPTION, module_for
 from inject.cli.saved import Saved
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import ExitStatus
@@ -62,6 +63,7 @@ LONGEST = 86_400.0
 @click.option(
     "--json", "json_path", metavar="FILE", shell_complete=completion.files, help="Events as JSON lines, as they happen."
 )
+@MODULE_OPTION
 @STOP_OPTION
 @click.option("--trace", is_flag=True, help="Trace every injected error up to its system call (slower).")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for every injection.")
@@ -77,6 +79,7 @@ def fail(
     seed: Optional[int],
     allow_any: bool,
     json_path: Optional[str],
+    module: bool,
     stop_on_injection: bool,
     trace: bool,
     verbose: bool,
@@ -107,16 +110,15 @@ def fail(
             "--save needs a command", "a scenario must start its workload: give the command after --"
         )
     blocks = faults_of(first, more)
-    limit = timeout or (60.0 if command else LONGEST)
-    saved = Saved(blocks, command, shorthand.expectation(expect), limit, save)
+    saved = Saved(blocks, command, shorthand.expectation(expect), timeout or (60.0 if command else LONGEST), save)
     scenario = saved.scenario()
     kernel = Kernel()
+    types = Types(kernel)
+    module_for(kernel, types, module, (fault.function for fault in scenario.faults))
     require_injection(kernel)
     seed = secrets.randbits(32) if seed is None else seed
-    types = Types(kernel)
     plan = resolve(kernel, types, scenario.faults, seed)
-    any_allowed = allow_any or kernel.is_guest()
-    options = RunOptions(seed, any_allowed, probe=probe_for(probe, stop_on_injection), trace=trace)
+    options = RunOptions(seed, allow_any or kernel.is_guest(), 0, probe_for(probe, stop_on_injection), trace)
     saved.write(None)
     with report_file(json_path) as report, marking(stop_on_injection, json_path) as mark:
         display = Display(1, -1 if quiet else int(verbose), report)
@@ -185,6 +187,7 @@ class Summary:
             if index in self._first:
                 yield f"  first in {console.path_line(self._first[index])}"
         yield from table.error_lines(verdict)
+        yield from (f"note: {note}" for note in verdict.notes)
         if verdict.status is not Status.PASS:
             yield console.verdict_line(verdict)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,11 @@ import click
 from inject import scenario as scenarios
 from inject.campaign.shard import Shard
 from inject.cli import completion
+from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.scenario import Contract, Probe, Scenario
 from inject.model.text import listed
+from inject.module.demand import demand
 
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,6 +57,19 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+MODULE_OPTION = click.option("--module", is_flag=True, help="Load inject's kernel module if a fault needs it.")
+
+
+def module_for(kernel: Kernel, types: Types, asked: bool, functions: Iterable[str]) -> Callable[[Iterable[str]], None]:
+    """Load inject's module if one of ``functions`` needs it; the returned function does so for others.
+
+    When the command ends the module is unloaded, unless somebody else uses it.
+    """
+    need = click.get_current_context().with_resource(demand(kernel, types, asked=asked))
+    need.require(functions)
+    return need.require
 
 
 def _parse_shard(_ctx: click.Context, _param: click.Parameter, text: str) -> Shard:

@@ -11,7 +11,7 @@ from inject.campaign.run import run_all, run_started
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
-from inject.cli.options import chosen, forced, report_options
+from inject.cli.options import MODULE_OPTION, chosen, forced, module_for, report_options
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
@@ -26,6 +26,7 @@ from inject.trial.services import RunOptions, open_services
 @click.option("--allow-any", is_flag=True, help="Let `scope: any` fail other tasks of this machine.")
 @click.option("--budget", type=click.IntRange(1), metavar="N", help="At most N injections in the whole run.")
 @click.option("--force", is_flag=True, help="Run each fault as if it had `contract: ignore`.")
+@MODULE_OPTION
 @STOP_OPTION
 def run(
     files: tuple[str, ...],
@@ -43,6 +44,7 @@ def run(
     allow_any: bool,
     budget: Optional[int],
     force: bool,
+    module: bool,
     stop_on_injection: bool,
 ) -> int:
     """Run scenarios on this kernel.
@@ -54,8 +56,9 @@ def run(
     """
     found = [forced(scenario) if force else scenario for scenario in chosen(files, only, shard)]
     kernel = Kernel()
-    require_injection(kernel)
     types = Types(kernel)
+    need = module_for(kernel, types, module, (fault.function for scenario in found for fault in scenario.faults))
+    require_injection(kernel)
     refuse_returns(kernel, types, returns_of(found))
     seed = secrets.randbits(32) if seed is None else seed
     attach = probe_for(probe, stop_on_injection)
@@ -64,7 +67,7 @@ def run(
         report_file(json_path) as report,
         reporting(found, report, verbose=verbose, quiet=quiet, errors=trace, ktap=ktap) as display,
         marking(stop_on_injection, json_path) as mark,
-        open_services(kernel, lambda event: display.emit(mark(event)), display.say, types=types) as services,
+        open_services(kernel, lambda event: display.emit(mark(event)), display.say, types=types, need=need) as services,
     ):
         if not found:
             return display.nothing(shard, junit_path)

@@ -58,6 +58,9 @@ INSIDE_MARK, FORBIDDEN_MARK = 0x51075107510B, 0x51075107510C
 RETURN_MARKS = (0x51075107510D, 0x51075107510E, 0x51075107510F)
 """Replaced by the addresses that return probes put in place of a function's return address."""
 
+PROBE_MARK = 0x510751075110
+"""Replaced by the number of the module's probe that the program answers for."""
+
 USES_LOADS_SHIFT = 8
 """The lowest byte counts the rule's tests, the next one the loads of the test with most of them."""
 USES_GLOB = 1 << 16
@@ -188,6 +191,7 @@ TRAIL = Layout(
 )
 STEP = Layout("step", ordinal="Q", value="Q", slot="I", where="I")
 LEAVE = Layout("leave", value="q", tid="I", call="I")
+CALL = Layout("inject_call", value="Q", fires="Q", probe="Q", nmi="Q", ip="Q", sp="Q", arg="6Q")
 ALPHABET = Layout("alphabet", takes="256Q", stays="Q", accept="Q")
 
 # ---------------------------------------------------------------- maps

@@ -16,14 +16,19 @@ from typing import Protocol
 from inject.engine import kprobe_multi
 from inject.engine.bcc import Bcc, captured_stderr, failed
 from inject.engine.quiesce import others_still
+from inject.engine.syscall import missed
 from inject.errors import CannotRun, InjectError
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import without_ftrace
 from inject.model.point import FaultPoint
+from inject.module.device import ModuleProbe
 
 
 class Link(Protocol):
     """A program that the kernel runs until close()."""
+
+    def missed(self) -> int:
+        """Calls since it was attached that it did not see, because other probes or programs were busy on that CPU."""
 
     def close(self) -> None:
         """Detach and unload it."""
@@ -44,6 +49,10 @@ class KprobeLink:
             os.close(program)
             raise _refused(kernel, point, number, said)
 
+    def missed(self) -> int:
+        """Calls that it did not see."""
+        return missed(self._program)
+
     def close(self) -> None:
         """Detach and unload it."""
         os.close(self._event)
@@ -63,6 +72,36 @@ def _refused(kernel: Kernel, point: FaultPoint, number: int, said: str) -> Injec
     )
 
 
+class ModuleLink:
+    """A probe of inject's module and the program that it asks. Raises CannotRun if the kernel refuses either."""
+
+    NAMES = ("inject_call", "inject_call_tp")
+    """The tracepoint before Linux 6.16 and since."""
+
+    def __init__(self, bcc: Bcc, probe: ModuleProbe, program: int) -> None:
+        self._probe = probe
+        self._program = program
+        for name in self.NAMES:
+            with captured_stderr():
+                self._link = bcc.lib.bpf_attach_raw_tracepoint(program, name.encode())
+            if self._link >= 0:
+                return
+        refusal = failed("the module's tracepoint cannot be used")
+        probe.close()
+        os.close(program)
+        raise refusal
+
+    def missed(self) -> int:
+        """Calls that it did not see."""
+        return self._probe.missed() + missed(self._program)
+
+    def close(self) -> None:
+        """Take away the probe, detach the program and unload it."""
+        self._probe.close()
+        os.close(self._link)
+        os.close(self._program)
+
+
 class TrampolineLink:
     """A fmod_ret program, loaded for its function by name. Raises CannotRun if the kernel refuses it."""
 
@@ -73,6 +112,10 @@ class TrampolineLink:
         if self._link < 0:
             os.close(program)
             raise failed(f"the kernel refuses fmod_ret on {point.function}")
+
+    def missed(self) -> int:
+        """Calls that it did not see."""
+        return missed(self._program)
 
     def close(self) -> None:
         """Detach and unload it."""
@@ -89,6 +132,10 @@ class TracepointLink:
         if self._link < 0:
             os.close(program)
             raise failed("cannot trace system calls")
+
+    def missed(self) -> int:
+        """Calls that it did not see."""
+        return missed(self._program)
 
     def close(self) -> None:
         """Detach and unload it."""

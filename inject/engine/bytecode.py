@@ -25,6 +25,10 @@ LOAD_64 = 0x18
 """BPF_LD | BPF_DW | BPF_IMM: the two-slot load of a 64-bit constant (include/uapi/linux/bpf.h)."""
 PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, PSEUDO_BTF_ID = 1, 2, 3
 """Source register of a constant that is a map, the address of a map's memory at an offset, or a kernel variable."""
+CALL = 0x85
+"""BPF_JMP | BPF_CALL; the source register says of what: 0 a helper, 2 a kfunc (BPF_PSEUDO_KFUNC_CALL)."""
+OVERRIDE_RETURN = 58
+"""The helper bpf_override_return()."""
 LARGEST = 4 << 20
 """Bytes of a kept file that are read at most."""
 
@@ -81,6 +85,21 @@ def unbind(programs: Mapping[str, bytes], descriptors: Mapping[str, int]) -> Byt
                 _put(code, at, index[value])
         free[name] = bytes(code)
     return Bytecode(free, names)
+
+
+def with_kfunc(code: bytes, number: int, index: int) -> bytes:
+    """``code`` with a call of the kfunc ``number`` in place of each call of bpf_override_return().
+
+    ``number`` is an id of the BTF that the program is loaded with at ``index``.
+    """
+    changed = bytearray(code)
+    at = 0
+    while at + 8 <= len(changed):
+        opcode, registers, _, immediate = INSTRUCTION.unpack_from(changed, at)
+        if opcode == CALL and not registers and immediate == OVERRIDE_RETURN:
+            INSTRUCTION.pack_into(changed, at, CALL, 2 << 4, index, number)
+        at += 16 if opcode == LOAD_64 else 8
+    return bytes(changed)
 
 
 def _constants(code: bytearray) -> Sequence[tuple[int, int, int]]:

@@ -8,6 +8,7 @@ from typing import Optional, Protocol
 
 from inject.engine.abi import EVENT_HEAD
 from inject.engine.bcc import Bcc
+from inject.engine.marks import RETURN_PROBES
 from inject.engine.return_trace import Trail, shortened
 from inject.engine.rule import Plan
 from inject.kernel.symbols import Kallsyms
@@ -16,6 +17,10 @@ from inject.model.scenario import Probe
 
 MOST_SYMBOLS = 65536
 """Addresses whose names are remembered; the same few stack traces recur."""
+
+
+OWN_FRAMES = {Probe.FMOD_RET: 4, Probe.MODULE: 16}
+"""Frames at most among which the failed function is, by the way that it was failed."""
 
 
 class Names(Protocol):
@@ -91,14 +96,14 @@ class Decoder:
 
         ``caller`` is the address that the function returns to; an unwinder may miss it at the function's entry.
         """
-        return shortened(frames, self._own(slot, frames), caller)
+        path = shortened(frames, self._own(slot, frames), caller)
+        return [one for one in path if not self._symbols.name(one[0]).startswith(RETURN_PROBES)]
 
     def _own(self, slot: int, frames: Sequence[int]) -> int:
-        """Index of the failed function in ``frames``: a trampoline has frames of its own before it."""
+        """Index of the failed function in ``frames``: a trampoline and the module have frames before it."""
         function = self.functions[slot]
-        if function.probe is not Probe.FMOD_RET:
-            return 0
+        own = OWN_FRAMES.get(function.probe, 0)
         inside = (
-            i for i, frame in enumerate(frames[:4]) if self._symbols.name(frame).partition("+")[0] in function.names
+            i for i, frame in enumerate(frames[:own]) if self._symbols.name(frame).partition("+")[0] in function.names
         )
         return next(inside, 0)

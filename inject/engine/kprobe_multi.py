@@ -34,7 +34,7 @@ def _link(program: int, attach_type: int, flags: int, addresses: Sequence[int]) 
 def _attached(code: bytes, attach_type: int, flags: int, addresses: Sequence[int], name: str) -> tuple[int, int]:
     """Link and program, descriptors to close; raises OSError."""
     with contextlib.ExitStack() as stack:
-        program = load_program(KPROBE, code, name, attach_type)
+        program = load_program(KPROBE, code, name, attach_type=attach_type)
         stack.callback(os.close, program)
         link = _link(program, attach_type, flags, addresses)
         stack.pop_all()

@@ -12,15 +12,18 @@ from typing import NamedTuple, Optional
 from inject.engine import abi, bytecode
 from inject.engine.bcc import Bcc, captured_stderr
 from inject.engine.maps import Maps
+from inject.engine.module_btf import btf_of
 from inject.engine.rule import PerCpu
+from inject.engine.syscall import ProgramRefused, load_program
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
 
 SOURCE = Path(__file__).with_name("override.bpf.c")
-KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
+KPROBE, RAW_TRACEPOINT, RAW_TRACEPOINT_WRITABLE, TRACING = 2, 17, 24, 26
 """enum bpf_prog_type, include/uapi/linux/bpf.h"""
 PROGRAMS: Mapping[str, int] = {
     "on_kprobe": KPROBE,
+    "on_probe": RAW_TRACEPOINT_WRITABLE,
     "on_trampoline": TRACING,
     "on_enter": KPROBE,
     "on_sys_exit": RAW_TRACEPOINT,
@@ -47,6 +50,8 @@ class Constants(NamedTuple):
     """... and that of functions which it must not have (abi.USES_FORBIDDEN)."""
     returns: tuple[int, ...] = ()
     """Addresses that return probes put in place of a return address."""
+    probe: int = 0
+    """Number of the module's probe that it answers for."""
 
 
 def bytecode_of(bcc: Bcc, kernel: Kernel, cache: Optional[Path]) -> tuple[bytecode.Bytecode, bool]:
@@ -76,6 +81,7 @@ class Loader:
         context = constants.context
         numbers = {
             abi.SLOT_MARK: constants.slot,
+            abi.PROBE_MARK: constants.probe,
             abi.TRACE_MARK: int(constants.traced),
             abi.USES_MARK: constants.uses if context else constants.uses & ~abi.USES_CONTEXT,
             abi.CONTEXT_OFFSET_MARK: context.offset if context else 0,
@@ -99,9 +105,23 @@ class Loader:
             number = ctypes.get_errno()
             said = [line for line in noise().splitlines() if line.strip() and not line.startswith("processed ")]
         if descriptor < 0:
-            raise CannotRun(
-                f"the kernel refuses the BPF program ({os.strerror(number) if number else 'no reason given'})"
-                + (f": {said[-1]}" if said else ""),
-                "`inject doctor` lists what it needs",
-            )
+            raise _refused(os.strerror(number) if number else "no reason given", said[-1] if said else "")
         return int(descriptor)
+
+    def load_with_kfunc(self, program: str, constants: Constants, module: str, number: int) -> int:
+        """As load(), with kfunc ``number`` of ``module`` in place of the helper bpf_override_return()."""
+        code = bytecode.with_kfunc(self.bound(program, constants), number, 1)
+        btf = btf_of(module)
+        try:
+            return load_program(PROGRAMS[program], code, program, btfs=(0, btf))
+        except ProgramRefused as error:
+            raise _refused(error.strerror or "no reason given", error.said) from None
+        finally:
+            os.close(btf)
+
+
+def _refused(reason: str, said: str) -> CannotRun:
+    return CannotRun(
+        f"the kernel refuses the BPF program ({reason})" + (f": {said}" if said else ""),
+        "`inject doctor` lists what it needs",
+    )

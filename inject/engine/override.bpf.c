@@ -24,6 +24,8 @@
 #define STACK		0x8000	/* bytes; THREAD_SIZE is this or half of it (page_64_types.h, v6.12) */
 #define LIVE		4	/* injections of one task that are traced at a time */
 #define INTERRUPT	0x000f0100	/* HARDIRQ_MASK | SOFTIRQ_OFFSET, include/linux/preempt.h, v6.12 */
+#define NMI		0x00f00000	/* NMI_MASK, the same; it is 4 bits above HARDIRQ_MASK */
+#define ENTRY		16	/* bytes of a function in which a probe at its start is: ENDBR64, the call of ftrace */
 
 enum op { OP_IS, OP_NOT, OP_ABOVE, OP_BELOW, OP_GLOB, OP_USER_GLOB };
 
@@ -138,6 +140,17 @@ struct leave {			/* the end of the system call */
 	u32 call;
 };
 
+/* One call, as the module asks about it (inject/module/inject_override.h): the first two the program answers. */
+struct inject_call {
+	u64 value;		/* what the function returns ... */
+	u64 fires;		/* ... if this is not 0 */
+	u64 probe;
+	u64 nmi;		/* the probe is a breakpoint, which is entered as an NMI */
+	u64 ip;			/* of the function */
+	u64 sp;			/* at its entry */
+	u64 arg[6];
+};
+
 struct alphabet {		/* one glob: which tokens take which character */
 	u64 takes[256];
 	u64 stays;		/* states that a `*` keeps */
@@ -234,13 +247,39 @@ static __always_inline int glob_takes(u32 index, const char *text, u32 size)
 		     : "r"(ctx), "i"((long)&parameter((struct pt_regs *)0)));	\
 	value_; })
 
+/*
+ * What `trampoline` says of a program's context: 0 is a kprobe's registers, the others are
+ * a trampoline's arguments and the argument of the module's tracepoint, a struct inject_call.
+ */
+#define TRAMPOLINE	1
+#define MODULE		2
+
+/* The pointer to the call is loaded anew each time: the verifier knows it by where it comes from. */
+#define ASKED(ctx, member) ({							\
+	u64 value_;								\
+	asm volatile("%0 = *(u64 *)(%1 + 0)\n%0 = *(u64 *)(%0 + %2)"		\
+		     : "=&r"(value_)						\
+		     : "r"(ctx), "i"((long)&((struct inject_call *)0)->member));	\
+	value_; })
+
 static __always_inline u64 argument(void *ctx, int trampoline, u32 number)
 {
 	u64 value = 0;
 
-	if (trampoline) {
+	if (trampoline == TRAMPOLINE) {
 		bpf_get_func_arg(ctx, number, &value);
 		return value;
+	}
+	if (trampoline == MODULE) {
+		switch (number) {
+		case 0: return ASKED(ctx, arg[0]);
+		case 1: return ASKED(ctx, arg[1]);
+		case 2: return ASKED(ctx, arg[2]);
+		case 3: return ASKED(ctx, arg[3]);
+		case 4: return ASKED(ctx, arg[4]);
+		case 5: return ASKED(ctx, arg[5]);
+		}
+		return 0;
 	}
 	switch (number) {
 	case 0: return REGISTER(ctx, PT_REGS_PARM1);
@@ -329,6 +368,8 @@ static __always_inline int holds(void *ctx, int trampoline, struct test *test, s
  */
 static __always_inline u64 return_slot(void *ctx, int trampoline)
 {
+	if (trampoline == MODULE)
+		return ASKED(ctx, sp);
 	if (trampoline)
 		return (u64)ctx + 8 * (bpf_get_func_arg_cnt(ctx) & 15) + 8 + 16;
 	return REGISTER(ctx, PT_REGS_SP);
@@ -351,7 +392,7 @@ static __always_inline u64 direct_caller(void *ctx, int trampoline)
  * The variable and the offset of preempt_count in it are put in at load time. NMIs are left out:
  * a kprobe that is a breakpoint is entered as one (exc_int3(), arch/x86/kernel/traps.c, v6.12).
  */
-static __always_inline int in_interrupt(void)
+static __always_inline int in_interrupt(void *ctx, int trampoline)
 {
 	void *variable;
 	u64 offset;
@@ -362,6 +403,8 @@ static __always_inline int in_interrupt(void)
 
 	asm volatile("%0 += %1" : "+r"(count) : "r"(offset));
 	asm volatile("%0 = *(u32 *)(%0 + 0)" : "+r"(count));
+	if (trampoline == MODULE && ASKED(ctx, nmi))
+		count -= (count & NMI) >> 4;	/* nmi_enter() counts a hardirq as well (include/linux/hardirq.h) */
 	return (count & INTERRUPT) != 0;
 }
 
@@ -460,7 +503,7 @@ static __always_inline int may_be_in(void *ctx, int trampoline, u64 *marks)
 	if (found >> TAG_SHIFT != TAG(task))
 		return 0;	/* while it is in one, the word is its own or ALL */
 	sp = return_slot(ctx, trampoline);
-	if (trampoline)
+	if (trampoline == TRAMPOLINE)
 		sp = as_number(sp, task);
 	if (may_run(found, sp))
 		return 1;
@@ -514,7 +557,9 @@ static __always_inline int path_holds(void *ctx, int trampoline, struct rule *ru
 	 * The function itself is not a caller, so its place is taken by the direct caller; a
 	 * trampoline has two frames of its own before it. Other unwinders find that caller, too.
 	 */
-	u32 first = trampoline ? 2 : 0;
+	u32 first = trampoline == TRAMPOLINE ? 2 : 0;
+	u64 ip = trampoline == MODULE ? ASKED(ctx, ip) : 0;
+	u32 passed = 0;
 
 	trace->caller = direct_caller(ctx, trampoline);
 	trace->size = bpf_get_stack(ctx, trace->frame, sizeof(trace->frame), 0);
@@ -524,7 +569,19 @@ static __always_inline int path_holds(void *ctx, int trampoline, struct rule *ru
 	for (u32 i = first; i < FRAMES; i++) {
 		u64 address = trace->frame[i];
 
-		if (i == first) {
+		/* The module has a number of frames before the function, which depends on the kind of probe. */
+		if (trampoline == MODULE && !passed) {
+			if (address - ip >= ENTRY)
+				continue;
+			passed = 1;
+			address = trace->caller;
+		} else if (trampoline == MODULE && passed == 1) {
+			passed = 2;
+			if (address == trace->caller)
+				continue;
+		}
+
+		if (trampoline != MODULE && i == first) {
 			address = trace->caller;
 			if (address == trace->frame[first + 1])
 				continue;
@@ -646,7 +703,7 @@ static __always_inline void trace_error(void *ctx, int trampoline, u32 slot, u64
 	trail->injected = value;
 	trail->slot = slot;
 	trail->tid = key.tid;
-	trail->sp = trampoline ? (u64)ctx : REGISTER(ctx, PT_REGS_SP);
+	trail->sp = trampoline == MODULE ? ASKED(ctx, sp) : trampoline ? (u64)ctx : REGISTER(ctx, PT_REGS_SP);
 	trail->caller = direct_caller(ctx, trampoline);
 	trail->frames = bpf_get_stack(ctx, trail->frame, sizeof(trail->frame), 0);
 	if (!steps.ringbuf_output(trail, sizeof(*trail), 0))
@@ -696,7 +753,7 @@ static __always_inline int decide(void *ctx, int trampoline, u64 *value)
 		if (!rule->any && !(USES() & USES_WRITEBACK && rule->writeback && own_writeback(ctx, trampoline, rule)))
 			return 0;
 	}
-	if (USES() & USES_CONTEXT && !rule->any && in_interrupt())
+	if (USES() & USES_CONTEXT && !rule->any && in_interrupt(ctx, trampoline))
 		return 0;
 	__sync_fetch_and_add(&tally->seen, 1);
 	trace.size = 0;
@@ -734,8 +791,23 @@ u64 on_trampoline(unsigned long long *ctx)
 {
 	u64 value = 0;
 
-	decide(ctx, 1, &value);
+	decide(ctx, TRAMPOLINE, &value);
 	return value;
+}
+
+/* A call of a function on which the module has a probe for this program (raw tracepoint, writable) */
+int on_probe(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 value = 0, probe;
+	struct inject_call *call;
+
+	asm volatile("%0 = 0x510751075110 ll" : "=r"(probe));
+	if (ASKED(ctx, probe) != probe || !decide(ctx, MODULE, &value))
+		return 0;
+	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(call) : "r"(ctx));
+	call->value = value;
+	call->fires = 1;
+	return 0;
 }
 
 /* A function whose tasks are marked is entered. Interrupts have other stacks and are out of scope. */
@@ -748,7 +820,7 @@ int on_enter(struct pt_regs *ctx)
 	u64 found = *mark;
 	u64 next;
 
-	if (in_interrupt() || found == ALL)
+	if (in_interrupt(ctx, 0) || found == ALL)
 		return 0;
 	next = TAG(task) << TAG_SHIFT | fold(direct_caller(ctx, 0)) << FOLD_SHIFT | (sp & (STACK - 8));
 	if (found && found >> TAG_SHIFT != TAG(task))

@@ -15,13 +15,16 @@ from inject.filesystems.device_paths import WORDS as DEVICE_WORDS
 from inject.kernel import syscalls
 from inject.kernel.access import REGISTERS, Access, access_to
 from inject.kernel.btf import Prototype
+from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, refuse
+from inject.kernel.overrider import KFUNC, NAME
 from inject.kernel.types import Types, legal_value
+from inject.kernel.ways import ways
 from inject.model.nofail import NoFail
 from inject.model.point import FaultPoint
-from inject.model.scenario import ArgTest, Contract, Fault, Op, Scenario, Scope, Symbolic
+from inject.model.scenario import ArgTest, Contract, Fault, Op, Probe, Scenario, Scope, Symbolic
 
 
 class Planner:
@@ -34,6 +37,7 @@ class Planner:
     def __init__(self, kernel: Kernel, types: Types, seed: int, devices: Optional[Mapping[str, Sequence[int]]] = None):
         self.kernel = kernel
         self.types = types
+        self.functions = Functions(kernel, types)
         self.seed = seed
         self.devices = devices or {}
 
@@ -56,7 +60,7 @@ class Planner:
 
     def rule(self, fault: Fault, index: int) -> Rule:
         """One fault as a rule; raises InjectError with what is wrong and what would be right."""
-        point = self.kernel.points.find(fault.function)
+        point = self.functions.find(fault.function, force=fault.contract is Contract.IGNORE)
         refuse(self.kernel, point)
         values = self._values(fault, point)
         when = fault.when
@@ -80,7 +84,9 @@ class Planner:
             writeback=self._writeback(point) if fault.scope is Scope.WRITEBACK else None,
             context=self._context(),
             notes=(*gaps(self.kernel, point), *hidden_frames(self.kernel, when.stack)),
-            trampoline=self._trampoline(point) if all(values) else "",
+            ways=(found := ways(self.kernel, point)),
+            kfunc=self.types.of(NAME).function(KFUNC) if Probe.KFUNC in found else 0,
+            trampoline=self._trampoline(point) if all(values) and Probe.FMOD_RET in found else "",
         )
 
     def _values(self, fault: Fault, point: FaultPoint) -> tuple[int, ...]:

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from typing import Optional
 
 from inject.engine import abi
-from inject.engine.attach import KprobeLink, Link, ReturnWatch, TracepointLink, TrampolineLink
+from inject.engine.attach import KprobeLink, Link, ModuleLink, ReturnWatch, TracepointLink, TrampolineLink
 from inject.engine.bcc import Bcc
 from inject.engine.encode import uses
 from inject.engine.loader import Constants, Loader
 from inject.engine.marks import Marks
 from inject.engine.rule import Plan, Rule
-from inject.engine.syscall import missed
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import of_trampoline
+from inject.kernel.overrider import NAME
 from inject.model.point import FaultPoint
 from inject.model.scenario import Probe
+from inject.module.device import open_probe
+
+BY_KPROBE = frozenset({Probe.KPROBE, Probe.KFUNC})
+"""Ways that change the instruction pointer of a kprobe."""
 
 
 class Probes:
@@ -31,7 +35,7 @@ class Probes:
         self._links: list[Link] = []
         self._plan = Plan(())
         self._used: tuple[Probe, ...] = ()
-        self._programs: dict[int, int] = {}
+        self._of_rules: dict[int, Link] = {}
         self._constants: list[Constants] = []
         self._returns: Optional[ReturnWatch] = None
 
@@ -67,29 +71,45 @@ class Probes:
 
     def bypassed(self) -> list[FaultPoint]:
         """Functions with a kprobe whose override does not skip the body, because of another program's trampoline."""
-        kprobes = [rule.point for rule, probe in zip(self._plan.rules, self._used) if probe is Probe.KPROBE]
+        kprobes = [rule.point for rule, probe in zip(self._plan.rules, self._used) if probe in BY_KPROBE]
         return self._kernel.ftrace.with_trampoline(kprobes) if kprobes else []
 
-    def _attach(self, rule: Rule, constants: Constants, probe: Probe) -> Probe:
-        """fmod_ret costs half of a kprobe, but cannot return 0 nor find a function that BTF does not name."""
-        if probe is not Probe.KPROBE and rule.trampoline:
+    def _attach(self, rule: Rule, constants: Constants, ways: tuple[Probe, ...]) -> Probe:
+        """By the first of ``ways`` that the kernel takes; raises CannotRun for the first one if it takes none."""
+        refusals: list[CannotRun] = []
+        for way in ways:
             try:
-                program = self._loader.load("on_trampoline", constants, f"kmod_ret__{rule.trampoline}")
-                self._links.append(TrampolineLink(self._bcc, rule.point, program))
-                self._programs[constants.slot] = program
-                return Probe.FMOD_RET
-            except CannotRun:
-                if probe is Probe.FMOD_RET:
-                    raise
-        if probe is Probe.FMOD_RET:
-            why = (
-                "cannot return 0 or NULL" if not all(rule.values) else "needs the function's own name in vmlinux's BTF"
-            )
-            raise CannotRun(f"fmod_ret cannot fail {rule.point.function}: it {why}", "use --probe kprobe")
-        program = self._loader.load("on_kprobe", constants)
-        self._links.append(KprobeLink(self._bcc, self._kernel, rule.point, program, constants.slot))
-        self._programs[constants.slot] = program
-        return Probe.KPROBE
+                link = self._linked(rule, constants, way)
+            except CannotRun as error:
+                refusals.append(error)
+                continue
+            self._links.append(link)
+            self._of_rules[constants.slot] = link
+            return way
+        raise refusals[0]
+
+    def _linked(self, rule: Rule, constants: Constants, way: Probe) -> Link:
+        """The attached program. Raises CannotRun if the kernel, or the rule, refuses this way."""
+        if way is Probe.FMOD_RET:
+            program = self._loader.load("on_trampoline", constants, f"kmod_ret__{rule.trampoline}")
+            return TrampolineLink(self._bcc, rule.point, program)
+        if way is Probe.MODULE:
+            return self._by_module(rule, constants)
+        if way is Probe.KFUNC:
+            program = self._loader.load_with_kfunc("on_kprobe", constants, NAME, rule.kfunc)
+        else:
+            program = self._loader.load("on_kprobe", constants)
+        return KprobeLink(self._bcc, self._kernel, rule.point, program, constants.slot)
+
+    def _by_module(self, rule: Rule, constants: Constants) -> ModuleLink:
+        """A probe of the module: it comes first, because the program must know its number."""
+        probe = open_probe(rule.point.function)
+        try:
+            program = self._loader.load("on_probe", constants._replace(probe=probe.number))
+        except BaseException:
+            probe.close()
+            raise
+        return ModuleLink(self._bcc, probe, program)
 
     def _attach_tracepoint(self, program: str, constants: Constants) -> None:
         self._links.append(TracepointLink(self._bcc, "sys_exit", self._loader.load(program, constants)))
@@ -112,14 +132,14 @@ class Probes:
 
     def missed(self, slot: int) -> int:
         """Calls since it was attached that the probe of rule ``slot`` did not see, of tasks out of scope as well."""
-        if slot not in self._programs:
+        if slot not in self._of_rules:
             return 0
-        return missed(self._programs[slot]) + self._marks.missed(self._constants[slot])
+        return self._of_rules[slot].missed() + self._marks.missed(self._constants[slot])
 
     def detach(self) -> None:
         """Take every probe out of the kernel except those on returns, which do nothing while disarmed."""
         self._plan, self._used = Plan(()), ()
-        self._programs.clear()
+        self._of_rules.clear()
         self._marks.close()
         for link in self._links:
             link.close()
@@ -131,14 +151,33 @@ class Probes:
         self._unwatch()
 
 
-def wanted(plan: Plan, slot: int, probe: Probe) -> Probe:
-    """The kind of probe to try for a rule, ``probe`` being the user's choice.
+def wanted(plan: Plan, slot: int, probe: Probe) -> tuple[Probe, ...]:
+    """The ways to try for a rule, the cheapest first, ``probe`` being the user's choice.
 
     Of rules for one function either all go by fmod_ret or none: a kprobe's override does not keep it away.
+    Raises CannotRun if the user's choice cannot fail this function.
     """
+    rule = plan.rules[slot]
     if probe is not Probe.AUTO:
-        return probe
-    point = plan.rules[slot].point
+        if probe not in rule.ways or (probe is Probe.FMOD_RET and not rule.trampoline):
+            raise _impossible(rule, probe)
+        return (probe,)
+    point = rule.point
     same = (rule for rule in plan.rules if (rule.point.address or rule.point.names) == (point.address or point.names))
-    able = (bool(rule.trampoline) for rule in same)
-    return Probe.AUTO if all(able) else Probe.KPROBE
+    able = all(bool(rule.trampoline) for rule in same)
+    return tuple(way for way in rule.ways if able or way is not Probe.FMOD_RET)
+
+
+def _impossible(rule: Rule, probe: Probe) -> CannotRun:
+    """Why ``probe`` cannot fail the function of ``rule``."""
+    if probe in (Probe.KFUNC, Probe.MODULE):
+        why, fix = f"the module {NAME} does not offer it here", "`inject module status` says why"
+    elif not rule.point.marked:
+        why, fix = f"{rule.point.function} is not marked ALLOW_ERROR_INJECTION", "leave --probe out"
+    elif probe is Probe.KPROBE:
+        why, fix = "this kernel was built without CONFIG_BPF_KPROBE_OVERRIDE", "leave --probe out"
+    elif not all(rule.values):
+        why, fix = "it cannot return 0 or NULL", "use --probe kprobe"
+    else:
+        why, fix = "it needs the function's own name in vmlinux's BTF", "use --probe kprobe"
+    return CannotRun(f"{probe.value} cannot fail {rule.point.function}: {why}", fix)

@@ -8,7 +8,7 @@ from typing import Optional
 from inject.engine.callpath import CallPath
 from inject.kernel.access import Access
 from inject.model.point import FaultPoint
-from inject.model.scenario import Op
+from inject.model.scenario import Op, Probe
 from inject.model.trigger import Trigger
 
 U64 = (1 << 64) - 1
@@ -65,6 +65,10 @@ class Rule:
     """Where the kernel counts that a CPU is in an interrupt; None: unknown, so calls in interrupts are in scope."""
     notes: tuple[str, ...] = ()
     """Calls that the probe or a stack trace does not see, as sentences."""
+    ways: tuple[Probe, ...] = (Probe.FMOD_RET, Probe.KPROBE)
+    """How the function can be failed, the cheapest way first."""
+    kfunc: int = 0
+    """Id of the module's kfunc in its BTF, for Probe.KFUNC."""
     trampoline: str = ""
     """The name under which BTF knows the function, for fmod_ret; "" if fmod_ret cannot be used."""
 
@@ -81,6 +85,16 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """Calls that no probe or stack trace sees, one sentence each."""
         return tuple(dict.fromkeys(note for rule in self.rules for note in rule.notes))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the kernel does not promise of the functions that are not marked, one sentence each."""
+        unmarked = dict.fromkeys(rule.point.function for rule in self.rules if not rule.point.marked)
+        return tuple(
+            f"{function} is not marked ALLOW_ERROR_INJECTION: the kernel does not promise that it may fail before it"
+            " has done anything, nor that its callers cope with that"
+            for function in unmarked
+        )
 
     @property
     def others(self) -> bool:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import struct
+from collections.abc import Sequence
 from typing import Union
 
 NUMBERS = {"x86_64": 321, "aarch64": 280}
@@ -41,27 +42,58 @@ def new_descriptor(command: int, attributes: bytes) -> int:
     return descriptor
 
 
-def load_program(kind: int, code: bytes, name: str, attach_type: int = 0) -> int:
-    """A descriptor of the program ``code``; ``kind`` is an enum bpf_prog_type. Raises OSError."""
+LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQ")
+"""union bpf_attr of BPF_PROG_LOAD up to fd_array (include/uapi/linux/bpf.h, since Linux 5.14)."""
+MOST_LOG = 1 << 20
+"""Bytes of the verifier's log that are kept."""
+
+
+class ProgramRefused(OSError):
+    """The kernel refuses a program; ``said`` is the last line of the verifier's log, if there is one."""
+
+    def __init__(self, error: OSError, said: str) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.said = said
+
+
+def load_program(
+    kind: int, code: bytes, name: str, *, attach_type: int = 0, btfs: Sequence[int] = (), log: bool = False
+) -> int:
+    """A descriptor of the program ``code`` of type ``kind``; raises ProgramRefused.
+
+    ``btfs`` are descriptors of BTF objects: a call of a kfunc names one by its index.
+    """
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
-    # union bpf_attr of BPF_PROG_LOAD up to expected_attach_type
-    attributes = struct.pack(
-        "<IIQQIIQII16sII",
+    descriptors = (ctypes.c_int32 * max(1, len(btfs)))(*btfs)
+    said = ctypes.create_string_buffer(MOST_LOG if log else 1)
+    attributes = LOAD.pack(
         kind,
         len(code) // 8,
         ctypes.addressof(instructions),
         ctypes.addressof(licence),
-        0,
-        0,
-        0,
+        int(log),
+        MOST_LOG if log else 0,
+        ctypes.addressof(said) if log else 0,
         0,
         0,
         name.encode()[:15],
         0,
         attach_type,
+        *(0,) * 10,
+        ctypes.addressof(descriptors) if btfs else 0,
     )
-    return new_descriptor(PROG_LOAD, attributes)
+    try:
+        descriptor = bpf(PROG_LOAD, attributes)
+    except OSError as error:
+        if not log:
+            return load_program(kind, code, name, attach_type=attach_type, btfs=btfs, log=True)
+        lines = [line for line in said.value.decode(errors="replace").splitlines() if line.strip()]
+        raise ProgramRefused(
+            error, next((line for line in reversed(lines) if not line.startswith("processed ")), "")
+        ) from None
+    os.set_inheritable(descriptor, False)
+    return descriptor
 
 
 def missed(program: int) -> int:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Callable, TextIO
 
 from inject.campaign.run import run_all, run_started
 from inject.errors import ExitStatus, InjectError
-from inject.fleet.request import read_request, read_returns, read_scenario_line
+from inject.fleet.request import Request, read_request, read_returns, read_scenario_line
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
+from inject.module.demand import demand
 from inject.process.signals import ended_by_signals
 from inject.report.jsonl import JsonLines
 from inject.scenario.load import parse
@@ -49,8 +50,16 @@ def serve(results: str, lines: TextIO) -> int:
     """Run what ``lines`` ask for, up to a kernel that must not run more; the exit code of `inject run`."""
     request = read_request(lines.readline())
     kernel = Kernel()
-    require_injection(kernel)
     types = Types(kernel)
+    with demand(kernel, types) as found:
+        return _serve(results, lines, request, kernel, types, found.require)
+
+
+def _serve(
+    results: str, lines: TextIO, request: Request, kernel: Kernel, types: Types, need: Callable[[Iterable[str]], None]
+) -> int:
+    need(())
+    require_injection(kernel)
     refuse_returns(kernel, types, read_returns(lines.readline()))
     options = RunOptions(
         request.seed,
@@ -66,7 +75,7 @@ def serve(results: str, lines: TextIO) -> int:
             report.write(replace(event, stop=request.stop_on_injection) if isinstance(event, Armed) else event)
 
         emit(run_started(kernel, request.seed, ()))
-        with open_services(kernel, emit, say=lambda _: None, types=types) as services:
+        with open_services(kernel, emit, say=lambda _: None, types=types, need=need) as services:
             verdicts = run_all(
                 scenarios(lines),
                 services,

@@ -167,6 +167,10 @@ class Btf:
         found = int(self._library.btf__find_by_name_kind(self._btf, name.encode(), kind))
         return max(found, 0)
 
+    def function(self, name: str) -> int:
+        """Type id of the function ``name``; 0 if there is none."""
+        return self._find(name, FUNC)
+
     def variable(self, name: str) -> int:
         """Type id of the per-CPU variable ``name``; 0 if there is none."""
         return max(0, self._find(name, VAR))

@@ -14,7 +14,8 @@ from inject.kernel.memory import Memory
 from inject.kernel.symbols import Kallsyms
 from inject.model.point import FaultPoint
 
-ENDBR64 = b"\xf3\x0f\x1e\xfa"
+LANDINGS = (b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\0", b"\x0f\x1f\x40\xd6")
+"""ENDBR64, and what the kernel writes over one that nothing jumps to (gen_endbr_poison(), asm/ibt.h): v6.12, v7.3."""
 FTRACE_ENTRIES = (b"\x0f\x1f\x44\0\0", b"\xe8", b"\xe9")
 REALIGNING = b"\x4c\x8d\x54\x24\x08\x48\x83\xe4"
 """``lea 0x8(%rsp),%r10; and $-N,%rsp`` without the N."""
@@ -47,7 +48,7 @@ class Ftrace:
     def _lacks(self, point: FaultPoint) -> bool:
         start = self._memory.read(point.address, 16) if point.address and self._config.has("CONFIG_X86_64") else b""
         if start:
-            body = start[len(ENDBR64) :] if start.startswith(ENDBR64) else start
+            body = start[len(LANDINGS[0]) :] if start.startswith(LANDINGS) else start
             return not body.startswith(FTRACE_ENTRIES)
         return bool(self.traceable) and not self.traceable & {point.function, *point.names}
 

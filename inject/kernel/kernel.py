@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Optional
 
 from inject.kernel.config import KernelConfig
 from inject.kernel.files import text_of
 from inject.kernel.ftrace import Ftrace
 from inject.kernel.memory import Memory
 from inject.kernel.modules import Modules
+from inject.kernel.overrider import Overrider
 from inject.kernel.points import Points
 from inject.kernel.symbols import Kallsyms
 
@@ -71,6 +73,11 @@ class Kernel:
     def points(self) -> Points:
         """Its error-injectable functions."""
         return Points(self.root, self.symbols, self.modules, self.config)
+
+    @property
+    def overrider(self) -> Optional[Overrider]:
+        """inject's module, if it is loaded now."""
+        return Overrider.of(self.root)
 
     @cached_property
     def lockdown(self) -> str:

@@ -28,8 +28,15 @@ CONFIG = (
 )
 OPTIONAL = frozenset({"CONFIG_DEBUG_INFO_BTF", "CONFIG_STACKTRACE", "CONFIG_FPROBE"})
 
+BY_MODULE = frozenset({"CONFIG_FUNCTION_ERROR_INJECTION", "CONFIG_BPF_KPROBE_OVERRIDE"})
+"""What inject's module stands in for."""
+
 FORBIDDING = frozenset({"confidentiality"})
 """Lockdown modes without kprobes: LOCKDOWN_KPROBES lies above LOCKDOWN_INTEGRITY_MAX (include/linux/security.h)."""
+
+
+LOAD = "--module, or `inject module load`"
+"""How inject's module is loaded on a bare machine."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,10 @@ def of_option(kernel: Kernel, option: str) -> Optional[Obstacle]:
     if not kernel.config.options or kernel.config.has(option):
         return None
     why = dict(CONFIG)[option]
+    fix = f"build the kernel with {option}=y, or use `inject vm run`"
     return Obstacle(
         f"this kernel was built without {option}, which {why}",
-        f"build the kernel with {option}=y, or use `inject vm run`",
+        f"load inject's kernel module ({LOAD}), {fix}" if option in BY_MODULE else fix,
     )
 
 
@@ -85,19 +93,36 @@ def of_addresses(kernel: Kernel, what: str) -> Optional[Obstacle]:
 
 def of_kernel(kernel: Kernel) -> list[Obstacle]:
     """Obstacles for every function."""
-    needed = (of_option(kernel, option) for option, _ in CONFIG if option not in OPTIONAL)
+    spared = OPTIONAL | BY_MODULE if kernel.overrider else OPTIONAL
+    needed = (of_option(kernel, option) for option, _ in CONFIG if option not in spared)
     return [obstacle for obstacle in (*needed, of_lockdown(kernel), *of_switches(kernel)) if obstacle]
 
 
 def of_function(kernel: Kernel, point: FaultPoint) -> list[Obstacle]:
-    """Obstacles for ``point``, which is error-injectable."""
+    """Obstacles for ``point``."""
     found = []
+    if not point.marked and not kernel.overrider:
+        found.append(_unmarked(kernel, point))
     names = {point.function, *point.names}
     if names & kernel.ftrace.blacklist:
         found.append(Obstacle(f"{point.function} is on the kprobe blacklist", "choose one of its callers"))
-    elif kernel.ftrace.lacks(point):
+    elif kernel.ftrace.lacks(point) and not kernel.overrider:
         found.append(_without_ftrace(point))
     return found
+
+
+def _unmarked(kernel: Kernel, point: FaultPoint) -> Obstacle:
+    """Obstacle for a function that is not in the list, if inject's module is not loaded."""
+    if kernel.symbols.hidden and kernel.config.has("CONFIG_FUNCTION_ERROR_INJECTION"):
+        return Obstacle(
+            f"{point.function} is not in the list of error-injectable functions, and the kernel hides the addresses"
+            " that would show whether it is another name of one of them",
+            kernel.symbols.show,
+        )
+    return Obstacle(
+        f"{point.function} is not marked ALLOW_ERROR_INJECTION, so only inject's kernel module can fail it",
+        f"load it ({LOAD}), or choose one of `inject list`",
+    )
 
 
 def without_ftrace(point: FaultPoint) -> CannotRun:

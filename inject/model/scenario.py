@@ -40,6 +40,10 @@ class Probe(enum.Enum):
     AUTO = "auto"
     KPROBE = "kprobe"
     FMOD_RET = "fmod_ret"
+    KFUNC = "kfunc"
+    """A kprobe whose program calls the kfunc of inject's module in place of the kernel's helper."""
+    MODULE = "module"
+    """A kprobe of inject's module."""
 
 
 class Op(enum.Enum):

@@ -108,6 +108,8 @@ static int on_call(struct kprobe *kp, struct pt_regs *regs)
 {
 	struct inject_call call = {
 		.probe = container_of(kp, struct probe, kp)->number,
+		.nmi = !(kp->flags & KPROBE_FLAG_FTRACE),
+		.ip = (unsigned long)kp->addr,
 		.sp = kernel_stack_pointer(regs),
 	};
 	int i;

@@ -18,7 +18,9 @@ struct inject_call {
 	u64 value;	/* what the function returns ... */
 	u64 fires;	/* ... if this is not 0 */
 	u64 probe;	/* number of the probe, which read(2) of its file shows */
-	u64 sp;		/* of the caller: where the return address is, on x86 */
+	u64 nmi;	/* the probe is a breakpoint, which is entered as an NMI */
+	u64 ip;		/* of the function */
+	u64 sp;		/* at its entry: where the return address is, on x86 */
 	u64 arg[6];
 };
 

@@ -12,6 +12,7 @@ from inject.engine.planner import Planner
 from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
 from inject.fixture.device_numbers import device_numbers
+from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
 from inject.kernel.types import IllegalReturn, Types, legal_value
@@ -25,7 +26,7 @@ def require_injection(kernel: Kernel) -> None:
     if os.geteuid():
         raise CannotRun("injecting faults needs root", "run with sudo, or use `inject vm run`")
     refuse(kernel)
-    if not kernel.points.all:
+    if not kernel.overrider and not kernel.points.all:
         raise CannotRun("this kernel has no error-injectable function", "see `inject doctor`, or use `inject vm run`")
 
 
@@ -78,11 +79,12 @@ def refuse_returns(kernel: Kernel, types: Types, returns: Iterable[WrittenReturn
 
     What the kernel does not have, a function or an enumerator, is left to the trial.
     """
-    points = {point.function: point for point in kernel.points.all}
+    functions = Functions(kernel, types)
+    points = {point.function: point for point in functions.marked()}
     errors = []
     for written in returns:
         try:
-            point = points.get(written.function) or kernel.points.find(written.function)
+            point = points.get(written.function) or functions.find(written.function, force=True)
             legal_value(written.value, point, types)
         except IllegalReturn as error:
             errors.append(ScenarioError(error.message, place=written.place, hint=error.hint))
@@ -92,16 +94,17 @@ def refuse_returns(kernel: Kernel, types: Types, returns: Iterable[WrittenReturn
         raise ScenarioErrors(errors)
 
 
-def missing(kernel: Kernel, scenario: Scenario, *, planned: bool = False) -> str:
+def missing(kernel: Kernel, types: Types, scenario: Scenario, *, planned: bool = False) -> str:
     """Sentence that says which requirement is missing; "" if none.
 
     With ``planned`` the faults' own functions are not looked up: their plan has been made.
     """
     required = scenario.requires
+    found = Functions(kernel, types)
     faults = () if planned else tuple(fault.function for fault in scenario.faults)
     for function in (*required.functions, *faults):
         try:
-            refuse(kernel, kernel.points.find(function))
+            refuse(kernel, found.find(function, force=True))
         except InjectError as error:
             return str(error)
     for program in required.programs:

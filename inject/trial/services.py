@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Callable, Optional
@@ -53,6 +53,8 @@ class Services:
     """Gets the armed workload's output as it comes."""
     adopt: Optional[Callable[[Janitor], Adopted]] = None
     """Attaches to something that runs already, in place of the scenario's ``run``."""
+    need: Callable[[Iterable[str]], None] = lambda names: None
+    """Loads inject's module if functions cannot be failed without it and it may be loaded."""
     mkfs_cache: MkfsCache = field(default_factory=MkfsCache)
     """Filesystems made for earlier trials."""
 
@@ -71,10 +73,11 @@ def open_services(
     types: Optional[Types] = None,
     on_output: Optional[Callable[[bytes], None]] = None,
     adopt: Optional[Callable[[Janitor], Adopted]] = None,
+    need: Callable[[Iterable[str]], None] = lambda names: None,
 ) -> Iterator[Services]:
     """The services of a run; at its end the engine is closed and the janitor has removed what is left."""
     with Janitor() as janitor, engine_maker(kernel, janitor) as engine:
-        yield Services(kernel, types or Types(kernel), engine, janitor, emit, say, on_output, adopt)
+        yield Services(kernel, types or Types(kernel), engine, janitor, emit, say, on_output, adopt, need)
 
 
 @contextlib.contextmanager

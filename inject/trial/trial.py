@@ -93,7 +93,9 @@ class Trial:
     def _judgement(self) -> Judgement:
         """The judgement, once everything of the trial is undone."""
         try:
-            lacking = missing(self.services.kernel, self.scenario, planned=self._plan is not None)
+            if self._plan is None:
+                self.services.need(fault.function for fault in self.scenario.faults)
+            lacking = missing(self.services.kernel, self.services.types, self.scenario, planned=self._plan is not None)
             if lacking:
                 return Judgement(Status.SKIP, words=lacking)
             outcome = self._run()
@@ -167,6 +169,7 @@ class Trial:
         plan = self._planned(fixture)
         for note in plan.notes:
             self.services.say(note)
+        seen.notes += plan.warnings
         armed = ArmedRun(self.scenario, self.number, plan, self.services, self.options, seen)
         with LogReader() as log:
             self._before_arming()

@@ -22,6 +22,7 @@ CODE = re.sub(r"/\*.*?\*/|//[^\n]*", " ", SOURCE, flags=re.DOTALL)
 
 DEFINES = {name: int(number, 0) for name, number in re.findall(r"^#define (\w+)[ \t]+(\w+)[ \t]*$", CODE, re.MULTILINE)}
 PROGRAM_ONLY = {"TEXT", "KTHREAD", "LIVE", "INTERRUPT", "STACK", "TAG_SHIFT", "FOLD_SHIFT", "FOLD"}
+PROGRAM_ONLY |= {"NMI", "ENTRY", "TRAMPOLINE", "MODULE"}
 """Constants that inject does not need."""
 
 LAYOUTS = {value.name: value for value in vars(abi).values() if isinstance(value, abi.Layout)}
@@ -195,7 +196,7 @@ def test_areas() -> None:
 def test_marks() -> None:
     """Constants that are replaced when a program is loaded: no other 64-bit constant is loaded by name."""
     loaded = {int(mark, 16) for mark in re.findall(r'"%0 = (0x[0-9a-f]+) ll"', CODE)}
-    context = {abi.CONTEXT_MARK, abi.CONTEXT_OFFSET_MARK}
+    context = {abi.CONTEXT_MARK, abi.CONTEXT_OFFSET_MARK, abi.PROBE_MARK}
     assert loaded == {abi.SLOT_MARK, abi.TRACE_MARK, abi.USES_MARK, *context, *abi.RETURN_MARKS}
     assert not loaded & {area.mark for area in abi.AREAS.values()}
 

@@ -311,7 +311,7 @@ def test_check_against_a_kernel(kernel: Path, tmp_path: Path) -> None:
             "BCH_ERR_what is not an enumerator",
             "must not return",
             "did you mean flags",
-            "is not error-injectable",
+            "is not described by the kernel's BTF",
             "2 functions are called twin",
         ),
     ):
@@ -346,7 +346,8 @@ def test_run_on_a_kernel_without_the_config(tmp_path: Path, option: str) -> None
     build(tmp_path, config=config, **changes)
     line = sentence(inject("run", SMOKE, kernel=tmp_path, rights="root"), 3)
     assert line.startswith(f"inject: this kernel was built without {option}, which ")
-    assert line.endswith(f"; build the kernel with {option}=y, or use `inject vm run`")
+    assert "; load inject's kernel module (--module, or `inject module load`), build" in line
+    assert line.endswith(f" build the kernel with {option}=y, or use `inject vm run`")
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,7 @@ def test_run_on_a_kernel_with_nothing_tagged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("function", "said"),
-    [("untagged_one", "is not error-injectable"), ("should_failslab", "kept only the clone")],
+    [("untagged_one", "is not described by the kernel's BTF"), ("should_failslab", "kept only the clone")],
 )
 def test_fail_on_a_function_that_cannot_be_failed(kernel: Path, function: str, said: str) -> None:
     done = inject("fail", function, "--return", "-EIO", "--", "true", kernel=kernel, rights="root")
@@ -398,7 +399,10 @@ def test_run_on_an_untagged_function_is_a_skip_with_the_reason(kernel: Path, tmp
     report = tmp_path / "out.jsonl"
     done = inject("run", path, "--json", report, kernel=kernel, rights="root")
     assert done.returncode == 3
-    assert "skip s 0.0 s: untagged_one is not error-injectable; add ALLOW_ERROR_INJECTION" in done.stderr
+    assert (
+        "skip s 0.0 s: untagged_one is not described by the kernel's BTF, so inject does not know what it returns"
+        in done.stderr
+    )
     events = [json.loads(line) for line in report.read_text().splitlines()]
     assert [event["type"] for event in events] == ["run", "verdict", "end"]
     assert events[1]["status"] == "skip" and events[1]["reason"] is None

@@ -180,7 +180,7 @@ def test_every_command_is_in_the_pages() -> None:
     """Beside the page that is made from the commands."""
     written = [text for page in PAGES if page.name != "commands.md" for text in spans(page)]
     named = {path for text in written for path, _ in invocations(text)}
-    assert not set(OPTIONS) - named - {"", "vm"}
+    assert not set(OPTIONS) - named - {"", "vm", "module"}
 
 
 def test_a_missing_command_and_option_are_seen() -> None:

@@ -15,6 +15,7 @@ from inject import doctor
 from inject.doctor import OPTIONAL, Check, can_boot_guests, can_inject, examine
 from inject.engine import bcc
 from inject.kernel.kernel import Kernel
+from inject.kernel.obstacles import BY_MODULE
 from tests.support.fake_kernel import CONFIG, RELEASE, build
 
 
@@ -123,7 +124,8 @@ def test_a_missing_option(ready: Path, tmp_path: Path, option: str) -> None:
     assert list(found) == [option]
     assert found[option].ok is (None if option in OPTIONAL else False)
     assert found[option].detail.startswith(f"this kernel was built without {option}, which ")
-    assert found[option].fix == f"build the kernel with {option}=y, or use `inject vm run`"
+    assert found[option].fix.endswith(f"build the kernel with {option}=y, or use `inject vm run`")
+    assert ("inject module load" in found[option].fix) == (option in BY_MODULE)
     assert can_inject(list(found.values())) is (option in OPTIONAL)
 
 

@@ -19,7 +19,7 @@ from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError, Place
 from inject.kernel.memory import Memory
 from inject.kernel.modules import MOST_BYTES, file_of, module_with, name_of
-from inject.kernel.obstacles import OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
+from inject.kernel.obstacles import BY_MODULE, OPTIONAL, gaps, hidden_frame, of_function, of_kernel, of_lockdown, refuse
 from inject.kernel.types import Types
 from inject.model.nofail import NoFail
 from inject.model.scenario import Contract, Fault, Scenario, When
@@ -67,7 +67,8 @@ def test_a_missing_option_is_said_before_attaching(tmp_path: Path, option: str) 
         return
     said = refused(made, Fault("open_ctree", "-EIO"))
     assert said.startswith(f"this kernel was built without {option}, which ")
-    assert said.endswith(f"; build the kernel with {option}=y, or use `inject vm run`")
+    assert ("inject module load" in said) == (option in BY_MODULE)
+    assert said.endswith(f" build the kernel with {option}=y, or use `inject vm run`")
     found = {check.name: check for check in doctor.examine(made.kernel)}[option]
     assert f"{found.detail}; {found.fix}" == said
     assert f"cannot be failed in this kernel: {found.detail}. Fix: {found.fix}" in explanation(
@@ -253,7 +254,8 @@ def test_many_callers_are_counted(tmp_path: Path) -> None:
 def test_a_fault_function_that_is_only_inlined(tmp_path: Path) -> None:
     made = planner(tmp_path, inlined=INLINED)
     assert refused(made, Fault("bch2_prepare", "-EIO")) == (
-        "bch2_prepare is not in this kernel; the compiler inlined it into open_ctree: mark it noinline"
+        "bch2_prepare is not in this kernel; the compiler inlined it into open_ctree: fail one of these,"
+        " or mark it noinline"
     )
 
 

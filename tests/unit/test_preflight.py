@@ -132,14 +132,14 @@ def test_each_value_of_a_function_is_asked_once() -> None:
     ],
 )
 def test_what_is_missing(kernel: Kernel, requires: Requires, said: str) -> None:
-    found = missing(kernel, scenario(requires=requires))
+    found = missing(kernel, Types(kernel), scenario(requires=requires))
     assert found.startswith(said) if said else found == ""
 
 
 def test_planned_faults_are_not_looked_up_again(kernel: Kernel) -> None:
     unknown = scenario(Fault("nowhere", "-EIO"))
-    assert missing(kernel, unknown).startswith("nowhere is not in this kernel")
-    assert missing(kernel, unknown, planned=True) == ""
+    assert missing(kernel, Types(kernel), unknown).startswith("nowhere is not in this kernel")
+    assert missing(kernel, Types(kernel), unknown, planned=True) == ""
 
 
 def test_the_scope_any_is_refused() -> None:
@@ -190,7 +190,9 @@ def test_fail_looks_up_and_plans_each_fault_once(kernel: Kernel, monkeypatch: py
 
     class OnlyPlans(Trial):
         def run(self) -> Verdict:
-            assert missing(self.services.kernel, self.scenario, planned=self._plan is not None) == ""
+            assert (
+                missing(self.services.kernel, self.services.types, self.scenario, planned=self._plan is not None) == ""
+            )
             plans.append(self._planned(None))
             return Verdict(self.scenario.name, Status.PASS, exit=0)
 

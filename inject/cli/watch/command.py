@@ -13,6 +13,7 @@ import click
 
 from inject import scenario as scenarios
 from inject.cli import completion
+from inject.cli.options import MODULE_OPTION, module_for
 from inject.cli.watch import lines
 from inject.cli.watch.live import Live
 from inject.cli.watch.screen import Screen, obstacle
@@ -21,6 +22,7 @@ from inject.engine.planner import Planner
 from inject.engine.session import Session, for_any_task
 from inject.errors import ExitStatus, InjectError
 from inject.fixture.device_numbers import device_numbers
+from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.point import ErrorType
@@ -85,6 +87,7 @@ class AfterDashes(click.Command):
 )
 @click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions.")
 @click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach.")
+@MODULE_OPTION
 def watch(
     what: tuple[str, ...],
     command: tuple[str, ...],
@@ -97,6 +100,7 @@ def watch(
     timeout: float,
     seed: Optional[int],
     probe: str,
+    module: bool,
 ) -> int:
     """Count calls on a live table; arm and change faults by keys.
 
@@ -128,14 +132,13 @@ def watch(
     chosen = Chosen(command, pid, cgroup, any_task)
     chosen.check()
     kernel = Kernel()
-    require_injection(kernel)
-    faults = _faults(what, kernel)
+    types = Types(kernel)
+    faults = _faults(what, kernel, types)
     if any_task:
         faults = for_any_task(faults)
-    if any(fault.scope is Scope.ANY for fault in faults) and not (allow_any or kernel.is_guest()):
-        raise InjectError("calls of every task of this machine would fail", "use a guest, or allow it with --allow-any")
+    _require(kernel, types, faults, module, allow_any or kernel.is_guest())
     reason = obstacle()
-    with _session(kernel, faults, chosen, seed, Probe(probe), echo=bool(reason)) as (session, subject):
+    with _session(kernel, types, faults, chosen, seed, Probe(probe), echo=bool(reason)) as (session, subject):
         if arm:
             session.arm_all()
         if reason:
@@ -149,10 +152,16 @@ def watch(
 
 @contextlib.contextmanager
 def _session(
-    kernel: Kernel, faults: Sequence[Fault], chosen: Chosen, seed: Optional[int], probe: Probe, *, echo: bool
+    kernel: Kernel,
+    types: Types,
+    faults: Sequence[Fault],
+    chosen: Chosen,
+    seed: Optional[int],
+    probe: Probe,
+    *,
+    echo: bool,
 ) -> Iterator[tuple[Session, Subject]]:
     """Attach ``faults``, all off, to the calls of what is chosen; print the counters when everything is gone."""
-    types = Types(kernel)
     resolve(kernel, types, faults)
     summary: list[str] = []
     try:
@@ -174,15 +183,28 @@ def _session(
             click.echo(f"inject: {line}", err=True)
 
 
-def _faults(names: Sequence[str], kernel: Kernel) -> list[Fault]:
+def _require(kernel: Kernel, types: Types, faults: Sequence[Fault], module: bool, any_allowed: bool) -> None:
+    """Load inject's module if ``faults`` need it; raise InjectError if they cannot, or must not, be injected here."""
+    if any(fault.scope is Scope.ANY for fault in faults) and not any_allowed:
+        raise InjectError("calls of every task of this machine would fail", "use a guest, or allow it with --allow-any")
+    module_for(kernel, types, module, (fault.function for fault in faults))
+    require_injection(kernel)
+
+
+def _is_file(name: str) -> bool:
+    """True for a scenario file, false for FUNC[=VALUE]."""
+    return name.endswith(SUFFIXES) or "/" in name
+
+
+def _faults(names: Sequence[str], kernel: Kernel, types: Types) -> list[Fault]:
     """The faults of scenario files and of ``FUNC[=VALUE]``, in the order given."""
     found: list[Fault] = []
     for name in names:
-        if name.endswith(SUFFIXES) or "/" in name:
+        if _is_file(name):
             found += [fault for scenario in scenarios.load([name]) for fault in whole_faults(scenario)]
             continue
         function, _, value = name.partition("=")
-        point = kernel.points.find(function)
+        point = Functions(kernel, types).find(function)
         block = shorthand.fault(function, {"value": value or DEFAULTS[point.error_type]})
         try:
             (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), shorthand.COMMAND_LINE, "watch")

@@ -1,0 +1,66 @@
+"""The module for one command: loaded when a fault needs it, if it may be, and unloaded at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from inject.errors import InjectError
+from inject.kernel.functions import Functions
+from inject.kernel.kernel import Kernel
+from inject.kernel.obstacles import BY_MODULE
+from inject.kernel.types import Types
+from inject.module.build import build
+from inject.module.load import InUse, is_kept, load, unload
+from inject.module.source import find
+
+
+class Demand:
+    """Loads the module into ``kernel`` once something needs it; does nothing unless ``allowed``.
+
+    What it loaded it unloads in close(), unless somebody uses it then: the last of several
+    commands that began without the module takes it away.
+    """
+
+    def __init__(self, kernel: Kernel, types: Types, *, allowed: bool) -> None:
+        self._kernel = kernel
+        self._functions = Functions(kernel, types)
+        self._allowed = allowed
+        self._used = False
+
+    def require(self, names: Iterable[str]) -> None:
+        """Load the module if one of the functions ``names``, or any at all, cannot be failed without it.
+
+        Raises CannotRun if it cannot be built or loaded.
+        """
+        if not self._allowed or self._used:
+            return
+        options = self._kernel.config
+        stock = bool(options.options) and not all(options.has(option) for option in BY_MODULE)
+        if stock or any(self._needed(name) for name in names):
+            load(self._kernel, find(self._kernel) or build(self._kernel))
+            self._used = True
+
+    def _needed(self, name: str) -> bool:
+        try:
+            point = self._functions.find(name, force=True)
+        except InjectError:
+            return False  # the planner says what is wrong with it
+        return not point.marked or self._kernel.ftrace.lacks(point)
+
+    def close(self) -> None:
+        """Unload the module if this command used it, nobody else does, and nobody asked to keep it."""
+        if self._used and not is_kept(self._kernel):
+            with contextlib.suppress(InUse):
+                unload()
+
+
+@contextlib.contextmanager
+def demand(kernel: Kernel, types: Types, *, asked: bool = False) -> Iterator[Demand]:
+    """The module for one command: on ``asked`` (--module), and in inject's own guests, where it stays."""
+    made = Demand(kernel, types, allowed=asked or kernel.is_guest())
+    try:
+        yield made
+    finally:
+        if not kernel.is_guest():
+            made.close()

@@ -1,0 +1,133 @@
+"""The module into the kernel and out of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import stat
+import time
+from pathlib import Path
+
+from inject.errors import CannotRun
+from inject.kernel.files import text_of
+from inject.kernel.kernel import Kernel
+from inject.kernel.overrider import NAME, VERSION, Overrider
+
+FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
+DELETE_MODULE = {"x86_64": 176, "aarch64": 106}
+"""Numbers of the system calls (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h)."""
+WAIT = 10.0
+"""Seconds that another process may take for loading or unloading the module."""
+_POLL = 0.05
+
+
+def load(kernel: Kernel, path: Path, *, keep: bool = False) -> bool:
+    """Load the module, unless it is loaded; False if it was. ``keep``: it stays when its last user ends.
+
+    Raises CannotRun if the kernel refuses it, or has it in another version.
+    """
+    parameters = b"keep=1" if keep else b""
+    deadline = time.monotonic() + WAIT
+    while True:
+        if kernel.overrider is not None:
+            if keep:
+                set_keep(kernel)
+            return False
+        other = Overrider.version(kernel.root)
+        if other and other != VERSION:
+            raise CannotRun(
+                f"the module {NAME} is loaded in version {other}, and this inject needs {VERSION}",
+                "end the inject that uses it, then `inject module unload`",
+            )
+        try:
+            _insert(path, parameters)
+        except OSError as error:
+            # Another process loads it (EEXIST, EBUSY: wait for it), or has just unloaded it.
+            if error.errno not in (errno.EEXIST, errno.EBUSY) or time.monotonic() > deadline:
+                raise _refused(kernel, path, error) from None
+            time.sleep(_POLL)
+            continue
+        return True
+
+
+def set_keep(kernel: Kernel) -> None:
+    """Let the module stay when its last user ends. Raises CannotRun without root."""
+    try:
+        (kernel.root / f"sys/module/{NAME}/parameters/keep").write_text("1")
+    except OSError as error:
+        raise CannotRun(f"cannot keep the module {NAME}: {error.strerror}", "run with sudo") from None
+
+
+def is_kept(kernel: Kernel) -> bool:
+    """True if the module stays when its last user ends."""
+    return text_of(kernel.root / f"sys/module/{NAME}/parameters/keep") == "Y"
+
+
+def unload() -> bool:
+    """Unload the module; False if it was not loaded. Raises CannotRun if it is in use or the kernel refuses."""
+    try:
+        _call(DELETE_MODULE, ctypes.c_char_p(NAME.encode()), os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        if error.errno in (errno.EWOULDBLOCK, errno.EBUSY):
+            raise InUse(f"the module {NAME} is in use", "end the inject that has a fault attached") from None
+        if error.errno == errno.EPERM:
+            raise CannotRun("unloading a module needs root", "run with sudo") from None
+        raise CannotRun(f"the kernel does not unload {NAME}: {error.strerror}", "dmesg may say why") from None
+    return True
+
+
+class InUse(CannotRun):
+    """A fault is attached by way of the module."""
+
+
+def _insert(path: Path, parameters: bytes) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise CannotRun(
+                f"{path} could be changed by another user than root", "remove it, and inject builds it again"
+            )
+        _call(FINIT_MODULE, descriptor, ctypes.c_char_p(parameters), 0)
+    finally:
+        os.close(descriptor)
+
+
+def _call(numbers: dict[str, int], *arguments: object) -> None:
+    number = numbers.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"modules are not loaded on {platform.machine()}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, *arguments) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def _refused(kernel: Kernel, path: Path, error: OSError) -> CannotRun:
+    """Why the kernel does not take the module (kernel/module/main.c, v6.12)."""
+    what = f"the kernel does not load {NAME}"
+    vm = "use a guest: `inject vm run`"
+    if error.errno == errno.EPERM and kernel.lockdown in ("integrity", "confidentiality"):
+        return CannotRun(
+            f"{what}: kernel lockdown ({kernel.lockdown}) takes signed modules only",
+            f"sign {path} with a key enrolled by mokutil, boot without Secure Boot, or {vm}",
+        )
+    if error.errno in (errno.EKEYREJECTED, errno.ENOKEY, errno.EBADMSG):
+        return CannotRun(
+            f"{what}: it takes signed modules only (module.sig_enforce, Secure Boot)",
+            f"sign {path} with a key enrolled by mokutil, or {vm}",
+        )
+    if error.errno == errno.EPERM:
+        if text_of(kernel.root / "proc/sys/kernel/modules_disabled") == "1":
+            return CannotRun(f"{what}: kernel.modules_disabled=1 forbids all modules", f"reboot, or {vm}")
+        return CannotRun("loading a module needs root", "run with sudo; in a container, on its host")
+    if error.errno in (errno.ENOEXEC, errno.EINVAL, errno.ENOENT):
+        return CannotRun(
+            f"{what} ({error.strerror}): {path} was built for another kernel, or this one lacks what it needs",
+            "dmesg says which; remove the file, and inject builds it again",
+        )
+    return CannotRun(f"{what}: {error.strerror}", "dmesg may say why")
