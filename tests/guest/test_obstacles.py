@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from inject.kernel.types import Types
 from inject.model.scenario import Probe
 from inject.store import cache_root
 from tests.support.command import inject
+from tests.support.waiting import wait_for
 from tests.support.workbench import guest_only
 
 pytestmark = guest_only
@@ -27,7 +30,7 @@ KPROBES = Path("/sys/kernel/debug/kprobes/enabled")
 ADDRESSES = Path("/proc/sys/kernel/kptr_restrict")
 
 
-@contextmanager
+@contextlib.contextmanager
 def holding(switch: Path, value: str) -> Iterator[None]:
     """``value`` in ``switch``, and afterwards what was there."""
     before = switch.read_text()
@@ -56,6 +59,33 @@ def test_another_programs_trampoline(engine: Engine, kernel: Kernel, types: Type
         other.detach()
         assert engine.bypassed() == []
     engine.detach()
+
+
+@pytest.mark.slow
+def test_a_tracer_beside(tmp_path: Path) -> None:
+    """bpftrace's fexit: an error is returned for a call only if its body did not run."""
+    probe = f"fexit:vmlinux:{MKDIR} {{ @returned[retval] = count(); }}"
+    with (
+        (tmp_path / "said").open("w") as said,
+        subprocess.Popen(["bpftrace", "-e", probe], stdout=said, stderr=said) as tracer,
+    ):
+        try:
+            hooks = Path("/sys/kernel/debug/tracing/enabled_functions")
+            wait_for(lambda: f"{MKDIR} (" in hooks.read_text(), "bpftrace attaches", process=tracer)
+            for choice, code in (("kprobe", 3), ("fmod_ret", 1), ("auto", 1)):
+                made = tmp_path / choice
+                done = inject("fail", MKDIR, "--return", "-EIO", "--probe", choice, "--", "mkdir", made)
+                assert done.returncode == code, done.stderr
+                beside = f"another tracing program (fentry, fexit or BPF LSM) is attached to {MKDIR}" in done.stderr
+                assert beside == (code == 3), done.stderr
+                assert (f"{MKDIR} returned -EIO once" in done.stderr) == (code == 1), done.stderr
+                assert not made.exists()
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                tracer.wait(60)
+            tracer.kill()
+    assert "@returned[-5]: 2" in (tmp_path / "said").read_text()
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,23 @@ def test_stopped_while_armed(tmp_path: Path, victim: Callable[[], str]) -> None:
     assert "stopped for more than 10 s while armed" in verdict["detail"]
 
 
+@pytest.mark.slow
+def test_output_that_nobody_reads(victim: Callable[[], str]) -> None:
+    """A pager, Ctrl-S, a CI log that stalls: inject waits in write(2), and the kernel ends the injection by itself."""
+    reader, writer = os.pipe()
+    words = ("__x64_sys_getpid", "--return", "-EPERM", "--comm", "victim", "--scope", "any", "--timeout", "5")
+    with Tool("fail", *words, "--", "yes", stdout=writer) as tool:
+        os.close(writer)
+        try:
+            wait_for(lambda: victim() == "failed", "armed", process=tool)
+            wait_for(lambda: victim() == "worked", "the kernel's own deadline", process=tool)
+            assert tool.poll() is None, "inject did not wait for the reader"
+            time.sleep(LEASE)
+            assert victim() == "worked", "armed again"
+        finally:
+            os.close(reader)
+
+
 def test_killed_while_armed(tmp_path: Path, victim: Callable[[], str], probe: Probe) -> None:
     """SIGKILL: the first call after the tool's end works."""
     tool = start(tmp_path, probe)

@@ -37,6 +37,11 @@ RIGHT = {
     "armed-too-early/never-began": ("error", "", "`run` never began: bash exited with 2"),
     "finding-hides": ("fail", "check", r"fsck.*recover.*the known failure, the workload exited with 3"),
     "anchored-output": ("pass", "", ""),
+    "path-not-in-memory": (
+        "fail",
+        "not-injected",
+        r"2 injections, expected 3 \(\d+ calls seen, 2 matched, 1 not compared: string not in memory\)",
+    ),
     "runaway-regex/output": (
         "error",
         "",
