@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -16,7 +16,9 @@ from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function, of_kernel
 from inject.kernel.types import Types, plain_name
 from inject.kernel.uses import CHECKS, Use
+from inject.kernel.ways import ways
 from inject.model.point import LEGAL_WORDS, FaultPoint
+from inject.model.scenario import Probe
 from inject.model.unsafe import unsafe
 
 MOST_CALLERS = 40
@@ -51,7 +53,7 @@ class Explanation:
         yield f"{point.function}: error type {point.error_type.value}, may return {LEGAL_WORDS[point.error_type]}"
         yield f"  prototype: {self._prototype() or 'not in BTF, so its arguments cannot be tested'}"
         yield f"  module: {point.module or 'vmlinux'}"
-        yield f"  route: {route(point)}"
+        yield f"  route: {route(ways(kernel, point))}"
         if not point.marked:
             yield "  not marked ALLOW_ERROR_INJECTION: the type is that of its prototype and of what its callers test"
         others = [name for name in point.names if name != point.function]
@@ -114,15 +116,22 @@ class Explanation:
             }
             for site in self.sites
         ]
+        found["routes"] = [way.value for way in ways(self._kernel, self.point)]
         found["obstacles"] = [str(one) for one in (*of_kernel(self._kernel), *of_function(self._kernel, self.point))]
         return found
 
 
-def route(point: FaultPoint) -> str:
-    """How a call of ``point`` is failed."""
-    if point.marked:
-        return "the kernel's helper bpf_override_return, by a kprobe or fmod_ret"
-    return "needs inject's module, because the kernel's helper takes marked functions only"
+ROUTES = {
+    Probe.FMOD_RET: "fmod_ret (not in modules, and not for 0 or NULL)",
+    Probe.KPROBE: "a kprobe that calls the kernel's helper bpf_override_return",
+    Probe.KFUNC: "a kprobe that calls the kfunc of inject's module",
+    Probe.MODULE: "a kprobe of inject's module",
+}
+
+
+def route(found: Sequence[Probe]) -> str:
+    """The ways in which a function can be failed, the first first."""
+    return ", else ".join(ROUTES[way] for way in found) or "none without inject's module: `inject module load`"
 
 
 def words_of(use: int, pointer: bool) -> list[str]:

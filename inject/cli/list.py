@@ -121,7 +121,8 @@ def _tell(found: Catalogue, shown: int) -> None:
     """Say on standard error what the table does not show, and what its words mean."""
     lines = [f"inject: {shown} functions can be failed"]
     if found.left_out:
-        lines.append(f"inject: others cannot: {', '.join(f'{n} {why}' for why, n in sorted(found.left_out.items()))}")
+        reasons = (f"{why} ({number})" for why, number in sorted(found.left_out.items()))
+        lines.append(f"inject: others cannot, because they {', '.join(reasons)}")
     if found.callers_unknown:
         lines.append(f"inject: their callers' checks are unknown, because {found.callers_unknown}")
     if any(one.unsafe for one in found.entries):

@@ -26,6 +26,8 @@ from inject.cli.fault_blocks import _block as BLOCK
 from inject.cli.fault_blocks import faults_of
 from inject.cli.lazy import contexts, path_of
 from inject.cli.options import forced
+from inject.kernel.overrider import NAME as OVERRIDER
+from inject.kernel.overrider import VERSION
 from inject.model.scenario import Contract
 from tests.support import ROOT
 from tests.support.command import Done
@@ -446,7 +448,8 @@ def test_list_shows_every_function_that_can_be_failed(kernel: Path) -> None:
     assert "unsafe: put" in done.stdout and "no ftrace" in done.stdout
     said = done.stderr.splitlines()
     assert said[0] == "inject: 9 functions can be failed"
-    assert "2 share their name" in said[1] and "are not described by BTF" in said[1]
+    assert said[1].startswith("inject: others cannot, because they are inlined everywhere (1), are not described by")
+    assert "share their name (2)" in said[1]
     assert said[2] == "inject: their callers' checks are unknown, because inject reads machine code of x86-64 only"
     assert "inject: no function matches 'zzz*'" in sentence(inject("list", "--all", "zzz*", kernel=kernel), 3)
     lines = inject("list", "--all", "--json", "*_[op]*", kernel=kernel).stdout.splitlines()
@@ -479,11 +482,25 @@ def test_list_explains_a_function_that_is_not_marked(kernel: Path) -> None:
     build(kernel, btf=None, traceable="untagged_one\n")
     done = inject("list", "--explain", "untagged_one", kernel=kernel)
     assert done.returncode == 0
-    for words in ("error type ERRNO", "prototype: ret_t untagged_one()", "needs inject's module", "not marked"):
+    for words in (
+        "error type ERRNO",
+        "prototype: ret_t untagged_one()",
+        "route: none without inject's module",
+        "not marked",
+    ):
         assert words in done.stdout
     assert "callers: unknown, because inject reads machine code of x86-64 only" in done.stdout
     told = json.loads(inject("list", "--explain", "untagged_one", "--json", kernel=kernel).stdout)
-    assert (told["function"], told["callers"], told["sites"]) == ("untagged_one", None, [])
+    assert (told["function"], told["callers"], told["sites"], told["routes"]) == ("untagged_one", None, [], [])
+    for name, text in {"initstate": "live", "version": VERSION, "parameters/kfunc": "Y"}.items():
+        where = kernel / "sys/module" / OVERRIDER / name
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(text)
+    (kernel / "sys/kernel/btf" / OVERRIDER).touch()
+    done = inject("list", "--explain", "untagged_one", kernel=kernel)
+    assert "route: a kprobe that calls the kfunc of inject's module, else a kprobe of inject's module" in done.stdout
+    done = inject("list", "--explain", "bch2_alloc", kernel=kernel)
+    assert "route: a kprobe of inject's module\n" in done.stdout, "it lacks ftrace here"
 
 
 def test_force_is_contract_ignore() -> None:
