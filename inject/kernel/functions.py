@@ -46,6 +46,7 @@ class Functions:
     def __init__(self, kernel: Kernel, types: Types) -> None:
         self._kernel = kernel
         self._types = types
+        self._found: dict[tuple[str, bool], FaultPoint] = {}
 
     def marked(self) -> tuple[FaultPoint, ...]:
         """The error-injection list; () if this kernel keeps none. Raises CannotRun if it cannot be read."""
@@ -60,6 +61,12 @@ class Functions:
         Raises CannotRun saying why there is none: unknown, inlined, ambiguous, without a result that can
         be an error; UnsafeFunction for a name that promises an effect, unless ``force`` insists.
         """
+        key = (name, force)
+        if key not in self._found:
+            self._found[key] = self._find(name, force=force)
+        return self._found[key]
+
+    def _find(self, name: str, *, force: bool) -> FaultPoint:
         try:
             marked = self._kernel.points.listed(name)
         except NoList:

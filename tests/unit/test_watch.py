@@ -11,17 +11,21 @@ import pytest
 
 from inject import scenario as scenarios
 from inject.cli.watch import board
-from inject.cli.watch.command import watch, whole_faults
+from inject.cli.watch.command import faults_named, watch, whole_faults
 from inject.cli.watch.live import BINDINGS, Live, scenario_text
 from inject.cli.watch.subjects import EveryTask
 from inject.engine.session import Row, State
+from inject.kernel.types import Types
 from inject.model.errorpath import Fate
 from inject.model.event import Injection
 from inject.model.scenario import Bound, When
 from inject.model.trigger import Trigger
 from inject.model.verdict import Counts
+from inject.scenario.shorthand import BadSyntax
 from inject.scenario.writer import fault_keys, to_yaml
 from tests.support import ROOT
+from tests.support.fake_kernel import build
+from tests.support.raw_btf import BOOL, kernel_types
 
 STACK = ("bch2_folio_reservation_get_partial+0x0", "bch2_buffered_write+0x45", "bch2_write_iter+0x1", "vfs_write+0x2")
 FIRED = Injection(0, "bch2_folio_reservation_get_partial", "-EIO", -5, 3, 1, 123, "dd", 0, STACK)
@@ -61,6 +65,19 @@ def test_no_line_is_wider_than_the_screen_and_no_column_moves(
     assert shown[-1].endswith("q quit")
     styles = {span.style for line in board.render(view, width, height) for span in line}
     assert styles <= {"", "bold", "dim", "red", "yellow"}
+
+
+def test_a_function_whose_failure_only_its_callers_know_needs_a_value(tmp_path: Path) -> None:
+    types = kernel_types()
+    types.function("untagged_one", types.integer("flag_t", 1, BOOL), [])
+    types.write(tmp_path)
+    kernel = build(tmp_path, btf=None)
+    with pytest.raises(BadSyntax, match="untagged_one returns; write untagged_one=VALUE: true or false"):
+        faults_named(["untagged_one"], kernel, Types(kernel))
+    (fault,) = faults_named(["untagged_one=false"], kernel, Types(kernel))
+    assert fault.value == "false"
+    (fault,) = faults_named(["open_ctree"], kernel, Types(kernel))
+    assert fault.value == "-ENOMEM"
 
 
 def test_the_usual_terminal_shows_every_key() -> None:

@@ -25,7 +25,7 @@ from inject.fixture.device_numbers import device_numbers
 from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
-from inject.model.point import ErrorType
+from inject.model.point import LEGAL_WORDS, ErrorType
 from inject.model.scenario import Bound, Fault, Probe, Scenario, Scope
 from inject.process.janitor import Janitor
 from inject.scenario import shorthand
@@ -39,10 +39,8 @@ DEFAULTS = {
     ErrorType.ERRNO_NULL: "-ENOMEM",
     ErrorType.NULL: "NULL",
     ErrorType.TRUE: "true",
-    ErrorType.BOOL: "false",
-    ErrorType.NUMBER: "0",
 }
-"""What a function returns unless =VALUE says otherwise."""
+"""What a function returns unless =VALUE says otherwise; of other types only its callers know what a failure is."""
 
 
 class AfterDashes(click.Command):
@@ -133,7 +131,7 @@ def watch(
     chosen.check()
     kernel = Kernel()
     types = Types(kernel)
-    faults = _faults(what, kernel, types)
+    faults = faults_named(what, kernel, types)
     if any_task:
         faults = for_any_task(faults)
     _require(kernel, types, faults, module, allow_any or kernel.is_guest())
@@ -196,7 +194,7 @@ def _is_file(name: str) -> bool:
     return name.endswith(SUFFIXES) or "/" in name
 
 
-def _faults(names: Sequence[str], kernel: Kernel, types: Types) -> list[Fault]:
+def faults_named(names: Sequence[str], kernel: Kernel, types: Types) -> list[Fault]:
     """The faults of scenario files and of ``FUNC[=VALUE]``, in the order given."""
     found: list[Fault] = []
     for name in names:
@@ -205,7 +203,12 @@ def _faults(names: Sequence[str], kernel: Kernel, types: Types) -> list[Fault]:
             continue
         function, _, value = name.partition("=")
         point = Functions(kernel, types).find(function)
-        block = shorthand.fault(function, {"value": value or DEFAULTS[point.error_type]})
+        returned = value or DEFAULTS.get(point.error_type)
+        if returned is None:
+            raise shorthand.BadSyntax(
+                f"nothing says what {function} returns", f"write {function}=VALUE: {LEGAL_WORDS[point.error_type]}"
+            )
+        block = shorthand.fault(function, {"value": returned})
         try:
             (scenario,) = scenarios.parse(to_yaml({"faults": [block], "run": "true"}), shorthand.COMMAND_LINE, "watch")
         except scenarios.ScenarioErrors as error:
