@@ -6,7 +6,7 @@ reads: its own groups are lost there, without a word. The scheduler of tests/con
 
 from __future__ import annotations
 
-SHARING = frozenset(f"tests/vm/test_{name}.py" for name in ("endings", "exec", "trust", "verdicts"))
+SHARING = frozenset(f"tests/vm/test_{name}.py" for name in ("endings", "exec", "remains", "stock", "trust", "verdicts"))
 """Files of tests/vm whose tests share a guest or the verdicts of one run."""
 
 
