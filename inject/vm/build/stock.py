@@ -195,7 +195,7 @@ def _build(
         debian.run(tree, f"kernel {kernel.name}", work, cache.log(KIND, identity), progress, LIMIT, cancelled=cancelled)
     shutil.rmtree(kit)
     make_sparse(staging.path / "headers.ext4")
-    facts = read_versions((staging.path / "versions").read_text())
+    facts = read_versions((staging.path / "versions").read_text(errors="replace"))
     return staging.publish({"kernel": kernel.name, **facts})
 
 
