@@ -168,23 +168,19 @@ def test_a_kernel_whose_headers_are_gone_is_a_sentence(tmp_path: Path) -> None:
 class Compiler:
     """Stands for the programs that the build runs; a real compilation is in tests/vm."""
 
-    def __init__(self, kbuild: bool = True) -> None:
-        self.kbuild = kbuild
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
         self.trees: list[str] = []
 
-    def run(self, command: Sequence[str], output: int, _log: Path) -> None:
+    def run(self, command: Sequence[str], output: int, _log: Path, fine: Sequence[int] = (0,)) -> int:
         if command[0] == "tar":
-            root = Path(command[-1])
-            if self.kbuild:
-                scripts = root / f"usr/lib/modules/{RELEASE}/build/scripts"
-                scripts.mkdir(parents=True)
-                (scripts / "Makefile.build").touch()
-            return
-        assert command[0] == "setpriv", command
+            return 0
+        assert command[0] == "setpriv" and self.code in fine, command
         root, tree = Path(command[-2]), command[-1]
-        assert (root / tree.lstrip("/")).is_dir()
         self.trees.append(tree)
-        (root / "module" / override.FILE).write_text("ELF of " + (root / "module/inject_override.c").read_text())
+        if not self.code:
+            (root / "module" / override.FILE).write_text("ELF of " + (root / "module/inject_override.c").read_text())
+        return self.code
 
 
 def stock_entry(cache: Cache) -> Entry:
@@ -218,7 +214,7 @@ def test_the_module_is_compiled_once_for_each_source_and_kernel(
 
 
 def test_a_kernel_without_kbuild_gets_no_module_and_that_is_said(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(override, "_run", Compiler(kbuild=False).run)
+    monkeypatch.setattr(override, "_run", Compiler(77).run)
     entry, said = stock_entry(cache), list[str]()
     built = override.build(entry, lambda: entry.file(stock.TOOLCHAIN), cache, said.append)
     assert override.file_of(built) is None
@@ -232,6 +228,25 @@ def test_a_module_that_does_not_compile_is_told_with_its_log(cache: Cache, monke
         override.build(entry, lambda: entry.file(stock.TOOLCHAIN), cache, lambda _: None)
     assert override.find(entry, cache) is None
     assert not list((cache.root / "staging").iterdir())
+
+
+def test_kbuild_is_looked_for_inside_the_tree(tmp_path: Path) -> None:
+    """Debian 12's link to the headers is absolute: it must not lead to those of this machine."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    write_program(tools / "mount", "#!/bin/sh\n")
+    write_program(tools / "chroot", '#!/bin/sh\necho "$*" >>"$LOG"\ncase "$2" in */test) exit "$CODE" ;; esac\n')
+    for code, asked in ((1, 1), (0, 2)):
+        log = tmp_path / f"log{code}"
+        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "LOG": str(log), "CODE": str(code)}
+        root = str(tmp_path / "root")
+        done = subprocess.run(["sh", "-ec", override._MAKE, "sh", root, "/lib/modules/R/build"], env=environment)
+        assert done.returncode == (77 if code else 0)
+        lines = log.read_text().splitlines()
+        assert lines[0] == f"{root} /usr/bin/test -e /lib/modules/R/build/scripts/Makefile.build"
+        assert len(lines) == asked and lines[1:] == [
+            f"{root} /usr/bin/make -C /lib/modules/R/build M=/module modules"
+        ] * (asked - 1)
 
 
 def test_only_what_is_missing_is_named(cache: Cache) -> None:
