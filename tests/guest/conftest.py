@@ -18,13 +18,15 @@ from inject.engine.engine import Engine
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.scenario import Probe
+from inject.module.load import load, unload
+from inject.module.source import find
 from inject.oracles.leaks import KMEMLEAK
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.store import cache_root
 from inject.vm.carry import checkout
 from tests.support import ROOT
-from tests.support.workbench import KPROBES, Bench, bench
+from tests.support.workbench import KPROBES, WAYS, Bench, bench
 
 INSIDE = Path(checkout.HOME) == ROOT
 """True in a guest, where these tests run as any others do."""
@@ -87,16 +89,26 @@ def janitor() -> Iterator[Janitor]:
 
 
 @pytest.fixture(scope="module")
-def engine(kernel: Kernel) -> Iterator[Engine]:
+def overrider(kernel: Kernel) -> Iterator[None]:
+    """inject's kernel module, loaded: two of the ways need it. The guest carries it."""
+    path = find(kernel)
+    assert path is not None, "the guest carries no module for its kernel"
+    load(kernel, path, keep=True)
+    yield
+    assert unload()
+
+
+@pytest.fixture(scope="module")
+def engine(kernel: Kernel, overrider: None) -> Iterator[Engine]:
     """The loaded program; its end takes every probe away."""
     with Engine(kernel, cache_root() / "bytecode") as made:
         yield made
     assert not KPROBES.read_text()
 
 
-@pytest.fixture(params=[Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
+@pytest.fixture(params=WAYS, ids=lambda probe: probe.value)
 def probe(request: pytest.FixtureRequest) -> Probe:
-    """Both ways in obey the same rules."""
+    """All ways in obey the same rules."""
     found: Probe = request.param
     return found
 

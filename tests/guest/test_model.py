@@ -23,12 +23,13 @@ from inject.engine.planner import Planner
 from inject.engine.rule import Plan
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
-from inject.model.scenario import ArgTest, Fault, Op, Probe, Scenario, Scope, When
+from inject.model.scenario import ArgTest, Fault, Op, Scenario, Scope, When
 from inject.model.trigger import Trigger
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from tests.support.callers import Server
 from tests.support.rule_model import Call, Machine
+from tests.support.workbench import WAYS
 
 EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "20"))
 """For each kind of probe; INJECT_SEARCH=1 makes them new ones every time."""
@@ -169,7 +170,7 @@ class Subject:
         return Call(f"__x64_sys_{made.name}", arguments, server.comm, server.inside, self.path)
 
 
-@pytest.fixture(scope="module", params=[Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
+@pytest.fixture(scope="module", params=WAYS, ids=lambda probe: probe.value)
 def subject(
     request: pytest.FixtureRequest, kernel: Kernel, types: Types, engine: Engine, janitor: Janitor
 ) -> Iterator[Subject]:

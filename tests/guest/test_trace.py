@@ -36,6 +36,7 @@ from inject.propagation import watchlist
 from inject.propagation.fate import Reader
 from tests.support import ROOT
 from tests.support.command import inject
+from tests.support.workbench import WAYS
 
 GETPID, MKDIR = 39, 83
 """Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""
@@ -201,7 +202,7 @@ def system_call(number: int, *arguments: object) -> Callable[[], None]:
     return call
 
 
-PROBES = pytest.mark.parametrize("probe", [Probe.KPROBE, Probe.FMOD_RET], ids=lambda probe: probe.value)
+PROBES = pytest.mark.parametrize("probe", WAYS, ids=lambda probe: probe.value)
 
 
 @PROBES

@@ -43,7 +43,7 @@ SHOWN = 8_000
 TRIES = 2
 """Guests in a row that may fail to boot before no more are tried."""
 
-PASSED_ON = ("INJECT_SAMPLE", "INJECT_CALLS", "INJECT_SEARCH")
+PASSED_ON = ("INJECT_SAMPLE", "INJECT_CALLS", "INJECT_SEARCH", "INJECT_CYCLES")
 
 
 def artifacts(flavour: str = "test") -> Artifacts:

@@ -15,13 +15,16 @@ from inject.fixture.directory import remove_directory, trial_directory
 from inject.fixture.filesystem import Fixture
 from inject.fixture.mkfs_cache import MkfsCache
 from inject.kernel.log import LogReader
-from inject.model.scenario import Fault, Filesystem, Scenario
+from inject.model.scenario import Fault, Filesystem, Probe, Scenario
 from inject.oracles import Context
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.process.tool import check_tool
 
 guest_only = pytest.mark.skipif(not scratch_disks(), reason="runs in the guest: it needs scratch disks")
+
+WAYS = (Probe.KPROBE, Probe.FMOD_RET, Probe.KFUNC, Probe.MODULE)
+"""All ways to fail a function; the last two need inject's kernel module."""
 
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
 """One line for each; empty when nothing is attached by kprobe."""
