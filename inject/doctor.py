@@ -16,7 +16,18 @@ from inject.engine.bcc import remedy
 from inject.errors import CannotRun, InjectError
 from inject.kernel.files import DEBUGFS, MOUNT_DEBUGFS
 from inject.kernel.kernel import Kernel
-from inject.kernel.obstacles import CONFIG, OPTIONAL, Obstacle, of_addresses, of_lockdown, of_option, of_switches
+from inject.kernel.obstacles import (
+    BY_MODULE,
+    CONFIG,
+    LOAD,
+    OPTIONAL,
+    Obstacle,
+    of_addresses,
+    of_lockdown,
+    of_option,
+    of_switches,
+)
+from inject.kernel.points import NoList
 from inject.process.cgroup import require_first_namespace, writable_hierarchy
 from inject.process.tool import run_tool
 
@@ -40,8 +51,8 @@ class Check:
 
 def examine(kernel: Kernel) -> list[Check]:
     """Every item, in the order in which to fix them. Needs no root and changes nothing."""
-    checks = [_root(), *_config(kernel), _debugfs(kernel), _points(kernel), _lockdown(kernel)]
-    checks += [_switches(kernel), _addresses(kernel)]
+    checks = [_root(), *_config(kernel), _debugfs(kernel), _points(kernel), _module(kernel)]
+    checks += [_lockdown(kernel), _switches(kernel), _addresses(kernel)]
     checks += [_cgroup(kernel), _bcc(), _headers(kernel), _btf(kernel), _kmsg(kernel)]
     checks += [_program(QEMU, "qemu-system-x86"), _program("mmdebstrap", "mmdebstrap"), _kvm(kernel)]
     return checks
@@ -67,8 +78,9 @@ def _config(kernel: Kernel) -> list[Check]:
     if not kernel.config.options:
         return [Check("configuration", None, "this kernel does not show how it was built", "CONFIG_IKCONFIG_PROC=y")]
     checks = []
+    spared = OPTIONAL | BY_MODULE if kernel.overrider else OPTIONAL
     for name, why in CONFIG:
-        checks.append(_of(of_option(kernel, name), name, why, None if name in OPTIONAL else False))
+        checks.append(_of(of_option(kernel, name), name, why, None if name in spared else False))
     return checks
 
 
@@ -95,8 +107,20 @@ def _debugfs(kernel: Kernel) -> Check:
 def _points(kernel: Kernel) -> Check:
     try:
         return Check("error-injectable functions", True, f"{len(kernel.points.all)} in the error-injection list")
+    except NoList as error:
+        return Check("error-injectable functions", None if kernel.overrider else False, error.message, error.hint)
     except CannotRun as error:
         return Check("error-injectable functions", False, error.message, error.hint)
+
+
+def _module(kernel: Kernel) -> Check:
+    found = kernel.overrider
+    if found is None:
+        stock = any(of_option(kernel, option) for option in BY_MODULE)
+        what = "function" if stock else "function that is not marked ALLOW_ERROR_INJECTION"
+        return Check("inject's module", None if stock else True, f"not loaded: it can fail any {what}", LOAD)
+    kfunc = "kfunc, and " if found.kfunc else ""
+    return Check("inject's module", True, f"loaded: any function can be failed, by {kfunc}probes of its own")
 
 
 def _lockdown(kernel: Kernel) -> Check:

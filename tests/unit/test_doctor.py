@@ -121,7 +121,7 @@ def test_a_missing_item(
 def test_a_missing_option(ready: Path, tmp_path: Path, option: str) -> None:
     without = gzip.compress(CONFIG.replace(f"{option}=y", f"# {option} is not set").encode())
     found = missing(build(tmp_path / "root", config=without))
-    assert list(found) == [option]
+    assert list(found) == [option, *["inject's module"] * (option in BY_MODULE)]
     assert found[option].ok is (None if option in OPTIONAL else False)
     assert found[option].detail.startswith(f"this kernel was built without {option}, which ")
     assert found[option].fix.endswith(f"build the kernel with {option}=y, or use `inject vm run`")

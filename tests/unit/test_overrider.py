@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from inject.doctor import examine
 from inject.engine import bytecode, probes
 from inject.engine.abi import CALL
 from inject.engine.rule import Plan
@@ -117,6 +118,20 @@ def test_the_module_stands_in_for_two_options(tmp_path: Path) -> None:
     with_module(tmp_path)
     assert of_kernel(kernel) == []
     assert ways(kernel, MARKED) == (Probe.FMOD_RET, Probe.KFUNC, Probe.MODULE)
+
+
+def test_doctor_knows_the_module(tmp_path: Path) -> None:
+    import gzip
+
+    lines = [line for line in CONFIG.splitlines() if "OVERRIDE" not in line and "ERROR_INJECTION" not in line]
+    kernel = build(tmp_path, config=gzip.compress("\n".join(lines).encode()), list=None)
+    before = {check.name: check for check in examine(kernel)}
+    assert before["inject's module"].ok is None and "inject module load" in before["inject's module"].fix
+    assert before["CONFIG_BPF_KPROBE_OVERRIDE"].ok is False and before["error-injectable functions"].ok is False
+    with_module(tmp_path)
+    after = {check.name: check.ok for check in examine(kernel)}
+    assert after["inject's module"] is True
+    assert after["CONFIG_BPF_KPROBE_OVERRIDE"] is None and after["error-injectable functions"] is None
 
 
 def test_an_unmarked_function_needs_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
