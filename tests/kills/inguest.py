@@ -83,7 +83,7 @@ def _loop() -> None:
 KINDS = {
     "run": Kind(lambda file: ("run", str(file))),
     "run-on-loop": Kind(lambda file: ("run", "--probe", "kprobe", str(file)), _loop),
-    "fail": Kind(lambda _: ("fail", "__x64_sys_mkdir", "--", "mkdir", "x")),
+    "fail": Kind(lambda _: ("fail", "__x64_sys_mkdir", "--return", "-EIO", "--", "sh", "-c", "mkdir x || true")),
 }
 
 
