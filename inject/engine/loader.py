@@ -21,6 +21,8 @@ from inject.kernel.kernel import Kernel
 SOURCE = Path(__file__).with_name("override.bpf.c")
 KPROBE, RAW_TRACEPOINT, RAW_TRACEPOINT_WRITABLE, TRACING = 2, 17, 24, 26
 """enum bpf_prog_type, include/uapi/linux/bpf.h"""
+MODIFY_RETURN = 26
+"""BPF_MODIFY_RETURN of enum bpf_attach_type"""
 PROGRAMS: Mapping[str, int] = {
     "on_kprobe": KPROBE,
     "on_probe": RAW_TRACEPOINT_WRITABLE,
@@ -94,9 +96,17 @@ class Loader:
             addresses[mark] = (marks, group * abi.MARKS * abi.COUNTER.size)
         return self._code.bind(program, self._maps.descriptors, numbers, addresses, variables)
 
-    def load(self, program: str, constants: Constants, name: str = "") -> int:
-        """A descriptor of ``program``, loaded as ``name``. Raises CannotRun if the kernel refuses it."""
+    def load(self, program: str, constants: Constants, name: str = "", btf_id: int = 0) -> int:
+        """A descriptor of ``program``, loaded as ``name``. Raises CannotRun if the kernel refuses it.
+
+        libbcc reads all of vmlinux's BTF to find the function in ``name``; ``btf_id``, its number there, saves that.
+        """
         code = self.bound(program, constants)
+        if btf_id:
+            try:
+                return load_program(PROGRAMS[program], code, program, attach_type=MODIFY_RETURN, btf_id=btf_id)
+            except ProgramRefused as error:
+                raise _refused(error.strerror or "no reason given", error.said) from None
         buffer = ctypes.create_string_buffer(code, len(code))
         with captured_stderr() as noise:
             descriptor = self._lib.bcc_prog_load(

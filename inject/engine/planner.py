@@ -51,6 +51,7 @@ class Planner:
                 if isinstance(error, CannotRun) and self.kernel.symbols.hidden:
                     raise  # the machine is to blame, not the scenario
                 raise _placed(error, fault.place) from None
+        self.types.keep()
         return self.joined(rules)
 
     def joined(self, rules: Sequence[Rule]) -> Plan:
@@ -86,7 +87,8 @@ class Planner:
             notes=(*gaps(self.kernel, point), *hidden_frames(self.kernel, when.stack)),
             ways=(found := ways(self.kernel, point)),
             kfunc=self.types.of(NAME).function(KFUNC) if Probe.KFUNC in found else 0,
-            trampoline=self._trampoline(point) if all(values) and Probe.FMOD_RET in found else "",
+            trampoline=(name := self._trampoline(point) if all(values) and Probe.FMOD_RET in found else ""),
+            trampoline_id=self.types.of("").function(name) if name else 0,
         )
 
     def _values(self, fault: Fault, point: FaultPoint) -> tuple[int, ...]:

@@ -91,7 +91,8 @@ class Probes:
     def _linked(self, rule: Rule, constants: Constants, way: Probe) -> Link:
         """The attached program. Raises CannotRun if the kernel, or the rule, refuses this way."""
         if way is Probe.FMOD_RET:
-            program = self._loader.load("on_trampoline", constants, f"kmod_ret__{rule.trampoline}")
+            name = f"kmod_ret__{rule.trampoline}"
+            program = self._loader.load("on_trampoline", constants, name, rule.trampoline_id)
             return TrampolineLink(self._bcc, rule.point, program)
         if way is Probe.MODULE:
             return self._by_module(rule, constants)

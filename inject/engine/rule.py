@@ -71,6 +71,8 @@ class Rule:
     """Id of the module's kfunc in its BTF, for Probe.KFUNC."""
     trampoline: str = ""
     """The name under which BTF knows the function, for fmod_ret; "" if fmod_ret cannot be used."""
+    trampoline_id: int = 0
+    """Its number there."""
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,19 @@ class ProgramRefused(OSError):
 
 
 def load_program(
-    kind: int, code: bytes, name: str, *, attach_type: int = 0, btfs: Sequence[int] = (), log: bool = False
+    kind: int,
+    code: bytes,
+    name: str,
+    *,
+    attach_type: int = 0,
+    btf_id: int = 0,
+    btfs: Sequence[int] = (),
+    log: bool = False,
 ) -> int:
     """A descriptor of the program ``code`` of type ``kind``; raises ProgramRefused.
 
-    ``btfs`` are descriptors of BTF objects: a call of a kfunc names one by its index.
+    ``btf_id`` is the number in vmlinux's BTF of the function that a program of some types is for. ``btfs`` are
+    descriptors of BTF objects: a call of a kfunc names one by its index.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
@@ -80,14 +88,17 @@ def load_program(
         name.encode()[:15],
         0,
         attach_type,
-        *(0,) * 10,
+        *(0,) * 7,
+        btf_id,
+        0,
+        0,
         ctypes.addressof(descriptors) if btfs else 0,
     )
     try:
         descriptor = bpf(PROG_LOAD, attributes)
     except OSError as error:
         if not log:
-            return load_program(kind, code, name, attach_type=attach_type, btfs=btfs, log=True)
+            return load_program(kind, code, name, attach_type=attach_type, btf_id=btf_id, btfs=btfs, log=True)
         lines = [line for line in said.value.decode(errors="replace").splitlines() if line.strip()]
         raise ProgramRefused(
             error, next((line for line in reversed(lines) if not line.startswith("processed ")), "")

@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
@@ -126,7 +127,6 @@ class Btf:
 
     def __init__(self, root: Path = Path("/"), module: str = "", base: Optional[Btf] = None) -> None:
         self._library: Any = base._library if base else _library()
-        self._btf: Any = None
         self._base = base
         where = root / "sys/kernel/btf" / (module or "vmlinux")
         if not os.access(where, os.R_OK):
@@ -134,19 +134,33 @@ class Btf:
                 f"{where} cannot be read, so parameter and error names are unknown",
                 "the kernel needs CONFIG_DEBUG_INFO_BTF=y",
             )
-        path = os.fsencode(where)
-        if base:
-            self._btf = self._library.btf__parse_split(path, base._btf)
+        self._where = where
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Read the file; a subclass may wait until it is needed."""
+        assert self.count
+
+    @cached_property
+    def _btf(self) -> Any:
+        """What libbpf made of the file: that takes 28 million instructions for a vmlinux of 6.12."""
+        path = os.fsencode(self._where)
+        if self._base:
+            parsed = self._library.btf__parse_split(path, self._base._btf)
         else:
-            self._btf = self._library.btf__parse(path, None)
-        if _failed(self._btf):
-            raise CannotRun(f"libbpf cannot read {where}", "a newer libbpf may: apt-get install libbpf1")
-        self.count = int(self._library.btf__type_cnt(self._btf))
-        self._first = base.count if base else 1
+            parsed = self._library.btf__parse(path, None)
+        if _failed(parsed):
+            raise CannotRun(f"libbpf cannot read {self._where}", "a newer libbpf may: apt-get install libbpf1")
+        return parsed
+
+    @cached_property
+    def count(self) -> int:
+        """Number of types, those of the base included."""
+        return int(self._library.btf__type_cnt(self._btf))
 
     def close(self) -> None:
         """Give the memory back; nothing may be asked afterwards."""
-        if self._btf:
+        if self.__dict__.get("_btf"):
             self._library.btf__free(self._btf)
             self._btf = None
 
@@ -273,7 +287,7 @@ class Btf:
 
     def enumerator(self, name: str) -> Optional[int]:
         """The value of ``name`` in the first enum that has it; walks over all types."""
-        for type_id in range(self._first, self.count):
+        for type_id in range(self._base.count if self._base else 1, self.count):
             found, _ = self.type(type_id)
             if found.kind in (ENUM, ENUM64):
                 for other, value in self._enumerators(type_id):

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
+from inject.errors import InjectError
 from inject.kernel.config import KernelConfig
 from inject.kernel.files import text_of
 from inject.kernel.ftrace import Ftrace
@@ -15,6 +16,7 @@ from inject.kernel.modules import Modules
 from inject.kernel.overrider import Overrider
 from inject.kernel.points import Points
 from inject.kernel.symbols import Kallsyms
+from inject.store import cache_root
 
 AGENT = "run/inject-agent.pid"
 """File of a guest that names its agent (inject/vm/inguest/agent.py)."""
@@ -24,11 +26,13 @@ class Kernel:
     """The kernel whose /proc and /sys lie under ``root``.
 
     Everything is read when first asked for and kept: one object is one moment of
-    one kernel. Nothing here writes.
+    one kernel. Nothing here writes, but to the cache.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
+        self.cache: Optional[Path] = _cache() if root == Path("/") else None
+        """The directory for what is slow to read; None: nothing is kept between runs."""
         self.memory = Memory(root)
 
     @cached_property
@@ -57,7 +61,7 @@ class Kernel:
     @cached_property
     def symbols(self) -> Kallsyms:
         """Its functions by name and address."""
-        return Kallsyms(self.root, self.release)
+        return Kallsyms(self.root, self.release, self.build_id, self.cache)
 
     @cached_property
     def modules(self) -> Modules:
@@ -105,3 +109,11 @@ class Kernel:
         """Process id of the agent that answers the host of such a guest; 0 elsewhere."""
         text = text_of(self.root / AGENT) if self.is_guest() else ""
         return int(text) if text.isdigit() else 0
+
+
+def _cache() -> Optional[Path]:
+    """Directory for facts of the running kernel; None if there is no home directory."""
+    try:
+        return cache_root() / "kernel-facts"
+    except InjectError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
+from inject.kernel import kept
 from inject.kernel.files import text_of
 from inject.model.glob import is_glob, to_regex
 
@@ -30,24 +32,37 @@ class KernelSymbol:
 class Kallsyms:
     """Text symbols of the kernel below ``root``, read once, when first asked for."""
 
-    def __init__(self, root: Path, release: str) -> None:
+    def __init__(self, root: Path, release: str, build_id: str = "", cache: Optional[Path] = None) -> None:
         self._root = root
         self._release = release
+        self._build_id = build_id
+        self._cache = cache
         self._functions: dict[str, list[KernelSymbol]] = {}
 
     @cached_property
-    def _kallsyms(self) -> bytes:
+    def _kallsyms(self) -> kept.Text:
+        """The kernel writes it anew, line by line, for each reader; so it is kept where another user cannot write."""
+        key = kept.state(self._root, self._build_id) if self._cache is not None else ""
+        found = kept.load(self._cache, "kallsyms", key) if self._cache is not None and key else None
+        if found is not None:
+            return found
         try:
             with (self._root / "proc/kallsyms").open("rb") as file:
-                return file.read(LIMIT)
+                text = file.read(LIMIT)
         except OSError:
             return b""
+        if self._cache is not None and key == kept.state(self._root, self._build_id) != "" and not _hides(text):
+            kept.keep(self._cache, "kallsyms", key, text)
+        return text
 
     @cached_property
     def hidden(self) -> bool:
         """True if the kernel shows every address as 0 (kallsyms_show_value(), kernel/ksyms_common.c, v6.12)."""
-        start = self.addresses("_text") or self.addresses("_stext") or self.text_addresses
-        return bool(start) and not any(start)
+        for name in ("_text", "_stext"):
+            at = self._kallsyms.find(b" %s\n" % name.encode())
+            if at >= 0:
+                return _hides(self._kallsyms[self._kallsyms.rfind(b"\n", 0, at) + 1 : at])
+        return bool(self.text_addresses) and not any(self.text_addresses)
 
     @property
     def show(self) -> str:
@@ -128,7 +143,8 @@ class Kallsyms:
         text = self._inlined
         if not text:
             return None
-        start = text.find(b"\n%s\t" % name.encode())
+        line = b"%s\t" % name.encode()
+        start = 0 if text[: len(line)] == line else text.find(b"\n" + line)
         if start < 0:
             return ()
         end = text.find(b"\n", start + 1)
@@ -136,12 +152,12 @@ class Kallsyms:
         return tuple(sorted(set(callers) - {name}))  # a part of its own that was split off and put back
 
     @cached_property
-    def _inlined(self) -> bytes:
-        """A line for each inlined function, ``callee<TAB>caller caller ...``, with a newline in front."""
+    def _inlined(self) -> kept.Text:
+        """A line for each inlined function, ``callee<TAB>caller caller ...``."""
         try:
             with (self._root / f"lib/modules/{self._release}/inlined").open("rb") as file:
-                return b"\n" + file.read(LIMIT)
-        except OSError:
+                return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except (OSError, ValueError):
             return b""
 
     def _lines_with(self, needle: bytes) -> list[KernelSymbol]:
@@ -156,3 +172,8 @@ class Kallsyms:
     def text_addresses(self) -> list[int]:
         """Addresses of all text symbols, sorted."""
         return sorted({int(word, 16) for word in re.findall(rb"^([0-9a-f]+) [tTwW] ", self._kallsyms, re.MULTILINE)})
+
+
+def _hides(text: bytes) -> bool:
+    """True if every address in ``text`` is 0."""
+    return not re.search(rb"^0*[1-9a-f]", text, re.MULTILINE)

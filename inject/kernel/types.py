@@ -9,6 +9,7 @@ from typing import Optional
 from inject.errors import CannotRun, ExitStatus, InjectError
 from inject.filesystems import TYPES
 from inject.kernel.btf import Btf, Result
+from inject.kernel.kept_btf import KeptBtf
 from inject.kernel.kernel import Kernel
 from inject.kernel.prototypes import Prototypes
 from inject.model.errnos import BLOCK_STATUSES, ERRNOS, KERNEL_ERRNOS
@@ -37,8 +38,18 @@ class Types:
         """The BTF of ``module``, "" for vmlinux."""
         if module not in self._opened:
             base = self.of("") if module else None
-            self._opened[module] = self._open(self._kernel.root, module, base)
+            cache, build_id = self._kernel.cache, self._kernel.build_id
+            if not module and cache is not None and build_id and self._open is Btf:
+                self._opened[module] = KeptBtf(self._kernel.root, cache, build_id)
+            else:
+                self._opened[module] = self._open(self._kernel.root, module, base)
         return self._opened[module]
+
+    def keep(self) -> None:
+        """Keep what vmlinux's BTF was asked for the next run."""
+        opened = self._opened.get("")
+        if isinstance(opened, KeptBtf):
+            opened.keep()
 
     def result(self, function: str, module: str = "") -> Optional[Result]:
         """Return type of ``function``, in vmlinux or ``module``; None if BTF does not have it."""
