@@ -70,6 +70,7 @@ USES_WRITEBACK = 1 << 19
 USES_CONTEXT = 1 << 20
 USES_INSIDE = 1 << 21
 USES_FORBIDDEN = 1 << 22
+USES_FRAMES = 1 << 23
 USES_STEPS_SHIFT = 24
 """From here on: steps of the search among the places of its `stack`."""
 USES_EVERYTHING = (TESTS | LOADS << USES_LOADS_SHIFT | STEPS << USES_STEPS_SHIFT) | (

@@ -8,7 +8,7 @@ from typing import Optional, Protocol
 
 from inject.engine.abi import EVENT_HEAD
 from inject.engine.bcc import Bcc
-from inject.engine.marks import RETURN_PROBES
+from inject.engine.loader import RETURN_PROBES
 from inject.engine.return_trace import Trail, shortened
 from inject.engine.rule import Plan
 from inject.kernel.symbols import Kallsyms

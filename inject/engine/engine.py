@@ -54,8 +54,8 @@ class Engine:
         except BaseException:
             self._maps.close()
             raise
-        loader = Loader(self._bcc, self._maps, code)
-        self._probes = Probes(self._bcc, kernel, loader, Marks(loader, self._maps, kernel.symbols))
+        loader = Loader(self._bcc, self._maps, code, kernel)
+        self._probes = Probes(self._bcc, kernel, loader, Marks(loader, self._maps))
         self._lease = Lease(self._maps, own)
         self._symbols = SymbolNames(self._bcc, kernel.symbols)
         self._any_rule = False

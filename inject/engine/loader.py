@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -23,6 +24,8 @@ KPROBE, RAW_TRACEPOINT, RAW_TRACEPOINT_WRITABLE, TRACING = 2, 17, 24, 26
 """enum bpf_prog_type, include/uapi/linux/bpf.h"""
 MODIFY_RETURN = 26
 """BPF_MODIFY_RETURN of enum bpf_attach_type"""
+RETURN_PROBES = ("arch_rethook_trampoline", "__kretprobe_trampoline", "return_to_handler")
+"""What the kernel puts in place of a return address: arch/x86/kernel/{rethook.c,kprobes/core.c,ftrace_64.S}, v6.12."""
 PROGRAMS: Mapping[str, int] = {
     "on_kprobe": KPROBE,
     "on_probe": RAW_TRACEPOINT_WRITABLE,
@@ -50,8 +53,6 @@ class Constants(NamedTuple):
     """The group of functions that its path must have, or whose entry the program sees (abi.USES_INSIDE) ..."""
     forbidden: int = 0
     """... and that of functions which it must not have (abi.USES_FORBIDDEN)."""
-    returns: tuple[int, ...] = ()
-    """Addresses that return probes put in place of a return address."""
     probe: int = 0
     """Number of the module's probe that it answers for."""
 
@@ -73,10 +74,26 @@ def bytecode_of(bcc: Bcc, kernel: Kernel, cache: Optional[Path]) -> tuple[byteco
 class Loader:
     """Loads programs of one bytecode that share one set of maps."""
 
-    def __init__(self, bcc: Bcc, maps: Maps, code: bytecode.Bytecode) -> None:
+    def __init__(self, bcc: Bcc, maps: Maps, code: bytecode.Bytecode, kernel: Optional[Kernel] = None) -> None:
+        self._kernel = kernel
         self._lib = bcc.lib
         self._maps = maps
         self._code = code
+
+    @cached_property
+    def _returns(self) -> tuple[int, ...]:
+        """Addresses that the kernel's return probes put in place of a return address."""
+        if self._kernel is None:
+            return ()
+        found = (self._kernel.symbols.first(name) for name in RETURN_PROBES)
+        return tuple(address for address in found if address)
+
+    @cached_property
+    def _frames(self) -> int:
+        """USES_FRAMES if a stack can be followed by frame pointers, and return probes on the way be seen."""
+        config = self._kernel.config if self._kernel is not None else None
+        able = config is not None and config.has("CONFIG_UNWINDER_FRAME_POINTER") and config.has("CONFIG_X86_64")
+        return abi.USES_FRAMES if able and self._returns else 0
 
     def bound(self, program: str, constants: Constants) -> bytes:
         """Instructions of ``program``, ready to be loaded."""
@@ -85,9 +102,9 @@ class Loader:
             abi.SLOT_MARK: constants.slot,
             abi.PROBE_MARK: constants.probe,
             abi.TRACE_MARK: int(constants.traced),
-            abi.USES_MARK: constants.uses if context else constants.uses & ~abi.USES_CONTEXT,
+            abi.USES_MARK: (constants.uses if context else constants.uses & ~abi.USES_CONTEXT) | self._frames,
             abi.CONTEXT_OFFSET_MARK: context.offset if context else 0,
-            **dict(zip_longest(abi.RETURN_MARKS, constants.returns[: len(abi.RETURN_MARKS)], fillvalue=0)),
+            **dict(zip_longest(abi.RETURN_MARKS, self._returns, fillvalue=0)),
         }
         variables = {abi.CONTEXT_MARK: context.variable} if context else {}
         addresses = self._maps.addresses(constants.slot)

@@ -15,23 +15,17 @@ from inject.engine.loader import Constants, Loader
 from inject.engine.maps import Maps
 from inject.engine.rule import PerCpu, Rule
 from inject.engine.syscall import missed
-from inject.kernel.symbols import Kallsyms
-
-RETURN_PROBES = ("arch_rethook_trampoline", "__kretprobe_trampoline", "return_to_handler")
-"""What the kernel puts in place of a return address: arch/x86/kernel/{rethook,kprobes/core,ftrace_64}, v6.12."""
 
 
 class Marks:
     """The probes that mark tasks, one link for each group of functions."""
 
-    def __init__(self, loader: Loader, maps: Maps, symbols: Kallsyms) -> None:
+    def __init__(self, loader: Loader, maps: Maps) -> None:
         self._loader = loader
         self._maps = maps
-        self._symbols = symbols
         self._groups: dict[tuple[int, ...], Optional[int]] = {}
         self._programs: dict[int, int] = {}
         self._links: list[int] = []
-        self._returns: tuple[int, ...] = ()
 
     def serve(self, rule: Rule, constants: Constants) -> Constants:
         """``constants`` for a program that looks at marks before it unwinds, as far as the kernel lets them be made.
@@ -48,7 +42,7 @@ class Marks:
             uses |= abi.USES_INSIDE
         if barred is not None:
             uses |= abi.USES_FORBIDDEN
-        return constants._replace(uses=uses, inside=inside or 0, forbidden=barred or 0, returns=self._returns)
+        return constants._replace(uses=uses, inside=inside or 0, forbidden=barred or 0)
 
     def _group(self, addresses: tuple[int, ...], context: PerCpu) -> Optional[int]:
         """The number of the group of the functions at ``addresses``; None if they cannot be probed."""
@@ -62,10 +56,7 @@ class Marks:
         number = len(self._programs) + 1
         if number >= abi.GROUPS:
             return None
-        if not self._returns:
-            named = (self._symbols.named(name) for name in RETURN_PROBES)
-            self._returns = tuple(symbol.address for symbols in named for symbol in symbols)
-        constants = Constants(context=context, inside=number, returns=self._returns)
+        constants = Constants(context=context, inside=number)
         self._maps.write("marks", bytes(abi.MARKS * abi.COUNTER.size), number * abi.MARKS)
         try:
             link, program = kprobe_multi.probe_entries(self._loader.bound("on_enter", constants), addresses, "on_enter")

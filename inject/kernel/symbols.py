@@ -59,10 +59,17 @@ class Kallsyms:
     def hidden(self) -> bool:
         """True if the kernel shows every address as 0 (kallsyms_show_value(), kernel/ksyms_common.c, v6.12)."""
         for name in ("_text", "_stext"):
-            at = self._kallsyms.find(b" %s\n" % name.encode())
-            if at >= 0:
-                return _hides(self._kallsyms[self._kallsyms.rfind(b"\n", 0, at) + 1 : at])
+            address = self.first(name)
+            if address is not None:
+                return not address
         return bool(self.text_addresses) and not any(self.text_addresses)
+
+    def first(self, name: str) -> Optional[int]:
+        """Address of the first symbol of vmlinux called exactly ``name``; None if there is none."""
+        at = self._kallsyms.find(b" %s\n" % name.encode())
+        if at < 0:
+            return None
+        return int(self._kallsyms[self._kallsyms.rfind(b"\n", 0, at) + 1 : at].split()[0], 16)
 
     @property
     def show(self) -> str:

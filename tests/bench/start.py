@@ -110,7 +110,7 @@ def load(tell: Callable[..., None], name: str, cache: Path) -> None:
     with contextlib.closing(Maps(bcc)) as maps:
         loader = Loader(bcc, maps, code)
         for what, used in (("a rule with one argument", uses(rule)), ("any rule", USES_EVERYTHING)):
-            constants = Constants(0, used, traced=True)
+            constants = Constants(0, used, traced=True, context=rule.context)
             taken = {program: _load(loader, program, constants) for program in PROGRAMS}
             tell("load", kernel=name, rule=what, programs=taken)
 

@@ -67,6 +67,8 @@ def cost_goals(lines: Sequence[Line]) -> list[Goal]:
         ("argument misses", "kprobe", 700),
         ("call path misses", "fmod_ret", 450),
         ("call path misses", "kprobe", 450),
+        ("fires", "fmod_ret", 1500),
+        ("fires", "kprobe", 1500),
     )
     return [
         Goal(f"{case}, {way}: added instructions", limit, added(lines, "umask", "inject", case, way))

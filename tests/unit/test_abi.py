@@ -26,7 +26,7 @@ PROGRAM_ONLY |= {"NMI", "ENTRY", "TRAMPOLINE", "MODULE"}
 """Constants that inject does not need."""
 
 LAYOUTS = {value.name: value for value in vars(abi).values() if isinstance(value, abi.Layout)}
-OWN = {"trace"}
+OWN = {"trace", "link"}
 """Structs that stay within one run of a program."""
 STRUCTS = {
     name: body
@@ -144,7 +144,7 @@ def test_what_a_rule_uses() -> None:
     assert re.search(rf"^#define USED_LOADS\(\)\s+\(USES\(\) >> {abi.USES_LOADS_SHIFT} & 0xff\)", CODE, re.MULTILINE)
     assert re.search(r"^#define USED_TESTS\(\)\s+\(USES\(\) & 0xff\)", CODE, re.MULTILINE)
     assert re.search(rf"^#define USED_STEPS\(\)\s+\(USES\(\) >> {abi.USES_STEPS_SHIFT} & 0x1f\)", CODE, re.MULTILINE)
-    for unasked in ("USES_INSIDE", "USES_FORBIDDEN"):
+    for unasked in ("USES_INSIDE", "USES_FORBIDDEN", "USES_FRAMES"):
         del bits[unasked]
     counts = abi.TESTS | abi.LOADS << abi.USES_LOADS_SHIFT | abi.STEPS << abi.USES_STEPS_SHIFT
     assert counts | sum(bits.values()) == abi.USES_EVERYTHING

@@ -18,6 +18,7 @@ LINES = [
     cost("argument misses", "kprobe", 700.5),
     cost("call path misses", "fmod_ret", 258.0),
     cost("call path misses", "kprobe", 450.5),
+    cost("fires", "fmod_ret", 1199.0),
     cost("nothing at all", "kprobe", 321.0, "empty bcc program"),
     {"type": "start", "what": "warm, kprobe", "ns": 100_000_000},
     {"type": "start", "what": "warm, fmod_ret", "ns": 50_000_000},
@@ -41,6 +42,8 @@ def test_goals() -> None:
         (700.5, False),
         (258, True),
         (450.5, False),
+        (1199, True),
+        (None, False),
         (0.1, True),
         (9.99999999, False),
         (0, True),
@@ -59,4 +62,4 @@ def test_each_way_in_has_its_column() -> None:
     assert "| inject" in text and "164 instructions bare" in text
     (row,) = [line for line in text.splitlines() if "nothing at all" in line]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["empty bcc program", "nothing at all", "321", ""]
-    assert text.count("MISSED") == 4 and "not measured" in text
+    assert text.count("MISSED") == 5 and "not measured" in text

@@ -187,7 +187,7 @@ def test_answers_of_btf_are_kept(root: Path, tmp_path: Path, monkeypatch: pytest
         answers(Types(kernel_with(root, cache)))
 
 
-@pytest.mark.parametrize("content", [b"[]", b"{", b'{"format": 0, "function open_ctree": 5}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"[]", b"{", b'{"format": 0, "function nothing": 5}', b"\xff", b"[" * 100_000])
 def test_damaged_answers_are_asked_again(root: Path, tmp_path: Path, content: bytes) -> None:
     kept.keep(tmp_path, "types", Kernel(root).build_id, content)
     assert answers(Types(kernel_with(root, tmp_path))) == answers(Types(Kernel(root)))

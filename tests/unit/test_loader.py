@@ -7,14 +7,16 @@ import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
 from inject.engine import abi
+from inject.engine import loader as loaders
 from inject.engine.bytecode import Bytecode
 from inject.engine.loader import PROGRAMS, SOURCE, Constants, Loader, bytecode_of
 from inject.engine.rule import PerCpu
+from inject.engine.syscall import ProgramRefused
 from inject.errors import CannotRun
 from tests.support.instructions import constants, load_64
 
@@ -104,11 +106,52 @@ def test_constants_are_put_in() -> None:
     assert constants(made.bound("on_kprobe", known)) == [0, abi.USES_EVERYTHING, 0, 100]
 
 
+@pytest.mark.parametrize(
+    ("options", "trampoline", "used"),
+    [
+        ({"CONFIG_UNWINDER_FRAME_POINTER", "CONFIG_X86_64"}, 0x10, abi.USES_FRAMES),
+        ({"CONFIG_UNWINDER_ORC", "CONFIG_X86_64"}, 0x10, 0),
+        ({"CONFIG_UNWINDER_FRAME_POINTER", "CONFIG_ARM64"}, 0x10, 0),
+        ({"CONFIG_UNWINDER_FRAME_POINTER", "CONFIG_X86_64"}, 0, 0),
+        ({"CONFIG_UNWINDER_FRAME_POINTER", "CONFIG_X86_64"}, None, 0),
+    ],
+)
+def test_frame_pointers_are_followed_where_the_kernel_does(
+    options: set[str], trampoline: Optional[int], used: int
+) -> None:
+    """And if return probes can be told from return addresses, which a kernel may hide."""
+    symbols = SimpleNamespace(first={"arch_rethook_trampoline": trampoline}.get)
+    kernel: Any = SimpleNamespace(symbols=symbols, config=SimpleNamespace(has=options.__contains__))
+    maps: Any = Maps()
+    bcc: Any = SimpleNamespace(lib=None)
+    made = Loader(bcc, maps, CODE, kernel)
+    assert constants(made.bound("on_kprobe", Constants(9, 0x30001)))[1] == 0x30001 | used
+
+
 def test_a_program_is_loaded_by_its_type_and_name() -> None:
     made, asked = loader(3)
     assert made.load("on_kprobe", Constants()) == 3
     assert made.load("on_trampoline", Constants(), "kmod_ret__open_ctree") == 3
     assert [(arguments[0], arguments[1]) for arguments in asked] == [(2, b"on_kprobe"), (26, b"kmod_ret__open_ctree")]
+
+
+def test_a_function_is_found_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without libbcc, which would look for its name."""
+    answers: list[Any] = [17, ProgramRefused(OSError(errno.EINVAL, "no"), "R2 invalid")]
+
+    def load_program(*arguments: Any, **more: Any) -> int:
+        assert (arguments[0], arguments[2]) == (26, "on_trampoline") and more == {"attach_type": 26, "btf_id": 4711}
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return int(answer)
+
+    monkeypatch.setattr(loaders, "load_program", load_program)
+    made, asked = loader(3)
+    assert made.load("on_trampoline", Constants(), "kmod_ret__open_ctree", 4711) == 17 and not asked
+    with pytest.raises(CannotRun, match=r"refuses the BPF program \(no\): R2 invalid"):
+        made.load("on_trampoline", Constants(), "kmod_ret__open_ctree", 4711)
+    assert not asked
 
 
 def test_a_refused_program_says_the_kernels_last_word() -> None:
