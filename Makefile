@@ -41,7 +41,7 @@ unit: $(VENV)/ready $(REPORTS)
 	$(PYTEST) $(SIDE_BY_SIDE)$(call JUNIT,unit) tests/unit
 
 guest-test: $(VENV)/ready $(REPORTS)
-	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel test
 	$(GUEST_PYTEST)$(call JUNIT,guest-test) tests/guest
 
 # Tests that need KASAN, lockdep or kmemleak. The debug kernel takes half an hour to build.
@@ -55,7 +55,7 @@ library: $(VENV)/ready $(REPORTS)
 
 # Count a million calls for each kind of probe exactly; the suite counts a fifth of that.
 load: $(VENV)/ready
-	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel test
 	INJECT_CALLS=1000000 $(GUEST_PYTEST) tests/guest/test_load.py
 
 # A thousand times attach, arm and detach unmarked functions under load, by the module's two ways; the suite does 80.
@@ -66,24 +66,24 @@ cycles: $(VENV)/ready
 # Run every shipped scenario with a fault that never fires, and the skeleton of every function that
 # inject knows how to reach; the suite runs a few of each.
 unreached: $(VENV)/ready
-	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel test
 	INJECT_SAMPLE=all $(GUEST_PYTEST) tests/guest/test_unreached.py tests/guest/test_draft.py
 
 # Tests that need guests: tests/guest and tests/vm, in one guest per CPU.
 suite: $(VENV)/ready $(REPORTS)
-	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel test
 	$(VENV)/bin/inject vm build --kernel stock
 	$(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder$(QUICK)$(call JUNIT,suite) tests/guest tests/vm
 
 # Measure the cost of a fault in instructions; the figures are the same on every machine. PARTS="slab start" measures
 # only those (tests/bench/parts.py).
 bench: $(VENV)/ready
-	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel test
 	$(VENV)/bin/python -m tests.bench --json bench.jsonl $(PARTS:%=--only %)
 
 # Measure what each of the test kernel's detectors costs a boot and a round of file operations.
 bench-detectors: $(VENV)/ready
-	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel test
 	$(VENV)/bin/python -m tests.bench.detectors
 
 # Plant bugs in error paths of the kernel, one at a time, and count those that the scenarios notice. Builds a kernel
@@ -99,7 +99,7 @@ fuzz: $(VENV)/ready
 
 # Kill inject at each of its system calls, in a guest and on this machine, for KILLS_SECONDS.
 kills: $(VENV)/ready
-	$(VENV)/bin/inject vm build
+	$(VENV)/bin/inject vm build --kernel test
 	$(VENV)/bin/python -m tests.kills --seconds $(KILLS_SECONDS)
 
 lint: $(VENV)/ready

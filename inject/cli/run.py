@@ -13,6 +13,8 @@ from inject.cli import completion
 from inject.cli.display import own_arguments, report_file, reporting
 from inject.cli.options import MODULE_OPTION, chosen, forced, module_for, report_options
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
+from inject.fixture.modules import load as load_modules
+from inject.fixture.modules import mounted_by
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.trial.judge import exit_status
@@ -55,6 +57,7 @@ def run(
       sudo inject run scenarios/ --json out.jsonl --junit out.xml
     """
     found = [forced(scenario) if force else scenario for scenario in chosen(files, only, shard)]
+    load_modules(mounted_by(found))
     kernel = Kernel()
     types = Types(kernel)
     need = module_for(kernel, types, module, (fault.function for scenario in found for fault in scenario.faults))

@@ -1,6 +1,6 @@
 """inject on a host: runs the scenarios that its standard input asks for (request.py) and reports to a file.
 
-Started as `python3 -m inject.fleet.remote RESULTS`. It imports what a trial needs and no
+Started as `python3 -m inject.fleet.remote RESULTS [FILESYSTEM...]`. It imports what a trial needs and no
 command line: under emulation each module takes milliseconds to load.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, TextIO
 
 from inject.campaign.run import run_all, run_started
 from inject.errors import ExitStatus, InjectError
+from inject.fixture import modules
 from inject.fleet.request import Request, read_request, read_returns, read_scenario_line
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
@@ -46,8 +47,12 @@ def scenarios(lines: TextIO) -> Iterator[Scenario]:
         yield from (scenario for scenario in found if scenario.name == name)
 
 
-def serve(results: str, lines: TextIO) -> int:
-    """Run what ``lines`` ask for, up to a kernel that must not run more; the exit code of `inject run`."""
+def serve(results: str, lines: TextIO, filesystems: Sequence[str] = ()) -> int:
+    """Run what ``lines`` ask for, up to a kernel that must not run more; the exit code of `inject run`.
+
+    Modules of ``filesystems`` are loaded first.
+    """
+    modules.load(filesystems)
     request = read_request(lines.readline())
     kernel = Kernel()
     types = Types(kernel)
@@ -92,7 +97,7 @@ def main() -> int:
     """Serve the file named on the command line; an error is one line on standard error."""
     try:
         with own_input() as lines, ended_by_signals():
-            return serve(sys.argv[1], lines)
+            return serve(sys.argv[1], lines, sys.argv[2:])
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except InjectError as error:

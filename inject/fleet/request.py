@@ -79,9 +79,12 @@ def read_scenario_line(line: str) -> tuple[str, str]:
     return file, name
 
 
-def argv(results: str) -> list[str]:
-    """The command that runs on the host; its JSON lines go to the file ``results`` there."""
-    return ["python3", "-m", MODULE, results]
+def argv(results: str, filesystems: Sequence[str] = ()) -> list[str]:
+    """The command that runs on the host; its JSON lines go to the file ``results`` there.
+
+    Modules of ``filesystems`` are loaded there first.
+    """
+    return ["python3", "-m", MODULE, results, *filesystems]
 
 
 def _line(values: Sequence[object]) -> bytes:

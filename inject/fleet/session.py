@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from inject.errors import InjectError
+from inject.fixture.modules import named_by
 from inject.fleet import request as requests
 from inject.fleet.host import Command, Ending, Host, Lost, Patience
 from inject.fleet.journal import LOG_LINES, SLACK, Journal
@@ -47,7 +48,7 @@ class HostSession:
         host, journal = self._host, self._journal
         cwd = journal.request.cwd
         env = host.carry(files, cwd)
-        argv = requests.argv(host.results)
+        argv = requests.argv(host.results, named_by(self._own))
         command = host.start(argv, env=env, cwd=str(cwd), on_stdout=output.feed, on_stderr=output.feed)
         host.feed(command, journal.request.line())
         host.feed(command, requests.returns_line(self._own))

@@ -105,3 +105,8 @@ def test_what_a_check_leaves_out_is_said_by_name(tmp_path: Path) -> None:
     assert kernels.left_out(config) == "`leaks` does not compare memory by call site (no CONFIG_MEM_ALLOC_PROFILING)"
     config.write_text("CONFIG_MEM_ALLOC_PROFILING=y\n")
     assert kernels.left_out(config) == kernels.left_out(None) == ""
+
+
+def test_a_stock_guest_of_any_version_has_the_patience_of_a_stock_guest() -> None:
+    assert GuestOptions(flavour="stock:6.1").silent_seconds() == GuestOptions(flavour="stock").silent_seconds()
+    assert GuestOptions(flavour="stock:7.3").boot_seconds() < GuestOptions(flavour="debug").boot_seconds()
