@@ -30,7 +30,7 @@ SEED = "1"
 LIMIT = 900.0
 """Seconds for the guests of one plant; a hang takes some 100."""
 CONTROL_LIMIT = 1200.0
-BATCH = 12
+BATCH = 6
 """Scenarios of the control in one guest."""
 UNTESTED = ("not-injected",)
 """Reasons of a failure that say nothing about the plant."""
