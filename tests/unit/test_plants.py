@@ -223,3 +223,14 @@ def test_run_goes_on_from_what_was_kept(
     assert page.read_text().startswith(f"words\n\n{run.SCORE}\n\n| plant |")
     assert "old" not in page.read_text()
     assert "noticed 1 of 2" in page.read_text()
+
+
+def test_page_and_headers_say_the_same() -> None:
+    """The table is what `make plants` wrote; the headers are what it is compared with."""
+    page = run.DOCS.read_text()
+    rows = dict(re.findall(r"^\| ([\w-]+) \| [^|]+ \| [^|]+ \| (`\w+`|not run|\*\*nothing\*\*)", page, re.M))
+    assert list(rows) == [plant.name for plant in PLANTS]
+    for plant in PLANTS:
+        assert (rows[plant.name] == f"`{plant.noticed}`") == (plant.noticed != "none"), plant.name
+    noticed = sum(plant.noticed != "none" for plant in PLANTS)
+    assert f"Result: noticed {noticed} of {len(PLANTS)}" in page
