@@ -20,8 +20,8 @@ from inject.model.point import FaultPoint
 from inject.model.scenario import Probe
 from inject.module.device import open_probe
 
-BY_KPROBE = frozenset({Probe.KPROBE, Probe.KFUNC})
-"""Ways that change the instruction pointer of a kprobe."""
+BY_KPROBE = frozenset({Probe.KPROBE, Probe.KFUNC, Probe.MODULE})
+"""Ways that change the instruction pointer of a kprobe: another program's trampoline may call the body all the same."""
 
 
 class Probes:
