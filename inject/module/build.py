@@ -65,7 +65,9 @@ def _check_tree(kernel: Kernel, tree: Path) -> None:
             f"apt-get install linux-headers-{kernel.release} (Debian, Ubuntu), or kernel-devel-{kernel.release}"
             " (Fedora, SUSE, EL)",
         )
-    release = text_of(tree / "include/config/kernel.release")
+    # Not include/config/kernel.release: Debian's headers of 6.1 have the upstream version there.
+    written = re.search(r'UTS_RELEASE "(.*)"', text_of(tree / "include/generated/utsrelease.h"))
+    release = written[1] if written else text_of(tree / "include/config/kernel.release")
     if release and release != kernel.release:
         raise CannotRun(
             f"{tree} belongs to kernel {release}, and {kernel.release} runs",

@@ -443,7 +443,6 @@ expect: {{output: "^no yes yes yes no yes$", errno: {{openat: EACCES, mkdir: EAC
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("{function: vfs_read, return: 0}", "vfs_read has error type ERRNO and must not return 0"),
         ("{function: iput, return: -EIO}", "iput returns nothing"),
         ("{function: bch2_folio_sat, return: -EIO}", "did you mean bch2_folio_set"),
         (f"{{function: {GETPID}, return: true}}", "return a negative errno such as -ENOMEM"),

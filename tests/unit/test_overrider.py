@@ -308,7 +308,10 @@ def test_what_is_missing_for_building_is_said(
     assert "was built with clang, which is not installed" in refused()
     (tree / "Module.symvers").unlink()
     assert "is not prepared for building modules" in refused()
-    (tree / "include/config/kernel.release").write_text("6.1.0")
+    (tree / "include/config/kernel.release").write_text("6.1.176")
+    (tree / "include/generated/utsrelease.h").write_text(f'#define UTS_RELEASE "{RELEASE}"\n')
+    assert "is not prepared for building modules" in refused(), "Debian's 6.1 has another version in kernel.release"
+    (tree / "include/generated/utsrelease.h").write_text('#define UTS_RELEASE "6.1.0"\n')
     assert f"belongs to kernel 6.1.0, and {RELEASE} runs; boot 6.1.0, or install" in refused()
     (tree / "Makefile").unlink()
     assert f"does not exist: the headers of kernel {RELEASE} are not installed; apt-get install linux-h" in refused()
