@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tests.plants import table
-from tests.plants.plant import Plant, plants
+from tests.plants.plant import Plant, plants, record
 from tests.plants.table import Notice
 from tests.support import ROOT
 from tests.support.command import COMMAND
@@ -164,7 +164,9 @@ def options() -> argparse.ArgumentParser:
         help="Go on from this file of --json, if there is one.",
     )
     parser.add_argument("--consoles", type=Path, metavar="DIR", help="Keep the guests' consoles below DIR.")
-    parser.add_argument("--docs", action="store_true", help="Write the table into docs/plants.md.")
+    parser.add_argument(
+        "--record", action="store_true", help="Write the table into docs/plants.md, and the reasons into the headers."
+    )
     return parser
 
 
@@ -189,8 +191,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     unrun = [plant for plant in chosen if plant.name not in run.verdicts]
     text = table.markdown(run.found(), chosen, [plant.name for plant in unrun])
     print(text)
-    if asked.docs:
-        write_docs(text)
+    if asked.record:
+        found = run.found()
+        record({name: found[name].reason if name in found else "" for name in run.verdicts})
+        write_docs(table.markdown(found, plants(), [one.name for one in known if one.name not in run.verdicts]))
     lost = [plant for plant in table.missed(run.found(), chosen) if plant not in unrun]
     for plant in lost:
         print(f"plants: {plant.name} was noticed once ({plant.noticed}), and is not any more", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,9 @@ KINDS = (
 )
 CHECKS = ("crash", "hang", "dmesg", "exit", "errno", "check", "recover", "none")
 """Reasons of a verdict; ``none`` if no scenario notices the plant."""
+
+NOT_RUN = "it was not run yet"
+SILENT = "its scenarios pass with it"
 
 KEYS = ("Plant", "Filesystem", "Kind", "Fault", "Noticed", "Scenarios")
 _FIELD = re.compile(rf"({'|'.join(KEYS)}): (.+)")
@@ -73,6 +76,18 @@ def read(text: str, file: str) -> Plant:
         " ".join(words),
         why,
     )
+
+
+def record(reasons: Mapping[str, str], folder: Path = FOLDER) -> None:
+    """Write into the headers what noticed the plants that were run, "" for nothing; a reason why stays."""
+    for file in patches(folder)[1:]:
+        text = file.read_text()
+        plant = read(text, file.name)
+        if plant.name not in reasons:
+            continue
+        why = plant.why if plant.why and plant.why != NOT_RUN else SILENT
+        noticed = reasons[plant.name] or f"none, {why}"
+        file.write_text(re.sub(r"(?m)^Noticed: .*$", f"Noticed: {noticed}", text, count=1))
 
 
 def plants(folder: Path = FOLDER) -> list[Plant]:

@@ -14,7 +14,7 @@ from inject.scenario import load
 from inject.vm.build import kernel
 from tests.plants import __main__ as run
 from tests.plants import table
-from tests.plants.plant import CHECKS, FILESYSTEMS, KINDS, Plant, patches, plants, read
+from tests.plants.plant import CHECKS, FILESYSTEMS, KINDS, Plant, patches, plants, read, record
 from tests.plants.table import Notice
 from tests.support import ROOT
 
@@ -206,13 +206,15 @@ def test_run_goes_on_from_what_was_kept(
     monkeypatch.setattr(run, "DOCS", page)
     monkeypatch.setattr(run, "plants", lambda: [ONE, TWO])
     monkeypatch.setattr(run, "replay", replay)
+    recorded: list[dict[str, str]] = []
+    monkeypatch.setattr(run, "record", recorded.append)
     report = tmp_path / "report.jsonl"
     assert run.main(["--json", str(report), "--seconds", "0"]) == 1
     said = capsys.readouterr().err
     assert "control: s/one: was not run" in said
     assert "plants: 2 plants were not run: a ..." in said
     assert run.main(["--json", str(report), "--kept", str(report), "--only", "b"]) == 0
-    assert run.main(["--json", str(report), "--kept", str(report), "--docs"]) == 0
+    assert run.main(["--json", str(report), "--kept", str(report), "--record"]) == 0
     both = ("s/one", "s/two")
     assert asked == [
         (("s/one",), ""),
@@ -220,9 +222,20 @@ def test_run_goes_on_from_what_was_kept(
         (("s/two",), ""),
         (both, "inject_plant=a"),
     ]
+    assert recorded == [{"": "", "a": "", "b": "check"}]
     assert page.read_text().startswith(f"words\n\n{run.SCORE}\n\n| plant |")
     assert "old" not in page.read_text()
     assert "noticed 1 of 2" in page.read_text()
+
+
+def test_reasons_are_written_into_the_headers(tmp_path: Path) -> None:
+    shutil.copytree(kernel.PLANTS_DIR, tmp_path, dirs_exist_ok=True)
+    one, two, three = (plant.name for plant in plants(tmp_path)[:3])
+    record({one: "hang", two: ""}, tmp_path)
+    found = {plant.name: plant for plant in plants(tmp_path)}
+    assert found[one].noticed == "hang"
+    assert (found[two].noticed, found[two].why) == ("none", "its scenarios pass with it")
+    assert found[three] == PLANTS[2]
 
 
 def test_page_and_headers_say_the_same() -> None:
