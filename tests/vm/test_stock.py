@@ -57,3 +57,14 @@ def test_injects_module_fits_and_leaves_again(guest: Guest) -> None:
     said(guest, "rmmod inject_override; test ! -e /dev/inject_override")
     log = said(guest, "dmesg")
     assert "WARNING" not in log and "BUG" not in log
+
+
+def test_a_function_that_is_not_marked_is_failed_by_the_module(guest: Guest) -> None:
+    out = said(guest, "cd /run/inject; inject run -v scenarios/smoke/mkdir.yaml 2>&1")
+    assert "1 scenario: 1 passed" in out and "__x64_sys_mkdir returns -EDQUOT" in out
+    assert "is not marked ALLOW_ERROR_INJECTION" in out
+
+
+def test_a_scenario_of_a_filesystem_that_is_a_module(guest: Guest) -> None:
+    out = said(guest, "cd /run/inject; inject run -v scenarios/disk-reservation/buffered-write.yaml 2>&1")
+    assert "1 scenario: 1 passed" in out, out
