@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kills.choice import spread
-from tests.kills.inguest import kill
+from tests.kills.inguest import KINDS, kill
 from tests.support.workbench import guest_only
 
 pytestmark = [guest_only, pytest.mark.slow]
@@ -16,7 +16,7 @@ LIMIT = 1500.0
 
 
 @pytest.mark.limit(LIMIT + 600)
-@pytest.mark.parametrize("kind", ["run", "fail"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_a_system_call(kind: str) -> None:
     said: list[str] = []
     result = kill(kind, lambda calls: spread(calls, STEPS), LIMIT, said.append)
