@@ -39,6 +39,10 @@ _POLL = 0.001
 
 _HELD = ("/bin/sh", "-c", _HOLD, "sh")
 
+# A script that has stopped at its gate waits for ever, so it enters its group by itself: if inject is killed before it
+# could move the script there, the janitor must find it. What _HOLD holds ends with inject.
+_ENTER = 'echo 0 >"$0"/cgroup.procs && exec "$@"'
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -113,7 +117,7 @@ class Workload:
         self._output = Output(output_limit, on_output)
         try:
             self._process = subprocess.Popen(
-                argv,
+                ["/bin/sh", "-c", _ENTER, str(cgroup.path), *argv] if self._gated else argv,
                 stdin=subprocess.DEVNULL if self._gated else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

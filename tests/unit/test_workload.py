@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,8 @@ class Group:
 
     def __init__(self) -> None:
         self.pids: list[int] = []
+        self._directory = tempfile.TemporaryDirectory()
+        self.path = Path(self._directory.name)
 
     def add(self, pid: int) -> None:
         self.pids.append(pid)
@@ -54,6 +57,13 @@ def test_bash_has_loaded_its_libraries_and_stands_still(tmp_path: Path) -> None:
         workload.release()
         outcome = workload.wait(60)
     assert (outcome.code, outcome.began) == (5, True) and (tmp_path / "ran").exists()
+
+
+def test_a_script_enters_its_group_by_itself(tmp_path: Path) -> None:
+    """If inject is killed before it has moved the script there, the janitor finds it in the group."""
+    own = group()
+    with Workload("true", cgroup=own, cwd=tmp_path):
+        assert (own.path / "cgroup.procs").read_text() == "0\n"
 
 
 def test_one_that_is_never_released_never_runs(tmp_path: Path) -> None:
