@@ -77,7 +77,8 @@ class Progress:
     def idle(self) -> None:
         """Print the progress if nothing was printed for QUIET seconds; called several times a second."""
         if self._beats and self._now() - self._shown >= QUIET:
-            at = ", ".join(self._ledger.names(Stage.ARMED)) or "between scenarios"
+            armed = self._ledger.names(Stage.ARMED)
+            now = f"at {', '.join(armed)}" if armed else "between scenarios"
             minutes = (self._now() - self._started) / 60
             done, total = len(self._ledger.verdicts()), len(self._ledger.scenarios)
-            self.note(f"{done} of {total} done after {minutes:.0f} min, at {at}")
+            self.note(f"{done} of {total} done after {minutes:.0f} min, {now}")

@@ -61,7 +61,7 @@ def test_a_long_silence_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
     clock[0] += 1
     progress.idle()
-    assert capsys.readouterr().err.splitlines() == ["inject: 1 of 2 done after 2 min, at between scenarios"]
+    assert capsys.readouterr().err.splitlines() == ["inject: 1 of 2 done after 2 min, between scenarios"]
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
