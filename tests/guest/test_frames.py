@@ -21,6 +21,9 @@ CALL = "{function: __x64_sys_getcwd, return: -ENOMEM}"
 BELOW = "{function: should_failslab, return: -ENOMEM, contract: ignore, when: {nth: 1, stack: [__x64_sys_getcwd]}}"
 
 
+pytestmark = pytest.mark.usefixtures("overrider")
+
+
 def planned(kernel: Kernel, types: Types, fault: str) -> Plan:
     """A plan with one fault."""
     (scenario,) = scenarios.parse(f"faults: [{fault}]\nrun: x\n", "t.yaml", "t")

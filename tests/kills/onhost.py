@@ -44,8 +44,9 @@ class Place:
         self.file = root / "killed.yaml"
         self.temporary.mkdir()
         self.cache.mkdir()
-        for kind in ("kernel", "image"):
-            (self.cache / kind).symlink_to(cache_root() / kind)
+        for kind in ("kernel", "stock", "image", "module"):
+            if (cache_root() / kind).is_dir():
+                (self.cache / kind).symlink_to(cache_root() / kind)
         self.file.write_text(SCENARIO)
 
     def run(self, at: int | None = None) -> tuple[Traced, list[str]]:

@@ -120,7 +120,7 @@ def test_a_guest_that_answers_while_nothing_moves(
     file = tmp_path / "stuck.yaml"
     file.write_text(STUCK)
     scenarios, seen = load([file]), list[Event]()
-    guests = Watched(artifacts, GuestOptions(), cache_root)
+    guests = Watched({"test": artifacts}, GuestOptions(), cache_root, lambda _: "test")
     guests.opened = []
 
     def overdue(journal: Journal) -> str:
