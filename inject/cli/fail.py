@@ -114,7 +114,7 @@ def fail(
     scenario = saved.scenario()
     kernel = Kernel()
     types = Types(kernel)
-    module_for(kernel, types, module, (fault.function for fault in scenario.faults))
+    module_for(kernel, types, module, (fault.function for fault in scenario.faults), Probe(probe))
     require_injection(kernel)
     seed = secrets.randbits(32) if seed is None else seed
     plan = resolve(kernel, types, scenario.faults, seed)

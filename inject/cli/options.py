@@ -62,12 +62,14 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
 MODULE_OPTION = click.option("--module", is_flag=True, help="Load inject's kernel module if a fault needs it.")
 
 
-def module_for(kernel: Kernel, types: Types, asked: bool, functions: Iterable[str]) -> Callable[[Iterable[str]], None]:
-    """Load inject's module if one of ``functions`` needs it; the returned function does so for others.
+def module_for(
+    kernel: Kernel, types: Types, asked: bool, functions: Iterable[str], probe: Probe = Probe.AUTO
+) -> Callable[[Iterable[str]], None]:
+    """Load inject's module if one of ``functions`` or ``probe`` needs it; the returned function does so for others.
 
     When the command ends the module is unloaded, unless somebody else uses it.
     """
-    need = click.get_current_context().with_resource(demand(kernel, types, asked=asked))
+    need = click.get_current_context().with_resource(demand(kernel, types, asked=asked, probe=probe))
     need.require(functions)
     return need.require
 

@@ -17,6 +17,7 @@ from inject.fixture.modules import load as load_modules
 from inject.fixture.modules import mounted_by
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
+from inject.model.scenario import Probe
 from inject.trial.judge import exit_status
 from inject.trial.preflight import refuse_returns, require_injection, returns_of
 from inject.trial.services import RunOptions, open_services
@@ -60,7 +61,8 @@ def run(
     load_modules(mounted_by(found))
     kernel = Kernel()
     types = Types(kernel)
-    need = module_for(kernel, types, module, (fault.function for scenario in found for fault in scenario.faults))
+    functions = (fault.function for scenario in found for fault in scenario.faults)
+    need = module_for(kernel, types, module, functions, Probe(probe))
     require_injection(kernel)
     refuse_returns(kernel, types, returns_of(found))
     seed = secrets.randbits(32) if seed is None else seed

@@ -56,7 +56,7 @@ def serve(results: str, lines: TextIO, filesystems: Sequence[str] = ()) -> int:
     request = read_request(lines.readline())
     kernel = Kernel()
     types = Types(kernel)
-    with demand(kernel, types) as found:
+    with demand(kernel, types, probe=request.probe) as found:
         return _serve(results, lines, request, kernel, types, found.require)
 
 

@@ -10,6 +10,7 @@ from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import BY_MODULE
 from inject.kernel.types import Types
+from inject.model.scenario import Probe
 from inject.module.build import build
 from inject.module.load import InUse, is_kept, load, unload
 from inject.module.source import find
@@ -18,14 +19,17 @@ from inject.module.source import find
 class Demand:
     """Loads the module into ``kernel`` once something needs it; does nothing unless ``allowed``.
 
+    ``probe`` is how the faults must be attached: two of the ways are the module's own.
+
     What it loaded it unloads in close(), unless somebody uses it then: the last of several
     commands that began without the module takes it away.
     """
 
-    def __init__(self, kernel: Kernel, types: Types, *, allowed: bool) -> None:
+    def __init__(self, kernel: Kernel, types: Types, *, allowed: bool, probe: Probe) -> None:
         self._kernel = kernel
         self._functions = Functions(kernel, types)
         self._allowed = allowed
+        self._own_way = probe in (Probe.KFUNC, Probe.MODULE)
         self._used = False
 
     def require(self, names: Iterable[str]) -> None:
@@ -37,7 +41,7 @@ class Demand:
             return
         options = self._kernel.config
         stock = bool(options.options) and not all(options.has(option) for option in BY_MODULE)
-        if stock or any(self._needed(name) for name in names):
+        if stock or self._own_way or any(self._needed(name) for name in names):
             load(self._kernel, find(self._kernel) or build(self._kernel))
             self._used = True
 
@@ -56,9 +60,9 @@ class Demand:
 
 
 @contextlib.contextmanager
-def demand(kernel: Kernel, types: Types, *, asked: bool = False) -> Iterator[Demand]:
+def demand(kernel: Kernel, types: Types, *, asked: bool = False, probe: Probe = Probe.AUTO) -> Iterator[Demand]:
     """The module for one command: on ``asked`` (--module), and in inject's own guests, where it stays."""
-    made = Demand(kernel, types, allowed=asked or kernel.is_guest())
+    made = Demand(kernel, types, allowed=asked or kernel.is_guest(), probe=probe)
     try:
         yield made
     finally:
