@@ -42,7 +42,9 @@ def test_it_is_debians_kernel_with_its_modules_and_headers(guest: Guest) -> None
     ("kind", "force"), [("ext4", "-F"), ("xfs", "-f"), ("btrfs", "-f"), ("f2fs", "-f"), ("bcachefs", "--force")]
 )
 def test_a_filesystem_comes_with_its_module(guest: Guest, kind: str, force: str) -> None:
-    said(guest, f"mkfs.{kind} {force} /dev/vdd >/dev/null </dev/null; mount -t {kind} /dev/vdd /mnt; umount /mnt")
+    mkfs = f"mkfs.{kind} {force} /dev/vdd >/dev/null </dev/null"
+    # bcachefs format 1.13 crashes in one run of 20, when its threads end.
+    said(guest, f"{mkfs} || {mkfs} || {mkfs}; mount -t {kind} /dev/vdd /mnt; umount /mnt")
     assert f"{kind} " in said(guest, "cat /proc/modules")
 
 
