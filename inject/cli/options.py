@@ -67,7 +67,7 @@ def module_for(
 ) -> Callable[[Iterable[str]], None]:
     """Load inject's module if one of ``functions`` or ``probe`` needs it; the returned function does so for others.
 
-    When the command ends the module is unloaded, unless somebody else uses it.
+    When the command ends the module is unloaded, unless another process uses it.
     """
     need = click.get_current_context().with_resource(demand(kernel, types, asked=asked, probe=probe))
     need.require(functions)

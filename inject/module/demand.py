@@ -21,7 +21,7 @@ class Demand:
 
     ``probe`` is how the faults must be attached: two of the ways are the module's own.
 
-    What it loaded it unloads in close(), unless somebody uses it then: the last of several
+    close() unloads what was loaded, unless another process uses it: the last of several
     commands that began without the module takes it away.
     """
 
@@ -53,7 +53,7 @@ class Demand:
         return not point.marked or self._kernel.ftrace.lacks(point)
 
     def close(self) -> None:
-        """Unload the module if this command used it, nobody else does, and nobody asked to keep it."""
+        """Unload the module if this command used it, unless another process does or `inject module load` keeps it."""
         if self._used and not is_kept(self._kernel):
             with contextlib.suppress(InUse):
                 unload()

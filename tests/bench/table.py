@@ -59,7 +59,7 @@ def goals(lines: Sequence[Line]) -> list[Goal]:
 
 
 KERNEL_CHECKS = 45
-"""Instructions that the test kernel's own checks add to every kprobe, whatever its program does: out of scope
+"""Instructions that the test kernel's own checks add to every kprobe, with any program: out of scope
 365 became 408 and a call path that misses 439 became 482 with kernel-config/oracles.fragment, which counts
 preemption (CONFIG_DEBUG_ATOMIC_SLEEP) and asserts about memory. The goals are for a kernel without them."""
 
