@@ -25,11 +25,13 @@ KILLS_SECONDS := 14400
 PARTS :=
 # Options of the run of `make plants`: PLANTS='--only NAME --jobs 2'.
 PLANTS :=
+# Options of the run of `make matrix`: MATRIX='--kernel stock:7.3 --jobs 2'.
+MATRIX :=
 # pytest on the host runs each test of tests/guest in a guest (tests/support/guest_items.py).
 PYTEST := $(VENV)/bin/python -m pytest
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test load cycles unreached plants fuzz kills lint docs bench bench-detectors man clean
+.PHONY: library demo test unit suite guest-test debug-test load cycles unreached plants matrix fuzz kills lint docs bench bench-detectors man clean
 
 # Run a bcachefs scenario on Debian's own kernel: only inject's module is compiled.
 demo: $(VENV)/run $(REPORTS)
@@ -91,6 +93,10 @@ bench-detectors: $(VENV)/ready
 plants: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build --kernel plants
 	$(VENV)/bin/python -m tests.plants $(if $(REPORTS),--json $(REPORTS)/plants.jsonl --consoles $(REPORTS)/consoles) $(PLANTS)
+
+# Replay the library on Debian's kernels 6.1, 6.12 and 7.3 and on the test kernel, and print scenario x kernel.
+matrix: $(VENV)/ready $(REPORTS)
+	$(VENV)/bin/python -m tests.matrix $(if $(REPORTS),--json $(REPORTS)/matrix.jsonl --consoles $(REPORTS)/consoles) $(MATRIX)
 
 # Give damaged data to every reader of inject for FUZZ_SECONDS on all CPUs: scenario files, what guests and
 # QEMU say, the files of the cache. build/fuzz has what one does not stand. The unit tests read some 1700.

@@ -1,0 +1,135 @@
+"""`make matrix`: replay the library on several kernels, and say what passes, fails or is not run on which.
+
+Prints scenario x kernel as Markdown. 1 if a scenario fails without an explanation (known.py), if an
+explanation does not hold any more, or if something was not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from inject.model.scenario import Scenario
+from inject.scenario import load
+from tests.matrix import page
+from tests.matrix.known import KNOWN
+from tests.matrix.results import Results, digest
+from tests.matrix.table import Table
+from tests.support import ROOT
+from tests.support.command import COMMAND
+
+KERNELS = ("stock:6.1", "stock:6.12", "stock:7.3", "test")
+"""In the order of their versions; the test kernel is 6.12, too."""
+
+SEED = "1"
+BATCH = 12
+"""Scenarios of one call: what an interruption loses at most."""
+LIMIT = 1800.0
+"""Seconds for the guests of one call."""
+
+DOCS = ROOT / "docs" / "kernels.md"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run the guests."""
+
+    jobs: int = 1
+    consoles: Optional[Path] = None
+
+
+def replay(kernel: str, names: Sequence[str], options: Options) -> tuple[str, list[Mapping[str, object]]]:
+    """The release of the kernel and the last verdict of each scenario that came to an end within LIMIT."""
+    with tempfile.TemporaryDirectory(prefix="matrix-") as directory:
+        report = Path(directory) / "report.jsonl"
+        command = [*COMMAND, "vm", "run", "scenarios", "--kernel", kernel, "--seed", SEED, "--quiet"]
+        command += ["--json", str(report), "--jobs", str(options.jobs)]
+        command += [word for name in names for word in ("--only", name)]
+        command += ["--consoles", str(options.consoles / kernel)] if options.consoles else []
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as guests:
+            try:
+                guests.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                guests.terminate()
+        lines = report.read_text().splitlines() if report.exists() else []
+    events = [json.loads(line) for line in lines if line.strip()]
+    releases = [event["kernel"] for event in events if event["type"] == "run"]
+    found = {event["scenario"]: event for event in events if event["type"] == "verdict"}
+    if not found:
+        raise SystemExit(f"matrix: no verdict of {', '.join(names)} on {kernel} in {LIMIT:g} s")
+    return releases[0], list(found.values())
+
+
+def run(results: Results, kernels: Sequence[str], names: Sequence[str], options: Options, end: float) -> None:
+    """Run what has no verdict yet; begin nothing after ``end``."""
+    for kernel in kernels:
+        missing = results.missing(kernel, names)
+        for start in range(0, len(missing), BATCH):
+            if time.monotonic() >= end:
+                return
+            results.keep(kernel, *replay(kernel, missing[start : start + BATCH], options))
+            done = min(start + BATCH, len(missing))
+            print(f"{kernel}: {done} of {len(missing)} scenarios run", file=sys.stderr, flush=True)
+
+
+def options() -> argparse.ArgumentParser:
+    """The options of the run."""
+    parser = argparse.ArgumentParser(prog="matrix", description=__doc__)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="Only this scenario; repeatable.")
+    parser.add_argument("--kernel", action="append", choices=KERNELS, help="Only on this kernel; repeatable.")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Guests side by side.")
+    parser.add_argument("--seconds", type=float, default=1e9, metavar="N", help="Begin no guest after N seconds.")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="Append the results as JSON lines.")
+    parser.add_argument(
+        "--kept",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="Go on from this file of --json, if there is one.",
+    )
+    parser.add_argument("--consoles", type=Path, metavar="DIR", help="Keep the guests' consoles below DIR.")
+    parser.add_argument("--record", action="store_true", help="Write the result into docs/kernels.md.")
+    return parser
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run and print."""
+    parser = options()
+    asked = parser.parse_args(arguments)
+    library = load([ROOT / "scenarios"])
+    unknown = sorted(set(asked.only) - {scenario.name for scenario in library})
+    if unknown:
+        parser.error(f"no scenario is called {unknown[0]}; docs/library.md has their names")
+    chosen = [scenario for scenario in library if not asked.only or scenario.name in asked.only]
+    kernels = [kernel for kernel in KERNELS if not asked.kernel or kernel in asked.kernel]
+    results = Results({scenario.name: digest(scenario) for scenario in library}, asked.json)
+    results.load(asked.kept)
+    order = asked.kernel or kernels
+    names = [scenario.name for scenario in chosen]
+    run(results, order, names, Options(asked.jobs, asked.consoles), time.monotonic() + asked.seconds)
+    table = table_of(results, kernels, chosen)
+    print(page.markdown(table))
+    if asked.record:
+        page.write(DOCS, table_of(results, KERNELS, library))
+    complaints = table.complaints()
+    for line in complaints:
+        print(f"matrix: {line}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+def table_of(results: Results, kernels: Sequence[str], scenarios: Sequence[Scenario]) -> Table:
+    """The results as a table of these kernels and scenarios."""
+    return Table(tuple(kernels), tuple(scenarios), results.cells(kernels, scenarios), results.releases, KNOWN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Failures that are explained: where a kernel does otherwise than the library expects of 6.12."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Optional
+
+from tests.matrix.cell import BAD, Cell
+
+
+@dataclass(frozen=True)
+class Known:
+    """Scenarios (a pattern of their names) that fail for ``reason`` on ``kernels``, and ``why``.
+
+    ``bug``: the kernel's, and not only another behaviour.
+    """
+
+    scenarios: str
+    kernels: tuple[str, ...]
+    reason: str
+    why: str
+    bug: bool = False
+
+    def matches(self, scenario: str) -> bool:
+        """True if it explains failures of the scenario of that name."""
+        return fnmatchcase(scenario, self.scenarios)
+
+
+KNOWN: tuple[Known, ...] = ()
+
+
+def known(scenario: str, kernel: str, cell: Cell, table: tuple[Known, ...] = KNOWN) -> Optional[Known]:
+    """The explanation of a failure; None if it has none."""
+    if cell.kind not in BAD:
+        return None
+    for one in table:
+        if kernel in one.kernels and cell.reason == one.reason and one.matches(scenario):
+            return one
+    return None

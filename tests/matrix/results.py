@@ -1,0 +1,88 @@
+"""Verdicts by kernel and scenario, as they come and as they were kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from inject.model.scenario import Scenario
+from tests.matrix.cell import Cell, Verdict, cell_of
+
+_KEPT = ("status", "reason", "detail", "seconds", "finding", "notes", "log")
+"""Keys of a verdict that are kept."""
+
+_PLACES = frozenset(("file", "place", "value_places", "description"))
+"""What may change in a scenario without another verdict."""
+
+
+@dataclass
+class Results:
+    """Verdicts by kernel and scenario; ``report`` is the file that gets them, too.
+
+    A verdict counts for the scenario as it is now: one that was kept of another text does not.
+    """
+
+    digests: Mapping[str, str]
+    report: Optional[Path] = None
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    releases: dict[str, str] = field(default_factory=dict)
+    """``uname -r`` of each kernel."""
+
+    def keep(self, kernel: str, release: str, verdicts: Iterable[Verdict]) -> None:
+        """Note what was found on a kernel."""
+        for verdict in verdicts:
+            name = verdict["scenario"]
+            entry = {
+                "kernel": kernel,
+                "release": release,
+                "scenario": name,
+                "digest": self.digests[name],
+                "verdict": {key: verdict[key] for key in _KEPT if key in verdict},
+            }
+            self._take(entry)
+            if self.report:
+                with self.report.open("a") as file:
+                    file.write(json.dumps(entry) + "\n")
+
+    def load(self, files: Iterable[Path]) -> None:
+        """Take what files of earlier runs have; of one scenario on one kernel, the last."""
+        for file in filter(Path.exists, files):
+            for line in file.read_text().splitlines():
+                self._take(json.loads(line))
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        if self.digests.get(entry["scenario"]) == entry["digest"]:
+            self.verdicts[entry["kernel"], entry["scenario"]] = entry["verdict"]
+            self.releases[entry["kernel"]] = entry["release"]
+
+    def missing(self, kernel: str, names: Iterable[str]) -> list[str]:
+        """The scenarios that have no verdict on ``kernel``."""
+        return [name for name in names if (kernel, name) not in self.verdicts]
+
+    def cells(self, kernels: Iterable[str], scenarios: Iterable[Scenario]) -> dict[tuple[str, str], Cell]:
+        """The cells of the table by scenario and kernel."""
+        found = {}
+        for scenario in scenarios:
+            functions = tuple(fault.function for fault in scenario.faults)
+            for kernel in kernels:
+                found[scenario.name, kernel] = cell_of(self.verdicts.get((kernel, scenario.name)), functions)
+        return found
+
+
+def digest(scenario: Scenario) -> str:
+    """A short name for everything of a scenario that a verdict depends on."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            names = (one.name for one in dataclasses.fields(value) if one.name not in _PLACES)
+            return {name: plain(getattr(value, name)) for name in names}
+        if isinstance(value, (list, tuple)):
+            return [plain(one) for one in value]
+        return str(value)
+
+    return hashlib.sha256(json.dumps(plain(scenario)).encode()).hexdigest()[:12]
