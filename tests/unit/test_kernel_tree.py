@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from click.testing import CliRunner
 
 from inject.cli import cli
 from inject.errors import ExitStatus, InjectError
-from inject.vm.build import artifacts, image, kconfig, kernel, override, tree
+from inject.vm.build import artifacts, image, kconfig, kernel, needs, override, tree
 from inject.vm.build.cache import Cache
 
-WHOLE = "".join(f"{name}=y\n" for words in (tree.BOOT, tree.INJECT, tree.HELPFUL) for name in tree.options(words))
+NEEDED = f"X86_64 DEBUG_INFO {needs.BOOT} {needs.INJECT} {needs.HELPFUL}"
+WHOLE = "CONFIG_PAHOLE_VERSION=130\n" + "".join(f"{name}=y\n" for name in needs.options(NEEDED))
 RELEASE = "7.3.0-mine"
 
 
@@ -28,9 +31,12 @@ def bzimage_bytes() -> bytes:
 
 
 def built(folder: Path, config: str = WHOLE) -> Path:
-    """A build tree as `make` leaves it, as far as anyone looks at it."""
+    """A build tree as `make` leaves it, as far as inject looks at it."""
+    on = "".join(line for line in config.splitlines(keepends=True) if not line.startswith("#"))
     for name, content in {
+        tree.SOURCE: b"",
         ".config": config.encode(),
+        tree.BUILT: f"#\n# Automatically generated file; DO NOT EDIT.\n{on}".encode(),
         "vmlinux": b"elf",
         tree.BZIMAGE: bzimage_bytes(),
         "include/generated/autoconf.h": b"",
@@ -51,15 +57,62 @@ def test_the_kernel_of_a_whole_tree_is_its_bzimage(tmp_path: Path) -> None:
 def test_options_that_no_guest_can_do_without_are_named_and_offered(tmp_path: Path) -> None:
     config = WHOLE.replace("CONFIG_VIRTIO_BLK=y", "CONFIG_VIRTIO_BLK=m").replace("CONFIG_DEBUG_INFO_BTF=y\n", "")
     config = config.replace("CONFIG_FAILSLAB=y", "# CONFIG_FAILSLAB is not set")
+    folder = built(tmp_path / "my linux", config)
+    with pytest.raises(tree.BadKernelTree) as caught:
+        tree.bzimage(folder, tmp_path / "cache")
+    assert "lacks what a guest of inject needs: VIRTIO_BLK, DEBUG_INFO_BTF" in caught.value.message
+    assert caught.value.status == ExitStatus.USAGE
+    steps = caught.value.hint.split(" && ")
+    assert steps[0] == f"cd '{folder}'" and steps[2:] == ["make olddefconfig", "make -j$(nproc)"]
+    assert steps[1].startswith("scripts/kconfig/merge_config.sh .config ")
+    fragment = Path(steps[1].split()[2])
+    wanted = kconfig.wanted([fragment])
+    assert wanted == dict.fromkeys(
+        needs.options("VIRTIO_BLK DEBUG_INFO_BTF FAILSLAB DEBUG_KERNEL"),
+        "y",
+    )
+    merged = kconfig.parse(config + fragment.read_text())
+    assert not needs.missing(merged, needs.BOOT) and not needs.missing(merged, needs.INJECT)
+
+
+@pytest.mark.parametrize(
+    ("config", "lacking", "expected"),
+    [
+        ("", "DEBUG_INFO_BTF", {"DEBUG_INFO_BTF": "y", "DEBUG_KERNEL": "y", needs.DWARF: "y"}),
+        (
+            "DEBUG_INFO=y DEBUG_KERNEL=y DEBUG_INFO_REDUCED=y",
+            "DEBUG_INFO_BTF",
+            {"DEBUG_INFO_BTF": "y", "DEBUG_INFO_REDUCED": "n"},
+        ),
+        ("", "VIRTIO_PCI", {"VIRTIO_PCI": "y", "VIRTIO_MENU": "y"}),
+        ("VIRTIO_MENU=y", "VIRTIO_PCI", {"VIRTIO_PCI": "y"}),
+        ("", "PROC_SYSCTL", {"PROC_SYSCTL": "y", "SYSCTL": "y"}),
+        ("", "UNWINDER_ORC", {"UNWINDER_ORC": "y"}),
+    ],
+)
+def test_the_fragment_sets_what_kconfig_drops_an_option_without(
+    config: str, lacking: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    values = kconfig.parse("".join(f"CONFIG_{word}\n" for word in config.split()))
+    fragment = needs.offer(values, needs.options(lacking), tmp_path)
+    assert kconfig.wanted([fragment]) | kconfig.parse(fragment.read_text()) == {
+        f"CONFIG_{name}": value for name, value in expected.items()
+    }
+
+
+def test_either_name_and_either_unwinder_will_do() -> None:
+    values = kconfig.parse("CONFIG_SYSCTL=y\nCONFIG_UNWINDER_FRAME_POINTER=y\n")
+    assert needs.missing(values, "PROC_SYSCTL UNWINDER_ORC PROC_FS") == ["CONFIG_PROC_FS"]
+
+
+@pytest.mark.parametrize(("version", "needed"), [("0", True), ("121", True), ("122", False), (None, False)])
+def test_btf_needs_a_pahole_and_the_next_step_installs_it(version: str | None, needed: bool, tmp_path: Path) -> None:
+    config = WHOLE.replace("CONFIG_DEBUG_INFO_BTF=y\n", "").replace(
+        "CONFIG_PAHOLE_VERSION=130\n", f"CONFIG_PAHOLE_VERSION={version}\n" if version else ""
+    )
     with pytest.raises(tree.BadKernelTree) as caught:
         tree.bzimage(built(tmp_path / "linux", config), tmp_path / "cache")
-    assert "lacks 2 options that a guest of inject needs: VIRTIO_BLK, DEBUG_INFO_BTF" in caught.value.message
-    assert caught.value.status == ExitStatus.USAGE
-    fragment = Path(caught.value.hint.split()[2])
-    wanted = kconfig.wanted([fragment])
-    assert wanted == {"CONFIG_VIRTIO_BLK": "y", "CONFIG_DEBUG_INFO_BTF": "y", "CONFIG_FAILSLAB": "y"}
-    merged = kconfig.parse(config + fragment.read_text())
-    assert not tree.missing(merged, tree.BOOT) and not tree.missing(merged, tree.INJECT)
+    assert caught.value.hint.startswith("apt-get install dwarves && cd ") == needed
 
 
 def test_options_that_some_scenarios_need_are_a_remark(tmp_path: Path) -> None:
@@ -70,26 +123,88 @@ def test_options_that_some_scenarios_need_are_a_remark(tmp_path: Path) -> None:
     assert "BLK_DEV_LOOP" not in said
 
 
+WHERE = "give the directory that the kernel was built in"
+BUILD = r"build it: cd \S+ && make -j\$\(nproc\)$"
+
+
 @pytest.mark.parametrize(
     ("remove", "said"),
     [
-        (".config", "has no .config, so no kernel was configured there"),
-        (tree.BZIMAGE, r"has no arch/x86/boot/bzImage; build it there: make -j\$\(nproc\) bzImage modules"),
+        (".config", "is the source of a kernel, but none was configured there; cd .* && make x86_64_defconfig && make"),
+        (f".config {tree.SOURCE}", f"has no .config, so it is not the build tree of a kernel; {WHERE}"),
+        (f"{tree.BZIMAGE} {tree.SOURCE}", f"has a .config, but neither a kernel nor the source of one; {WHERE}"),
+        (tree.BZIMAGE, f"has no arch/x86/boot/bzImage; {BUILD}"),
+        (tree.VMLINUX, f"has no vmlinux, which inject's module is compiled against; {BUILD}"),
+        (".", f"is not a directory; {WHERE}"),
     ],
 )
 def test_what_a_tree_does_not_have_is_a_sentence(tmp_path: Path, remove: str, said: str) -> None:
-    (built(tmp_path / "linux") / remove).unlink()
+    folder = built(tmp_path / "linux")
+    for name in remove.split():
+        if name == ".":
+            shutil.rmtree(folder)
+        else:
+            (folder / name).unlink()
     with pytest.raises(tree.BadKernelTree, match=said):
-        tree.bzimage(tmp_path / "linux", tmp_path / "cache")
-    with pytest.raises(tree.BadKernelTree, match="is not a directory"):
-        tree.bzimage(tmp_path / "nothing", tmp_path / "cache")
+        tree.bzimage(folder, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("#\n# Linux/arm64 7.3.4 Kernel Configuration\n#\n", "configured for arm64; inject's guests run x86_64; give"),
+        ("", "configured not for x86; inject's guests run x86_64; give"),
+    ],
+)
+def test_a_tree_of_another_architecture_is_a_sentence(tmp_path: Path, header: str, said: str) -> None:
+    config = header + WHOLE.replace("CONFIG_X86_64=y\n", "CONFIG_ARM64=y\n")
+    with pytest.raises(tree.BadKernelTree, match=said):
+        tree.bzimage(built(tmp_path / "linux", config), tmp_path / "cache")
+
+
+def test_a_32_bit_tree_lacks_64bit(tmp_path: Path) -> None:
+    config = WHOLE.replace("CONFIG_X86_64=y\n", "CONFIG_X86=y\nCONFIG_X86_32=y\n").replace("CONFIG_64BIT=y\n", "")
+    with pytest.raises(tree.BadKernelTree, match="lacks what a guest of inject needs: 64BIT; "):
+        tree.bzimage(built(tmp_path / "linux", config), tmp_path / "cache")
+
+
+def test_a_configuration_that_was_not_built_is_a_sentence(tmp_path: Path) -> None:
+    folder = built(tmp_path / "linux", WHOLE + "CONFIG_CC_IS_CLANG=y\n")
+    with (folder / ".config").open("a") as file:
+        file.write("CONFIG_XFS_FS=m\n# CONFIG_FAILSLAB is not set\n")
+    with pytest.raises(tree.BadKernelTree) as caught:
+        tree.bzimage(folder, tmp_path / "cache")
+    assert caught.value.message.endswith("was changed after its kernel was built: FAILSLAB, XFS_FS")
+    assert caught.value.hint == f"build it: cd {folder} && make -j$(nproc) LLVM=1"
+
+
+def test_a_text_of_the_configuration_is_quoted_in_one_file_only(tmp_path: Path) -> None:
+    folder = built(tmp_path / "linux", WHOLE + 'CONFIG_LOCALVERSION="-a\\"b"\nCONFIG_CMDLINE=""\n')
+    text = (folder / tree.BUILT).read_text()
+    (folder / tree.BUILT).write_text(text.replace('"-a\\"b"', '-a"b').replace('""', ""))
+    assert tree.bzimage(folder, tmp_path / "cache") == folder / tree.BZIMAGE
+
+
+def test_a_kernel_that_is_older_than_its_vmlinux_is_a_sentence(tmp_path: Path) -> None:
+    folder = built(tmp_path / "linux")
+    os.utime(folder / tree.BZIMAGE, (1, 1))
+    with pytest.raises(tree.BadKernelTree, match=f"has an {tree.BZIMAGE} that is older than its vmlinux; {BUILD}"):
+        tree.bzimage(folder, tmp_path / "cache")
+
+
+def test_the_script_of_a_tree_beside_its_source_is_in_the_source(tmp_path: Path) -> None:
+    folder = built(tmp_path / "out", WHOLE.replace("CONFIG_EPOLL=y\n", ""))
+    (tmp_path / "linux").mkdir()
+    (folder / "source").symlink_to(tmp_path / "linux")
+    with pytest.raises(tree.BadKernelTree, match=" && source/scripts/kconfig/merge_config.sh .config "):
+        tree.bzimage(folder, tmp_path / "cache")
 
 
 def test_the_options_are_those_of_the_test_kernel() -> None:
     """So that the kernel that inject builds itself would be a good tree."""
     wanted = kconfig.wanted(kernel.fragments(kernel.FLAVOURS["test"]))
-    for words in (tree.BOOT, tree.INJECT, tree.HELPFUL):
-        assert tree.missing(wanted, words) == []
+    for words in (needs.BOOT, needs.INJECT, needs.HELPFUL):
+        assert needs.missing(wanted, words) == []
 
 
 def test_modules_and_the_compiler_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +235,7 @@ def test_modules_and_the_compiler_of_the_tree(tmp_path: Path, monkeypatch: pytes
             f"{RELEASE}/kernel/fs/xfs/xfs.ko",
             f"{RELEASE}/modules.dep",
             f"{RELEASE}/build/.config",
+            f"{RELEASE}/build/{tree.BUILT}",
             f"{RELEASE}/build/include/generated/autoconf.h",
             f"{RELEASE}/build/arch/x86/include/generated/a.h",
         }

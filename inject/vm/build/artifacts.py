@@ -213,7 +213,7 @@ class UserKernel:
         if built is not None:
             inputs["config"] = built / ".config"
             inputs["generated"] = built / "include/generated/autoconf.h"
-        return UserKernel(real, built, _source_of(built) if built else None, release, key_of(inputs))
+        return UserKernel(real, built, tree.source_of(built) if built else None, release, key_of(inputs))
 
 
 def release_of(header: bytes) -> str:
@@ -236,12 +236,6 @@ def _tree_of(bzimage: Path) -> Optional[Path]:
     built = bzimage.parents[3]
     wanted = (".config", "include/generated/autoconf.h", "arch/x86/include/generated")
     return built if all((built / name).exists() for name in wanted) else None
-
-
-def _source_of(built: Path) -> Path:
-    """The source tree of a build tree: the tree itself, or what ``source`` in it points to."""
-    link = built / "source"
-    return link.resolve() if link.is_dir() else built
 
 
 def _of_user(own: UserKernel, headers: Optional[Entry], module: Optional[Entry], root: Entry) -> Artifacts:

@@ -1,41 +1,40 @@
-"""A kernel build tree of the user: what is found in it, and which options of its configuration a guest lacks."""
+"""A kernel build tree of the user: what is found in it, and why its kernel cannot be a guest's."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inject.errors import ExitStatus, InjectError
 from inject.model.text import listed
-from inject.store import write_file
-from inject.vm.build import debian, kconfig
-from inject.vm.build.cache import Progress, key_of
+from inject.vm.build import debian, kconfig, needs
+from inject.vm.build.cache import Progress
 
 LIMIT = 900.0
 """Seconds that make may take to install modules."""
 
 BZIMAGE = "arch/x86/boot/bzImage"
+VMLINUX = "vmlinux"
+CONFIG = ".config"
 
-BOOT = (
-    "64BIT PCI ACPI BINFMT_ELF BINFMT_SCRIPT MULTIUSER FUTEX EPOLL SIGNALFD TIMERFD EVENTFD SHMEM FILE_LOCKING "
-    "CGROUPS TTY UNIX98_PTYS SERIAL_8250 SERIAL_8250_CONSOLE PRINTK MAGIC_SYSRQ BLOCK BLK_DEV VIRTIO_PCI VIRTIO_BLK "
-    "VIRTIO_CONSOLE NET UNIX PROC_FS PROC_SYSCTL SYSFS DEVTMPFS TMPFS DEBUG_FS EXT4_FS"
-)
-"""What must be built in, without which no guest boots or its agent says nothing: it has no initramfs."""
+BUILT = "include/config/auto.conf"
+"""The configuration that the last build used (scripts/kconfig/confdata.c: conf_write_autoconf())."""
 
-INJECT = (
-    "KPROBES FTRACE FUNCTION_TRACER DYNAMIC_FTRACE FPROBE KPROBE_EVENTS FTRACE_SYSCALLS BPF BPF_SYSCALL BPF_JIT "
-    "BPF_EVENTS CGROUP_BPF PERF_EVENTS DEBUG_INFO_BTF KALLSYMS KALLSYMS_ALL STACKTRACE"
-)
-"""What inject needs in that kernel to fail a call and to name what happened."""
+SOURCE = "init/main.c"
+"""A file that every source of a kernel has, and no package of headers."""
 
-HELPFUL = (
-    "FUNCTION_ERROR_INJECTION BPF_KPROBE_OVERRIDE IKCONFIG IKCONFIG_PROC HW_RANDOM HW_RANDOM_VIRTIO BLK_DEV_LOOP "
-    "CACHESTAT_SYSCALL FAULT_INJECTION FAILSLAB FAIL_PAGE_ALLOC FAIL_MAKE_REQUEST MODULES MODULE_UNLOAD"
-)
-"""What some scenarios or checks use."""
+MAKE = "make -j$(nproc)"
+
+WHERE = "give the directory that the kernel was built in: that of `make O=` if you used it"
+
+LISTED = 12
+"""Options that a message names."""
+
+_HEADER = re.compile(r"# Linux/(\S+) .*Kernel Configuration")
 
 
 class BadKernelTree(InjectError):
@@ -44,63 +43,140 @@ class BadKernelTree(InjectError):
     status = ExitStatus.USAGE
 
 
-def options(words: str) -> tuple[str, ...]:
-    """The full names of options."""
-    return tuple(f"CONFIG_{word}" for word in words.split())
-
-
-def missing(config: Mapping[str, str], words: str, *, module: bool = False) -> list[str]:
-    """Options of ``words`` that ``config`` does not have built in, or with ``module`` not as a module either."""
-    fine = ("y", "m") if module else ("y",)
-    return [name for name in options(words) if config.get(name, "n") not in fine]
-
-
 def bzimage(directory: Path, cache: Path) -> Path:
-    """The bzImage of a build tree whose configuration can be a guest's.
+    """The bzImage of a build tree whose kernel can be a guest's.
 
     ``cache`` is where a fragment with the missing options is written. Raises BadKernelTree, which
     names what is missing and the commands that add it.
     """
     found = directory.expanduser().resolve()
-    config = found / ".config"
-    if not found.is_dir():
-        raise BadKernelTree(f"{directory} is not a directory", "give the directory that the kernel was built in")
-    if not config.is_file():
-        raise BadKernelTree(
-            f"{directory} has no .config, so no kernel was configured there",
-            "give the directory that the kernel was built in: that of `make O=` if you used it",
-        )
-    image = found / BZIMAGE
-    values = kconfig.parse(config.read_text(encoding="utf-8", errors="replace"))
-    lacking = missing(values, BOOT) + missing(values, INJECT)
+    text = _configuration(directory, found)
+    values = kconfig.parse(text)
+    _require_x86_64(directory, text, values)
+    if not (found / BZIMAGE).is_file() and not (source_of(found) / SOURCE).is_file():
+        raise BadKernelTree(f"{directory} has a .config, but neither a kernel nor the source of one", WHERE)
+    lacking = needs.missing(values, needs.BOOT) + needs.missing(values, needs.INJECT)
     if lacking:
-        fragment = offer(lacking + missing(values, HELPFUL, module=True), cache)
         raise BadKernelTree(
-            f"the kernel configuration of {directory} lacks {len(lacking)} options that a guest of inject needs: "
-            + listed([name.removeprefix("CONFIG_") for name in lacking], 12),
-            f"scripts/kconfig/merge_config.sh .config {fragment} && make olddefconfig && make -j$(nproc)",
+            f"the kernel configuration of {directory} lacks what a guest of inject needs: "
+            + listed(needs.short(lacking), LISTED),
+            _merge(found, values, lacking + needs.missing(values, needs.HELPFUL, module=True), cache),
         )
-    if not image.is_file():
-        raise BadKernelTree(f"{directory} has no {BZIMAGE}", "build it there: make -j$(nproc) bzImage modules")
-    return image
+    _require_built(directory, found, values)
+    return found / BZIMAGE
+
+
+def _configuration(directory: Path, found: Path) -> str:
+    """The .config of the tree."""
+    if not found.is_dir():
+        raise BadKernelTree(f"{directory} is not a directory", WHERE)
+    try:
+        return (found / CONFIG).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise BadKernelTree(f"cannot read {directory / CONFIG}: {error.strerror}", WHERE) from None
+    if (found / SOURCE).is_file():
+        raise BadKernelTree(
+            f"{directory} is the source of a kernel, but none was configured there",
+            f"cd {shlex.quote(str(found))} && make x86_64_defconfig && {MAKE}; or give the directory of `make O=`",
+        )
+    raise BadKernelTree(f"{directory} has no .config, so it is not the build tree of a kernel", WHERE)
+
+
+def _require_x86_64(directory: Path, text: str, values: Mapping[str, str]) -> None:
+    """Raise BadKernelTree if the tree is configured for another architecture.
+
+    A 32-bit x86 tree is told by its missing 64BIT, which can be set.
+    """
+    if "y" in (values.get("CONFIG_X86"), values.get("CONFIG_X86_64")):
+        return
+    header = _HEADER.search(text)
+    what = f"for {header[1]}" if header else "not for x86"
+    raise BadKernelTree(
+        f"the kernel of {directory} is configured {what}; inject's guests run x86_64",
+        "give the build tree of an x86_64 kernel",
+    )
+
+
+def _require_built(directory: Path, found: Path, values: Mapping[str, str]) -> None:
+    """Raise BadKernelTree unless the last build was finished, with the configuration that the tree has now."""
+    image, vmlinux = found / BZIMAGE, found / VMLINUX
+    build = f"build it: cd {shlex.quote(str(found))} && {_make(values)}"
+    for file, why in ((image, ""), (vmlinux, ", which inject's module is compiled against")):
+        if not file.is_file():
+            raise BadKernelTree(f"{directory} has no {file.relative_to(found)}{why}", build)
+    changed = changes(found, values)
+    if changed:
+        raise BadKernelTree(
+            f"the configuration of {directory} was changed after its kernel was built: "
+            + listed(needs.short(changed), LISTED),
+            build,
+        )
+    if image.stat().st_mtime < vmlinux.stat().st_mtime:
+        raise BadKernelTree(f"{directory} has an {BZIMAGE} that is older than its vmlinux", build)
+
+
+def changes(found: Path, values: Mapping[str, str]) -> list[str]:
+    """Options that ``values`` has otherwise than the last build of the tree, which may be unknown."""
+    file = found / BUILT
+    if not file.is_file():
+        return []
+    built = kconfig.parse(file.read_text(encoding="utf-8", errors="replace"))
+    return sorted(
+        name
+        for name in {*values, *built}
+        if _plain(values.get(name, "n")) != _plain(built.get(name, "n")) and name.startswith("CONFIG_")
+    )
+
+
+def _plain(value: str) -> str:
+    """A value without quotes: auto.conf has strings as they are, .config in quotes (the same function, 5.17)."""
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def _merge(found: Path, values: Mapping[str, str], lacking: list[str], cache: Path) -> str:
+    """The commands that give the tree what it lacks and build its kernel."""
+    fragment = needs.offer(values, lacking, cache)
+    scripts = "source/scripts" if (found / "source").is_dir() else "scripts"
+    steps = [f"cd {shlex.quote(str(found))}"]
+    if needs.no_pahole(values):
+        steps.insert(0, "apt-get install dwarves")
+    if _clang(values):
+        steps.append("export LLVM=1")
+    steps += [
+        f"{scripts}/kconfig/merge_config.sh .config {shlex.quote(str(fragment))}",
+        "make olddefconfig",
+        MAKE,
+    ]
+    return " && ".join(steps)
+
+
+def _clang(values: Mapping[str, str]) -> bool:
+    """Whether the tree was configured for LLVM."""
+    return values.get("CONFIG_CC_IS_CLANG") == "y"
+
+
+def _make(values: Mapping[str, str]) -> str:
+    """The command that builds the tree."""
+    return MAKE + (" LLVM=1" if _clang(values) else "")
+
+
+def source_of(built: Path) -> Path:
+    """The source tree of a build tree: the tree itself, or what ``source`` in it points to."""
+    link = built / "source"
+    return link.resolve() if link.is_dir() else built
 
 
 def remark(image: Path, cache: Path) -> str:
     """Sentence about options that only some scenarios need and the tree around ``image`` lacks; "" if it has all."""
-    config = image.parents[3] / ".config"
-    lacking = missing(kconfig.parse(config.read_text(encoding="utf-8", errors="replace")), HELPFUL, module=True)
+    config = image.parents[3] / CONFIG
+    values = kconfig.parse(config.read_text(encoding="utf-8", errors="replace"))
+    lacking = needs.missing(values, needs.HELPFUL, module=True)
     if not lacking:
         return ""
-    names = listed([name.removeprefix("CONFIG_") for name in lacking], 12)
-    return f"this kernel has no {names}: what needs it is skipped or left out; {offer(lacking, cache)} has the options"
-
-
-def offer(lacking: list[str], cache: Path) -> Path:
-    """A fragment that sets the options, for scripts/kconfig/merge_config.sh."""
-    text = "".join(f"{name}=y\n" for name in lacking)
-    file = cache / "fragments" / f"{key_of({'options': text})}.fragment"
-    write_file(file, "# What a guest of inject needs and this kernel lacks.\n" + text, mode=0o666, parents=True)
-    return file
+    names, fragment = listed(needs.short(lacking), LISTED), needs.offer(values, lacking, cache)
+    return f"this kernel has no {names}: what needs it is skipped or left out; {fragment} has the options"
 
 
 def install_modules(tree: Path, target: Path, log: Path, progress: Progress) -> None:
@@ -123,8 +199,8 @@ def make(tree: Path, words: Sequence[str], log: Path, purpose: str) -> None:
     Raises InjectError, with the end of the log, if it fails.
     """
     debian.require_programs("make")
-    config = kconfig.parse((tree / ".config").read_text(encoding="utf-8", errors="replace"))
-    llvm = ["LLVM=1"] if config.get("CONFIG_CC_IS_CLANG") == "y" else []
+    config = kconfig.parse((tree / CONFIG).read_text(encoding="utf-8", errors="replace"))
+    llvm = ["LLVM=1"] if _clang(config) else []
     path = f"{os.environ.get('PATH', '')}:{debian.SYSTEM_PATH}"
     with log.open("ab") as output:
         try:
