@@ -10,7 +10,7 @@ from typing import Optional
 
 from inject.kernel.callers import Callers
 from inject.kernel.calls import Checks
-from inject.kernel.functions import Functions, NoErrorType, error_type, narrowed
+from inject.kernel.functions import Functions, NoErrorType, error_type, is_part, narrowed
 from inject.kernel.kernel import Kernel
 from inject.kernel.symbols import KernelSymbol
 from inject.kernel.types import Types, plain_name
@@ -44,6 +44,7 @@ class Catalogue:
 
 SHARED = "share their name"
 BLACKLISTED = "are on the kprobe blacklist"
+FREED = "are of the kernel's start (__init)"
 INLINED = "are inlined everywhere"
 
 
@@ -87,7 +88,7 @@ def _points(
     at = {symbol.address: marked[key] for symbol in symbols for key in [(symbol.module, symbol.name)] if key in marked}
     points, left_out = [], Counter[str]()
     for symbol in symbols:
-        if not wanted.fullmatch(symbol.name) or _is_part(symbol.name):
+        if not wanted.fullmatch(symbol.name) or is_part(symbol.name):
             continue
         listed = at.get(symbol.address)  # by any of its names
         if listed is not None and often[symbol.name] == 1:
@@ -107,14 +108,11 @@ def _points(
     return points, +left_out
 
 
-def _is_part(name: str) -> bool:
-    """True for symbols that no call goes to: unlikely parts of functions, padding before them."""
-    return ".cold" in name or name.startswith(("__pfx_", "__cfi_"))
-
-
 def _reason(kernel: Kernel, symbol: KernelSymbol, often: Mapping[str, int]) -> str:
     if often[symbol.name] > 1:
         return SHARED
+    if kernel.symbols.is_freed(symbol.address):
+        return FREED
     return BLACKLISTED if symbol.name in kernel.ftrace.blacklist else ""
 
 

@@ -73,6 +73,9 @@ class Functions:
             marked = None
         if marked is not None:
             return marked
+        if is_part(name):
+            whole = name.partition(".cold")[0].removeprefix("__pfx_").removeprefix("__cfi_")
+            raise CannotRun(f"{name} is not a function but a part of {whole}, which no call enters", f"fail {whole}")
         symbol = self._symbol(name)
         error_type = self.error_type(name, symbol.module)
         why = None if force else unsafe(name)
@@ -121,21 +124,26 @@ class Functions:
         unloaded = self._kernel.modules.unloaded_with(name)
         if unloaded:
             return unloaded
-        close = near(name, self._alike(name))
-        if close:
-            return f"did you mean {either(close)}?"
         try:
             described = self._types.result(name) is not None
         except InjectError:
             described = False
         if described:
             return "the compiler inlined it everywhere: fail one of its callers, or mark it noinline"
+        close = near(name, self._alike(name))
+        if close:
+            return f"did you mean {either(close)}?"
         return "it may be inlined, in a module that is not loaded, or misspelt; see `inject list --all`"
 
     def _alike(self, name: str) -> Sequence[str]:
         """Functions that begin as ``name`` does: a misspelt one is among them more often than not."""
         start = re.escape(name[: max(4, len(name) // 2)])
         return sorted({symbol.name for symbol in self._kernel.symbols.matching(start + r"\w*")})[:4096]
+
+
+def is_part(name: str) -> bool:
+    """True for symbols that no call goes to: unlikely parts of functions, padding before them."""
+    return ".cold" in name or name.startswith(("__pfx_", "__cfi_"))
 
 
 def narrowed(error_type: ErrorType, checks: Checks) -> ErrorType:

@@ -100,13 +100,19 @@ def of_kernel(kernel: Kernel) -> list[Obstacle]:
 
 def of_function(kernel: Kernel, point: FaultPoint) -> list[Obstacle]:
     """Obstacles for ``point``."""
+    if {point.function, *point.names} & kernel.ftrace.blacklist:
+        return [Obstacle(f"{point.function} is on the kprobe blacklist", "choose one of its callers")]
+    if kernel.symbols.is_freed(point.address):
+        return [
+            Obstacle(
+                f"{point.function} runs only while the kernel starts (__init), and its memory is freed by now",
+                "choose a function that runs later",
+            )
+        ]
     found = []
     if not point.marked and not kernel.overrider:
         found.append(_unmarked(kernel, point))
-    names = {point.function, *point.names}
-    if names & kernel.ftrace.blacklist:
-        found.append(Obstacle(f"{point.function} is on the kprobe blacklist", "choose one of its callers"))
-    elif kernel.ftrace.lacks(point) and not kernel.overrider:
+    if kernel.ftrace.lacks(point) and not kernel.overrider:
         found.append(_without_ftrace(point))
     return found
 

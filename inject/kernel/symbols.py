@@ -71,6 +71,18 @@ class Kallsyms:
             return None
         return int(self._kallsyms[self._kallsyms.rfind(b"\n", 0, at) + 1 : at].split()[0], 16)
 
+    def is_freed(self, address: int) -> bool:
+        """True for a function of the kernel's start (__init): its memory is freed when the first process begins.
+
+        Its symbols stay (free_initmem(), arch/x86/mm/init.c; _sinittext, include/asm-generic/vmlinux.lds.h, v6.12).
+        """
+        start, end = self._freed
+        return start <= address < end
+
+    @cached_property
+    def _freed(self) -> tuple[int, int]:
+        return self.first("_sinittext") or 0, self.first("_einittext") or 0
+
     @property
     def show(self) -> str:
         """What makes the kernel show its addresses."""

@@ -6,18 +6,21 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
-from inject.errors import CannotRun
+from inject.errors import CannotRun, InjectError
 from inject.kernel.files import text_of
 from inject.kernel.kernel import Kernel
 from inject.module.source import DIRECTORY, FILES, KO, cached
+from inject.process.cgroup import Cgroup
+from inject.process.janitor import Janitor
 from inject.process.tool import Completed, run_tool
-from inject.store import write_file
+from inject.store import temporary_place, write_file
 
 LIMIT = 300.0
 """Seconds for make; it takes 2 to 4."""
@@ -39,20 +42,38 @@ def build(kernel: Kernel, tree: Optional[Path] = None, cache: Optional[Path] = N
         raise CannotRun("make is not installed, and the kernel module needs it", "apt-get install make")
     target = cached(kernel, cache)
     try:
-        with tempfile.TemporaryDirectory(prefix="inject-module-") as work:
+        with _workplace() as (work, group):
             for name in FILES:
-                shutil.copyfile(DIRECTORY / name, Path(work) / name)
+                shutil.copyfile(DIRECTORY / name, work / name)
             argv = ["make", "-C", str(tree), f"M={work}", *compiler, "modules"]
-            done = run_tool(argv, timeout=LIMIT, output_limit=MOST_OUTPUT)
-            built = Path(work) / KO
+            done = run_tool(argv, timeout=LIMIT, cgroup=group, output_limit=MOST_OUTPUT)
+            built = work / KO
             if done.timed_out or done.code or not built.is_file():
-                raise _failed(done)
+                raise _failed(done, work)
             if built.stat().st_size > LARGEST:
                 raise CannotRun(f"the built module has {built.stat().st_size} bytes, more than any should")
             write_file(target, built.read_bytes(), mode=0o644, parents=True)
     except OSError as error:
         raise _no_room(error) from None
     return target
+
+
+@contextlib.contextmanager
+def _workplace() -> Iterator[tuple[Path, Optional[Cgroup]]]:
+    """A directory, and a control group for make, if one can be made; a janitor removes both if inject is killed."""
+    path = temporary_place() / f"inject-module-{secrets.token_hex(8)}"
+    with Janitor() as janitor:
+        janitor.register("dir", str(path))
+        path.mkdir(mode=0o700)
+        group = None
+        with contextlib.suppress(InjectError, OSError):
+            group = Cgroup.create(janitor)
+        try:
+            yield path, group
+        finally:
+            if group is not None:
+                group.close(janitor)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_tree(kernel: Kernel, tree: Path) -> None:
@@ -106,15 +127,16 @@ def _major(compiler: str) -> str:
     return run_tool([compiler, "-dumpversion"], timeout=30).output.strip().partition(".")[0]
 
 
-def _failed(done: Completed) -> CannotRun:
-    """Why make failed, from its output."""
+def _failed(done: Completed, work: Path) -> CannotRun:
+    """Why make failed in ``work``, from its output."""
     if done.timed_out:
         return CannotRun(f"building the kernel module took more than {LIMIT:.0f} s and was ended")
     if "No space left on device" in done.output:
         return _no_room(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     lines = [line.strip() for line in done.output.splitlines()]
     said = [line for line in lines if re.search(r"error:|not found|No rule|fatal", line)] or [done.last_line]
-    return CannotRun(f"the kernel module cannot be built: {said[0]}", f"try it by hand: {done.command}")
+    by_hand = done.command.replace(str(work), str(DIRECTORY))
+    return CannotRun(f"the kernel module cannot be built: {said[0]}", f"try it by hand: {by_hand}")
 
 
 def _no_room(error: OSError) -> CannotRun:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Iterable, Iterator
+from typing import Optional
 
-from inject.errors import InjectError
+from inject.errors import CannotRun, InjectError
 from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import BY_MODULE
+from inject.kernel.overrider import NAME
 from inject.kernel.types import Types
 from inject.model.scenario import Probe
 from inject.module.build import build
-from inject.module.load import InUse, is_kept, load, unload
+from inject.module.load import InUse, hold, is_kept, unload
 from inject.module.source import find
+from inject.process.janitor import Janitor
+
+PATIENCE = 1.0
+"""Seconds that close() waits for the kernel to give back what the probes held of the module: it does so later."""
+_POLL = 0.02
 
 
 class Demand:
@@ -22,7 +31,7 @@ class Demand:
     ``probe`` is how the faults must be attached: two of the ways are the module's own.
 
     close() unloads what was loaded, unless another process uses it: the last of several
-    commands that began without the module takes it away.
+    commands that began without the module takes it away. If inject is killed, its janitor does.
     """
 
     def __init__(self, kernel: Kernel, types: Types, *, allowed: bool, probe: Probe) -> None:
@@ -30,6 +39,8 @@ class Demand:
         self._functions = Functions(kernel, types)
         self._allowed = allowed
         self._own_way = probe in (Probe.KFUNC, Probe.MODULE)
+        self._held: Optional[int] = None
+        self._janitor: Optional[Janitor] = None
         self._used = False
 
     def require(self, names: Iterable[str]) -> None:
@@ -42,8 +53,12 @@ class Demand:
         options = self._kernel.config
         stock = bool(options.options) and not all(options.has(option) for option in BY_MODULE)
         if stock or self._own_way or any(self._needed(name) for name in names):
-            load(self._kernel, find(self._kernel) or build(self._kernel))
             self._used = True
+            path = find(self._kernel) or build(self._kernel)
+            if not self._kernel.is_guest():
+                self._janitor = Janitor()
+                self._janitor.register("module", NAME)
+            self._held = hold(self._kernel, path)
 
     def _needed(self, name: str) -> bool:
         try:
@@ -53,10 +68,23 @@ class Demand:
         return not point.marked or self._kernel.ftrace.lacks(point)
 
     def close(self) -> None:
-        """Unload the module if this command used it, unless another process does or `inject module load` keeps it."""
-        if self._used and not is_kept(self._kernel):
-            with contextlib.suppress(InUse):
+        """Give the module back, and unload it, unless another process uses it or it is to stay."""
+        if self._held is not None:
+            os.close(self._held)
+        if self._janitor is None:
+            return
+        deadline = time.monotonic() + PATIENCE
+        while not is_kept(self._kernel) and time.monotonic() < deadline:
+            try:
                 unload()
+            except InUse:
+                time.sleep(_POLL)
+                continue
+            except CannotRun:
+                break  # it said so when it could not load it
+            self._janitor.release("module", NAME)
+            break
+        self._janitor.close(0)  # which unloads what is in use a little longer
 
 
 @contextlib.contextmanager
@@ -66,5 +94,4 @@ def demand(kernel: Kernel, types: Types, *, asked: bool = False, probe: Probe = 
     try:
         yield made
     finally:
-        if not kernel.is_guest():
-            made.close()
+        made.close()

@@ -9,24 +9,29 @@ import platform
 import stat
 import time
 from pathlib import Path
+from typing import Optional
 
 from inject.errors import CannotRun
 from inject.kernel.files import text_of
 from inject.kernel.kernel import Kernel
 from inject.kernel.overrider import NAME, VERSION, Overrider
+from inject.module.device import DEVICE
+from inject.process.janitor import delete_module
 
 FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
-DELETE_MODULE = {"x86_64": 176, "aarch64": 106}
-"""Numbers of the system calls (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h)."""
+"""Numbers of the system call (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h)."""
 WAIT = 10.0
 """Seconds that another process may take for loading or unloading the module."""
 _POLL = 0.05
+_OPENS = 20
+"""Times that the device is opened, each _POLL after the one before."""
 
 
 def load(kernel: Kernel, path: Path, *, keep: bool = False) -> bool:
     """Load the module, unless it is loaded; False if it was. ``keep``: it stays when its last user ends.
 
-    Raises CannotRun if the kernel refuses it, or has it in another version.
+    One of another version that nobody uses is replaced. Raises CannotRun if the kernel refuses
+    the module, or has it in another version that must stay.
     """
     parameters = b"keep=1" if keep else b""
     deadline = time.monotonic() + WAIT
@@ -37,10 +42,7 @@ def load(kernel: Kernel, path: Path, *, keep: bool = False) -> bool:
             return False
         other = Overrider.version(kernel.root)
         if other and other != VERSION:
-            raise CannotRun(
-                f"the module {NAME} is loaded in version {other}, and this inject needs {VERSION}",
-                "end the inject that uses it, then `inject module unload`",
-            )
+            _replace(kernel, other)
         try:
             _insert(path, parameters)
         except OSError as error:
@@ -50,6 +52,35 @@ def load(kernel: Kernel, path: Path, *, keep: bool = False) -> bool:
             time.sleep(_POLL)
             continue
         return True
+
+
+def hold(kernel: Kernel, path: Path) -> Optional[int]:
+    """Load the module and keep it: an open file of its device, without which another inject could unload it.
+
+    The kernel closes the file when this process ends. None if there is no device file. Raises as load() does.
+    """
+    number = 0
+    for _ in range(_OPENS):
+        load(kernel, path)
+        try:
+            return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:  # the inject that loaded it may have unloaded it by now
+            number = error.errno or 0
+        time.sleep(_POLL)
+    if number == errno.ENOENT:
+        return None  # /dev is no devtmpfs: the kfunc needs no file
+    raise CannotRun(f"cannot open {DEVICE}: {os.strerror(number)}", "run with sudo")
+
+
+def _replace(kernel: Kernel, other: str) -> None:
+    """Unload the module of version ``other``; raises CannotRun if it is in use, or kept."""
+    what = f"the module {NAME} is loaded in version {other}, and this inject needs {VERSION}"
+    if is_kept(kernel):
+        raise CannotRun(what, "`inject module unload`, then run again")
+    try:
+        unload()
+    except InUse:
+        raise CannotRun(f"{what}; another inject uses it", "end that one, then run again") from None
 
 
 def set_keep(kernel: Kernel) -> None:
@@ -68,12 +99,12 @@ def is_kept(kernel: Kernel) -> bool:
 def unload() -> bool:
     """Unload the module; False if it was not loaded. Raises CannotRun if it is in use or the kernel refuses."""
     try:
-        _call(DELETE_MODULE, ctypes.c_char_p(NAME.encode()), os.O_NONBLOCK)
+        delete_module(NAME)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
         if error.errno in (errno.EWOULDBLOCK, errno.EBUSY):
-            raise InUse(f"the module {NAME} is in use", "end the inject that has a fault attached") from None
+            raise InUse(f"the module {NAME} is in use", "end the inject that uses it") from None
         if error.errno == errno.EPERM:
             raise CannotRun("unloading a module needs root", "run with sudo") from None
         raise CannotRun(f"the kernel does not unload {NAME}: {error.strerror}", "dmesg may say why") from None

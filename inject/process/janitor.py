@@ -34,6 +34,8 @@ _LOOP_CLR_FD = 0x4C01  # include/uapi/linux/loop.h
 _BLKPG = 0x1269  # include/uapi/linux/blkpg.h, with the two operations
 BLKPG_ADD = 1
 BLKPG_DEL = 2
+_DELETE_MODULE = {"x86_64": 176, "aarch64": 106}
+"""arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h"""
 _PATIENCE = 10.0
 """Seconds to wait for each resource, and for the end of inject."""
 
@@ -261,6 +263,42 @@ def undo_dir(path: str) -> str:
     return f"directory {path} stays" if Path(path).exists() else ""
 
 
+def delete_module(name: str) -> None:
+    """Unload a kernel module; raises OSError, with EWOULDBLOCK while something uses it."""
+    import ctypes
+    import platform
+
+    number = _DELETE_MODULE.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"modules are not unloaded on {platform.machine()}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, ctypes.c_char_p(name.encode()), os.O_NONBLOCK) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def undo_module(name: str) -> str:
+    """Unload a module, unless its parameter ``keep`` is set or it stays in use: then another inject unloads it.
+
+    What an inject that has ended held of it the kernel gives back some milliseconds later
+    (__bpf_prog_put_noref(), kernel/bpf/syscall.c, v6.12).
+    """
+    keep = Path(f"/sys/module/{name}/parameters/keep")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            if keep.exists() and keep.read_text().strip() == "Y":
+                return ""
+            delete_module(name)
+            return ""
+        except OSError as error:
+            if error.errno == errno.ENOENT:  # it is not loaded
+                return ""
+            if time.monotonic() >= deadline:
+                return "" if error.errno == errno.EWOULDBLOCK else f"module {name} stays: {error.strerror}"
+            time.sleep(0.02)
+
+
 UNDO: dict[str, Callable[..., str]] = {
     "cgroup": undo_cgroup,  # PATH
     "evict": undo_evict,  # PATH
@@ -268,6 +306,7 @@ UNDO: dict[str, Callable[..., str]] = {
     "loop": undo_loop,  # FILE
     "part": undo_part,  # DEVICE NUMBER
     "dir": undo_dir,  # PATH
+    "module": undo_module,  # NAME
 }
 """Type of resource to the function that removes it, which gets the arguments of its registration."""
 

@@ -34,6 +34,9 @@ SYMBOLS = f"""\
 {TEXT + 0x280:x} t by_err.cold
 {TEXT + 0x290:x} t odd_asm
 {TEXT + 0x1000:x} T _etext
+{TEXT + 0x1010:x} T _sinittext
+{TEXT + 0x1080:x} t early_one
+{TEXT + 0x1100:x} T _einittext
 {MODULE:x} t xfs_user\t[xfs]
 {MODULE + 0x80:x} t xfs_own\t[xfs]
 """
@@ -80,7 +83,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     pointer = blob.to(0)
     for name in ("by_err", "by_null", "by_both"):
         blob.function(name, pointer, [("of", s32)])
-    for name in ("marked_one", "gone_put", "user", "twin", "do_int3", "gone"):
+    for name in ("marked_one", "gone_put", "user", "twin", "do_int3", "gone", "early_one"):
         blob.function(name, s32, [])
     blob.function("nothing", 0, [])
     module = Blob(blob)
@@ -139,7 +142,8 @@ def test_what_cannot_be_failed_is_counted(kernel: Kernel) -> None:
         "return nothing": 1,
         "share their name": 2,
         "are on the kprobe blacklist": 1,
-        "are not described by BTF": 3,  # _stext, odd_asm and _etext
+        "are of the kernel's start (__init)": 2,  # _sinittext and early_one
+        "are not described by BTF": 4,  # _stext, odd_asm, _etext and _einittext
         "are inlined everywhere": 1,
     }
 

@@ -20,6 +20,9 @@ RESULTS = ("an_int", "a_long", "a_short", "a_bool", "a_pointer", "an_unsigned", 
 MORE = "".join(f"ffffffff8200{number:x}000 t {name}\n" for number, name in enumerate(RESULTS)) + (
     "ffffffff82010000 t a_void\n"
     "ffffffff82011000 t cloned.isra.0\n"
+    "ffffffff82011800 t cloned.isra.0.cold\n"
+    "ffffffff82011900 t inlined_tw\n"
+    "ffffffff82011a00 t __pfx_an_int\n"
     "ffffffff82012000 t kobject_get\n"
     "ffffffff82013000 t nameless\n"
 )
@@ -39,7 +42,8 @@ def types_of(root: Path) -> None:
         blob.function(name, kind, [("first", s32)])
     blob.function("a_void", 0, [])
     blob.function("a_wide", wide, [])
-    blob.function("inlined_one", s32, [])
+    for name in ("inlined_one", "inlined_two"):
+        blob.function(name, s32, [])
     for name in ("cloned", "kobject_get", "untagged_one", "bch2_free"):
         blob.function(name, s32, [])
     blob.write(root)
@@ -108,6 +112,9 @@ def test_a_function_of_a_module(kernel: Kernel) -> None:
         ("twin", "2 functions are called twin (in vmlinux)", "an ambiguous name cannot be probed"),
         ("should_failslab", "should_failslab is not in this kernel", "only the clone should_failslab.constprop.0"),
         ("inlined_one", "inlined_one is not in this kernel", "inlined it everywhere"),
+        ("inlined_two", "inlined_two is not in this kernel", "inlined it everywhere"),
+        ("cloned.isra.0.cold", "cloned.isra.0.cold is not a function but a part of cloned.isra.0", "fail cloned.isra.0"),
+        ("__pfx_an_int", "__pfx_an_int is not a function but a part of an_int", "fail an_int"),
         ("untaged_one", "untaged_one is not in this kernel", "did you mean untagged_one?"),
         ("nothing_like_it", "nothing_like_it is not in this kernel", "see `inject list --all`"),
     ],

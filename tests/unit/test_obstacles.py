@@ -163,6 +163,13 @@ def test_blacklisted(tmp_path: Path) -> None:
     assert "cannot be failed in this kernel: open_ctree is on the kprobe" in explanation(made.kernel, "open_ctree")
 
 
+def test_a_function_of_the_kernels_start(tmp_path: Path) -> None:
+    bounds = "ffffffff81001000 T _sinittext\nffffffff81001100 T _einittext\n"
+    made = planner(tmp_path, kallsyms=KALLSYMS + bounds)
+    said = refused(made, Fault("open_ctree", "-EIO"))
+    assert said.startswith("open_ctree runs only while the kernel starts (__init), and its memory is freed by now")
+
+
 def test_blacklisted_under_its_other_name(tmp_path: Path) -> None:
     made = planner(tmp_path, blacklist="0xffffffff81002000-0xffffffff81002010\t__do_sys_getpid\n")
     assert "__x64_sys_getpid is on the kprobe blacklist" in refused(made, Fault("__x64_sys_getpid", "-EIO"))

@@ -369,7 +369,7 @@ def test_why_the_kernel_does_not_load_it(
 
 
 def test_a_module_that_is_loaded_is_shared(tmp_path: Path, ko: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if another process loads it meanwhile; one of another version is not used."""
+    """Also if another process loads it meanwhile."""
     root = tmp_path / "root"
     kernel = build(root)
 
@@ -381,8 +381,34 @@ def test_a_module_that_is_loaded_is_shared(tmp_path: Path, ko: Path, monkeypatch
     assert not loading.load(kernel, ko, keep=True)
     assert loading.is_kept(kernel) is False  # the fake shows what was written: 1
     assert (root / f"sys/module/{NAME}/parameters/keep").read_text() == "1"
+
+
+def test_a_module_of_another_version_is_replaced_unless_it_is_in_use_or_kept(
+    tmp_path: Path, ko: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, done = tmp_path / "root", list[str]()
+    kernel = build(root)
+    with_module(root, version="0")
+
+    def unload() -> bool:
+        if "busy" in done:
+            raise loading.InUse("busy")
+        done.append("unload")
+        return True
+
+    def insert(*_: Any) -> None:
+        done.append("load")
+        (root / f"sys/module/{NAME}/version").write_text(VERSION)
+
+    monkeypatch.setattr(loading, "unload", unload)
+    monkeypatch.setattr(loading, "_insert", insert)
+    assert loading.load(kernel, ko) and done == ["unload", "load"]
     (root / f"sys/module/{NAME}/version").write_text("0")
-    with pytest.raises(CannotRun, match="is loaded in version 0, and this inject needs 1"):
+    done.append("busy")
+    with pytest.raises(CannotRun, match="version 0, and this inject needs 1; another inject uses it; end that one"):
+        loading.load(kernel, ko)
+    (root / f"sys/module/{NAME}/parameters/keep").write_text("Y")
+    with pytest.raises(CannotRun, match="version 0, and this inject needs 1; `inject module unload`, then run again"):
         loading.load(kernel, ko)
 
 
@@ -400,12 +426,32 @@ def test_why_it_is_not_unloaded(monkeypatch: pytest.MonkeyPatch, number: int, sa
     def call(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(loading, "_call", call)
+    monkeypatch.setattr(loading, "delete_module", call)
     with pytest.raises(CannotRun, match=says):
         loading.unload()
 
 
 # ---------------------------------------------------------------- on demand
+
+
+class FakeJanitor:
+    """What it has to do if inject is killed now."""
+
+    def __init__(self) -> None:
+        self.left: list[tuple[str, ...]] = []
+        JANITORS.append(self)
+
+    def register(self, *words: str) -> None:
+        self.left.append(words)
+
+    def release(self, *words: str) -> None:
+        self.left.remove(words)
+
+    def close(self, seconds: float) -> bool:
+        return True
+
+
+JANITORS: list[FakeJanitor] = []
 
 
 def test_it_is_loaded_only_if_needed_and_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +460,8 @@ def test_it_is_loaded_only_if_needed_and_allowed(tmp_path: Path, monkeypatch: py
     types = Types(kernel)
     done: list[str] = []
     monkeypatch.setattr(demanding, "find", lambda _: tmp_path / "x.ko")
-    monkeypatch.setattr(demanding, "load", lambda *_: done.append("load"))
+    monkeypatch.setattr(demanding, "hold", lambda *_: done.append("load"))
+    monkeypatch.setattr(demanding, "Janitor", FakeJanitor)
     monkeypatch.setattr(demanding, "unload", lambda: done.append("unload"))
     monkeypatch.setattr(Functions, "find", lambda _self, name, force: OTHER if name == "untagged_one" else MARKED)
     with demanding.demand(kernel, types) as need:
@@ -428,3 +475,44 @@ def test_it_is_loaded_only_if_needed_and_allowed(tmp_path: Path, monkeypatch: py
         need.require(["untagged_one"])
         assert done == ["load"]
     assert done == ["load", "unload"]
+    assert JANITORS.pop().left == []
+
+
+def test_what_is_in_use_still_is_left_to_the_janitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unload() -> bool:
+        raise loading.InUse("the module is in use")
+
+    kernel = build(tmp_path)
+    monkeypatch.setattr(demanding, "find", lambda _: tmp_path / "x.ko")
+    monkeypatch.setattr(demanding, "hold", lambda *_: None)
+    monkeypatch.setattr(demanding, "unload", unload)
+    monkeypatch.setattr(demanding, "PATIENCE", 0.05)
+    monkeypatch.setattr(demanding, "Janitor", FakeJanitor)
+    with demanding.demand(kernel, Types(kernel), asked=True, probe=Probe.MODULE) as need:
+        need.require(["open_ctree"])
+    assert JANITORS.pop().left == [("module", NAME)]
+
+
+def test_a_held_module_is_loaded_anew_if_another_inject_unloads_it(
+    tmp_path: Path, ko: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between load() and the open(2) that keeps it; and without a device file the kfunc does."""
+    kernel, device, loads = build(tmp_path / "root"), tmp_path / "device", list[Path]()
+
+    def load(_kernel: Kernel, path: Path) -> bool:
+        loads.append(path)
+        if len(loads) == 3:
+            device.touch()
+        return True
+
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(loading, "DEVICE", device)
+    monkeypatch.setattr(loading, "_POLL", 0.001)
+    held = loading.hold(kernel, ko)
+    assert held is not None and len(loads) == 3
+    os.close(held)
+    device.unlink()
+    assert loading.hold(kernel, ko) is None
+    device.mkdir()
+    with pytest.raises(CannotRun, match="cannot open .*: Is a directory"):
+        loading.hold(kernel, ko)
