@@ -18,6 +18,7 @@ from inject.cli.options import MODULE_OPTION, module_for
 from inject.cli.saved import Saved
 from inject.cli.stopping import STOP_OPTION, marking, probe_for
 from inject.errors import ExitStatus
+from inject.fixture.modules import functions_of, kernel_having
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.event import Event, Injected, Injection, RunEnded
@@ -112,7 +113,7 @@ def fail(
     blocks = faults_of(first, more)
     saved = Saved(blocks, command, shorthand.expectation(expect), timeout or (60.0 if command else LONGEST), save)
     scenario = saved.scenario()
-    kernel = Kernel()
+    kernel = kernel_having(functions_of(scenario.faults), Kernel())
     types = Types(kernel)
     module_for(kernel, types, module, (fault.function for fault in scenario.faults), Probe(probe))
     require_injection(kernel)

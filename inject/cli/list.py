@@ -13,7 +13,9 @@ import click
 
 from inject.cli import completion
 from inject.cli.explain import Explanation, as_json, cell
+from inject.cli.options import module_for
 from inject.errors import CannotRun
+from inject.fixture.modules import kernel_having
 from inject.kernel.btf import Btf, Prototype
 from inject.kernel.catalogue import Catalogue, Failable, catalogue
 from inject.kernel.kernel import Kernel
@@ -51,8 +53,10 @@ def list_(pattern: str, all_: bool, explain: Optional[str], as_lines: bool) -> N
       sudo inject list --all 'ext4_*'
       sudo inject list --explain __filemap_add_folio
     """
-    kernel = Kernel()
+    kernel = kernel_having([explain or pattern], Kernel())
     if explain:
+        if kernel.is_guest():  # where a fault would load it
+            module_for(kernel, Types(kernel), False, [explain])
         told = Explanation(kernel, explain)
         click.echo(json.dumps(told.json()) if as_lines else told.text())
     elif all_:
@@ -119,7 +123,7 @@ def _row(one: Failable) -> tuple[str, ...]:
 
 def _tell(found: Catalogue, shown: int) -> None:
     """Say on standard error what the table does not show, and what its words mean."""
-    lines = [f"inject: {shown} functions can be failed"]
+    lines = [f"inject: {shown} function{'s' * (shown != 1)} can be failed"]
     if found.left_out:
         reasons = (f"{why} ({number})" for why, number in sorted(found.left_out.items()))
         lines.append(f"inject: others cannot, because they {', '.join(reasons)}")

@@ -14,6 +14,7 @@ from inject.cli.progress import note
 from inject.cli.vm import guest_options, ready_artifacts
 from inject.draft.drafter import Drafter
 from inject.errors import CannotRun, InjectError
+from inject.fixture.modules import kernel_having
 from inject.kernel.kernel import Kernel
 from inject.kernel.points import NoList
 from inject.kernel.types import Types
@@ -56,7 +57,7 @@ def new(function: str, output: Optional[Path], force: bool) -> None:
       sudo inject new open_ctree -o open_ctree.yaml
     """
     _refuse(output, force)
-    kernel = Kernel()
+    kernel = kernel_having([function], Kernel())
     _readable(kernel, function)
     _deliver(Drafter(kernel, Types(kernel)).draft(function, _name(output)), output, force)
 

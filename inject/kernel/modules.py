@@ -27,10 +27,17 @@ class Modules:
     def __init__(self, root: Path, release: str) -> None:
         self._root = root
         self._directory = root / f"lib/modules/{release}"
+        self._having: dict[str, str] = {}
+
+    def unloaded_having(self, function: str) -> str:
+        """The module with ``function`` that is on disk and not loaded; "" if none is found. Searched once."""
+        if function not in self._having:
+            self._having[function] = module_with(self._directory, function, self.loaded())
+        return self._having[function]
 
     def unloaded_with(self, function: str) -> str:
         """Sentence that names the module with ``function``, which must be loaded first; "" if none is found."""
-        module = module_with(self._directory, function, self.loaded())
+        module = self.unloaded_having(function)
         if not module:
             return ""
         return f"it is in the module {module}, which is not loaded: {self._load_command(module)}"

@@ -113,7 +113,11 @@ def test_a_function_of_a_module(kernel: Kernel) -> None:
         ("should_failslab", "should_failslab is not in this kernel", "only the clone should_failslab.constprop.0"),
         ("inlined_one", "inlined_one is not in this kernel", "inlined it everywhere"),
         ("inlined_two", "inlined_two is not in this kernel", "inlined it everywhere"),
-        ("cloned.isra.0.cold", "cloned.isra.0.cold is not a function but a part of cloned.isra.0", "fail cloned.isra.0"),
+        (
+            "cloned.isra.0.cold",
+            "cloned.isra.0.cold is not a function but a part of cloned.isra.0",
+            "fail cloned.isra.0",
+        ),
         ("__pfx_an_int", "__pfx_an_int is not a function but a part of an_int", "fail an_int"),
         ("untaged_one", "untaged_one is not in this kernel", "did you mean untagged_one?"),
         ("nothing_like_it", "nothing_like_it is not in this kernel", "see `inject list --all`"),

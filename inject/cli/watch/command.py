@@ -22,6 +22,7 @@ from inject.engine.planner import Planner
 from inject.engine.session import Session, for_any_task
 from inject.errors import ExitStatus, InjectError
 from inject.fixture.device_numbers import device_numbers
+from inject.fixture.modules import functions_of, kernel_having
 from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
@@ -129,7 +130,7 @@ def watch(
         raise shorthand.BadSyntax("nothing to watch", "name functions of `inject list`, or a scenario file")
     chosen = Chosen(command, pid, cgroup, any_task)
     chosen.check()
-    kernel = Kernel()
+    kernel = kernel_having(_functions(what), Kernel())
     types = Types(kernel)
     faults = faults_named(what, kernel, types)
     if any_task:
@@ -187,6 +188,14 @@ def _require(kernel: Kernel, types: Types, faults: Sequence[Fault], module: bool
         raise InjectError("calls of every task of this machine would fail", "use a guest, or allow it with --allow-any")
     module_for(kernel, types, module, (fault.function for fault in faults))
     require_injection(kernel)
+
+
+def _functions(names: Sequence[str]) -> list[str]:
+    """The functions that files and ``FUNC[=VALUE]`` name."""
+    found = [name.partition("=")[0] for name in names if not _is_file(name)]
+    for scenario in scenarios.load([name for name in names if _is_file(name)]):
+        found += functions_of(scenario.faults)
+    return found
 
 
 def _is_file(name: str) -> bool:
