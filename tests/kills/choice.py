@@ -41,14 +41,12 @@ def spread(calls: Sequence[int], most: int) -> list[int]:
 
 
 def every(calls: Sequence[int]) -> list[int]:
-    """All places. First come those where something may have changed, then those of close(2), then the others.
+    """All places: first those where something may have changed, then the others, where a kill finds the same as before.
 
-    Each of the three is in an order in which those done at any moment are about evenly apart.
+    Either are in an order in which those done at any moment are about evenly apart.
     """
     first = changing(calls)
-    closing = {place for place in first if name_of(calls[place]) == "close"}
-    others = set(range(len(calls))).difference(first)
-    return _scattered(sorted(set(first) - closing)) + _scattered(sorted(closing)) + _scattered(sorted(others))
+    return _scattered(first) + _scattered(sorted(set(range(len(calls))).difference(first)))
 
 
 def _scattered(places: Sequence[int]) -> list[int]:

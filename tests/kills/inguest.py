@@ -22,13 +22,31 @@ from pathlib import Path
 from typing import Any, Callable
 
 from inject.fixture import devices
-from tests.kills.choice import every, name_of, spread
+from tests.kills.choice import changing, every, name_of, spread
 from tests.kills.result import Result
 from tests.kills.state import State, changed, settings, state, stays
 from tests.support.command import Tool
 
 KILLER = """
-#include <uapi/linux/ptrace.h>
+#include <linux/fdtable.h>
+#include <linux/fs.h>
+#include <linux/sched.h>
+static int only_read(u64 number) {
+    struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+    struct files_struct *files = task->files;
+    struct fdtable *table = files->fdt;
+    struct file **all = table->fd, *file = NULL;
+    if (number >= table->max_fds)
+        return 0;
+    bpf_probe_read_kernel(&file, sizeof(file), &all[number]);
+    struct inode *inode = NULL;
+    fmode_t mode = FMODE_WRITE;
+    umode_t kind = 0;
+    bpf_probe_read_kernel(&mode, sizeof(mode), &file->f_mode);
+    bpf_probe_read_kernel(&inode, sizeof(inode), &file->f_inode);
+    bpf_probe_read_kernel(&kind, sizeof(kind), &inode->i_mode);
+    return !(mode & FMODE_WRITE) && (S_ISREG(kind) || S_ISDIR(kind));
+}
 BPF_ARRAY(order, u32, 2);
 BPF_ARRAY(count, u32, 1);
 BPF_ARRAY(calls, u32, 65536);
@@ -39,10 +57,12 @@ RAW_TRACEPOINT_PROBE(sys_enter) {
         return 0;
     u32 number = *counted, call = ctx->args[1];
     struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
-    u64 second_argument = 0, third = 0;
+    u64 first_argument = 0, second_argument = 0, third = 0;
+    bpf_probe_read_kernel(&first_argument, sizeof(first_argument), &regs->di);
     bpf_probe_read_kernel(&second_argument, sizeof(second_argument), &regs->si);
     bpf_probe_read_kernel(&third, sizeof(third), &regs->dx);
-    if ((call == 257 && !(third & 0x400043)) || (call == 16 && second_argument == 0x5401))
+    if ((call == 257 && !(third & 0x400043)) || (call == 16 && second_argument == 0x5401)
+        || (call == 3 && only_read(first_argument)))
         call |= 1 << 16;
     __sync_fetch_and_add(counted, 1);
     calls.update(&number, &call);
@@ -151,7 +171,7 @@ def kill(
         calls = killer.calls()
         before = state()
         values = settings()
-        result = Result(name, len(calls))
+        result = Result(name, len(calls), len(changing(calls)))
         places = list(choose(calls))
         for index, at in enumerate(places):
             if time.monotonic() > deadline:

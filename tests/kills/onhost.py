@@ -15,7 +15,7 @@ from typing import Callable
 
 from inject.process.stat import stat_of
 from inject.store import cache_root
-from tests.kills.choice import name_of
+from tests.kills.choice import changing, name_of
 from tests.kills.result import Result
 from tests.kills.tracer import Traced
 from tests.support import ROOT
@@ -95,7 +95,7 @@ def kill(choose: Callable[[Sequence[int]], Sequence[int]], seconds: float, say: 
         for _ in range(2):  # the first one fills the cache
             traced, left = here.run()
             assert (traced.status, left) == (0, []), f"exit {traced.status} if nobody kills it, {left}"
-        result = Result("vm run", len(traced.calls))
+        result = Result("vm run", len(traced.calls), len(changing(traced.calls)))
         places = list(choose(traced.calls))
         for index, at in enumerate(places):
             if time.monotonic() > deadline:

@@ -11,6 +11,8 @@ class Result:
 
     kind: str
     calls: int
+    changing: int
+    """Those of the calls after which something outside of the process may be another than before."""
     steps: int = 0
     left: int = 0
     """Kills that were wanted and not done: the time was up."""
@@ -19,4 +21,5 @@ class Result:
     def __str__(self) -> str:
         more = f" ({self.left} not done: the time was up)" if self.left else ""
         clean = self.steps - len(self.stayed)
-        return f"{self.kind}: {self.calls} system calls; {self.steps} steps, on {clean} nothing stayed{more}"
+        counts = f"{self.calls} system calls, {self.changing} change something"
+        return f"{self.kind}: {counts}; {self.steps} steps, on {clean} nothing stayed{more}"

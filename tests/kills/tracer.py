@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import stat
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn, Optional
 
 from tests.kills.choice import QUIET
@@ -17,10 +19,10 @@ from tests.kills.choice import QUIET
 _TRACEME, _PEEKUSER, _SYSCALL, _SETOPTIONS = 0, 3, 24, 0x4200
 _OPTIONS = 1 | 8 | 0x10 | 0x100000
 """PTRACE_O_TRACESYSGOOD, _TRACECLONE, _TRACEEXEC, _EXITKILL: threads are traced, other children are not."""
-_RDX, _RSI, _ORIG_RAX = 12 * 8, 13 * 8, 15 * 8
+_RDX, _RSI, _RDI, _ORIG_RAX = 12 * 8, 13 * 8, 14 * 8, 15 * 8
 """Offsets in struct user, arch/x86/include/asm/user_64.h."""
-IOCTL, OPENAT = 16, 257
-"""Numbers of two calls on x86-64; inguest.py has them as well."""
+CLOSE, IOCTL, OPENAT = 3, 16, 257
+"""Numbers of three calls on x86-64; inguest.py has them as well."""
 _TCGETS = 0x5401
 _CHANGES = os.O_ACCMODE | os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY
 _WALL = 0x40000000
@@ -81,9 +83,19 @@ class Traced:
 
 def _call(thread: int) -> int:
     """The number of the call that ``thread`` makes, with QUIET."""
-    number, second, third = (int(_ptrace(_PEEKUSER, thread, at, None)) for at in (_ORIG_RAX, _RSI, _RDX))
+    number, first, second, third = (int(_ptrace(_PEEKUSER, thread, at, None)) for at in (_ORIG_RAX, _RDI, _RSI, _RDX))
     quiet = (number == OPENAT and not third & _CHANGES) or (number == IOCTL and second == _TCGETS)
-    return number | QUIET if quiet else number
+    return number | QUIET if quiet or (number == CLOSE and _only_read(thread, first)) else number
+
+
+def _only_read(thread: int, number: int) -> bool:
+    """Whether the descriptor ``number`` is of a file or directory that it cannot write."""
+    link = Path(f"/proc/{thread}/fd/{number}")
+    try:
+        mode, writable = link.stat().st_mode, link.lstat().st_mode & stat.S_IWUSR
+    except OSError:
+        return False
+    return (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and not writable
 
 
 def _become(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> NoReturn:
