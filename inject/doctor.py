@@ -25,6 +25,7 @@ from inject.kernel.obstacles import (
     of_addresses,
     of_lockdown,
     of_option,
+    of_signatures,
     of_switches,
 )
 from inject.kernel.points import NoList
@@ -118,6 +119,9 @@ def _module(kernel: Kernel) -> Check:
     if found is None:
         stock = any(of_option(kernel, option) for option in BY_MODULE)
         what = "function" if stock else "function that is not marked ALLOW_ERROR_INJECTION"
+        refused = of_signatures(kernel)
+        if refused is not None:
+            return Check("inject's module", None, f"not loaded, and {refused.message}", refused.fix)
         return Check("inject's module", None if stock else True, f"not loaded: it can fail any {what}", LOAD)
     kfunc = "kfunc, and " if found.kfunc else ""
     return Check("inject's module", True, f"loaded: any function can be failed, by {kfunc}probes of its own")

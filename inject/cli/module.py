@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -44,6 +45,8 @@ def load_(tree: Optional[Path]) -> None:
     Example:
       sudo inject module load
     """
+    if os.geteuid():
+        raise CannotRun("loading a module needs root", "run with sudo")
     kernel = Kernel()
     path = None if tree else find(kernel)
     fresh = load(kernel, path or build(kernel, tree), keep=True)

@@ -69,6 +69,29 @@ def of_lockdown(kernel: Kernel) -> Optional[Obstacle]:
     return Obstacle(f"kernel lockdown ({kernel.lockdown}) forbids probes", "boot with lockdown=none or integrity")
 
 
+def of_signatures(kernel: Kernel) -> Optional[Obstacle]:
+    """What keeps the kernel from loading unsigned modules (kernel/module/signing.c, module_sig_check(), v6.12)."""
+    guest = "use a guest: `inject vm run`"
+    if kernel.lockdown in FORBIDDING:
+        return Obstacle(
+            f"kernel lockdown ({kernel.lockdown}) forbids modules without a signature, and probes",
+            f"boot with lockdown=none and without Secure Boot, or {guest}",
+        )
+    if kernel.lockdown == "integrity":
+        return Obstacle(
+            "kernel lockdown (integrity) takes signed modules only",
+            f"sign it with a key enrolled by mokutil, boot without Secure Boot, or {guest}",
+        )
+    if text_of(kernel.root / "sys/module/module/parameters/sig_enforce") == "Y":
+        return Obstacle(
+            "this kernel takes signed modules only (module.sig_enforce)",
+            f"sign it with a key enrolled by mokutil, boot without module.sig_enforce=1, or {guest}",
+        )
+    if text_of(kernel.root / "proc/sys/kernel/modules_disabled") == "1":
+        return Obstacle("kernel.modules_disabled=1 forbids all modules", f"reboot, or {guest}")
+    return None
+
+
 def of_switches(kernel: Kernel) -> list[Obstacle]:
     """Switches that keep every probe from firing; attaching one succeeds all the same."""
     found = []

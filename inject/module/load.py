@@ -14,6 +14,7 @@ from typing import Optional
 from inject.errors import CannotRun
 from inject.kernel.files import text_of
 from inject.kernel.kernel import Kernel
+from inject.kernel.obstacles import of_signatures
 from inject.kernel.overrider import NAME, VERSION, Overrider
 from inject.module.device import DEVICE
 from inject.process.janitor import delete_module
@@ -141,20 +142,15 @@ def _call(numbers: dict[str, int], *arguments: object) -> None:
 def _refused(kernel: Kernel, path: Path, error: OSError) -> CannotRun:
     """Why the kernel does not take the module (kernel/module/main.c, v6.12)."""
     what = f"the kernel does not load {NAME}"
-    vm = "use a guest: `inject vm run`"
-    if error.errno == errno.EPERM and kernel.lockdown in ("integrity", "confidentiality"):
-        return CannotRun(
-            f"{what}: kernel lockdown ({kernel.lockdown}) takes signed modules only",
-            f"sign {path} with a key enrolled by mokutil, boot without Secure Boot, or {vm}",
-        )
-    if error.errno in (errno.EKEYREJECTED, errno.ENOKEY, errno.EBADMSG):
-        return CannotRun(
-            f"{what}: it takes signed modules only (module.sig_enforce, Secure Boot)",
-            f"sign {path} with a key enrolled by mokutil, or {vm}",
-        )
-    if error.errno == errno.EPERM:
-        if text_of(kernel.root / "proc/sys/kernel/modules_disabled") == "1":
-            return CannotRun(f"{what}: kernel.modules_disabled=1 forbids all modules", f"reboot, or {vm}")
+    if error.errno in (errno.EPERM, errno.EKEYREJECTED, errno.ENOKEY, errno.EBADMSG):
+        obstacle = of_signatures(kernel)
+        if obstacle is not None:
+            return CannotRun(f"{what}: {obstacle.message}", obstacle.fix.replace("sign it", f"sign {path}"))
+        if error.errno != errno.EPERM:
+            return CannotRun(
+                f"{what}: it takes signed modules only",
+                f"sign {path} with a key enrolled by mokutil, or use a guest: `inject vm run`",
+            )
         return CannotRun("loading a module needs root", "run with sudo; in a container, on its host")
     if error.errno in (errno.ENOEXEC, errno.EINVAL, errno.ENOENT):
         return CannotRun(

@@ -111,7 +111,8 @@ def test_a_missing_item(
     assert found[name].ok is ok
     assert detail in found[name].detail
     assert fix in found[name].fix
-    assert set(found) - {name} <= ({"error-injectable functions"} if name == "debugfs" else set())
+    with_it = {"debugfs": {"error-injectable functions"}, "lockdown": {"inject's module"}}
+    assert set(found) - {name} <= with_it.get(name, set())
     checks = list(found.values())
     assert can_inject(checks) is (ok is None)
     assert can_boot_guests(checks)

@@ -134,6 +134,26 @@ def test_doctor_knows_the_module(tmp_path: Path) -> None:
     assert after["CONFIG_BPF_KPROBE_OVERRIDE"] is None and after["error-injectable functions"] is None
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        (
+            "sys/kernel/security/lockdown",
+            "none [integrity] confidentiality",
+            "kernel lockdown (integrity) takes signed",
+        ),
+        ("sys/module/module/parameters/sig_enforce", "Y", "takes signed modules only (module.sig_enforce)"),
+        ("proc/sys/kernel/modules_disabled", "1", "kernel.modules_disabled=1 forbids all modules"),
+    ],
+)
+def test_doctor_knows_what_keeps_the_module_out(tmp_path: Path, name: str, text: str, says: str) -> None:
+    kernel = build(tmp_path)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+    (found,) = (check for check in examine(kernel) if check.name == "inject's module")
+    assert found.ok is None and says in found.detail and "`inject vm run`" in found.fix
+
+
 def test_an_unmarked_function_needs_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = build(tmp_path)
     monkeypatch.setattr(Ftrace, "lacks", lambda *_: False)
@@ -339,11 +359,21 @@ def ko(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("number", "files", "says"),
     [
-        (errno.EKEYREJECTED, {}, "it takes signed modules only (module.sig_enforce, Secure Boot); sign "),
+        (errno.EKEYREJECTED, {}, "the kernel does not load inject_override: it takes signed modules only; sign /"),
+        (
+            errno.EKEYREJECTED,
+            {"sys/module/module/parameters/sig_enforce": "Y"},
+            "this kernel takes signed modules only (module.sig_enforce); sign /",
+        ),
         (
             errno.EPERM,
             {"sys/kernel/security/lockdown": "none [integrity] confidentiality"},
-            "kernel lockdown (integrity) takes signed modules only; sign ",
+            "kernel lockdown (integrity) takes signed modules only; sign /",
+        ),
+        (
+            errno.EPERM,
+            {"sys/kernel/security/lockdown": "none integrity [confidentiality]"},
+            "kernel lockdown (confidentiality) forbids modules without a signature, and probes; boot with lock",
         ),
         (errno.EPERM, {"proc/sys/kernel/modules_disabled": "1"}, "kernel.modules_disabled=1 forbids all modules"),
         (errno.EPERM, {}, "loading a module needs root; run with sudo"),
@@ -463,6 +493,7 @@ def test_it_is_loaded_only_if_needed_and_allowed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(demanding, "hold", lambda *_: done.append("load"))
     monkeypatch.setattr(demanding, "Janitor", FakeJanitor)
     monkeypatch.setattr(demanding, "unload", lambda: done.append("unload"))
+    monkeypatch.setattr(demanding.os, "geteuid", lambda: 0)
     monkeypatch.setattr(Functions, "find", lambda _self, name, force: OTHER if name == "untagged_one" else MARKED)
     with demanding.demand(kernel, types) as need:
         need.require(["untagged_one"])
@@ -476,6 +507,10 @@ def test_it_is_loaded_only_if_needed_and_allowed(tmp_path: Path, monkeypatch: py
         assert done == ["load"]
     assert done == ["load", "unload"]
     assert JANITORS.pop().left == []
+    monkeypatch.setattr(demanding.os, "geteuid", lambda: 1000)
+    with demanding.demand(kernel, types, asked=True) as need:
+        need.require(["untagged_one"])
+    assert done == ["load", "unload"], "nothing is built for a user whom the kernel refuses"
 
 
 def test_what_is_in_use_still_is_left_to_the_janitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
