@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 
 import click
 
@@ -40,6 +42,16 @@ class BuildProgress:
         if self._open:
             click.echo(err=True)
         self._open = ""
+
+
+@contextlib.contextmanager
+def building() -> Iterator[BuildProgress]:
+    """Progress of long work; the last line is left standing."""
+    progress = BuildProgress()
+    try:
+        yield progress
+    finally:
+        progress.end()
 
 
 def shortened(line: str, room: int) -> str:

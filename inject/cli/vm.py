@@ -12,12 +12,13 @@ import click
 
 from inject.campaign.shard import Shard
 from inject.cli import completion
-from inject.cli.building import BuildProgress
+from inject.cli.building import building
 from inject.cli.display import report_file, reporting
 from inject.cli.lazy import Commands
 from inject.cli.options import chosen, report_options
 from inject.cli.progress import Progress, note
 from inject.cli.stopping import STOP_OPTION, probe_for
+from inject.errors import CannotRun
 from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
@@ -126,16 +127,25 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
     return size
 
 
-def ready_artifacts(flavour: str, kernel_image: Optional[Path]) -> artifacts.Artifacts:
-    """Find kernel and image in the cache, or build them."""
+def ready_artifacts(
+    flavour: str, kernel_image: Optional[Path], *, gdb: bool = False, stop: bool = False
+) -> artifacts.Artifacts:
+    """Find kernel and image in the cache, or build them.
+
+    Raises CannotRun if the kernel cannot have the gdb, or the ``stop`` at an injection, that is asked for.
+    """
+    if stop and kernel_image is None and flavour in artifacts.UNSTOPPABLE:
+        raise CannotRun(
+            "--stop-on-injection needs CONFIG_FUNCTION_ERROR_INJECTION, which Debian's kernels do not have",
+            "use --kernel test, or --gdb alone with a breakpoint of your own",
+        )
     found = artifacts.find(flavour, kernel_image)
-    if found is not None:
-        return found
-    progress = BuildProgress()
-    try:
-        return artifacts.build(flavour, kernel_image, progress)
-    finally:
-        progress.end()
+    if found is None:
+        with building() as progress:
+            found = artifacts.build(flavour, kernel_image, progress)
+    if gdb and kernel_image is None:
+        artifacts.require_symbols(flavour, found)
+    return found
 
 
 def _again(asked: Optional[str]) -> str:
@@ -143,12 +153,12 @@ def _again(asked: Optional[str]) -> str:
     return f"inject vm run --kernel {asked}" if asked else "inject vm run"
 
 
-def _guests(found: Sequence[Scenario], *, flavour: Optional[str], **rest: Any) -> Guests:
+def _guests(found: Sequence[Scenario], *, flavour: Optional[str], stop: bool = False, **rest: Any) -> Guests:
     """Guests with the kernel that the command line asks for, or that each scenario needs; builds what is missing."""
     one = flavour or (kernels.DEFAULT if rest["kernel_image"] is not None else None)
     kernel_of = (lambda _: one) if one else kernels.kernel_of
     names = dict.fromkeys(map(kernel_of, found))
-    made = {name: ready_artifacts(name, rest["kernel_image"]) for name in names}
+    made = {name: ready_artifacts(name, rest["kernel_image"], gdb=rest["gdb"], stop=stop) for name in names}
     for name, one_made in made.items():
         said = kernels.left_out(one_made.config)
         if said:
@@ -191,13 +201,15 @@ def vm() -> None:
 )
 @TREE_OPTION
 @click.option("--print-key", is_flag=True, help="Print the keys for a CI cache and build nothing.")
-def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:
+@click.option("--symbols", is_flag=True, help="Download a stock kernel's symbols, for --gdb: about 1 GB.")
+def build(flavour: str, kernel_image: Optional[Path], print_key: bool, symbols: bool) -> None:
     """Build the kernel and the guest image, or find them in the cache.
 
     \b
     Examples:
       inject vm build
       inject vm build --kernel debug
+      inject vm build --kernel stock --symbols
       inject vm build --kernel-tree ~/linux
       inject vm build --print-key >>"$GITHUB_OUTPUT"
     """
@@ -211,6 +223,11 @@ def build(flavour: str, kernel_image: Optional[Path], print_key: bool) -> None:
     how = "found" if existed else f"built in {time.monotonic() - started:.0f} s"
     click.echo(f"kernel {found.release} ({flavour}): {found.bzimage}")
     click.echo(f"image: {found.rootfs}")
+    if symbols:
+        with building() as progress:
+            own = kernel_image is not None or found.vmlinux is not None
+            vmlinux = found.vmlinux if own else artifacts.symbols(flavour, progress)
+        click.echo(f"symbols: {vmlinux or 'none belong to this kernel image'}")
     click.echo(how)
 
 
@@ -232,7 +249,7 @@ def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[i
       inject vm exec -- uname -r
       inject vm exec -- inject fail open_ctree --return -ENOMEM -- mount /dev/vdd /mnt
     """
-    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
+    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"])
     options = GuestOptions(timeout=timeout, icount=icount, **chosen)
     return terminal.vm_exec(command, found, options, cache=cache_root(), say=note)
 
@@ -251,8 +268,9 @@ def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
       inject vm fail __x64_sys_mkdir --return -EIO --stop-on-injection -- mkdir /tmp/new
     """
     own = rest[: rest.index("--")] if "--" in rest else rest
-    chosen["gdb"] = chosen["gdb"] or "--stop-on-injection" in own
-    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
+    stop = "--stop-on-injection" in own
+    chosen["gdb"] = chosen["gdb"] or stop
+    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"], stop=stop)
     words = ("inject", "fail", *rest)
     return terminal.vm_exec(words, found, GuestOptions(**chosen), cache=cache_root(), say=note)
 
@@ -267,7 +285,7 @@ def shell(**chosen: Any) -> int:
       inject vm shell --kernel debug
       inject vm shell --gdb
     """
-    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
+    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"])
     return terminal.vm_shell(found, GuestOptions(**chosen), cache=cache_root(), say=note)
 
 
@@ -322,7 +340,7 @@ def run_(
         if not found:
             return display.nothing(shard, junit_path)
         again = _again(guest_choice["flavour"])
-        guests = _guests(found, **guest_choice)
+        guests = _guests(found, stop=stop_on_injection, **guest_choice)
         display.start()
         ledger = Ledger(found)
         progress = Progress(ledger, display, several=jobs > 1)

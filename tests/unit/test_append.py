@@ -19,7 +19,7 @@ def test_append_reaches_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(options)
         return 0
 
-    monkeypatch.setattr(vm, "ready_artifacts", lambda *_: None)
+    monkeypatch.setattr(vm, "ready_artifacts", lambda *_, **__: None)
     monkeypatch.setattr(vm.terminal, "vm_exec", vm_exec)
     CliRunner().invoke(vm.vm, ["exec", "--append", "inject_plant=one quiet", "--", "true"], catch_exceptions=False)
     CliRunner().invoke(vm.vm, ["exec", "--", "true"], catch_exceptions=False)

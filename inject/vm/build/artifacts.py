@@ -11,12 +11,15 @@ from typing import Optional
 from inject.errors import ExitStatus, InjectError
 from inject.model.text import either
 from inject.store import cache_root
-from inject.vm.build import debian, image, kernel, override, stock, tree
+from inject.vm.build import debian, debuginfo, image, kernel, override, stock, tree
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space
 from inject.vm.build.together import together
 
 NAMES = (*stock.NAMES, *kernel.FLAVOURS)
 """Kernels that can be asked for by name."""
+
+UNSTOPPABLE = stock.NAMES
+"""Those without CONFIG_FUNCTION_ERROR_INJECTION, by whose functions the stop at an injection is made."""
 
 HEADERS_KIND = "headers"
 HEADERS = "headers.ext4"
@@ -40,7 +43,8 @@ class Artifacts:
     """The files a guest is started from; none of them may be written to.
 
     ``vmlinux``, ``headers`` (an ext4 image for /lib/modules) and ``config`` are
-    None for the user's own kernel without a build tree, ``vmlinux`` for a stock kernel too.
+    None for the user's own kernel without a build tree, ``vmlinux`` for a stock kernel whose
+    debug information was not downloaded (debuginfo.py).
     ``release`` is what ``uname -r`` says in the guest. ``initramfs`` loads what a kernel
     needs for its disks, None if all that is built in. ``override`` is inject's kernel module
     for it, None if none can be built.
@@ -79,7 +83,7 @@ def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional
         return _of_user(own, headers, module, root)
     built = _find(cache, flavour)
     module = override.find(built, cache) if built else None
-    return _of_entries(built, module, root) if built and module and root else None
+    return _of_entries(built, module, root, _debug(built, cache)) if built and module and root else None
 
 
 def missing(flavour: str = "test") -> list[str]:
@@ -126,7 +130,30 @@ def build(flavour: str = "test", kernel_image: Optional[Path] = None, progress: 
         # The image first: it takes a minute, and finds a missing mirror early.
         root = image.build(cache, progress)
         built = kernel.build(flavour, cache, progress)
-    return _of_entries(built, override.build(built, lambda: _toolchain(built, cache, progress), cache, progress), root)
+    module = override.build(built, lambda: _toolchain(built, cache, progress), cache, progress)
+    return _of_entries(built, module, root, _debug(built, cache))
+
+
+def require_symbols(flavour: str, found: Artifacts) -> None:
+    """Raise CannotRun, with the command that downloads them, if gdb would know no names in a stock kernel."""
+    built = _find(_cache(), flavour) if _kind(flavour) == stock.KIND else None
+    if found.vmlinux is None and built is not None and built.path.name == found.kernel_key:
+        raise debuginfo.absent(flavour, built)
+
+
+def symbols(flavour: str, progress: Progress = _silent) -> Optional[Path]:
+    """vmlinux of a kernel that was built; for a stock kernel downloaded first, see debuginfo.build()."""
+    cache = _cache()
+    built = _find(cache, flavour)
+    if built is None or _kind(flavour) != stock.KIND:
+        return _listed(built, debuginfo.VMLINUX) if built else None
+    return debuginfo.build(flavour, built, cache, progress).file(debuginfo.VMLINUX)
+
+
+def _debug(built: Entry, cache: Cache) -> Optional[Path]:
+    """vmlinux of a stock kernel, if it was downloaded."""
+    found = debuginfo.find(built, cache) if built.path.parent.name == stock.KIND else None
+    return found.file(debuginfo.VMLINUX) if found else None
 
 
 def _toolchain(built: Entry, cache: Cache, progress: Progress) -> Path:
@@ -157,10 +184,10 @@ def _cache() -> Cache:
     return Cache(cache_root(), cleaner=debian.remove_work)
 
 
-def _of_entries(built: Entry, module: Entry, root: Entry) -> Artifacts:
+def _of_entries(built: Entry, module: Entry, root: Entry, debug: Optional[Path]) -> Artifacts:
     return Artifacts(
         bzimage=built.file("bzImage"),
-        vmlinux=_listed(built, "vmlinux"),
+        vmlinux=debug or _listed(built, "vmlinux"),
         headers=built.file(HEADERS),
         config=built.file("config"),
         rootfs=root.file(image.ROOTFS),

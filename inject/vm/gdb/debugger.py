@@ -24,15 +24,15 @@ from inject.vm.machine import Machine
 COMMAND_LINE = f"nokaslr {WATCHED}"
 """On the guest kernel's command line: symbols stay where System.map has them, and inject there knows of gdb."""
 
+MODULES = "modules.gdb"
+"""Beside the vmlinux of a stock kernel: what reads the symbols of its modules."""
+
 TRIES = 100
 """Stops at diversions that may come before the one that was asked for."""
 
 
 class Debugger:
-    """The gdb stub of one booted guest.
-
-    Raises CannotRun when the kernel's symbols lack what it needs.
-    """
+    """The gdb stub of one booted guest. Raises CannotRun when the kernel has no symbols."""
 
     def __init__(
         self, machine: Machine, stub: socket.socket, vmlinux: Optional[Path], say: Callable[[str], None]
@@ -62,7 +62,9 @@ class Debugger:
     def command(self) -> str:
         """The command that attaches gdb."""
         host, port = self._listener.getsockname()
-        return f"gdb {shlex.quote(str(self._vmlinux))} -ex 'target remote {host}:{port}'"
+        script = self._vmlinux.with_name(MODULES)
+        more = f"-x {shlex.quote(str(script))} " if script.is_file() else ""
+        return f"gdb {shlex.quote(str(self._vmlinux))} {more}-ex 'target remote {host}:{port}'"
 
     @property
     def holding(self) -> bool:
@@ -98,6 +100,8 @@ class Debugger:
             return
         if isinstance(event, Armed):
             self._wanted, self._had = event.stop, False
+            if event.stop and self._diversions.lacking:
+                self._say(f"the guest does not stop: {self._diversions.lacking}")
         elif isinstance(event, (Verdict, RunEnded)):
             self._wanted = False
 

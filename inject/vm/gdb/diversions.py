@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 from typing import Optional
 
-from inject.errors import CannotRun
 from inject.model.errnos import errno_name
 from inject.vm.gdb.rsp import Gone, Wire
 from inject.vm.gdb.symbols import Symbols
@@ -35,23 +34,23 @@ FRAMES = 16
 
 
 class Diversions:
-    """Calls on their way to just_return_func(). Raises CannotRun when the kernel lacks these two functions."""
+    """Calls on their way to just_return_func(). None is stopped if the kernel lacks these two functions."""
 
     def __init__(self, stub: Wire, symbols: Symbols) -> None:
         self._stub = stub
         self._symbols = symbols
-        self._override = self._needed(OVERRIDE)
-        self._returning = self._needed(RETURNING)
+        self._override = symbols.address(OVERRIDE)
+        self._returning = symbols.address(RETURNING)
         self._begun: dict[int, int] = {}
         """Calls that are about to be diverted: stack pointer at the call's beginning, and the function's address."""
         self._shown: Optional[tuple[bytes, int]] = None
         """The thread whose instruction pointer is put back to a function's beginning, and that address."""
 
-    def _needed(self, name: str) -> int:
-        address = self._symbols.address(name)
-        if address is None:
-            raise CannotRun(f"this kernel has no {name}()", "it needs CONFIG_FUNCTION_ERROR_INJECTION=y")
-        return address
+    @property
+    def lacking(self) -> str:
+        """Sentence that says what the kernel lacks; "" if nothing."""
+        names = [name for name, at in ((OVERRIDE, self._override), (RETURNING, self._returning)) if at is None]
+        return f"this kernel has no {names[0]}(), so it lacks CONFIG_FUNCTION_ERROR_INJECTION" if names else ""
 
     @property
     def shown(self) -> Optional[bytes]:
@@ -61,6 +60,8 @@ class Diversions:
     def set_breakpoints(self) -> None:
         """Set the two breakpoints, each once, even if gdb has removed or set the same."""
         for address in (self._override, self._returning):
+            if self.lacking or address is None:
+                return
             self._stub.ask(b"z1,%x,1" % address)
             self._stub.ask(b"Z1,%x,1" % address)
 
@@ -70,6 +71,8 @@ class Diversions:
         Returns "" after a stop that only this debugger needed: the guest is to run on.
         Otherwise None, or, if a call is now shown because stops are ``wanted``, a line about it.
         """
+        if self._override is None or self._returning is None:
+            return None
         registers = self._registers()
         if registers[RIP] == self._override:
             began, stack = self._word(registers[RDI] + REGS_IP), self._word(registers[RDI] + REGS_SP)
@@ -94,7 +97,7 @@ class Diversions:
             return
         (thread, function), self._shown = self._shown, None
         self._stub.ask(b"Hg" + thread)
-        if self._registers()[RIP] != function:
+        if self._returning is None or self._registers()[RIP] != function:
             return  # gdb sent it elsewhere
         self._set_pointer(self._returning)
         if not stepping:
