@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -136,9 +135,7 @@ def fail(
     if not quiet:
         summary.show(scenario, verdict)
         if save is not None:
-            click.echo(
-                f"inject: saved; run it again with: sudo inject run {shlex.quote(str(save))} --seed {seed}", err=True
-            )
+            click.echo(saved.again(seed, guest=kernel.is_guest()), err=True)
     return exit_status([verdict]) if expect else _fail_status(verdict)
 
 

@@ -68,7 +68,8 @@ def list_(pattern: str, all_: bool, explain: Optional[str], as_lines: bool) -> N
 def _marked(kernel: Kernel, pattern: str, as_lines: bool) -> None:
     """Print the error-injection list."""
     try:
-        points = [point for point in kernel.points.all if _asked(point, pattern)]
+        wanted = re.compile(to_regex(pattern))
+        points = [point for point in kernel.points.all if _asked(point, pattern, wanted)]
     except NoList as error:
         raise CannotRun(
             error.message, f"{error.hint}; `inject list --all` lists the functions that inject's module can fail"
@@ -91,7 +92,8 @@ def _marked(kernel: Kernel, pattern: str, as_lines: bool) -> None:
 def _every(kernel: Kernel, pattern: str, as_lines: bool) -> None:
     """Print all functions that match, and how many others do that cannot be failed."""
     found = catalogue(kernel, Types(kernel), pattern)
-    shown = [one for one in found.entries if _asked(one.point, pattern)]
+    wanted = re.compile(to_regex(pattern))
+    shown = [one for one in found.entries if _asked(one.point, pattern, wanted)]
     if not shown and not found.left_out:
         raise CannotRun(f"no function matches {pattern!r}", "`inject list --all` shows those that can be failed")
     if as_lines:
@@ -142,10 +144,11 @@ def _print(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> None:
     click.echo("\n".join(line[:limit].rstrip() for line in lines))
 
 
-def _asked(point: FaultPoint, pattern: str) -> bool:
+def _asked(point: FaultPoint, pattern: str, wanted: re.Pattern[str]) -> bool:
+    """True if ``pattern``, which ``wanted`` is the regular expression of, asks for ``point``."""
     if pattern == "*" and point.function.startswith(SYSTEM_CALLS):
         return False
-    return re.fullmatch(to_regex(pattern), point.function) is not None
+    return wanted.fullmatch(point.function) is not None
 
 
 def _prototype(types: Types, point: FaultPoint) -> Optional[Prototype]:

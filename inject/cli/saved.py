@@ -58,6 +58,11 @@ class Saved:
         expect = scenario.expect if self._expect else Expectation(exit=ANY_EXIT)
         return replace(scenario, faults=faults, expect=expect, file=str(self._path or scenario.file))
 
+    def again(self, seed: int, *, guest: bool) -> str:
+        """The line that says how the file is run again."""
+        run = "inject vm run" if guest else "sudo inject run"
+        return f"inject: saved; run it again with: {run} {shlex.quote(str(self._path))} --seed {seed}"
+
     def write(self, verdict: Optional[Verdict]) -> None:
         """Write the file, if there is one: before the run (None), since the machine may die, and after it."""
         if self._path is None:

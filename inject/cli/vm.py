@@ -33,6 +33,12 @@ from inject.vm.guest import GuestOptions
 from inject.vm.hosts import Guests
 
 MOST_JOBS = 64
+HOMES = {
+    "fail": "inject.cli.in_guest:fail_",
+    "watch": "inject.cli.in_guest:watch_",
+    "new": "inject.cli.new:new_of_guest",
+}
+"""Commands that are elsewhere."""
 
 
 def _of_tree(ctx: click.Context, _param: click.Parameter, directory: Optional[Path]) -> None:
@@ -166,11 +172,11 @@ def _guests(found: Sequence[Scenario], *, flavour: Optional[str], stop: bool = F
     return Guests(made, GuestOptions(**rest), cache_root(), kernel_of)
 
 
-@click.group(cls=Commands, homes={"new": "inject.cli.new:new_of_guest"})
+@click.group(cls=Commands, homes=HOMES)
 def vm() -> None:
     """Run scenarios and commands in a QEMU guest.
 
-    Each command boots a new guest with a kernel that inject built, and ends it.
+    Each command boots a new guest, with a kernel of Debian or one that inject built, and ends it.
     This needs QEMU; it needs neither root nor KVM.
 
     \b
@@ -252,27 +258,6 @@ def exec_(command: tuple[str, ...], timeout: Optional[float], icount: Optional[i
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"])
     options = GuestOptions(timeout=timeout, icount=icount, **chosen)
     return terminal.vm_exec(command, found, options, cache=cache_root(), say=note)
-
-
-@vm.command("fail", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@guest_options
-@click.argument("rest", nargs=-1, required=True, metavar="FUNC --return V [...] -- CMD...", type=click.UNPROCESSED)
-def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
-    """Run `inject fail` in a new guest, with all its options.
-
-    --stop-on-injection pauses the guest at the call that is failed, so that gdb can look at it.
-
-    \b
-    Examples:
-      inject vm fail open_ctree --return -ENOMEM -- mount /dev/vdd /mnt
-      inject vm fail __x64_sys_mkdir --return -EIO --stop-on-injection -- mkdir /tmp/new
-    """
-    own = rest[: rest.index("--")] if "--" in rest else rest
-    stop = "--stop-on-injection" in own
-    chosen["gdb"] = chosen["gdb"] or stop
-    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"], stop=stop)
-    words = ("inject", "fail", *rest)
-    return terminal.vm_exec(words, found, GuestOptions(**chosen), cache=cache_root(), say=note)
 
 
 @vm.command()

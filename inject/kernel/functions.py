@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 from inject.errors import CannotRun, InjectError
+from inject.filesystems import TYPES
 from inject.kernel.btf import POINTER_SIZE, Result
 from inject.kernel.kernel import Kernel
 from inject.kernel.points import NoList
@@ -124,11 +125,14 @@ class Functions:
         unloaded = self._kernel.modules.unloaded_with(name)
         if unloaded:
             return unloaded
+        for kind, described in TYPES.items():
+            if name.startswith(described.code.prefixes) and not self._kernel.modules.has_filesystem(kind):
+                return f"this kernel has no {kind}, neither built in nor as a module"
         try:
-            described = self._types.result(name) is not None
+            inlined = self._types.result(name) is not None
         except InjectError:
-            described = False
-        if described:
+            inlined = False
+        if inlined:
             return "the compiler inlined it everywhere: fail one of its callers, or mark it noinline"
         close = near(name, self._alike(name))
         if close:

@@ -59,6 +59,11 @@ class Modules:
             "no module of that name is loaded or on disk; `inject list` shows the modules of error-injectable functions"
         )
 
+    def has_filesystem(self, kind: str) -> bool:
+        """True if the filesystem is built in, loaded, or a module on disk."""
+        known = text_of(self._root / "proc/filesystems").split()
+        return not known or kind in known or file_of(self._directory, kind) is not None
+
     def loaded(self) -> list[str]:
         """Names of the loaded modules."""
         return [line.split()[0] for line in text_of(self._root / "proc/modules").splitlines()]

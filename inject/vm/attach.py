@@ -19,9 +19,10 @@ from inject.errors import CannotRun
 from inject.fleet.host import Command
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import checkout, programs
+from inject.vm.carry import checkout
 from inject.vm.channel import CHUNK
 from inject.vm.guest import Guest, GuestOptions
+from inject.vm.luggage import NOTHING, Luggage
 
 SHELL = ("bash", "-l")
 
@@ -38,29 +39,33 @@ def vm_exec(
     *,
     cache: Path,
     say: Callable[[str], None] = lambda _: None,
+    luggage: Luggage = NOTHING,
 ) -> int:
     """Run ``argv`` in a new guest; return its exit status, 128 plus the signal if one ended it.
 
-    Standard input goes to the command unless it is a terminal. The first Ctrl-C
-    goes to the command, the second ends the guest (KeyboardInterrupt), as does the
-    first while a debugger holds it. Raises
-    Lost, CannotRun, or CommandTimeout after ``options.timeout`` seconds.
+    ``luggage`` is what it reads and writes. Standard input goes to the command unless it is a
+    terminal. The first Ctrl-C goes to the command, the second ends the guest (KeyboardInterrupt),
+    as does the first while a debugger holds it. Raises Lost, CannotRun, or CommandTimeout after
+    ``options.timeout`` seconds.
     """
     stdin = None if _is_terminal(0) else 0
     with boot(artifacts, options, cache=cache, say=say) as guest:
-        programs.push(guest, programs.directory(cache, artifacts))
+        cwd = luggage.pack(guest, artifacts, cache)
         command = guest.requests.start(
             argv,
             stdin=stdin is not None,
+            cwd=cwd,
             env=_environment(),
             on_stdout=lambda data: _write_all(1, data),
             on_stderr=lambda data: _write_all(2, data),
         )
         with _interrupt_goes_to(guest, command), Forward(guest, command, stdin):
             try:
-                return guest.requests.wait(command, options.timeout)
+                status = guest.requests.wait(command, options.timeout)
             except BrokenPipeError:
                 return _SIGPIPE
+        luggage.unpack(guest)
+        return status
 
 
 def vm_shell(
@@ -69,9 +74,11 @@ def vm_shell(
     *,
     cache: Path,
     argv: Sequence[str] = SHELL,
+    greeting: str = f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both",
     say: Callable[[str], None] = lambda _: None,
+    luggage: Luggage = NOTHING,
 ) -> int:
-    """An interactive shell in a new guest, on this terminal; returns its exit status.
+    """An interactive shell, or ``argv``, in a new guest, on this terminal; returns its exit status.
 
     The terminal is always restored. Raises CannotRun when standard input or output is
     not a terminal, Lost when the guest is lost.
@@ -85,18 +92,21 @@ def vm_shell(
 
     with boot(artifacts, options, cache=cache, say=say_line) as guest, _raw(0):
         raw = True
-        programs.push(guest, programs.directory(cache, artifacts))
-        say_line(f"a shell in the guest, in the checkout ({checkout.HOME}); `exit` ends both")
+        cwd = luggage.pack(guest, artifacts, cache) or checkout.HOME
+        if greeting:
+            say_line(greeting)
         command = guest.requests.start(
             argv,
             stdin=True,
             tty=_size(1),
-            cwd=checkout.HOME,
+            cwd=cwd,
             env=_environment(),
             on_stdout=lambda data: _write_all(1, data),
         )
         with _follow_size(guest, command), Forward(guest, command, 0):
-            return guest.requests.wait(command)
+            status = guest.requests.wait(command)
+        luggage.unpack(guest)
+        return status
 
 
 class Forward:

@@ -52,7 +52,7 @@ class GuestHost:
                 data = path.read_bytes()
             except OSError as error:
                 raise InjectError(f"cannot read {file}: {error.strerror}") from None
-            requests.write_file(str(path), data)
+            requests.write_file(str(path), data, mode=0o755 if os.access(path, os.X_OK) else 0o644)
         programs.push(self._guest, self._kept)
         return {"PYTHONPATH": checkout.HOME}
 

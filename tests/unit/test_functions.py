@@ -90,6 +90,14 @@ def test_the_type_is_that_of_the_prototype(kernel: Kernel, name: str, error_type
     assert point.address >= 0xFFFFFFFF82000000
 
 
+def test_a_filesystem_that_this_kernel_does_not_have(tmp_path: Path, kernel: Kernel) -> None:
+    (tmp_path / "proc/filesystems").write_text("nodev\tsysfs\n\text4\n")
+    assert refusal(kernel, "bch2_no_such")[1] == "this kernel has no bcachefs, neither built in nor as a module"
+    assert "see `inject list --all`" in refusal(kernel, "ext4_zzz")[1]
+    (tmp_path / "proc/filesystems").write_text("\tbcachefs\n")
+    assert "did you mean" in refusal(kernel, "bch2_alloq")[1]
+
+
 def test_a_marked_function_keeps_the_type_of_the_list(kernel: Kernel) -> None:
     """Its prototype says int, the list says NULL; and its name is no reason to refuse it."""
     point = functions(kernel).find("bch2_free")

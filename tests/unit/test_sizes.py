@@ -20,7 +20,7 @@ ATTRIBUTES = 12
 FUNCTION_LINES = 60
 
 EXCEPTIONS: Mapping[str, int] = {
-    "lines of inject.cli.fail.fail": 71,
+    "lines of inject.cli.fail.fail": 69,
 }
 """What is larger, and exactly how large. Lower a figure when the code shrinks; nothing is added here."""
 
