@@ -1,4 +1,4 @@
-"""`inject vm fail` and `inject vm watch`: commands of a bare machine, in a new guest."""
+"""`inject vm list`, `inject vm fail` and `inject vm watch`: commands of a bare machine, in a new guest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from inject.cli.progress import note
 from inject.cli.vm import guest_options, ready_artifacts
 from inject.store import cache_root
 from inject.vm import attach as terminal
+from inject.vm.carry import tables
 from inject.vm.guest import GuestOptions
 from inject.vm.luggage import Luggage
 
@@ -53,6 +54,26 @@ def written_files(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in found if name != "-")
 
 
+@click.command("list", context_settings=_PASSED_ON)
+@guest_options
+@click.argument("rest", nargs=-1, metavar="[PATTERN] [--all] [--explain FUNC] [--json]", type=click.UNPROCESSED)
+def list_(rest: tuple[str, ...], **chosen: Any) -> int:
+    """Run `inject list` in a new guest, with all its options.
+
+    The guest loads the module of the filesystem that PATTERN or FUNC is of. What --all reads of
+    the kernel's machine code is kept for later guests of the kernel.
+
+    \b
+    Examples:
+      inject vm list --kernel stock --all 'ext4_*'
+      inject vm list --explain bch2_folio_set
+    """
+    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"])
+    luggage = Luggage(table=tables.directory(cache_root(), found))
+    words = ("inject", "list", *rest)
+    return terminal.vm_exec(words, found, GuestOptions(**chosen), cache=cache_root(), say=note, luggage=luggage)
+
+
 @click.command("fail", context_settings=_PASSED_ON)
 @guest_options
 @click.argument("rest", nargs=-1, required=True, metavar="FUNC --return V [...] -- CMD...", type=click.UNPROCESSED)
@@ -91,7 +112,7 @@ def watch_(rest: tuple[str, ...], **chosen: Any) -> int:
     Example:
       inject vm watch do_mkdirat=-EIO -- sh -c 'while sleep 1; do mkdir /tmp/new; done'
     """
-    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"])
+    found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"])
     own, command = _split(rest)
     cwd = Path.cwd()
     luggage = Luggage(cwd, named_files([*own, *command], cwd))

@@ -12,7 +12,7 @@ from inject.errors import CannotRun, ExitStatus
 from inject.kernel.kernel import Kernel
 from inject.kernel.overrider import NAME, VERSION, Overrider
 from inject.module.build import build
-from inject.module.load import is_kept, load, unload
+from inject.module.load import is_kept, load, unload, users
 from inject.module.source import find
 
 
@@ -78,8 +78,8 @@ def status() -> int:
     kernel = Kernel()
     found = kernel.overrider
     if found is not None:
-        stays = "stays until it is unloaded" if is_kept(kernel) else "goes with its last user"
-        click.echo(f"{NAME} is loaded and {stays}: {_offers(found)}")
+        stays = "stays until it is unloaded" if is_kept(kernel) else _leaving(users(kernel))
+        click.echo(f"{NAME} is loaded, and {stays}: {_offers(found)}")
         return ExitStatus.OK
     other = Overrider.version(kernel.root)
     if other:
@@ -88,6 +88,13 @@ def status() -> int:
     path = find(kernel)
     click.echo(f"{NAME} is not loaded; {f'it is built: {path}' if path else 'it is not built for this kernel'}")
     return ExitStatus.FAIL
+
+
+def _leaving(count: int) -> str:
+    """Who unloads a module that is not to stay."""
+    if not count:
+        return "nobody uses it: the next inject takes it over, `inject module unload` unloads it"
+    return "goes with its last user"
 
 
 def _offers(found: Overrider) -> str:

@@ -34,6 +34,7 @@ from inject.vm.hosts import Guests
 
 MOST_JOBS = 64
 HOMES = {
+    "list": "inject.cli.in_guest:list_",
     "fail": "inject.cli.in_guest:fail_",
     "watch": "inject.cli.in_guest:watch_",
     "new": "inject.cli.new:new_of_guest",
@@ -183,7 +184,7 @@ def vm() -> None:
     Examples:
       inject vm build
       inject vm run scenarios/
-      inject vm exec -- inject list 'bch2_*'
+      inject vm list 'bch2_*'
       inject vm shell
     """
 

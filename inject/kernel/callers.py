@@ -112,8 +112,12 @@ class Callers:
         return summary([code], (address,), ()).get(address, Checks())
 
     def table(self, targets: Collection[int]) -> Mapping[int, Checks]:
-        """What the callers of each of the ``targets`` do; {} if ``unknown``."""
-        return {} if self.unknown else summary(list(self._all()), targets, self.void)
+        """What the callers of each of the ``targets`` do, by the kept table if there is one; {} if ``unknown``."""
+        if self.unknown:
+            return {}
+        if self._kept(self._text("").base):
+            return self.kept_table(targets)
+        return summary(list(self._all()), targets, self.void)
 
     def kept_table(self, targets: Collection[int]) -> Mapping[int, Checks]:
         """The same for all functions: calls in vmlinux are read once for each kernel and kept."""

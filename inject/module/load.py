@@ -97,6 +97,12 @@ def is_kept(kernel: Kernel) -> bool:
     return text_of(kernel.root / f"sys/module/{NAME}/parameters/keep") == "Y"
 
 
+def users(kernel: Kernel) -> int:
+    """How often the module is in use: by open files of its device, by programs that call its kfunc."""
+    count = text_of(kernel.root / f"sys/module/{NAME}/refcnt")
+    return int(count) if count.isdigit() else 0
+
+
 def unload() -> bool:
     """Unload the module; False if it was not loaded. Raises CannotRun if it is in use or the kernel refuses."""
     try:

@@ -9,7 +9,7 @@ from typing import Optional
 from inject.errors import CannotRun, InjectError
 from inject.store import write_file
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import programs
+from inject.vm.carry import programs, tables
 from inject.vm.guest import Guest
 from inject.vm.hosts import GuestHost
 
@@ -21,18 +21,22 @@ LARGEST = 16 << 20
 class Luggage:
     """``takes`` has the same path in the guest, ``brings`` is written there and fetched at the end.
 
+    ``table`` is where the host keeps what the command, which is `inject list`, has read of the kernel's callers.
+
     ``cwd`` is the directory of the command; None for the guest's own.
     """
 
     cwd: Optional[Path] = None
     takes: tuple[str, ...] = ()
     brings: tuple[str, ...] = ()
+    table: Optional[Path] = None
 
     def pack(self, guest: Guest, artifacts: Artifacts, cache: Path) -> Optional[str]:
         """Give a new ``guest`` the files and the compiled program; the directory of the command."""
         kept = programs.directory(cache, artifacts)
         if self.cwd is None:
             programs.push(guest, kept)
+            tables.push(guest, tables.directory(cache, artifacts))
             return None
         GuestHost(guest, kept).carry(self.takes, self.cwd)
         for name in self.brings:
@@ -41,6 +45,8 @@ class Luggage:
 
     def unpack(self, guest: Guest) -> None:
         """Fetch what the command wrote; raises CannotRun if it cannot be written here."""
+        if self.table is not None:
+            tables.fetch(guest, self.table)
         for name in self.brings:
             path = (self.cwd or Path()) / name
             try:

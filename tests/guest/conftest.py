@@ -8,6 +8,7 @@ needs the detectors of the debug kernel is left to `make debug-test`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -26,7 +27,7 @@ from inject.process.janitor import Janitor
 from inject.store import cache_root
 from inject.vm.carry import checkout
 from tests.support import ROOT
-from tests.support.workbench import KPROBES, WAYS, Bench, bench
+from tests.support.workbench import KPROBES, WAYS, Bench, bench, module_ways
 
 INSIDE = Path(checkout.HOME) == ROOT
 """True in a guest, where these tests run as any others do."""
@@ -37,18 +38,24 @@ if INSIDE:
     from inject.cli.watch import command as watch  # noqa: F401
 
     DEBUG = KMEMLEAK.exists()
+    KFUNC = Probe.KFUNC in module_ways(os.uname().release)
 else:
     from tests.support.guest_items import KERNEL, GuestItems, own
 
     DEBUG = KERNEL == "debug"
+    KFUNC = KERNEL != "stock:6.1"
     RUNNER = pytest.StashKey["GuestItems"]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked ``debug_kernel`` out on other kernels, which is no skip."""
-    if not DEBUG:
-        left = [item for item in items if item.get_closest_marker("debug_kernel")]
+    """Leave tests out that are of other kernels, which is no skip: ``debug_kernel``, and of the kfunc before 6.12."""
+    left = [item for item in items if not DEBUG and item.get_closest_marker("debug_kernel")]
+    if not KFUNC:
+        left += [
+            item for item in items if getattr(item, "callspec", None) and Probe.KFUNC in item.callspec.params.values()
+        ]
+    if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
 

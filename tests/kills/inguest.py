@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 from inject.fixture import devices
+from inject.kernel.kernel import Kernel
+from inject.module import build, demand, source
 from tests.kills.choice import changing, every, name_of, spread
 from tests.kills.result import Result
 from tests.kills.state import State, changed, settings, state, stays
@@ -100,10 +102,36 @@ def _loop() -> None:
     devices.scratch_disks = lambda *_: []
 
 
+def _bare() -> None:
+    """This guest counts as a bare machine, where inject unloads the module that it loaded."""
+    Kernel.is_guest = lambda _self: False  # type: ignore[method-assign]
+
+
+def _build() -> None:
+    """The same, and the module is built anew, by a make that copies the guest's own: there is no compiler."""
+    _bare()
+    demand.find = lambda *_: None
+    build._check_tree = lambda *_: None
+    build._compiler = lambda *_: []
+    tools = Path("/root/kills-tools")
+    tools.mkdir(exist_ok=True)
+    make, module = tools / "make", source.installed(Kernel())
+    make.write_text(f'#!/bin/sh\nfor word; do case $word in M=*) cp {module} "${{word#M=}}"; sleep 0.3;; esac; done\n')
+    make.chmod(0o755)
+    os.environ["PATH"] = f"{tools}:{os.environ['PATH']}"
+
+
+COMMAND = ("--", "sh", "-c", "mkdir x || true")
+FAIL_MODULE = ("fail", "--module", "do_mkdirat", "--return", "-EIO")
+"""do_mkdirat is not marked: only inject's module can fail it."""
+
 KINDS = {
     "run": Kind(lambda file: ("run", str(file))),
     "run-on-loop": Kind(lambda file: ("run", "--probe", "kprobe", str(file)), _loop),
-    "fail": Kind(lambda _: ("fail", "__x64_sys_mkdir", "--return", "-EIO", "--", "sh", "-c", "mkdir x || true")),
+    "fail": Kind(lambda _: ("fail", "__x64_sys_mkdir", "--return", "-EIO", *COMMAND)),
+    "fail-kfunc": Kind(lambda _: (*FAIL_MODULE, "--probe", "kfunc", *COMMAND), _bare),
+    "fail-module": Kind(lambda _: (*FAIL_MODULE, "--probe", "module", *COMMAND), _bare),
+    "build-module": Kind(lambda _: (*FAIL_MODULE, *COMMAND), _build),
 }
 
 

@@ -38,6 +38,7 @@ def state() -> State:
         "process": frozenset(_processes()),
         "kprobe": _lines(debug / "kprobes/list"),
         "patched function": _lines(Path("/sys/kernel/tracing/enabled_functions")),
+        "module": frozenset(line.partition(" ")[0] for line in _lines(Path("/proc/modules"))),
         "BPF program": frozenset(_numbers(PROG_NEXT)),
         "BPF map": frozenset(_numbers(MAP_NEXT)),
         "BPF link": frozenset(_numbers(LINK_NEXT)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,16 @@ guest_only = pytest.mark.skipif(not scratch_disks(), reason="runs in the guest: 
 
 WAYS = (Probe.KPROBE, Probe.FMOD_RET, Probe.KFUNC, Probe.MODULE)
 """All ways to fail a function; the last two need inject's kernel module."""
+
+KFUNC_SINCE = (6, 12)
+"""Programs of type kprobe may call kfuncs since this Linux (kernel/bpf/btf.c, btf_kfunc_id_set_add())."""
+
+
+def module_ways(release: str) -> tuple[Probe, ...]:
+    """The ways of inject's module on a kernel of this release."""
+    major, minor = (int(word) for word in re.findall(r"\d+", release)[:2])
+    return (Probe.KFUNC, Probe.MODULE) if (major, minor) >= KFUNC_SINCE else (Probe.MODULE,)
+
 
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
 """One line for each; empty when nothing is attached by kprobe."""

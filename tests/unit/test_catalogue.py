@@ -166,6 +166,8 @@ def test_the_calls_in_vmlinux_are_kept(kernel: Kernel, tmp_path: Path) -> None:
     kept.write_text(json.dumps(table))
     checks = next(one.checks for one in found(Kernel(kernel.root)).entries if one.point.function == "by_err")
     assert checks is not None and checks.is_err == 7, "it is what is kept"
+    (one,) = found(Kernel(kernel.root), "by_err").entries
+    assert one.checks == checks, "for a pattern, too"
     kept.write_text("damaged")
     assert found(Kernel(kernel.root)) == before
 

@@ -127,7 +127,8 @@ def parameters() -> dict[str, set[str]]:
         options = [p for p in context.command.get_params(context) if isinstance(p, click.Option)]
         spelled = {name for option in options for name in (*option.opts, *option.secondary_opts)}
         found[" ".join(path_of(context))] = spelled
-    found["vm fail"] |= found["fail"]  # to which it passes on what is not its own
+    for name in ("list", "fail", "watch"):  # to which `vm NAME` passes on what is not its own
+        found[f"vm {name}"] |= found[name]
     return found
 
 

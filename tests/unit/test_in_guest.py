@@ -84,7 +84,14 @@ def test_luggage_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_command_without_luggage_runs_where_the_guest_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module.programs, "directory", lambda *_: tmp_path)
-    monkeypatch.setattr(module.programs, "push", lambda guest, _kept: guest.did.append("push"))
+    monkeypatch.setattr(module.tables, "directory", lambda *_: tmp_path)
+    for name in ("programs", "tables"):
+        did = lambda guest, _kept, name=name: guest.did.append(name)  # noqa: E731
+        monkeypatch.setattr(getattr(module, name), "push", did)
+    monkeypatch.setattr(module.tables, "fetch", lambda guest, kept: guest.did.append(kept))
     guest: Any = FakeGuest({})
-    assert NOTHING.pack(guest, None, tmp_path) is None and guest.did == ["push"]  # type: ignore[arg-type]
+    assert NOTHING.pack(guest, None, tmp_path) is None  # type: ignore[arg-type]
+    assert guest.did == ["programs", "tables"]
     NOTHING.unpack(guest)
+    Luggage(table=tmp_path).unpack(guest)
+    assert guest.did == ["programs", "tables", tmp_path]

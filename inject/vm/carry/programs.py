@@ -102,7 +102,7 @@ def _fetch(guest: Guest, kept: Path, state: str) -> None:
     def take(data: bytes) -> None:
         listed.extend(data[: _LISTED - len(listed)])
 
-    if guest.requests.exec(["sh", "-c", _COMPILE], timeout=COMPILING, on_stdout=take) != 0 or _is_broken(guest):
+    if guest.requests.exec(["sh", "-c", _COMPILE], timeout=COMPILING, on_stdout=take) != 0 or is_broken(guest):
         return
     names = listed.decode("ascii", "replace").split()
     if len(names) != 1 or not _NAME.fullmatch(names[0]):
@@ -114,7 +114,8 @@ def _fetch(guest: Guest, kept: Path, state: str) -> None:
             old.unlink(missing_ok=True)
 
 
-def _is_broken(guest: Guest) -> bool:
+def is_broken(guest: Guest) -> bool:
+    """True if the guest's kernel has a taint that says so, or does not say."""
     taint = guest.requests.read_file("/proc/sys/kernel/tainted", limit=32).strip()
     return not taint.isdigit() or bool(int(taint) & BROKEN)
 
