@@ -85,6 +85,7 @@ suite: $(VENV)/ready $(REPORTS)
 # only those (tests/bench/parts.py).
 bench: $(VENV)/ready
 	$(VENV)/bin/inject vm build --kernel test
+	$(VENV)/bin/inject vm build --kernel stock
 	$(VENV)/bin/python -m tests.bench --json bench.jsonl $(PARTS:%=--only %)
 
 # Measure what each of the test kernel's detectors costs a boot and a round of file operations.

@@ -228,7 +228,8 @@ def build(flavour: str, kernel_image: Optional[Path], print_key: bool, symbols: 
     existed = artifacts.find(flavour, kernel_image) is not None
     found = ready_artifacts(flavour, kernel_image)
     how = "found" if existed else f"built in {time.monotonic() - started:.0f} s"
-    click.echo(f"kernel {found.release} ({flavour}): {found.bzimage}")
+    name = f" ({flavour})" if kernel_image is None else ""
+    click.echo(f"kernel {found.release}{name}: {found.bzimage}")
     click.echo(f"image: {found.rootfs}")
     if symbols:
         with building() as progress:

@@ -37,7 +37,7 @@ def build(kernel: Kernel, tree: Optional[Path] = None, cache: Optional[Path] = N
     """
     tree = tree or kernel.root / f"lib/modules/{kernel.release}/build"
     _check_tree(kernel, tree)
-    compiler = _compiler(kernel, tree)
+    compiler = compiler_of(tree, kernel.release)
     if shutil.which("make") is None:
         raise CannotRun("make is not installed, and the kernel module needs it", "apt-get install make")
     target = cached(kernel, cache)
@@ -98,15 +98,15 @@ def _check_tree(kernel: Kernel, tree: Path) -> None:
         raise CannotRun(f"{tree} is not prepared for building modules", "run make in it once, or `make modules`")
 
 
-def _compiler(kernel: Kernel, tree: Path) -> Sequence[str]:
-    """Arguments of make that choose the kernel's own compiler; raises CannotRun if it is not installed."""
+def compiler_of(tree: Path, release: str) -> Sequence[str]:
+    """Arguments of make that choose the compiler that ``tree`` was built with; raises CannotRun if it is not here."""
     config = text_of(tree / ".config") or text_of(tree / "include/config/auto.conf")
     said = re.search(r'^CONFIG_CC_VERSION_TEXT="(.*)"$', config, re.MULTILINE)
     words = said[1] if said else ""
     if re.search(r"^CONFIG_CC_IS_CLANG=y$", config, re.MULTILINE):
         if shutil.which("clang") is None:
             raise CannotRun(
-                f"kernel {kernel.release} was built with clang, which is not installed", "apt-get install clang lld"
+                f"kernel {release} was built with clang, which is not installed", "apt-get install clang lld"
             )
         return ["LLVM=1"]
     major = re.search(r"\b(\d+)\.\d+", re.sub(r"\(.*\)", "", words))
@@ -117,9 +117,7 @@ def _compiler(kernel: Kernel, tree: Path) -> Sequence[str]:
         raise CannotRun("gcc is not installed, and the kernel module needs it", "apt-get install gcc")
     here = _major("gcc") if shutil.which("gcc") else ""
     other = f"this machine has gcc {here}" if here else "gcc is not installed"
-    raise CannotRun(
-        f"kernel {kernel.release} was built with gcc {major[1]}, and {other}", f"apt-get install gcc-{major[1]}"
-    )
+    raise CannotRun(f"kernel {release} was built with gcc {major[1]}, and {other}", f"apt-get install gcc-{major[1]}")
 
 
 def _major(compiler: str) -> str:
@@ -133,10 +131,15 @@ def _failed(done: Completed, work: Path) -> CannotRun:
         return CannotRun(f"building the kernel module took more than {LIMIT:.0f} s and was ended")
     if "No space left on device" in done.output:
         return _no_room(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    lines = [line.strip() for line in done.output.splitlines()]
-    said = [line for line in lines if re.search(r"error:|not found|No rule|fatal", line)] or [done.last_line]
+    said = complaint(done.output) or done.last_line
     by_hand = done.command.replace(str(work), str(DIRECTORY))
-    return CannotRun(f"the kernel module cannot be built: {said[0]}", f"try it by hand: {by_hand}")
+    return CannotRun(f"the kernel module cannot be built: {said}", f"try it by hand: {by_hand}")
+
+
+def complaint(output: str) -> str:
+    """The line of make's output that says why it failed; "" if none does."""
+    lines = (line.strip() for line in output.splitlines())
+    return next((line for line in lines if re.search(r"error:|not found|No rule|fatal", line)), "")
 
 
 def _no_room(error: OSError) -> CannotRun:

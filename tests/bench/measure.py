@@ -19,6 +19,8 @@ from inject.engine.planner import Planner
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.scenario import Probe
+from inject.module.load import load as load_module
+from inject.module.source import find as find_module
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.store import cache_root
@@ -54,6 +56,10 @@ SLAB_CASES = {
 }
 
 
+WAYS = {True: (Probe.KPROBE, Probe.FMOD_RET, Probe.KFUNC, Probe.MODULE), False: (Probe.KFUNC, Probe.MODULE)}
+"""How a call is failed by a kernel that overrides by itself, and by one that needs inject's module."""
+
+
 @dataclass(frozen=True)
 class Call:
     """What is called, and what it costs without anybody looking."""
@@ -71,9 +77,12 @@ def tell(kind: str, **facts: Any) -> None:
 
 
 class Measure:
-    """The engine, a caller, and a group that the caller can be put in."""
+    """The engine, a caller, and a group that the caller can be put in, with the kernel called ``name``."""
 
-    def __init__(self, caller: Caller, engine: Engine, planner: Planner, group: Cgroup, outside: Cgroup) -> None:
+    def __init__(
+        self, name: str, caller: Caller, engine: Engine, planner: Planner, group: Cgroup, outside: Cgroup
+    ) -> None:
+        self.name = name
         self.caller = caller
         self.engine = engine
         self.planner = planner
@@ -83,13 +92,14 @@ class Measure:
     def call(self, name: str, number: int, arguments: Sequence[int], function: str) -> Call:
         """Measured bare."""
         bare = self.caller.cost(number, *arguments)
-        tell("bare", call=name, instructions=bare)
+        tell("bare", kernel=self.name, call=name, instructions=bare)
         return Call(name, number, tuple(arguments), function, bare)
 
     def row(self, call: Call, program: str, case: str, way: str) -> None:
         """What ``call`` costs more than bare now."""
         cost = self.caller.cost(call.number, *call.arguments)
-        tell("cost", call=call.name, program=program, case=case, way=way, added=cost - call.bare)
+        added = cost - call.bare
+        tell("cost", kernel=self.name, call=call.name, program=program, case=case, way=way, added=added)
 
     @contextlib.contextmanager
     def armed(self, fault: str, probe: Probe, inside: bool, errnos: bool = False) -> Iterator[None]:
@@ -106,9 +116,9 @@ class Measure:
             self.engine.poll(0)
             self.engine.detach()
 
-    def ours(self, call: Call, value: str, cases: dict[str, str]) -> None:
-        """All cases by both kinds of probe."""
-        for probe in (Probe.KPROBE, Probe.FMOD_RET):
+    def ours(self, call: Call, value: str, cases: dict[str, str], ways: Sequence[Probe]) -> None:
+        """All cases by all ways."""
+        for probe in ways:
             for case, when in cases.items():
                 fault = f"{{function: {call.function}, return: {value}, contract: ignore, {when}}}"
                 with self.armed(fault, probe, inside=case != "out of scope"):
@@ -118,10 +128,14 @@ class Measure:
                         assert counts.injected and counts.matched == counts.injected, counts
 
 
-def others_on_umask(measure: Measure, call: Call) -> None:
-    """What else can fail a system call, each where it costs least."""
+def empty_on_umask(measure: Measure, call: Call) -> None:
+    """The least that any program at a kprobe costs, in every kernel."""
     with others.empty_kprobe(call.function):
         measure.row(call, "empty bcc program", "nothing at all", "kprobe")
+
+
+def others_on_umask(measure: Measure, call: Call) -> None:
+    """What else can fail a system call, each where it costs least."""
     with others.empty_fmod_ret(call.function):
         measure.row(call, "empty bcc program", "nothing at all", "fmod_ret")
     with others.fail_function(call.function):
@@ -169,27 +183,32 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if "load" in parts:
         start.load(tell, chosen.kernel, cache_root() / "bytecode")
     if set(parts) & {"umask", "slab", "errnos", "others", "rate"}:
-        calls(kernel, parts)
+        path = find_module(kernel)
+        assert path is not None, "the guest carries no module for its kernel"
+        load_module(kernel, path, keep=True)
+        calls(chosen.kernel, kernel, parts)
     if "start" in parts:
         start.report(tell)
     return 0
 
 
-def calls(kernel: Kernel, parts: Sequence[str]) -> None:
+def calls(name: str, kernel: Kernel, parts: Sequence[str]) -> None:
     """Those of ``parts`` that need a caller."""
     with Caller() as caller, Janitor() as janitor, Engine(kernel, cache_root() / "bytecode") as engine:
         group, outside = Cgroup.create(janitor), Cgroup.create(janitor)
-        measure = Measure(caller, engine, Planner(kernel, Types(kernel), 1), group, outside)
+        measure = Measure(name, caller, engine, Planner(kernel, Types(kernel), 1), group, outside)
         outside.add(caller.pid)
+        ways = WAYS[kernel.config.has("CONFIG_BPF_KPROBE_OVERRIDE")]
         umask = measure.call("umask", UMASK, (0o22,), SYSCALL)
-        getcwd = measure.call("getcwd", GETCWD, caller.buffer(), SLAB)
         if "umask" in parts:
-            measure.ours(umask, "-EPERM", CASES)
-        if "slab" in parts:
-            measure.ours(getcwd, "-ENOMEM", SLAB_CASES)
+            measure.ours(umask, "-EPERM", CASES, ways)
+            empty_on_umask(measure, umask)
+        getcwd = measure.call("getcwd", GETCWD, caller.buffer(), SLAB) if {"slab", "others"} & set(parts) else None
+        if getcwd and "slab" in parts:
+            measure.ours(getcwd, "-ENOMEM", SLAB_CASES, ways)
         if "errnos" in parts:
             accounting(measure, measure.call("getppid", GETPPID, (), ""))
-        if "others" in parts:
+        if getcwd and "others" in parts:
             others_on_umask(measure, umask)
             others_on_slab(measure, getcwd)
         if "rate" in parts:

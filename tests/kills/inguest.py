@@ -112,7 +112,7 @@ def _build() -> None:
     _bare()
     demand.find = lambda *_: None
     build._check_tree = lambda *_: None
-    build._compiler = lambda *_: []
+    build.compiler_of = lambda *_: []
     tools = Path("/root/kills-tools")
     tools.mkdir(exist_ok=True)
     make, module = tools / "make", source.installed(Kernel())

@@ -218,7 +218,8 @@ def test_modules_and_the_compiler_of_the_tree(tmp_path: Path, monkeypatch: pytes
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "make").write_text(MAKE)
-    (tools / "depmod").write_text("#!/bin/sh\n")
+    for name in ("depmod", "clang"):
+        (tools / name).write_text("#!/bin/sh\n")
     for tool in tools.iterdir():
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=":")
@@ -265,15 +266,29 @@ done
 def test_a_module_that_the_tree_cannot_compile_is_left_out_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_tree: Path, _words: Sequence[str], _log: Path, purpose: str) -> None:
+    def fails(_tree: Path, _words: Sequence[str], log: Path, purpose: str) -> None:
+        with log.open("a") as output:
+            output.write("warning: the compiler differs\ngcc: error: unrecognized option `-f\x1b`\nmake: *** Error 2\n")
         raise InjectError(f"{purpose} failed with exit code 2; the log ends with:\n  cc1: no", "the full log is L")
 
     monkeypatch.setattr(tree, "make", fails)
     said: list[str] = []
     cache = Cache(tmp_path / "cache")
-    assert override.build_in(tmp_path, RELEASE, "key", cache, said.append) is None
-    assert "building inject's kernel module failed with exit code 2" in said[-1] and "the full log is L" in said[-1]
+    for _ in range(2):
+        assert override.build_in(tmp_path, RELEASE, "key", cache, said.append) is None
+        assert said[-1] == (
+            f"module for {RELEASE}: gcc: error: unrecognized option `-f\\x1b`; the full log is L; "
+            "without it this kernel fails only functions that are marked"
+        )
+    assert cache.log(override.KIND, override.key_in("key")).read_text().count("gcc: error") == 1
     assert override.find_in("key", cache) is None
+
+
+def test_the_compiler_of_the_tree_is_not_here(tmp_path: Path) -> None:
+    folder = built(tmp_path / "linux", WHOLE + 'CONFIG_CC_VERSION_TEXT="gcc (mine) 99.1.0"\n')
+    said: list[str] = []
+    assert override.build_in(folder, RELEASE, "key", Cache(tmp_path / "cache"), said.append) is None
+    assert f"kernel {RELEASE} was built with gcc 99, and " in said[-1] and "apt-get install gcc-99; " in said[-1]
 
 
 def test_the_command_line_takes_one_of_tree_and_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -341,7 +341,7 @@ def test_make_is_really_run(tmp_path: Path, tree: Path, kernel: Kernel, monkeypa
     """With a Makefile in place of the kernel's, and this machine's compiler."""
     (tree / ".config").write_text("")
     assert subprocess.run(["make", "--version"], capture_output=True).returncode == 0
-    monkeypatch.setattr(building, "_compiler", lambda *_: [])
+    monkeypatch.setattr(building, "compiler_of", lambda *_: [])
     assert building.build(kernel, cache=tmp_path / "cache").is_file()
 
 

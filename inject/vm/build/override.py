@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from inject.errors import InjectError
+from inject.model.text import printable
+from inject.module.build import compiler_of, complaint
 from inject.vm.build import debian, tree
 from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space, remove_tree
 
@@ -111,11 +113,15 @@ def build_in(directory: Path, release: str, kernel_key: str, cache: Cache, progr
         target.mkdir()
         for name, file in sources().items():
             (target / name).write_bytes(file.read_bytes())
+        log.write_bytes(b"")
         progress(f"module for {release}: compiling in {directory}")
         try:
-            tree.make(directory, [f"M={target}", "modules"], log, "building inject's kernel module")
+            words = [*compiler_of(directory, release), f"M={target}", "modules"]
+            tree.make(directory, words, log, "building inject's kernel module")
         except InjectError as error:
-            progress(f"module for {release}: {error.message.splitlines()[0]}; the guest is without it ({error.hint})")
+            said = complaint(log.read_text(errors="replace"))
+            why = f"{printable(said)}; {error.hint}" if said else str(error)
+            progress(f"module for {release}: {why}; without it this kernel fails only functions that are marked")
             return None
         (target / FILE).replace(staging.path / FILE)
         return staging.publish({"release": release})
