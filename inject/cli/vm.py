@@ -177,8 +177,9 @@ def _guests(found: Sequence[Scenario], *, flavour: Optional[str], stop: bool = F
 def vm() -> None:
     """Run scenarios and commands in a QEMU guest.
 
-    Each command boots a new guest, with a kernel of Debian or one that inject built, and ends it.
-    This needs QEMU; it needs neither root nor KVM.
+    Each command boots a new guest, and ends it. Its kernel is Debian's own, or one that
+    inject builds (--kernel test) or you did (--kernel-tree). This needs QEMU; it needs
+    neither root nor KVM.
 
     \b
     Examples:
@@ -215,7 +216,7 @@ def build(flavour: str, kernel_image: Optional[Path], print_key: bool, symbols: 
     \b
     Examples:
       inject vm build
-      inject vm build --kernel debug
+      inject vm build --kernel test
       inject vm build --kernel stock --symbols
       inject vm build --kernel-tree ~/linux
       inject vm build --print-key >>"$GITHUB_OUTPUT"

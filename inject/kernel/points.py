@@ -59,7 +59,7 @@ class Points:
             return NoList(
                 "this kernel was built without CONFIG_FUNCTION_ERROR_INJECTION",
                 "build it with CONFIG_FUNCTION_ERROR_INJECTION=y and CONFIG_BPF_KPROBE_OVERRIDE=y, "
-                "or use `inject vm run`, whose kernel has both",
+                "or use `inject vm run --kernel test`, whose kernel has both",
             )
         if not (self._root / DEBUGFS).is_dir() or not any(self._entries()):
             if os.geteuid() and (self._root / DEBUGFS).is_dir():

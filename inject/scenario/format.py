@@ -263,7 +263,7 @@ VM = Record(
     (
         Key("cpus", Whole(*VM_CPUS), "CPUs of the guest."),
         Key("memory", Size(*VM_MEMORY, "1G"), "Memory of the guest, with K, M, G or T (binary)."),
-        Key("kernel", Choice(VM_KERNELS), "Kernel of the guest; default one that has the functions of `faults`."),
+        Key("kernel", Choice(VM_KERNELS), "Kernel of the guest; default `stock`, or `test` for what only that has."),
     ),
     build=lambda fields: VmWishes(**fields.values),
 )

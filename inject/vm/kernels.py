@@ -8,8 +8,8 @@ from typing import Optional
 from inject.model.scenario import Scenario
 from inject.vm.build import kconfig
 
-DEFAULT = "test"
-"""The kernel where neither the command line nor a scenario asks for one."""
+DEFAULT = "stock"
+"""The kernel where neither the command line nor a scenario asks for one: Debian's, because it is there in a minute."""
 
 BUILT = "test"
 """The kernel that inject builds with its patches, for what no other kernel has."""

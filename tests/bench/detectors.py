@@ -60,7 +60,7 @@ round ext4 mkfs.ext4 -q -F; round xfs mkfs.xfs -q -f; round btrfs mkfs.btrfs -q 
 
 def row(append: str) -> dict[str, float]:
     """By filesystem, seconds of 10^9 instructions of the cheapest of its rounds, in a guest booted with ``append``."""
-    command = [*COMMAND, "vm", "exec", "--icount", "0", "--cpus", "1", "--memory", "1G"]
+    command = [*COMMAND, "vm", "exec", "--kernel", "test", "--icount", "0", "--cpus", "1", "--memory", "1G"]
     command += ["--timeout", str(LIMIT), *(("--append", append) if append else ()), "--", "bash", "-c", WORKLOAD]
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
     cheapest: dict[str, float] = {}

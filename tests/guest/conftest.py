@@ -49,7 +49,10 @@ else:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests out that are of other kernels, which is no skip: ``debug_kernel``, and of the kfunc before 6.12."""
+    """Leave tests out that are of other kernels, which is no skip: ``debug_kernel``, and of the kfunc before 6.12.
+
+    Those of one kernel stay together.
+    """
     left = [item for item in items if not DEBUG and item.get_closest_marker("debug_kernel")]
     if not KFUNC:
         left += [
@@ -58,6 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+    items.sort(key=lambda item: item.get_closest_marker("test_kernel") is not None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,7 +10,7 @@ import pytest
 from tests.support import ROOT, manual
 from tests.support.workbench import guest_only
 
-pytestmark = guest_only
+pytestmark = [guest_only, pytest.mark.test_kernel]
 
 LIMIT = 300
 """Seconds after which a command of a page counts as hung."""

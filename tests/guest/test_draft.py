@@ -19,7 +19,7 @@ from inject.kernel.types import Types
 from tests.support.command import inject
 from tests.support.workbench import guest_only
 
-pytestmark = guest_only
+pytestmark = [guest_only, pytest.mark.test_kernel]
 
 SAMPLE = 1
 """Functions that are run when not all are."""

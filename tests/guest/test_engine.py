@@ -35,6 +35,8 @@ from tests.support.command import COMMAND, Tool, inject
 from tests.support.waiting import wait_for
 from tests.support.workbench import KPROBES
 
+pytestmark = pytest.mark.test_kernel
+
 GETPID = "__x64_sys_getpid"
 BOUND = 120.0
 """Seconds after which a wait of these tests has failed."""

@@ -22,6 +22,8 @@ from tests.support.loop import Loop
 from tests.support.waiting import LIMIT, wait_for
 from tests.support.workbench import KPROBES
 
+pytestmark = pytest.mark.test_kernel
+
 MKDIR, UNLINK, OPENAT = "__x64_sys_mkdir", "__x64_sys_unlink", "__x64_sys_openat"
 
 

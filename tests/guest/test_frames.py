@@ -21,7 +21,7 @@ CALL = "{function: __x64_sys_getcwd, return: -ENOMEM}"
 BELOW = "{function: should_failslab, return: -ENOMEM, contract: ignore, when: {nth: 1, stack: [__x64_sys_getcwd]}}"
 
 
-pytestmark = pytest.mark.usefixtures("overrider")
+pytestmark = [pytest.mark.usefixtures("overrider"), pytest.mark.test_kernel]
 
 
 def planned(kernel: Kernel, types: Types, fault: str) -> Plan:

@@ -16,6 +16,8 @@ from inject.kernel.types import Types
 from inject.model.point import ErrorType
 from tests.support.command import inject
 
+pytestmark = pytest.mark.test_kernel
+
 SOURCE = {
     "d_alloc": (ErrorType.NULL, "zero"),  # fs/dcache.c
     "prepare_creds": (ErrorType.NULL, "zero"),  # kernel/cred.c

@@ -8,7 +8,7 @@ from tests.kills.choice import spread
 from tests.kills.inguest import KINDS, kill
 from tests.support.workbench import guest_only
 
-pytestmark = [guest_only, pytest.mark.slow]
+pytestmark = [guest_only, pytest.mark.slow, pytest.mark.test_kernel]
 
 STEPS = 12
 LIMIT = 1500.0

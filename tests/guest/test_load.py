@@ -28,6 +28,8 @@ from inject.model.verdict import Counts
 from inject.process.cgroup import Cgroup
 from tests.support.rule_model import Selector
 
+pytestmark = pytest.mark.test_kernel
+
 CALLS = int(os.environ.get("INJECT_CALLS", "200000"))
 """Of all tasks and functions together, for each kind of probe; `make load` makes a million."""
 TASKS = 8

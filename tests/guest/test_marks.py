@@ -25,6 +25,8 @@ from inject.model.verdict import Counts
 from inject.process.cgroup import Cgroup
 from inject.store import cache_root
 
+pytestmark = pytest.mark.test_kernel
+
 TASKS = 60
 """Side by side; each starts another one."""
 BOUND = 500

@@ -31,6 +31,8 @@ from tests.support.callers import Server
 from tests.support.rule_model import Call, Machine
 from tests.support.workbench import WAYS
 
+pytestmark = pytest.mark.test_kernel
+
 EXAMPLES = int(os.environ.get("INJECT_EXAMPLES", "20"))
 """For each kind of probe; INJECT_SEARCH=1 makes them new ones every time."""
 CALLS = 160

@@ -31,7 +31,7 @@ FILE = Path(f"/lib/modules/{os.uname().release}/inject_test.ko")
 FOLDER = Path("/sys/kernel/debug/inject_test")
 NAME = "inject_test"
 
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason=f"needs the test kernel's {FILE}")
+pytestmark = [pytest.mark.skipif(not FILE.exists(), reason=f"needs the test kernel's {FILE}"), pytest.mark.test_kernel]
 
 
 def plan(fault: str) -> Plan:

@@ -22,7 +22,7 @@ from tests.support.command import inject
 from tests.support.waiting import wait_for
 from tests.support.workbench import guest_only
 
-pytestmark = guest_only
+pytestmark = [guest_only, pytest.mark.test_kernel]
 
 MKDIR = "__x64_sys_mkdir"
 FTRACE = Path("/proc/sys/kernel/ftrace_enabled")

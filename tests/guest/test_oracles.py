@@ -24,7 +24,7 @@ from inject.oracles.reservations import Reservations, reserved_sectors
 from tests.support.waiting import wait_for
 from tests.support.workbench import guest_only, sh
 
-pytestmark = guest_only
+pytestmark = [guest_only, pytest.mark.test_kernel]
 
 FILL = "mkdir d; for i in $(seq 100); do echo $i >d/f$i; done; ln -s kept link"
 

@@ -15,7 +15,7 @@ from inject.oracles.leaks import Leaks, allocated
 from inject.oracles.pages import held
 from tests.support.workbench import guest_only
 
-pytestmark = guest_only
+pytestmark = [guest_only, pytest.mark.test_kernel]
 
 KINDS = ("bcachefs", "btrfs", "ext4", "xfs")
 SIZE = {"xfs": 300 << 20}

@@ -28,6 +28,8 @@ from inject.trial.pump import LEASE
 from tests.support.command import Tool
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.test_kernel
+
 BOUND = 180.0
 """Seconds after which a wait of these tests has failed."""
 

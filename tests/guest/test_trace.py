@@ -38,6 +38,8 @@ from tests.support import ROOT
 from tests.support.command import inject
 from tests.support.workbench import WAYS
 
+pytestmark = pytest.mark.test_kernel
+
 GETPID, MKDIR = 39, 83
 """Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl)."""
 

@@ -23,7 +23,7 @@ from tests.support import ROOT
 from tests.support.command import inject
 from tests.support.workbench import guest_only
 
-pytestmark = guest_only
+pytestmark = [guest_only, pytest.mark.test_kernel]
 
 UNREACHED = "page_pool_alloc_pages"
 SAMPLE = ("block-io", "disk-reservation", "dynamic-fault", "page-cache")

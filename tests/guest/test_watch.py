@@ -19,6 +19,8 @@ from tests.support.terminal import Window, take_terminal
 from tests.support.waiting import LIMIT, wait_for
 from tests.support.workbench import KPROBES
 
+pytestmark = pytest.mark.test_kernel
+
 MKDIR, RMDIR = "__x64_sys_mkdir", "__x64_sys_rmdir"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.command import inject
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.test_kernel]
 
 BOUND = 600.0
 """Seconds after which a run of the tool has failed."""

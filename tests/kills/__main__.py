@@ -31,7 +31,7 @@ def main() -> int:
         print(line, flush=True)
 
     bound = int(share * len(KINDS)) + SLACK
-    argv = [*COMMAND, "vm", "exec", "--timeout", str(bound), "--", "sh", "-c", f"{GUEST} {share}"]
+    argv = [*COMMAND, "vm", "exec", "--kernel", "test", "--timeout", str(bound), "--", "sh", "-c", f"{GUEST} {share}"]
     inside = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
     started = time.monotonic()
     result = onhost.kill(every, share, say)

@@ -2,7 +2,8 @@
 
 A guest is booted for the first of them, and one pytest in it (guest_server.py) runs all that follow.
 When the guest or that pytest is lost, the test that ran fails and says so, and the next one
-gets a new guest.
+gets a new guest. A test that is marked ``test_kernel`` gets a guest of the test kernel, any other
+one of Debian's; INJECT_KERNEL names one kernel for all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pytest
 from inject import store
 from inject.errors import GuestLost, InjectError
 from inject.fleet.host import Command, Patience
-from inject.vm import qemu
+from inject.vm import kernels, qemu
 from inject.vm.boot import boot
 from inject.vm.build.artifacts import Artifacts, build, missing
 from inject.vm.carry import checkout, programs
@@ -28,8 +29,8 @@ from inject.vm.guest import Guest, GuestOptions
 from tests.support import ROOT
 from tests.support.guest_server import COMMAND
 
-KERNEL = os.environ.get("INJECT_KERNEL", "test")
-"""Flavour of the kernel that the tests of tests/guest get."""
+KERNEL = os.environ.get("INJECT_KERNEL", "")
+"""Flavour of the kernel that all tests of tests/guest get; "": what each of them needs."""
 
 LIMIT = 900.0
 """Seconds after which a test counts as hung; ``@pytest.mark.limit(seconds)`` sets another one."""
@@ -46,7 +47,7 @@ TRIES = 2
 PASSED_ON = ("INJECT_SAMPLE", "INJECT_CALLS", "INJECT_SEARCH", "INJECT_CYCLES")
 
 
-def artifacts(flavour: str = "test") -> Artifacts:
+def artifacts(flavour: str) -> Artifacts:
     """The kernel and image that `inject vm build` made; without them the test is skipped, or fails in CI."""
     for program in (qemu.BINARY, qemu.IMAGE_TOOL):
         if shutil.which(program) is None:
@@ -70,7 +71,8 @@ class Stopped(Exception):
 class Server:
     """pytest in one guest, and what it says."""
 
-    def __init__(self, made: Artifacts, home: str = checkout.HOME) -> None:
+    def __init__(self, made: Artifacts, flavour: str, home: str = checkout.HOME) -> None:
+        self.flavour = flavour
         self._artifacts = made
         self._home = home
         self._kept = programs.directory(store.cache_root(), made)
@@ -92,7 +94,7 @@ class Server:
 
     def _start(self) -> None:
         consoles = os.environ.get("INJECT_CONSOLES")
-        options = GuestOptions(flavour=KERNEL, consoles=Path(consoles) if consoles else None)
+        options = GuestOptions(flavour=self.flavour, consoles=Path(consoles) if consoles else None)
         self._guest = self._open.enter_context(boot(self._artifacts, options, cache=store.cache_root()))
         programs.push(self._guest, self._kept)
         home = self._home
@@ -149,26 +151,31 @@ class GuestItems:
         self._failed = 0
 
     def protocol(self, item: pytest.Item, following: Optional[pytest.Item]) -> None:
-        """Run ``item`` in the guest and log its reports; the guest ends with the last of these tests."""
+        """Run ``item`` in the guest and log its reports; the guest ends with the last of the tests that it can run."""
+        flavour = kernel_of(item)
+        last = following is None or not own(following) or kernel_of(following) != flavour
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        call = pytest.CallInfo.from_call(self._ready, "setup", reraise=(KeyboardInterrupt, pytest.exit.Exception))
+        call = pytest.CallInfo.from_call(
+            lambda: self._ready(flavour), "setup", reraise=(KeyboardInterrupt, pytest.exit.Exception)
+        )
         if call.excinfo is not None:
             item.ihook.pytest_runtest_logreport(report=item.ihook.pytest_runtest_makereport(item=item, call=call))
         else:
-            for report in self._reports(item, following if following is not None and own(following) else None):
+            for report in self._reports(item, None if last else following):
                 item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
-    def _ready(self) -> None:
-        """Have a server; raises what pytest makes a skip or an error of."""
-        if self._server is not None:
+    def _ready(self, flavour: str) -> None:
+        """Have a server with that kernel; raises what pytest makes a skip or an error of."""
+        if self._server is not None and self._server.flavour == flavour:
             return
-        made = artifacts(KERNEL)
+        self.close(interrupted=True)
+        made = artifacts(flavour)
         if self._failed >= TRIES:
             pytest.fail(f"{TRIES} guests in a row did not boot", pytrace=False)
         self._failed += 1
         try:
-            server = Server(made)
+            server = Server(made, flavour)
             server.start()
             self._server = server
         except (GuestLost, Stopped, InjectError) as error:
@@ -203,6 +210,11 @@ class GuestItems:
         server, self._server = self._server, None
         if server is not None:
             server.close(interrupted=interrupted)
+
+
+def kernel_of(item: pytest.Item) -> str:
+    """Flavour of the kernel that a test of tests/guest gets."""
+    return KERNEL or (kernels.BUILT if item.get_closest_marker("test_kernel") else kernels.DEFAULT)
 
 
 def own(item: pytest.Item) -> bool:

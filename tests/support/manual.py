@@ -27,7 +27,7 @@ HOST, GUEST, ELSEWHERE = "host", "guest", "elsewhere"
 ONE_TEST = "python -m pytest tests/guest/test_workload.py -k shell_text"
 RUN_ELSEWHERE: Mapping[str, str] = {
     "make test": ".ci/run runs it; this test is part of it",
-    "inject vm shell": "tests/vm/test_terminal.py types into it; it wants a terminal",
+    "inject vm shell --kernel test": "tests/vm/test_terminal.py types into it; it wants a terminal",
     ONE_TEST: "it is `make guest-test` with fewer tests",
 }
 """Commands that the pages show and that no test here runs: who does, and why not here."""

@@ -120,7 +120,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
     monkeypatch.setattr(guest_items, "boot", boot)
     monkeypatch.setattr(guest_items, "programs", mock.MagicMock())
-    made = Server(mock.MagicMock(), home=str(tmp_path))
+    made = Server(mock.MagicMock(), "test", home=str(tmp_path))
     made.start()
     yield made
     made.close(interrupted=True)
@@ -170,3 +170,52 @@ def test_a_test_that_hangs_is_said(server: Server) -> None:
     assert next(reports)["when"] == "setup"
     with pytest.raises(Stopped, match="did not end within 1 s"):
         next(reports)
+
+
+class Item:
+    """What GuestItems uses of a test."""
+
+    def __init__(self, name: str, *marks: str) -> None:
+        self.nodeid, self.location, self.ihook = name, ("", 0, ""), mock.MagicMock()
+        self.path = ROOT / "tests/guest/test_one.py"
+        self._marks = marks
+
+    def get_closest_marker(self, name: str) -> Optional[str]:
+        return name if name in self._marks else None
+
+
+@pytest.mark.parametrize(
+    ("forced", "said"),
+    [
+        ("", ["boot stock", "a before b", "b before None", "end stock"]
+         + ["boot test", "c before d", "d before None", "end test"]),
+        ("debug", ["boot debug", "a before b", "b before c", "c before d", "d before None", "end debug"]),
+    ],
+)  # fmt: skip
+def test_each_test_gets_the_kernel_that_it_needs(forced: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest ends with the last of its tests, and the next kernel boots for the next one."""
+    happened: list[str] = []
+
+    class Fake:
+        def __init__(self, made: str, flavour: str) -> None:
+            self.flavour = flavour
+            assert made == f"made of {flavour}"
+
+        def start(self) -> None:
+            happened.append(f"boot {self.flavour}")
+
+        def run(self, nodeid: str, following: Optional[str], limit: float) -> Iterator[dict[str, Any]]:
+            happened.append(f"{nodeid} before {following}")
+            return iter(())
+
+        def close(self, *, interrupted: bool) -> None:
+            happened.append(f"end {self.flavour}")
+
+    monkeypatch.setattr(guest_items, "KERNEL", forced)
+    monkeypatch.setattr(guest_items, "artifacts", lambda flavour: f"made of {flavour}")
+    monkeypatch.setattr(guest_items, "Server", Fake)
+    runner = guest_items.GuestItems()
+    items = [Item("a"), Item("b"), Item("c", "test_kernel"), Item("d", "test_kernel"), None]
+    for one, following in zip(items, items[1:]):
+        runner.protocol(one, following)  # type: ignore[arg-type]
+    assert happened == said

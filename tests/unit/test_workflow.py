@@ -71,9 +71,10 @@ def test_every_supported_python(jobs: dict[str, Any]) -> None:
 
 def test_the_cache_goes_by_the_keys_of_the_tool(jobs: dict[str, Any]) -> None:
     (step,) = [step for step in jobs["guest"]["steps"] if step.get("uses", "").startswith("actions/cache@")]
-    printed = CliRunner().invoke(cli.cli, ["vm", "build", "--print-key"]).output.splitlines()
+    builds = (["vm", "build", "--print-key"], ["vm", "build", "--print-key", "--kernel", "test"])
+    printed = [line for words in builds for line in CliRunner().invoke(cli.cli, words).output.splitlines()]
     names = [line.partition("=")[0] for line in printed]
-    assert names == ["kernel", "image"]
+    assert names == ["stock", "image", "kernel", "image"]
     for name in names:
         assert f"steps.keys.outputs.{name} " in step["with"]["key"]
         assert f"~/.cache/inject/{name}/${{{{ steps.keys.outputs.{name} }}}}" in step["with"]["path"]

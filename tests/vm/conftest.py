@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inject import store
+from inject.vm import kernels
 from inject.vm.boot import Boot
 from inject.vm.build.artifacts import Artifacts
 from inject.vm.guest import Guest, GuestOptions
@@ -16,8 +17,14 @@ from tests.support import guest_items
 
 @pytest.fixture(scope="session")
 def artifacts() -> Artifacts:
-    """The kernel and image that `inject vm build` made."""
-    return guest_items.artifacts()
+    """The kernel and image that a guest gets where nothing asks for another kernel."""
+    return guest_items.artifacts(kernels.DEFAULT)
+
+
+@pytest.fixture(scope="session")
+def built() -> Artifacts:
+    """The test kernel, and the image."""
+    return guest_items.artifacts(kernels.BUILT)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +36,7 @@ def cache_root() -> Path:
 @pytest.fixture(scope="module")
 def guest(artifacts: Artifacts) -> Iterator[Guest]:
     """One guest for all tests of a module."""
-    with Boot(artifacts, GuestOptions()) as booted:
+    with Boot(artifacts, GuestOptions(flavour=kernels.DEFAULT)) as booted:
         yield booted
 
 
@@ -38,7 +45,7 @@ def new_guest(artifacts: Artifacts) -> Callable[..., Boot]:
     """Makes a guest of one's own, not yet booted, from the keys of GuestOptions."""
 
     def make(**options: object) -> Boot:
-        return Boot(artifacts, GuestOptions(**options))  # type: ignore[arg-type]
+        return Boot(artifacts, GuestOptions(flavour=kernels.DEFAULT, **options))  # type: ignore[arg-type]
 
     return make
 

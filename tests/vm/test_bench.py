@@ -17,7 +17,7 @@ MEASURE = "cd /run/inject && PYTHONPATH=/run/inject exec python3 -m tests.bench.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", ["test", STOCK])
+@pytest.mark.parametrize("kernel", [pytest.param("test", marks=pytest.mark.test_kernel), STOCK])
 def test_the_cost_of_a_call_keeps_its_goals(kernel: str, cache_root: Path) -> None:
     out, err = bytearray(), bytearray()
     artifacts = guest_items.artifacts(kernel)

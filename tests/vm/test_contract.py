@@ -16,6 +16,7 @@ LIMIT = 900
 
 
 @pytest.mark.slow
+@pytest.mark.test_kernel
 def test_xfs_survives_what_its_contract_spares(tmp_path: Path) -> None:
     """Kept: ENOMEM, and the next mount works. Ignored: the first allocation must not fail, and the kernel oopses."""
     report = tmp_path / "out.jsonl"

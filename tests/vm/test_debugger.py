@@ -10,16 +10,19 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Optional
 
 import pytest
 
 from inject.vm.boot import Boot
 from inject.vm.build.artifacts import Artifacts
+from inject.vm.guest import GuestOptions
 from tests.support import ROOT
 from tests.support.command import COMMAND
 from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.test_kernel  # gdb needs its vmlinux
 
 LIMIT = 900.0
 """Seconds after which a call counts as hung."""
@@ -39,7 +42,7 @@ class Call:
 
     def __init__(self, *words: str) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "vm", *words],
+            [*COMMAND, "vm", words[0], "--kernel", "test", *words[1:]],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -91,7 +94,7 @@ def frames(shown: str) -> list[str]:
 
 
 @pytest.fixture()
-def calls(artifacts: Artifacts) -> Iterator[list[Call]]:
+def calls(built: Artifacts) -> Iterator[list[Call]]:
     """Calls that a test starts; they end with it."""
     if shutil.which("gdb") is None:
         pytest.skip("gdb is not installed")
@@ -145,9 +148,9 @@ def test_a_scenario_waits_for_gdb_and_an_interrupt_ends_it(calls: list[Call]) ->
     assert call.lines[-1] == "inject: interrupted"
 
 
-def test_no_time_counts_while_a_debugger_holds_the_guest(new_guest: Callable[..., Boot]) -> None:
+def test_no_time_counts_while_a_debugger_holds_the_guest(built: Artifacts) -> None:
     """Twice as long as a guest may be silent; then a client that was connected is gone, and the guest goes on."""
-    with new_guest(gdb=True, silence=4) as guest:
+    with Boot(built, GuestOptions(gdb=True, silence=4)) as guest:
         assert guest.debugger is not None
         port = re.search(r":(\d+)'", guest.debugger.command)
         assert port is not None

@@ -120,16 +120,18 @@ def test_kernel_that_dies_silently(artifacts: Artifacts, tmp_path: Path) -> None
     assert lost.ending is Ending.NEVER_BOOTED
 
 
-def test_missing_init(new_guest: NewGuest) -> None:
-    lost = loses(new_guest(append="init=/nonexistent"), "true")
+@pytest.mark.test_kernel  # an initramfs starts its own init
+def test_missing_init(built: Artifacts) -> None:
+    lost = loses(Boot(built, GuestOptions(append="init=/nonexistent")), "true")
     assert lost.ending is Ending.NEVER_BOOTED
     assert "Requested init /nonexistent failed" in lost.message
     assert "Kernel panic" in lost.console
 
 
 @pytest.mark.slow
-def test_init_that_never_speaks(new_guest: NewGuest) -> None:
-    lost = loses(new_guest(append="init=/bin/sleep -- 600", boot_timeout=8), "true")
+@pytest.mark.test_kernel
+def test_init_that_never_speaks(built: Artifacts) -> None:
+    lost = loses(Boot(built, GuestOptions(append="init=/bin/sleep -- 600", boot_timeout=8)), "true")
     assert (lost.ending, lost.why) == (Ending.NEVER_BOOTED, "its agent said nothing for 8 s")
     assert "random: crng init done" in lost.console  # the kernel's own, from before init
 
@@ -160,9 +162,10 @@ def test_kvm_is_tried_and_the_answer_kept(artifacts: Artifacts, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_no_sign_of_life_ends_a_trial_boot_within_seconds(artifacts: Artifacts) -> None:
+@pytest.mark.test_kernel
+def test_no_sign_of_life_ends_a_trial_boot_within_seconds(built: Artifacts) -> None:
     """What an unusable KVM looks like when it hangs: not a byte on the console."""
-    silent = Boot(artifacts, GuestOptions(append="loglevel=0 init=/bin/sleep -- 600"), sign_of_life=3)
+    silent = Boot(built, GuestOptions(append="loglevel=0 init=/bin/sleep -- 600"), sign_of_life=3)
     lost = loses(silent, "true")
     assert (lost.ending, lost.why) == (Ending.NEVER_BOOTED, "no sign of life for 3 s")
 
@@ -173,7 +176,7 @@ _HOLD = """
 from inject.process.signals import ended_by_signals
 from inject.vm.build.artifacts import find
 from inject.vm.guest import Guest, GuestOptions
-guest = Guest(find(), GuestOptions())
+guest = Guest(find("stock"), GuestOptions(flavour="stock"))
 with ended_by_signals(), guest.machine as machine:
     print(machine.process.pid, flush=True)
     while True:

@@ -148,7 +148,7 @@ def test_what_the_guest_offers(guest: Guest) -> None:
     for expected in ("/sys/fs/cgroup cgroup2 rw", "/sys/kernel/debug debugfs", "/sys/kernel/tracing tracefs",
                      "/sys/fs/bpf bpf", "/dev/pts devpts", "/tmp tmpfs"):  # fmt: skip
         assert expected in mounts
-    assert run(guest, ["ls", "/sys/kernel/debug/error_injection/list"])[0] == 0
+    assert run(guest, ["ls", "/sys/kernel/debug/kprobes/list"])[0] == 0
     assert run(guest, ["sh", "-c", "test -d /lib/modules/$(uname -r)/build/include"])[0] == 0
     _, out, _ = run(guest, ["sh", "-c", "cat /sys/block/vd*/serial | tr -d '\\0' | sed 's/inject-/\\n&/g' | sort"])
     assert [f"inject-scratch{n}" for n in range(4)] == [s for s in out.decode().split() if "scratch" in s]

@@ -25,6 +25,8 @@ from inject.vm.hosts import Guests
 from tests.support import ROOT
 from tests.support.command import COMMAND
 
+pytestmark = pytest.mark.test_kernel  # its symbols are in one System.map, those of a module are not
+
 CASES = ROOT / "tests/data/cases"
 LIMIT = 900
 """Seconds after which a whole call counts as hung."""
@@ -48,7 +50,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, Any]]:
     """The report of a guest that dies and of one that stops answering, from one call."""
     report = tmp_path_factory.mktemp("remains") / "out.jsonl"
     files = [str(CASES / name) for name in ("crash-after-many.yaml", "hang-after-some.yaml")]
-    command = [*COMMAND, "vm", "run", *files, "--json", str(report), "--seed", "1"]
+    command = [*COMMAND, "vm", "run", "--kernel", "test", *files, "--json", str(report), "--seed", "1"]
     subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     return [json.loads(line) for line in report.read_text().splitlines()]
 
@@ -114,13 +116,13 @@ class Watched(Guests):
 
 
 def test_a_guest_that_answers_while_nothing_moves(
-    artifacts: Artifacts, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Artifacts, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its memory is read while it runs."""
     file = tmp_path / "stuck.yaml"
     file.write_text(STUCK)
     scenarios, seen = load([file]), list[Event]()
-    guests = Watched({"test": artifacts}, GuestOptions(), cache_root, lambda _: "test")
+    guests = Watched({"test": built}, GuestOptions(), cache_root, lambda _: "test")
     guests.opened = []
 
     def overdue(journal: Journal) -> str:
