@@ -132,10 +132,10 @@ def watch(
     chosen.check()
     kernel = kernel_having(_functions(what), Kernel())
     types = Types(kernel)
-    faults = faults_named(what, kernel, types)
-    if any_task:
-        faults = for_any_task(faults)
-    _require(kernel, types, faults, module, allow_any or kernel.is_guest())
+    named = faults_named(what, kernel, types)
+    faults = for_any_task(named) if any_task else named
+    _refuse_any(faults, allow_any or kernel.is_guest())
+    _require(kernel, types, faults, module, Probe(probe))
     reason = obstacle()
     with _session(kernel, types, faults, chosen, seed, Probe(probe), echo=bool(reason)) as (session, subject):
         if arm:
@@ -182,11 +182,15 @@ def _session(
             click.echo(f"inject: {line}", err=True)
 
 
-def _require(kernel: Kernel, types: Types, faults: Sequence[Fault], module: bool, any_allowed: bool) -> None:
-    """Load inject's module if ``faults`` need it; raise InjectError if they cannot, or must not, be injected here."""
+def _refuse_any(faults: Sequence[Fault], any_allowed: bool) -> None:
+    """Raise InjectError if ``faults`` must not be injected here."""
     if any(fault.scope is Scope.ANY for fault in faults) and not any_allowed:
         raise InjectError("calls of every task of this machine would fail", "use a guest, or allow it with --allow-any")
-    module_for(kernel, types, module, (fault.function for fault in faults))
+
+
+def _require(kernel: Kernel, types: Types, faults: Sequence[Fault], module: bool, probe: Probe) -> None:
+    """Load inject's module if ``faults`` or ``probe`` need it; raise InjectError if nothing can be injected here."""
+    module_for(kernel, types, module, (fault.function for fault in faults), probe)
     require_injection(kernel)
 
 
