@@ -200,10 +200,10 @@ def test_a_module_of_another_kernel_is_not_loaded(tmp_path: Path, kernel: Kernel
     """As one of the cache would be after the kernel was built anew under the same release."""
     path = find(kernel)
     assert path is not None
-    release = f"vermagic={kernel.release}".encode()
     data = path.read_bytes()
     other = tmp_path / path.name
-    other.write_bytes(data.replace(release, release[:-1] + b"x"))
+    # Kernels with CONFIG_MODVERSIONS do not compare the release (same_magic(), kernel/module/version.c, v6.12).
+    other.write_bytes(data.replace(b" mod_unload ", b" mod_unl0ad "))
     assert other.read_bytes() != data
 
     def prepare() -> None:
