@@ -71,9 +71,9 @@ def _marked(kernel: Kernel, pattern: str, as_lines: bool) -> None:
         wanted = re.compile(to_regex(pattern))
         points = [point for point in kernel.points.all if _asked(point, pattern, wanted)]
     except NoList as error:
-        raise CannotRun(
-            error.message, f"{error.hint}; `inject list --all` lists the functions that inject's module can fail"
-        ) from None
+        every = "`inject list --all` lists the functions that inject's module can fail"
+        fix = "boot --kernel test for marked ones" if kernel.is_guest() else error.hint
+        raise CannotRun(error.message, f"{fix}; {every}") from None
     if not points:
         raise CannotRun(
             f"no error-injectable function matches {pattern!r}",
