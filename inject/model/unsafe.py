@@ -2,7 +2,7 @@
 
 A failed call returns before the function's body has run. A function that is marked
 ALLOW_ERROR_INJECTION promises that its callers cope with that; no other function does. One that
-unlocks, puts or frees is believed to have done so whatever it returns: the lock stays held, the
+unlocks, puts or frees has done so for its callers, for any result: the lock stays held, the
 reference stays counted, and the kernel that is judged afterwards was broken by inject.
 """
 

@@ -1,6 +1,6 @@
 """Pages that the kernel has lost: allocated for the page cache and in no file, or pinned with no I/O on them.
 
-A folio with one reference too many is freed by nobody. The unmount takes it out of the page cache, so that
+A folio with one reference too many is never freed. The unmount takes it out of the page cache, so that
 nothing else shows it. Of one filesystem the kernel counts neither; in a guest of inject, where nothing else
 runs, the sums over all filesystems must be what they were.
 """

@@ -65,7 +65,7 @@ class Monitor:
         return reply.get("return")
 
     def hear(self, data: bytes) -> None:
-        """Take what QEMU wrote. What is not QMP is ignored, as is an answer that nobody waits for."""
+        """Take what QEMU wrote. Ignores what is not QMP, and answers that :meth:`ask` does not wait for."""
         for line in self._lines.feed(data):
             with contextlib.suppress(ValueError):
                 self._take(decode(line))

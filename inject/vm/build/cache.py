@@ -254,7 +254,7 @@ def _is_whole(path: Path, size: int) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Remove whatever has this name; raises OSError for a file that stays."""
+    """Remove the file or directory of this name; raises OSError for a file that stays."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink()
     else:
