@@ -116,6 +116,9 @@ def _guest_options(command: Callable[..., Any], kernel: Optional[str], about: st
             click.option(
                 "--append", default="", metavar="WORDS", help="Add WORDS to the command line of the guest's kernel."
             ),
+            click.option(
+                "--fresh", is_flag=True, help="Boot the guest, although one that has booted is saved (docs/guests.md)."
+            ),
             click.option("--gdb", is_flag=True, help="Let gdb attach to the guest; print the command."),
         )
     ):

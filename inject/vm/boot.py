@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional
 
-from inject.errors import CannotRun
+from inject.errors import CannotRun, InjectError
 from inject.fleet.host import Ending, Lost, Patience
-from inject.vm import accel
+from inject.vm import accel, template
 from inject.vm.build.artifacts import Artifacts
-from inject.vm.carry import pycache
+from inject.vm.build.cache import Cache
+from inject.vm.carry import programs, pycache
+from inject.vm.disks import Kept
 from inject.vm.gdb.debugger import Debugger
 from inject.vm.guest import Guest, GuestOptions
+from inject.vm.template import Template
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Boot:
 
     ``sign_of_life``: seconds within which the console must show a first byte.
     ``guest`` is the latest one that was started. A QEMU that crashes under TCG is started once more.
+    With ``template`` the guest continues from it; with ``saving``, a directory, the guest can be saved there.
     """
 
     artifacts: Artifacts
@@ -33,6 +37,8 @@ class Boot:
     on_result: Optional[Callable[[bytes], None]] = None
     say: Callable[[str], None] = lambda _: None
     tick: Callable[[], None] = lambda: None
+    template: Optional[Template] = None
+    saving: Optional[Path] = None
     guest: Optional[Guest] = None
 
     def __enter__(self) -> Guest:
@@ -50,13 +56,22 @@ class Boot:
 
     def _start(self) -> Guest:
         guest = Guest(
-            self.artifacts, self.options, accelerator=self.accelerator, on_result=self.on_result, tick=self.tick
+            self.artifacts,
+            self.options,
+            accelerator=self.accelerator,
+            on_result=self.on_result,
+            tick=self.tick,
+            kept=self._kept(),
         )
         self.guest = guest
         started = time.monotonic()
         try:
             guest.machine.open()
             _phase(guest, "qemu", started)
+            if self.template is not None:
+                template.restore(guest, self.template)
+                _phase(guest, "agent", started)
+                return guest
             self._wait_for_agent(guest, started)
             if guest.machine.stub is not None:
                 guest.debugger = Debugger(guest.machine, guest.machine.stub, self.artifacts.vmlinux, self.say)
@@ -65,6 +80,11 @@ class Boot:
             guest.close()
             raise
         return guest
+
+    def _kept(self) -> Optional[Kept]:
+        if self.template is not None:
+            return self.template.kept
+        return Kept(self.saving, saving=True) if self.saving is not None else None
 
     def _wait_for_agent(self, guest: Guest, started: float) -> None:
         patience = Patience(self.options.boot_seconds())
@@ -121,10 +141,45 @@ def boot(
                 say(f"KVM does not run this kernel here ({why}); using TCG")
         if len(names) == 1 or why:
             one = Boot(artifacts, options, names[-1], on_result=on_result, say=say, tick=tick)
-            guest = stack.enter_context(one)
+            guest = _continued(stack, one, cache) or stack.enter_context(one)
         if why:
             accel.remember_bad(memory, why)
         yield guest
+
+
+def _continued(stack: contextlib.ExitStack, fresh: Boot, cache: Path) -> Optional[Guest]:
+    """A guest that continues from the template for ``fresh``, made first if it must be; None if there is none."""
+    if not template.is_for(fresh.options, fresh.accelerator):
+        return None
+    kept = _template(fresh, Cache(cache))
+    if kept is None:
+        return None
+    try:
+        return stack.enter_context(replace(fresh, template=kept))
+    except (Lost, InjectError) as error:
+        fresh.say(f"the guest that was saved does not go on ({error.message}); booting a new one")
+        template.drop(kept)
+        return None
+
+
+def _template(fresh: Boot, cache: Cache) -> Optional[Template]:
+    files = template.files_of(fresh.options.checkout)
+    identity = template.key(fresh.artifacts, fresh.options, files)
+    found = template.find(cache, identity)
+    if found is not None and found.changed(files) is not None:
+        return found
+    with template.staging(cache, identity, fresh.options.memory) as place:
+        if place is None:
+            return None
+        options = replace(fresh.options, consoles=None)
+        with replace(fresh, options=options, on_result=None, saving=place.path) as guest:
+            programs.push(guest, programs.directory(cache.root, fresh.artifacts))
+            try:
+                template.prepare(guest)
+                return template.save(guest, cache, place, files)
+            except InjectError as error:
+                fresh.say(f"the guest cannot be saved for the next ones ({error.message})")
+                return None
 
 
 def _accelerators(options: GuestOptions, memory: Path) -> list[str]:

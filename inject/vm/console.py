@@ -63,6 +63,10 @@ class Console:
             os.close(self._file)
             self._file = None
 
+    def raw(self) -> bytes:
+        """All that is kept, as it came."""
+        return bytes(self._data[-self.kept :])
+
     def text(self) -> str:
         """All that is kept, without carriage returns and colours; nothing in it can act on a terminal."""
         text = bytes(self._data[-self.kept :]).decode("utf-8", "replace").replace("\r", "")

@@ -22,6 +22,29 @@ SCRATCH_SIZE = 8 << 30
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The files of a guest that is saved, in ``directory``; with ``saving`` of the guest that is to be saved."""
+
+    directory: Path
+    saving: bool = False
+
+    @property
+    def memory(self) -> Path:
+        """The guest's memory, a file of that size."""
+        return self.directory / "memory"
+
+    @property
+    def root(self) -> Path:
+        """The overlay of its root disk."""
+        return self.directory / "root.qcow2"
+
+    @property
+    def code(self) -> Path:
+        """The checkout that it unpacked."""
+        return self.directory / "checkout.tar"
+
+
+@dataclass(frozen=True)
 class Parts:
     """The files that a guest boots from; none of them is ever written.
 
@@ -29,7 +52,7 @@ class Parts:
     ``initramfs`` is for kernels that have the drivers of their disks as modules;
     ``override`` is inject's kernel module.
     ``checkout`` is the directory whose ``inject/`` runs in the guest, ``modules`` holds
-    what earlier guests compiled of it.
+    what earlier guests compiled of it. ``kept``: the guest is saved, or continues from one that was.
     """
 
     kernel: Path
@@ -39,6 +62,7 @@ class Parts:
     modules: Optional[Path] = None
     initramfs: Optional[Path] = None
     override: Optional[Path] = None
+    kept: Optional[Kept] = None
 
 
 class Disks:
@@ -62,23 +86,33 @@ class Disks:
 
     def _make(self, tool: str, parts: Parts) -> tuple[qemu.Disk, ...]:
         """Make the overlay, the checkout and the scratch disks; raises CannotRun when a disk cannot be."""
-        overlay = self._file()
-        _create(tool, overlay, "-b", str(parts.rootfs.resolve()), "-F", "raw")
-        code = self._file()
-        checkout.pack(parts.checkout, Path(path_of(code)), parts.modules, parts.override)
+        root, code = self._root_and_code(tool, parts)
         scratch = [self._file() for _ in range(SCRATCH_DISKS)]
         _create(tool, scratch[0], str(SCRATCH_SIZE))
         for other in scratch[1:]:
             shutil.copyfile(path_of(scratch[0]), path_of(other))
-        disks = [qemu.Disk("inject-root", path_of(overlay), "qcow2")]
-        disks.append(qemu.Disk(checkout.SERIAL, path_of(code), read_only=True))
+        disks = [qemu.Disk("inject-root", root, "qcow2"), qemu.Disk(checkout.SERIAL, code, read_only=True)]
         if parts.headers is not None:
             disks.append(qemu.Disk("inject-headers", str(parts.headers), read_only=True))
         disks += [qemu.Disk(f"inject-scratch{number}", path_of(fd), "qcow2") for number, fd in enumerate(scratch)]
         return tuple(disks)
 
-    def _file(self) -> int:
-        self.fds.append(unnamed_file())
+    def _root_and_code(self, tool: str, parts: Parts) -> tuple[str, str]:
+        """Paths of the overlay and of the checkout's tar; of a guest that is saved they have a name."""
+        kept = parts.kept
+        if kept is None or kept.saving:
+            overlay = self._file(kept.root if kept is not None else None)
+            code = self._file(kept.code if kept is not None else None)
+            _create(tool, overlay, "-b", str(parts.rootfs.resolve()), "-F", "raw")
+            checkout.pack(parts.checkout, Path(path_of(code)), parts.modules, parts.override)
+            return path_of(overlay), path_of(code)
+        overlay = self._file()
+        _create(tool, overlay, "-b", str(kept.root.resolve()), "-F", "qcow2")
+        return path_of(overlay), str(kept.code)
+
+    def _file(self, path: Optional[Path] = None) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self.fds.append(unnamed_file() if path is None else os.open(path, flags, 0o600))
         return self.fds[-1]
 
 

@@ -15,7 +15,7 @@ from inject.vm.build.artifacts import Artifacts
 from inject.vm.carry import checkout
 from inject.vm.channel import Lines
 from inject.vm.console import Console, new_file
-from inject.vm.disks import Parts
+from inject.vm.disks import Kept, Parts
 from inject.vm.ending import LAST_WORDS, Examiner
 from inject.vm.gdb import debugger
 from inject.vm.gdb.symbols import Symbols
@@ -44,7 +44,7 @@ class GuestOptions:
     ``modules`` holds compiled modules of earlier guests (carry/pycache.py); boot() sets it.
     ``consoles`` is a directory in which each guest's console becomes a file.
     ``icount`` N makes the guest's clock count instructions, 2**N ns each, under TCG.
-    ``gdb``: a gdb may attach (gdb/debugger.py).
+    ``gdb``: a gdb may attach (gdb/debugger.py). ``fresh``: do not continue from a saved guest (template.py).
     """
 
     flavour: str = "test"
@@ -61,6 +61,7 @@ class GuestOptions:
     icount: Optional[int] = None
     consoles: Optional[Path] = None
     gdb: bool = False
+    fresh: bool = False
 
     @property
     def _sort(self) -> str:
@@ -82,6 +83,7 @@ class Guest:
 
     Every wait in it is bounded by the heartbeat: Lost is raised, with the word and
     the console's tail, when the guest never boots, panics, hangs or ends.
+    ``kept``: it is to be saved, or continues from one that was and is not ``is_new`` then (template.py).
     ``on_result`` is called with each whole line that is written to the results port.
     ``phases`` holds seconds from the start of QEMU: ``qemu`` (its monitor answered),
     ``kernel`` (first byte on the console), ``agent`` (hello), and ``init``, seconds
@@ -96,8 +98,10 @@ class Guest:
         accelerator: str = "tcg",
         on_result: Optional[Callable[[bytes], None]] = None,
         tick: Callable[[], None] = lambda: None,
+        kept: Optional[Kept] = None,
     ) -> None:
         self.options = options
+        self.is_new = kept is None or kept.saving
         self.on_result = on_result
         self.phases: dict[str, float] = {}
         self.debugger: Optional[debugger.Debugger] = None
@@ -114,6 +118,7 @@ class Guest:
             options.modules,
             artifacts.initramfs,
             artifacts.override,
+            kept,
         )
         setup = Setup(parts, accelerator, options.cpus, options.memory, append, options.icount, options.gdb)
         console = Console(file=new_file(options.consoles)) if options.consoles is not None else None

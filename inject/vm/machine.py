@@ -143,7 +143,7 @@ class Machine:
             self._stub.close()
 
     def _hardware(self, binary: str, disks: tuple[qemu.Disk, ...]) -> qemu.Hardware:
-        setup = self.setup
+        setup, kept = self.setup, self.setup.parts.kept
         theirs = {name: stream.theirs for name, stream in self._streams.items()}
         return qemu.Hardware(
             kernel=str(setup.parts.kernel),
@@ -159,6 +159,9 @@ class Machine:
             icount=setup.icount,
             gdb=self._stub.fileno() if self._stub is not None else None,
             initramfs=str(setup.parts.initramfs) if setup.parts.initramfs is not None else None,
+            memory_file=str(kept.memory) if kept is not None else None,
+            shares_memory=kept is not None and kept.saving,
+            incoming=kept is not None and not kept.saving,
         )
 
     def _wait_for_monitor(self) -> None:

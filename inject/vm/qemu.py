@@ -70,6 +70,8 @@ class Hardware:
     makes the guest's clock count instructions, 2**N ns each; emulated only. ``gdb``
     is a connected socket for QEMU's gdb stub, None for no stub. ``initramfs`` is for
     kernels whose root needs modules; its init ignores ``root=`` and mounts /dev/vda.
+    ``memory_file`` holds the guest's memory: what the guest writes goes there only if ``shares_memory``.
+    With ``incoming`` QEMU waits for the state of a guest that was saved.
     """
 
     kernel: str
@@ -85,6 +87,9 @@ class Hardware:
     icount: Optional[int] = None
     gdb: Optional[int] = None
     initramfs: Optional[str] = None
+    memory_file: Optional[str] = None
+    shares_memory: bool = False
+    incoming: bool = False
 
     def fds(self) -> tuple[int, ...]:
         """The descriptors that QEMU has to inherit."""
@@ -139,10 +144,12 @@ lacks one takes no notice of its words.
 
 def argv(hardware: Hardware, binary: str = BINARY) -> list[str]:
     """The command that runs ``hardware``. Everything in it can be saved by ``savevm``."""
-    words = [binary, "-M", "q35", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]
+    machine = "q35" if hardware.memory_file is None else "q35,memory-backend=memory"
+    words = [binary, "-M", machine, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]
     words += ["-no-shutdown"]  # QEMU keeps the memory of a guest that has ended, until it is told to quit
     words += ["-accel", "kvm", "-cpu", "host"] if hardware.accel == "kvm" else _emulated(hardware)
     words += ["-smp", str(hardware.cpus), "-m", f"{hardware.memory >> 20}M"]
+    words += _memory(hardware) + (["-incoming", "defer"] if hardware.incoming else [])
     words += ["-kernel", hardware.kernel, "-append", command_line(hardware.append)]
     words += ["-initrd", hardware.initramfs] if hardware.initramfs is not None else []
     words += ["-chardev", f"socket,id=monitor,fd={hardware.monitor}", "-mon", "chardev=monitor,mode=control"]
@@ -163,6 +170,13 @@ def _emulated(hardware: Hardware) -> list[str]:
     counted = hardware.icount is not None  # which QEMU refuses together with thread=multi
     words = ["-accel", f"tcg,thread={'single' if hardware.turns or counted else 'multi'}", "-cpu", EMULATED]
     return words + (["-icount", f"shift={hardware.icount}"] if counted else [])
+
+
+def _memory(hardware: Hardware) -> list[str]:
+    if hardware.memory_file is None:
+        return []
+    backend = {"qom-type": "memory-backend-file", "id": "memory", "size": hardware.memory}
+    return ["-object", json.dumps({**backend, "mem-path": hardware.memory_file, "share": hardware.shares_memory})]
 
 
 def _disk(node: str, disk: Disk) -> list[str]:

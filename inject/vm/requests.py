@@ -102,6 +102,19 @@ class Requests:
         self._last_id += 1
         return self._last_id
 
+    def wake(self, now: float) -> None:
+        """Tell a guest that was saved the time of day, in seconds since 1970; raises InjectError without an answer."""
+        self._request("wake", time=now)
+
+    def spare(self, words: Sequence[str], modules: Sequence[str], timeout: float) -> None:
+        """Have a process import ``modules`` and wait to become the next command that begins with ``words``.
+
+        Raises InjectError or CommandTimeout if it is not ready within ``timeout`` seconds.
+        """
+        ready = f"/run/inject-spare-{self._last_id}"
+        self._request("spare", words=list(words), modules=list(modules), ready=ready)
+        self.exec(["sh", "-c", 'until [ -e "$0" ]; do sleep 0.1; done; rm "$0"', ready], timeout=timeout)
+
     # ------------------------------------------------------------ files
 
     def _request(self, do: str, **rest: Any) -> Mapping[str, Any]:

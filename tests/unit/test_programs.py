@@ -26,6 +26,7 @@ class Holder:
         self.taint = taint
         self.data = program() if data is None else data
         self.requests = self
+        self.is_new = True
         self.compiled = 0
         self.written: dict[str, bytes] = {}
 

@@ -58,6 +58,17 @@ def test_kernel_command_line() -> None:
     assert words[-1] == "quiet"
 
 
+def test_memory_of_a_guest_that_is_saved() -> None:
+    assert not [word for word in argv(HARDWARE) if "memory" in word or word == "-incoming"]
+    saved = argv(replace(HARDWARE, memory_file="/c/a,b", shares_memory=True))
+    later = argv(replace(HARDWARE, memory_file="/c/a,b", incoming=True))
+    for words, shared in ((saved, True), (later, False)):
+        backend = json.loads(words[words.index("-object") + 1])
+        assert (backend["mem-path"], backend["size"], backend["share"]) == ("/c/a,b", 1 << 30, shared)
+        assert ("-M", "q35,memory-backend=memory") in pairs(words)
+        assert (("-incoming", "defer") in pairs(words)) is not shared
+
+
 def test_only_a_kernel_that_needs_one_gets_an_initramfs() -> None:
     assert "-initrd" not in argv(HARDWARE)
     assert ("-initrd", "/cache/initramfs") in pairs(argv(replace(HARDWARE, initramfs="/cache/initramfs")))

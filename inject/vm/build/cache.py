@@ -95,11 +95,12 @@ class Staging:
         self._key = key
         self.path = path
 
-    def publish(self, manifest: Mapping[str, Any]) -> Entry:
+    def publish(self, manifest: Mapping[str, Any], *, durable: bool = True) -> Entry:
         """Move the directory into place, its manifest written last.
 
         Sub-directories are dropped: an entry is files. Raises InjectError when
-        the disk is full or not writable.
+        the disk is full or not writable. Without ``durable`` its files need not be whole
+        after the machine has crashed.
         """
         files = {}
         try:
@@ -108,7 +109,8 @@ class Staging:
                     remove_tree(item)
                 elif item.name != WORK:
                     files[item.name] = item.stat().st_size
-                    sync(item)
+                    if durable:
+                        sync(item)
             (self.path / WORK).unlink(missing_ok=True)
             text = json.dumps({**manifest, "kind": self._kind, "key": self._key, "files": files}, indent=1)
             write_file(self.path / MANIFEST, text + "\n", mode=0o666, durable=True)

@@ -65,8 +65,11 @@ def directory(cache: Path, artifacts: Artifacts) -> Path:
 def push(guest: Guest, kept: Path) -> None:
     """Give a new ``guest`` the program that an earlier one compiled; without one, have it compile, and keep that.
 
-    The guest must not have run anything else. It costs a guest some seconds if this fails, and nothing else.
+    The guest must not have run anything else; one that was saved has its program. It costs a guest some
+    seconds if this fails, and nothing else.
     """
+    if not guest.is_new:
+        return
     _fetch_modules(guest)
     with contextlib.suppress(OSError):  # of the host's files
         state = _state(guest)

@@ -28,7 +28,7 @@ from inject.vm.channel import AGENT_PORT, CHUNK, WINDOW, Lines, decode, encode, 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Optional
 
 CONGESTED = 256 << 10
 """Bytes that wait for the port; above it no more output of commands is read."""
@@ -100,7 +100,7 @@ class Process:
     ``outputs`` maps a readable descriptor to the stream's number, 1 or 2.
     """
 
-    def __init__(self, request: Mapping[str, Any]) -> None:
+    def __init__(self, request: Mapping[str, Any], spare: Optional[Spare] = None) -> None:
         self.id: int = request["id"]
         self.tty: bool = bool(request.get("tty"))
         self.waiting = bytearray()
@@ -108,7 +108,7 @@ class Process:
         self.outputs: dict[int, int] = {}
         self.stdin = -1
         theirs = self._terminal(request["tty"]) if self.tty else self._pipes()
-        self.pid = os.fork()
+        self.pid = spare.take(request, theirs) if spare is not None else os.fork()
         if self.pid == 0:
             become(request, theirs, self.tty)
         for fd in set(theirs):
@@ -217,6 +217,43 @@ def become(request: Mapping[str, Any], streams: tuple[int, int, int], tty: bool)
     os._exit(code)
 
 
+class Spare:
+    """A process that has imported what commands that begin with ``words`` need (spare.py); serves one of them.
+
+    It was started as a command without a host. ``channel`` is the agent's end of its socket.
+    """
+
+    def __init__(self, words: list[str], modules: list[str], ready: str) -> None:
+        import socket  # slow to load, and of no use to a guest that is not saved
+
+        self.words = words
+        self._socket = socket
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        os.set_inheritable(theirs.fileno(), True)
+        here = os.path.dirname(os.path.abspath(__file__))
+        argv = ["python3", os.path.join(here, "spare.py"), str(theirs.fileno()), ready, *modules]
+        environment = {"PYTHONPATH": os.path.normpath(os.path.join(here, "../../.."))}
+        self.pid = os.fork()
+        if self.pid == 0:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            become({"argv": argv, "env": environment}, (nothing, nothing, 2), False)
+        theirs.close()
+
+    def serves(self, request: Mapping[str, Any]) -> bool:
+        """True for a command that it can become, and while it lives."""
+        fits = not request.get("tty") and request["argv"][: len(self.words)] == self.words
+        return fits and os.waitpid(self.pid, os.WNOHANG)[0] == 0
+
+    def take(self, request: Mapping[str, Any], streams: tuple[int, int, int]) -> int:
+        """Have it become the command; its process."""
+        environment = {**os.environ, **request.get("env", {})}
+        environment.pop("INJECT_INIT_AT", None)
+        order = {"argv": request["argv"][len(self.words) - 1 :], "env": environment, "cwd": request.get("cwd")}
+        self._socket.send_fds(self.channel, [encode(order)], streams)
+        self.channel.close()
+        return self.pid
+
+
 class Agent:
     """Answers requests until the host is gone."""
 
@@ -225,6 +262,7 @@ class Agent:
         self.lines = Lines()
         self.outbox = bytearray()
         self.commands: dict[int, Process] = {}
+        self.spares: list[Spare] = []
         self.gone_since = 0.0
 
     def say(self, kind: str, number: int = 0, **rest: object) -> None:
@@ -339,8 +377,19 @@ class Agent:
     def do_ping(self, request: Mapping[str, Any]) -> None:
         self.say("pong", request["id"])
 
+    def do_wake(self, request: Mapping[str, Any]) -> None:
+        time.clock_settime(time.CLOCK_REALTIME, request["time"])
+        self.say("done", request["id"])
+
     def do_exec(self, request: Mapping[str, Any]) -> None:
-        self.commands[request["id"]] = Process(request)
+        spare = next((spare for spare in self.spares if spare.serves(request)), None)
+        if spare is not None:
+            self.spares.remove(spare)
+        self.commands[request["id"]] = Process(request, spare)
+
+    def do_spare(self, request: Mapping[str, Any]) -> None:
+        self.spares.append(Spare(request["words"], request["modules"], request["ready"]))
+        self.say("done", request["id"])
 
     def do_stdin(self, request: Mapping[str, Any]) -> None:
         command = self.commands.get(request["id"])
