@@ -34,9 +34,15 @@ GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
 .PHONY: library demo test unit suite guest-test debug-test load cycles unreached plants matrix fuzz kills lint docs bench bench-detectors man clean
 
+# Seconds since 1970, and MB that this machine has received (proc_pid_net(5)).
+COUNTERS := date +%s; awk 'NR > 2 && $$1 != "lo:" {sum += $$2} END {printf "%d", sum / 1000000}' /proc/net/dev
+BEGAN := $(shell $(COUNTERS))
+
 # Run a bcachefs scenario on Debian's own kernel: only inject's module is compiled.
 demo: $(VENV)/run $(REPORTS)
 	$(VENV)/bin/inject vm run -v --kernel stock$(call RUN_REPORTS,demo) $(SCENARIO)
+	@set -- $(BEGAN) $$($(COUNTERS)); \
+	echo "make demo took $$(($$3 - $$1)) s; this machine received $$(($$4 - $$2)) MB meanwhile"
 
 test: unit suite
 

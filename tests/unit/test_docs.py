@@ -65,7 +65,7 @@ def test_make_runs_what_the_guest_runs_for_it() -> None:
     for target, stands_for in manual.MAKE.items():
         command = ["make", "--dry-run", "--no-print-directory", *target.split()[1:]]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert manual.bare(done.stdout.splitlines()[-1].strip()) == stands_for
+        assert stands_for in [manual.bare(line.strip()) for line in done.stdout.splitlines()]
 
 
 @by_page
