@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import click
+from click.core import ParameterSource
 
 from inject.campaign.shard import Shard
 from inject.cli import completion
@@ -48,6 +50,8 @@ def _of_tree(ctx: click.Context, _param: click.Parameter, directory: Optional[Pa
         return
     if ctx.params.get("kernel_image") is not None:
         raise click.UsageError("choose --kernel-tree or --kernel-image")
+    if ctx.get_parameter_source("flavour") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("choose --kernel or --kernel-tree")
     ctx.params["kernel_image"] = image = tree.bzimage(directory, cache_root())
     said = tree.remark(image, cache_root())
     if said:
@@ -82,6 +86,7 @@ def _guest_options(command: Callable[..., Any], kernel: Optional[str], about: st
                 "--kernel",
                 "flavour",
                 type=click.Choice(artifacts.NAMES),
+                is_eager=True,
                 default=kernel,
                 show_default=True,
                 metavar="KERNEL",
@@ -158,8 +163,10 @@ def ready_artifacts(
     return found
 
 
-def _again(asked: Optional[str]) -> str:
+def _again(asked: Optional[str], kernel_image: Optional[Path]) -> str:
     """The command that runs a scenario again, up to its file."""
+    if kernel_image is not None:
+        return f"inject vm run --kernel-image {shlex.quote(str(kernel_image))}"
     return f"inject vm run --kernel {asked}" if asked else "inject vm run"
 
 
@@ -198,6 +205,7 @@ def vm() -> None:
     "--kernel",
     "flavour",
     type=click.Choice(artifacts.NAMES),
+    is_eager=True,
     default=kernels.DEFAULT,
     show_default=True,
     metavar="KERNEL",
@@ -330,7 +338,7 @@ def run_(
     ):
         if not found:
             return display.nothing(shard, junit_path)
-        again = _again(guest_choice["flavour"])
+        again = _again(guest_choice["flavour"], guest_choice["kernel_image"])
         guests = _guests(found, stop=stop_on_injection, **guest_choice)
         display.start()
         ledger = Ledger(found)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Optional
 
 from inject.errors import CannotRun, InjectError
@@ -54,11 +55,20 @@ class Demand:
         stock = bool(options.options) and not all(options.has(option) for option in BY_MODULE)
         if stock or self._own_way or any(self._needed(name) for name in names):
             self._used = True
-            path = find(self._kernel) or build(self._kernel)
+            path = find(self._kernel) or self._build()
             if not self._kernel.is_guest():
                 self._janitor = Janitor()
                 self._janitor.register("module", NAME)
             self._held = hold(self._kernel, path)
+
+    def _build(self) -> Path:
+        """The module, built here; a guest has neither compiler nor Kbuild, and gets it from its host."""
+        if self._kernel.is_guest():
+            raise CannotRun(
+                f"this guest has no module of inject for its kernel {self._kernel.release}",
+                "`inject vm build` says on the host why; fail a function that is marked (`inject list`)",
+            )
+        return build(self._kernel)
 
     def _needed(self, name: str) -> bool:
         try:

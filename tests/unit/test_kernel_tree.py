@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from inject.cli import cli
+from inject.cli.vm import _again
 from inject.errors import ExitStatus, InjectError
 from inject.vm.build import artifacts, image, kconfig, kernel, needs, override, tree
 from inject.vm.build.cache import Cache
@@ -246,6 +247,12 @@ def test_modules_and_the_compiler_of_the_tree(tmp_path: Path, monkeypatch: pytes
     assert artifacts.find(kernel_image=folder / tree.BZIMAGE) == found
 
 
+def test_a_scenario_runs_again_on_the_same_kernel() -> None:
+    assert _again(None, None) == "inject vm run" and _again("stock", None) == "inject vm run --kernel stock"
+    again = _again("test", Path("/my linux/arch/x86/boot/bzImage"))
+    assert again == "inject vm run --kernel-image '/my linux/arch/x86/boot/bzImage'"
+
+
 MAKE = f"""#!/bin/sh
 [ "$1 $2" = "-s -C" ] || exit 2
 for word; do
@@ -297,6 +304,9 @@ def test_the_command_line_takes_one_of_tree_and_image(tmp_path: Path, monkeypatc
     both = ["vm", "build", "--print-key", "--kernel-image", str(folder / tree.BZIMAGE)]
     done = CliRunner().invoke(cli, [*both, "--kernel-tree", str(folder)])
     assert done.exit_code == 2 and "choose --kernel-tree or --kernel-image" in done.output
+    named = ["vm", "build", "--kernel-tree", str(folder), "--kernel", "stock"]
+    done = CliRunner().invoke(cli, named)
+    assert done.exit_code == 2 and "choose --kernel or --kernel-tree" in done.output
     image_keys = CliRunner().invoke(cli, both)
     tree_keys = CliRunner().invoke(cli, ["vm", "build", "--print-key", "--kernel-tree", str(folder)])
     assert tree_keys.exit_code == 0 and tree_keys.output == image_keys.output != ""

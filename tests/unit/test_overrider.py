@@ -513,6 +513,21 @@ def test_it_is_loaded_only_if_needed_and_allowed(tmp_path: Path, monkeypatch: py
     assert done == ["load", "unload"], "nothing is built for a user whom the kernel refuses"
 
 
+def test_a_guest_does_not_build_the_module_that_its_host_could_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = build(tmp_path)
+    kernel_types().write(tmp_path)
+    (tmp_path / "proc/cmdline").write_text("init=/sbin/inject-init")
+    monkeypatch.setattr(demanding, "find", lambda _: None)
+    monkeypatch.setattr(demanding.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(Functions, "find", lambda _self, name, force: OTHER)
+    with demanding.demand(kernel, Types(kernel)) as need, pytest.raises(CannotRun) as caught:
+        need.require(["untagged_one"])
+    assert caught.value.message == f"this guest has no module of inject for its kernel {kernel.release}"
+    assert "`inject vm build` says on the host why" in caught.value.hint
+
+
 def test_what_is_in_use_still_is_left_to_the_janitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unload() -> bool:
         raise loading.InUse("the module is in use")
