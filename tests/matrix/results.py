@@ -60,9 +60,18 @@ class Results:
             self.verdicts[entry["kernel"], entry["scenario"]] = entry["verdict"]
             self.releases[entry["kernel"]] = entry["release"]
 
-    def missing(self, kernel: str, names: Iterable[str]) -> list[str]:
+    def missing(self, kernel: str, scenarios: Iterable[Scenario]) -> list[Scenario]:
         """The scenarios that have no verdict on ``kernel``."""
-        return [name for name in names if (kernel, name) not in self.verdicts]
+        return [scenario for scenario in scenarios if (kernel, scenario.name) not in self.verdicts]
+
+    def conclude(self, kernel: str, scenarios: Iterable[Scenario]) -> None:
+        """Keep the verdict of scenarios that need not be run: others said that the kernel lacks their filesystem."""
+        lacking = {cell_of(found).lacks for (one, _), found in self.verdicts.items() if one == kernel}
+        for scenario in self.missing(kernel, scenarios):
+            kind = scenario.filesystem.type if scenario.filesystem is not None else ""
+            if kind and kind in lacking:
+                verdict = {"status": "skip", "reason": None, "detail": f"this kernel has no {kind}"}
+                self.keep(kernel, self.releases[kernel], [{"scenario": scenario.name, **verdict}])
 
     def cells(self, kernels: Iterable[str], scenarios: Iterable[Scenario]) -> dict[tuple[str, str], Cell]:
         """The cells of the table by scenario and kernel."""

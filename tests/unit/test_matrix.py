@@ -17,7 +17,7 @@ from tests.matrix import __main__ as run
 from tests.matrix import page
 from tests.matrix.cell import Cell, Kind, Verdict, cell_of
 from tests.matrix.known import KNOWN, Known
-from tests.matrix.results import digest
+from tests.matrix.results import Results, digest
 from tests.matrix.table import Table
 from tests.support import ROOT
 
@@ -168,6 +168,37 @@ def test_a_run_goes_on_from_what_was_kept(
     text = docs.read_text()
     assert text.startswith(f"words\n{page.BEGIN}\n| kernel |") and text.endswith(f"\n{page.END}\nrest\n")
     assert "| `test` | 6.x | 3 |" in text and "| a | not run | pass |" in text
+
+
+def test_a_filesystem_that_a_kernel_lacks_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the scenarios whose functions are of no filesystem; the others of it are not run."""
+    asked: list[list[str]] = []
+
+    def replay(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
+        asked.append(list(names))
+        return "6.1", [verdict("skip", "this kernel has no bcachefs", scenario=name) for name in names]
+
+    monkeypatch.setattr(run, "replay", replay)
+    monkeypatch.setattr(run, "BATCH", 1)
+    bcachefs = Filesystem("bcachefs")
+    some = [scenario("a", "__bch2_f", filesystem=bcachefs), scenario("b", "f", filesystem=bcachefs)]
+    results = Results({one.name: digest(one) for one in some})
+    run.run(results, ["stock:6.1"], some, run.Options(), 1e9)
+    assert asked == [["b"]]
+    assert cell_of(results.verdicts["stock:6.1", "a"]).lacks == "bcachefs"
+
+
+def test_a_scenario_without_a_verdict_is_not_run_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def replay(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
+        asked.append(list(names))
+        return "6.1", [verdict("pass", scenario=name) for name in names if name != "b"]
+
+    monkeypatch.setattr(run, "replay", replay)
+    some = [scenario(name) for name in "abc"]
+    run.run(Results({one.name: digest(one) for one in some}), ["test", "stock:6.1"], some, run.Options(), 1e9)
+    assert asked == [["a", "b", "c"], ["a", "b", "c"]]
 
 
 def test_explanations_are_of_scenarios_and_kernels_that_exist() -> None:
