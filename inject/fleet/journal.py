@@ -9,6 +9,7 @@ from inject.fleet.host import Ending, Lost, Patience
 from inject.fleet.lastwords import LastInjections
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
+from inject.kernel.config import SLOWEST
 from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.text import printable
@@ -184,8 +185,8 @@ class Journal:
 
 
 def bound(scenario: Scenario) -> float:
-    """Seconds within which the next event of a scenario must come."""
-    return 3 * max(SCRIPT, scenario.timeout) + SLACK
+    """Seconds within which the next event of a scenario must come, from a kernel as slow as any."""
+    return 3 * max(SCRIPT, SLOWEST * scenario.timeout) + SLACK
 
 
 def verdict_of(

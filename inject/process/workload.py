@@ -64,6 +64,8 @@ class Outcome:
     seconds: float
     began: bool = True
     """False if bash ended before the first command of the script, such as at a syntax error in its first line."""
+    allowed: float = 0.0
+    """Seconds that it had."""
 
     def how(self) -> str:
         """End of the workload, in words."""
@@ -199,6 +201,7 @@ class Workload:
             unkillable=unkillable,
             seconds=seconds,
             began=self._began,
+            allowed=timeout,
         )
 
     def _kill(self) -> tuple[BlockedTask, ...]:

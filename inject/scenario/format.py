@@ -308,7 +308,7 @@ SCENARIO_KEYS = (
     Key(
         "timeout",
         Decimal(MAX_TIMEOUT, "a number of seconds", _TIMEOUT_SLIPS),
-        f"Seconds for `run`; default {DEFAULT_TIMEOUT:g}.",
+        f"Seconds for `run`; default {DEFAULT_TIMEOUT:g}. Three times as many with KASAN, KMSAN or lockdep.",
     ),
     Key(
         "finding",

@@ -90,7 +90,7 @@ class ArmedRun:
                     memory=self._memory(),
                 )
             )
-            timeout = self._scenario.timeout
+            timeout = self._scenario.timeout * services.kernel.config.slowness
             try:
                 try:
                     with signals_held():

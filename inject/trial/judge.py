@@ -37,6 +37,8 @@ class Facts:
     began: bool = True
     """False if bash ended before the first command of ``run``."""
     timed_out: bool = False
+    allowed: float = 0.0
+    """Seconds that it had, if more than the scenario says."""
     blocked: tuple[str, ...] = ()
     """Lines that say what its tasks waited for at the timeout."""
     readers: tuple[str, ...] = ()
@@ -162,7 +164,7 @@ def tail(output: str) -> tuple[str, ...]:
 def _hang(scenario: Scenario, facts: Facts) -> Optional[Complaint]:
     if not facts.timed_out:
         return None
-    detail = f"the workload was still running after {scenario.timeout:g} s"
+    detail = f"the workload was still running after {max(scenario.timeout, facts.allowed):g} s"
     return Complaint(Reason.HANG, detail, (*(facts.blocked or tail(facts.output)), *facts.readers))
 
 

@@ -130,6 +130,7 @@ class Observation:
             output=outcome.output,
             began=outcome.began,
             timed_out=outcome.timed_out,
+            allowed=outcome.allowed,
             blocked=stacks(outcome.blocked),
             readers=tuple(self.readers),
             errnos=self.errnos,

@@ -21,6 +21,7 @@ from inject.oracles.leaks import Leaks, allocated
 from inject.oracles.page_cache import resident
 from inject.oracles.remount import Remount
 from inject.oracles.reservations import Reservations, reserved_sectors
+from tests.support.command import inject
 from tests.support.waiting import wait_for
 from tests.support.workbench import guest_only, sh
 
@@ -629,3 +630,13 @@ def test_leaks_bite_on_memory_that_nothing_points_to(place):
         complaint = oracle.after(context)
         assert complaint.detail.startswith("kmemleak: ")
         assert any("leak_write" in line for line in complaint.log)
+
+
+@pytest.mark.debug_kernel
+def test_a_slow_kernel_gets_more_time(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "name: own\nfaults: [{function: __x64_sys_mkdir, return: -EIO}]\ntimeout: 2\nrun: mkdir x || sleep 60\n"
+    )
+    done = inject("run", str(file))
+    assert (done.returncode, "the workload was still running after 6 s" in done.stdout) == (1, True)

@@ -12,6 +12,7 @@ from inject.fleet.host import Ending, Lost
 from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
+from inject.kernel.config import SLOWEST
 from inject.model.event import Armed, Event, Injected, Injection, RunEnded, RunStarted
 from inject.model.scenario import Fault, Finding, Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
@@ -163,7 +164,7 @@ def test_a_run_that_ends_without_a_verdict_is_our_error() -> None:
 
 def test_the_patience_for_one_event_covers_every_script() -> None:
     made, _ = journal([], scenario("a", timeout=1000.0))
-    assert made.moved.limit == journals.bound(scenario("a", timeout=1000.0)) > 3 * 1000.0
+    assert made.moved.limit == journals.bound(scenario("a", timeout=1000.0)) > 3 * SLOWEST * 1000.0
 
 
 # ---------------------------------------------------------------- lines that are in no report

@@ -234,6 +234,7 @@ def test_a_hang_shows_the_blocked_stacks_and_says_nothing_of_the_exit_code() -> 
         ("dd/1 state D",),
     )
     assert judge(SCENARIO, hung)[3] == ("last words",)
+    assert judge(SCENARIO, replace(hung, allowed=22.5))[2] == "the workload was still running after 22.5 s"
 
 
 STUCK = Complaint(Reason.HANG, "run: touch/7 cannot be killed", ("touch/7 state D",))

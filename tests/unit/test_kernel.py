@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inject.kernel.config import SLOWEST
 from inject.kernel.kernel import Kernel
 from tests.support.fake_kernel import CONFIG, RELEASE, build
 
@@ -38,6 +39,14 @@ def test_configuration(tmp_path: Path) -> None:
     assert not kernel.config.has("CONFIG_XFS_FS=y")
     assert kernel.config.has("CONFIG_DEFAULT_HOSTNAME=(none)")
     assert not kernel.config.has("CONFIG_KASAN") and not kernel.config.has("CONFIG_XFS")
+
+
+@pytest.mark.parametrize(
+    ("line", "slowness"), [("CONFIG_KASAN_GENERIC=y", SLOWEST), ("CONFIG_KASAN_HW_TAGS=y", 1), ("CONFIG_KASAN=y", 1)]
+)
+def test_kernels_that_check_each_access_get_more_time(tmp_path: Path, line: str, slowness: int) -> None:
+    packed = gzip.compress(f"{CONFIG}{line}\n".encode(), mtime=0)
+    assert build(tmp_path, config=packed).config.slowness == slowness
 
 
 @pytest.mark.parametrize("where", [f"boot/config-{RELEASE}", f"lib/modules/{RELEASE}/build/.config"])
