@@ -65,13 +65,12 @@ class Results:
         return [scenario for scenario in scenarios if (kernel, scenario.name) not in self.verdicts]
 
     def conclude(self, kernel: str, scenarios: Iterable[Scenario]) -> None:
-        """Keep the verdict of scenarios that need not be run: others said that the kernel lacks their filesystem."""
-        lacking = {cell_of(found).lacks for (one, _), found in self.verdicts.items() if one == kernel}
+        """Keep the verdicts of scenarios that need not be run: others said that the kernel lacks what they need."""
+        said = {cell_of(found).lacks: found for (one, _), found in self.verdicts.items() if one == kernel}
         for scenario in self.missing(kernel, scenarios):
-            kind = scenario.filesystem.type if scenario.filesystem is not None else ""
-            if kind and kind in lacking:
-                verdict = {"status": "skip", "reason": None, "detail": f"this kernel has no {kind}"}
-                self.keep(kernel, self.releases[kernel], [{"scenario": scenario.name, **verdict}])
+            lacking = next((said[name] for name in needs(scenario) if name in said), None)
+            if lacking is not None:
+                self.keep(kernel, self.releases[kernel], [{**lacking, "scenario": scenario.name, "seconds": 0.0}])
 
     def cells(self, kernels: Iterable[str], scenarios: Iterable[Scenario]) -> dict[tuple[str, str], Cell]:
         """The cells of the table by scenario and kernel."""
@@ -81,6 +80,12 @@ class Results:
             for kernel in kernels:
                 found[scenario.name, kernel] = cell_of(self.verdicts.get((kernel, scenario.name)), functions)
         return found
+
+
+def needs(scenario: Scenario) -> list[str]:
+    """What the kernel must have for a scenario: its filesystem and functions."""
+    kinds = [scenario.filesystem.type] if scenario.filesystem is not None else []
+    return [*kinds, *scenario.requires.functions, *(fault.function for fault in scenario.faults)]
 
 
 def digest(scenario: Scenario) -> str:

@@ -10,6 +10,7 @@ from inject.model.scenario import Scenario
 from inject.vm import kernels as choice
 from tests.matrix.cell import BAD, Cell, Kind
 from tests.matrix.known import Known, known
+from tests.matrix.results import needs
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Table:
                 for function in cell.functions:
                     found.setdefault(function, {})[kernel] = True
                 lacks = self.lacks(scenario, kernel)
-                if lacks in _named(scenario):
+                if lacks in needs(scenario) and lacks not in self.filesystems(kernel):
                     found.setdefault(lacks, {})[kernel] = False
         return {name: where for name, where in sorted(found.items()) if len(set(where.values())) == 2}
 
@@ -92,8 +93,3 @@ class Table:
                 if meant and ran and not any(self.known(scenario, kernel) is one for scenario in meant):
                     lines.append(f"{one.scenarios} on {kernel} does not fail ({one.reason}): remove it from known.py")
         return lines
-
-
-def _named(scenario: Scenario) -> set[str]:
-    """Functions that the kernel must have for the scenario."""
-    return {*scenario.requires.functions, *(fault.function for fault in scenario.faults)}

@@ -10,7 +10,7 @@ from typing import Any, Optional
 import pytest
 
 from inject.errors import Place
-from inject.model.scenario import Fault, Filesystem, Finding, Scenario
+from inject.model.scenario import Fault, Filesystem, Finding, Requires, Scenario
 from inject.model.verdict import Reason
 from inject.scenario import load
 from tests.matrix import __main__ as run
@@ -170,22 +170,28 @@ def test_a_run_goes_on_from_what_was_kept(
     assert "| `test` | 6.x | 3 |" in text and "| a | not run | pass |" in text
 
 
-def test_a_filesystem_that_a_kernel_lacks_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the scenarios whose functions are of no filesystem; the others of it are not run."""
+def test_what_a_kernel_lacks_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filesystem by the scenarios whose functions are of none; the others that need it are not run."""
     asked: list[list[str]] = []
+    said = {"b": "this kernel has no bcachefs", "c": "g is not in this kernel; did you mean h?"}
 
     def replay(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
         asked.append(list(names))
-        return "6.1", [verdict("skip", "this kernel has no bcachefs", scenario=name) for name in names]
+        return "6.1", [verdict("skip", said[name], scenario=name) for name in names]
 
     monkeypatch.setattr(run, "replay", replay)
     monkeypatch.setattr(run, "BATCH", 1)
     bcachefs = Filesystem("bcachefs")
-    some = [scenario("a", "__bch2_f", filesystem=bcachefs), scenario("b", "f", filesystem=bcachefs)]
+    some = [
+        scenario("a", "__bch2_f", filesystem=bcachefs),
+        scenario("b", "f", filesystem=bcachefs),
+        scenario("c", "g"),
+        scenario("d", "h", requires=Requires(functions=("g",))),
+    ]
     results = Results({one.name: digest(one) for one in some})
     run.run(results, ["stock:6.1"], some, run.Options(), 1e9)
-    assert asked == [["b"]]
-    assert cell_of(results.verdicts["stock:6.1", "a"]).lacks == "bcachefs"
+    assert asked == [["b"], ["c"]]
+    assert [cell_of(results.verdicts["stock:6.1", name]).lacks for name in "abcd"] == ["bcachefs"] * 2 + ["g"] * 2
 
 
 def test_a_scenario_without_a_verdict_is_not_run_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
