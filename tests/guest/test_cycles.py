@@ -29,8 +29,10 @@ CYCLES = int(os.environ.get("INJECT_CYCLES", "40"))
 """Of attaching, arming and detaching, for each way; `make cycles` does 1,000."""
 ARMED = 0.002
 """Seconds in each cycle in which calls can fail."""
-LOAD = "while :; do mkdir $0 2>/dev/null; rmdir $0 2>/dev/null; stat $0 >/dev/null 2>&1; done"
-FAULTS = "{function: do_mkdirat, return: -EIO, when: {every: 2}}, {function: vfs_statx, return: -EIO, when: {every: 3}}"
+LOAD = "while :; do ln -s x $0 2>/dev/null; rm $0 2>/dev/null; stat $0 >/dev/null 2>&1; done"
+FAULTS = (
+    "{function: shmem_symlink, return: -EIO, when: {every: 2}}, {function: vfs_statx, return: -EIO, when: {every: 3}}"
+)
 SHOWN = (
     "sys/kernel/debug/kprobes/list",
     "sys/kernel/debug/error_injection/list",

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -19,6 +20,7 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.overrider import NAME, VERSION
 from inject.kernel.types import Types, plain_name
 from inject.model.scenario import Probe
+from inject.model.unsafe import unsafe
 from inject.module.device import DEVICE
 from inject.module.load import InUse, unload
 from inject.module.source import find
@@ -30,7 +32,7 @@ pytestmark = guest_only
 
 BY_MODULE = pytest.mark.parametrize("probe", [Probe.KFUNC, Probe.MODULE], ids=lambda probe: probe.value)
 MODULE = Path("/sys/module") / NAME
-FAULT = ("fail", "do_mkdirat", "--return", "-EIO")
+FAULT = ("fail", "shmem_symlink", "--return", "-EIO")
 
 
 def bare() -> None:
@@ -77,22 +79,23 @@ class Named:
         self._kernel = kernel
 
     def inlined(self) -> str:
+        """One that BTF describes and that has no symbol; the BTF of 6.1 describes none of them."""
         plain = {plain_name(name) for name in self._names}
-        return min(self._ints - plain)
+        return min(self._ints - plain, default="file_inode")
 
     def cloned(self) -> str:
         """One of which only a copy is left, by which its callers go."""
         clones = (name for name in sorted(self._names) if re.search(r"\.(isra|constprop)\.\d+$", name))
-        return next(plain for plain in map(plain_name, clones) if plain in self._ints and plain not in self._names)
+        return next(plain for plain in map(plain_name, clones) if plain not in self._names)
 
     def part(self) -> str:
         return min(name for name in self._names if is_part(name) and plain_name(name) in self._ints)
 
     def freed(self) -> str:
-        symbols = self._kernel.symbols
-        freed = (one.name for one in self._symbols if symbols.is_freed(one.address) and one.name in self._ints)
-        unique = (name for name in freed if len(symbols.named(name)) == 1 and not re.search("lock|free|put", name))
-        return min(set(unique) - self._kernel.ftrace.blacklist)
+        often = Counter(one.name for one in self._symbols)
+        freed = {one.name for one in self._symbols if self._kernel.symbols.is_freed(one.address)}
+        unique = {name for name in freed & self._ints if often[name] == 1 and not unsafe(name)}
+        return min(unique - self._kernel.ftrace.blacklist)
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +110,22 @@ def no_name(name: str) -> Callable[[Named], str]:
 @pytest.mark.parametrize(
     ("choose", "sentence"),
     [
-        (no_name("do_mkdirta"), "do_mkdirta is not in this kernel; did you mean do_mkdirat?"),
+        (no_name("shmem_symlnik"), "shmem_symlnik is not in this kernel; did you mean shmem_symlink"),
         (
             no_name("zzz_nothing"),
             "zzz_nothing is not in this kernel; it may be inlined, in a module that is not loaded",
         ),
-        (Named.inlined, "{} is not in this kernel; the compiler inlined it "),
+        (Named.inlined, "{} is not in this kernel; "),
         (Named.cloned, "{} is not in this kernel; the compiler kept only the clone {}."),
         (Named.part, "{} is not a function but a part of "),
         (Named.freed, "{} runs only while the kernel starts (__init), and its memory is freed by now; choose "),
         (no_name("do_int3"), "do_int3 is on the kprobe blacklist; choose one of its callers"),
         (no_name("mutex_lock"), "mutex_lock returns nothing, so it cannot return an error; fail a function that it"),
         (no_name("ns_to_timespec64"), "ns_to_timespec64 returns timespec64, and inject sets one register only; fail"),
-        (no_name("vfs_lock_file"), "vfs_lock_file is not marked ALLOW_ERROR_INJECTION, and its name has 'lock': "),
+        (
+            no_name("posix_lock_inode"),
+            "posix_lock_inode is not marked ALLOW_ERROR_INJECTION, and its name has 'lock': ",
+        ),
     ],
     ids=["absent", "nowhere", "inlined", "cloned", "part", "init", "blacklist", "void", "struct", "lock"],
 )
@@ -127,14 +133,15 @@ def test_a_function_that_cannot_be_failed(named: Named, choose: Callable[[Named]
     name = choose(named)
     done = inject("fail", name, "--return", "-EIO", "--", "true")
     assert said(done).startswith(sentence.replace("{}", name)), done.stderr
+    assert choose is not Named.inlined or "inlined" in done.stderr, done.stderr
 
 
 def test_a_lock_by_name_is_failed_if_one_insists(tmp_path: Path) -> None:
     script = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX)"
     command = ["python3", "-c", script, str(tmp_path / "file")]
-    done = inject("fail", "vfs_lock_file", "--return", "-ENOLCK", "--force", "--", *command)
-    assert done.returncode == 1 and "No locks available" in done.stderr, done.stderr
-    assert "vfs_lock_file returned -ENOLCK once" in done.stderr
+    done = inject("fail", "posix_lock_inode", "--return", "-ENOLCK", "--force", "--", *command)
+    assert done.returncode == 1 and "No locks available" in done.stdout, done.stderr
+    assert "posix_lock_inode returned -ENOLCK once" in done.stderr
 
 
 # ---------------------------------------------------------------- building
@@ -232,8 +239,8 @@ def insert(kernel: Kernel, place: Path, version: str, *parameters: str) -> None:
 def test_a_module_that_an_inject_left_is_taken_over(tmp_path: Path, kernel: Kernel, version: str) -> None:
     """Of this version it is used, of another one replaced; at the end it is gone."""
     insert(kernel, tmp_path, version)
-    done = inject(*FAULT, "--module", "--", "mkdir", tmp_path / "made", prepare=bare)
-    assert done.returncode == 1 and "do_mkdirat returned -EIO once" in done.stderr, done.stderr
+    done = inject(*FAULT, "--module", "--", "ln", "-s", "x", tmp_path / "made", prepare=bare)
+    assert done.returncode == 1 and "shmem_symlink returned -EIO once" in done.stderr, done.stderr
     assert not MODULE.exists()
 
 
@@ -253,9 +260,9 @@ def test_a_module_of_another_version_in_use_is_left_alone(tmp_path: Path, kernel
 
 
 class Running:
-    """`inject fail --module` of a bare machine around a command that makes directories until a file says so."""
+    """`inject fail --module` of a bare machine around a command that makes a link until a file says so."""
 
-    SCRIPT = 'until [ -e "$0.end" ]; do mkdir "$0" 2>/dev/null && touch "$0.made"; touch "$0.tried"; sleep 0.05; done'
+    SCRIPT = 'until [ -e "$0.end" ]; do ln -s x "$0" 2>/dev/null && touch "$0.made"; touch "$0.tried"; sleep 0.05; done'
 
     def __init__(self, place: Path, name: str, *options: str) -> None:
         self._path = place / name
@@ -266,7 +273,7 @@ class Running:
         """Wait until it has made one call more."""
         tried = self._path.with_suffix(".tried")
         tried.unlink(missing_ok=True)
-        wait_for(tried.exists, "it makes a directory", process=self.tool)
+        wait_for(tried.exists, "it makes a link", process=self.tool)
 
     @property
     def made(self) -> bool:
@@ -306,7 +313,7 @@ def test_a_killed_inject_leaves_no_module(tmp_path: Path, probe: Probe) -> None:
     with run.tool:
         run.try_again()
         run.tool.send_signal(signal.SIGKILL)
-    (tmp_path / "works").mkdir()
+    (tmp_path / "works").symlink_to("x")
     wait_for(lambda: not KPROBES.read_text(), "no probe is left")
     wait_for(lambda: not MODULE.exists(), "its janitor unloads the module")
 
@@ -320,20 +327,20 @@ def test_what_a_killed_janitor_leaves_is_harmless(tmp_path: Path, probe: Probe) 
         processes = _children(run.tool.pid)
         for pid in (run.tool.pid, *processes):
             os.kill(pid, signal.SIGKILL)
-    (tmp_path / "works").mkdir()
+    (tmp_path / "works").symlink_to("x")
     wait_for(lambda: not KPROBES.read_text(), "no probe is left")
     wait_for(lambda: (MODULE / "refcnt").read_text().strip() == "0", "nobody uses the module")
     done = inject("module", "status")
     assert done.returncode == 0 and "nobody uses it" in done.stdout, done.stdout
-    done = inject(*FAULT, "--module", "--", "mkdir", tmp_path / "failed", prepare=bare)
-    assert done.returncode == 1 and not (tmp_path / "failed").exists(), done.stderr
+    done = inject(*FAULT, "--module", "--", "ln", "-s", "x", tmp_path / "failed", prepare=bare)
+    assert done.returncode == 1 and not (tmp_path / "failed").is_symlink(), done.stderr
     assert not MODULE.exists()
 
 
 def test_a_module_that_is_kept_stays(tmp_path: Path) -> None:
     """`inject module load` is for longer than one command."""
     assert inject("module", "load").returncode == 0
-    done = inject(*FAULT, "--module", "--", "mkdir", tmp_path / "failed", prepare=bare)
+    done = inject(*FAULT, "--module", "--", "ln", "-s", "x", tmp_path / "failed", prepare=bare)
     assert done.returncode == 1, done.stderr
     assert MODULE.exists()
     run = Running(tmp_path, "run")
@@ -348,6 +355,6 @@ def test_a_module_that_is_kept_stays(tmp_path: Path) -> None:
 
 def test_it_is_not_loaded_unasked(tmp_path: Path) -> None:
     """On a bare machine, where --module or `inject module load` asks for it."""
-    done = inject(*FAULT, "--", "mkdir", tmp_path / "made", prepare=bare)
+    done = inject(*FAULT, "--", "ln", "-s", "x", tmp_path / "made", prepare=bare)
     assert "load" in said(done) and "--module, or `inject module load`" in done.stderr
     assert not MODULE.exists()

@@ -17,7 +17,7 @@ from inject.engine.planner import Planner
 from inject.engine.rule import Plan
 from inject.errors import CannotRun
 from inject.kernel.kernel import Kernel
-from inject.kernel.types import Types
+from inject.kernel.types import Types, plain_name
 from inject.model.scenario import Probe
 from inject.module.load import InUse, unload
 from inject.process.cgroup import Cgroup
@@ -30,6 +30,10 @@ pytestmark = guest_only
 BY_MODULE = pytest.mark.parametrize("probe", [Probe.KFUNC, Probe.MODULE], ids=lambda probe: probe.value)
 HERE = module_ways(os.uname().release)
 """The ways that this kernel has."""
+
+
+LINK = Path("/tmp/never")
+"""A link that cannot be made; /tmp is a tmpfs, and its shmem_symlink() is in all kernels alike."""
 
 
 def plan(kernel: Kernel, types: Types, faults: str) -> Plan:
@@ -57,7 +61,7 @@ def result_of(work: Callable[[], object], file: Path) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("fault", "work", "expected"),
     [
-        ("{function: do_mkdirat, return: -EDQUOT}", lambda: Path("/tmp/never").mkdir(), errno.EDQUOT),
+        ("{function: shmem_symlink, return: -EDQUOT}", lambda: LINK.symlink_to("x"), errno.EDQUOT),
         (
             "{function: vfs_statx, return: -ELOOP, when: {stack: [vfs_fstatat]}}",
             lambda: Path("/etc").stat(),
@@ -103,20 +107,20 @@ def test_a_function_without_ftrace(engine: Engine, kernel: Kernel, types: Types,
     engine.detach()
     assert counts.injected >= 1, counts
     assert int((tmp_path / "errno").read_text() or 0) == errno.EFAULT
-    assert stack[:2] == ["strncpy_from_user", "getname_flags"]
+    assert list(map(plain_name, stack[:2])) == ["strncpy_from_user", "getname_flags"], "6.1 has a part of it there"
 
 
 def test_two_faults_of_one_function_in_order(
     engine: Engine, kernel: Kernel, types: Types, group: Cgroup, tmp_path: Path
 ) -> None:
     """The first of the scenario is asked first, by each way, and a call that it fails does not reach the other."""
-    two = "{function: do_mkdirat, return: -EDQUOT, when: {nth: 2}}, {function: do_mkdirat, return: -EROFS}"
+    two = "{function: shmem_symlink, return: -EDQUOT, when: {nth: 2}}, {function: shmem_symlink, return: -EROFS}"
 
     def work() -> None:
         found = []
         for _ in range(3):
             try:
-                Path("/tmp/never").mkdir()
+                LINK.symlink_to("x")
             except OSError as error:
                 found.append(error.errno)
         (tmp_path / "errnos").write_text(json.dumps(found))
@@ -131,7 +135,7 @@ def test_two_faults_of_one_function_in_order(
 
 def test_the_module_is_in_use_while_a_fault_is_attached(engine: Engine, kernel: Kernel, types: Types) -> None:
     for probe in HERE:
-        engine.attach(plan(kernel, types, "{function: do_mkdirat, return: -EIO}"), probe)
+        engine.attach(plan(kernel, types, "{function: shmem_symlink, return: -EIO}"), probe)
         with pytest.raises(InUse):
             unload()
         engine.detach()
@@ -140,19 +144,19 @@ def test_the_module_is_in_use_while_a_fault_is_attached(engine: Engine, kernel: 
 def test_a_killed_inject_leaves_no_probe(overrider: None) -> None:
     """SIGKILL of the tool while it is armed, by each way."""
     for probe in (way.value for way in HERE):
-        command = ["fail", "do_mkdirat", "--probe", probe, "--return", "-EIO", "-q", "--", "sleep", "60"]
+        command = ["fail", "shmem_symlink", "--probe", probe, "--return", "-EIO", "-q", "--", "sleep", "60"]
         done = subprocess.run(
             ["timeout", "-s", "KILL", "20", "python3", "-m", "inject", *command],
             capture_output=True,
             stdin=subprocess.DEVNULL,
         )
         assert done.returncode in (137, -9), done
-        assert "do_mkdirat" not in KPROBES.read_text()
-        Path(f"/tmp/after-{probe}").mkdir()
+        assert "shmem_symlink" not in KPROBES.read_text()
+        Path(f"/tmp/after-{probe}").symlink_to("x")
 
 
 def test_explain_says_the_ways(overrider: None) -> None:
-    done = inject("list", "--explain", "do_mkdirat")
+    done = inject("list", "--explain", "shmem_symlink")
     assert done.returncode == 0, done.stderr
     kfunc = "a kprobe that calls the kfunc of inject's module, else " if Probe.KFUNC in HERE else ""
     assert f"route: {kfunc}a kprobe of inject's module" in done.stdout
