@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from inject.cli.progress import note
 from inject.cli.vm import guest_options, ready_artifacts
 from inject.store import cache_root
 from inject.vm import attach as terminal
+from inject.vm import kernels
 from inject.vm.carry import tables
 from inject.vm.guest import GuestOptions
 from inject.vm.luggage import Luggage
@@ -82,7 +84,7 @@ def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
 
     A relative path in CMD that names a file here of up to 1M, such as ./test.sh, is one of the guest as well.
     inject writes the files of --save and --json here.
-    --stop-on-injection pauses the guest at the call that is failed, so that gdb can look at it.
+    --stop-on-injection pauses the guest, of the test kernel, at the call that is failed, so that gdb can look at it.
 
     \b
     Examples:
@@ -92,6 +94,8 @@ def fail_(rest: tuple[str, ...], **chosen: Any) -> int:
     own, command = _split(rest)
     stop = "--stop-on-injection" in own
     chosen["gdb"] = chosen["gdb"] or stop
+    if stop and click.get_current_context().get_parameter_source("flavour") is ParameterSource.DEFAULT:
+        chosen["flavour"] = kernels.BUILT
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"], stop=stop)
     cwd = Path.cwd()
     luggage = Luggage(cwd, named_files(command, cwd), written_files(own))

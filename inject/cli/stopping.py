@@ -21,7 +21,9 @@ PORT = f"/dev/virtio-ports/{RESULTS_PORT}"
 PROC = Path("/proc")
 
 STOP_OPTION = click.option(
-    "--stop-on-injection", is_flag=True, help="Pause the guest at each injection, for gdb (vm shell --gdb)."
+    "--stop-on-injection",
+    is_flag=True,
+    help="Pause the guest of the test kernel at each injection, for gdb.",
 )
 
 
@@ -44,7 +46,7 @@ def marking(stop: bool, json_path: Optional[str]) -> Iterator[Callable[[Event], 
         yield lambda event: event
         return
     if WATCHED not in (PROC / "cmdline").read_text(errors="replace").split():
-        raise CannotRun("no debugger can stop this kernel", "start a guest with `inject vm shell --gdb`")
+        raise CannotRun("no debugger can stop this kernel", "start a guest with `inject vm shell --kernel test --gdb`")
     with contextlib.ExitStack() as stack:
         own = stack.enter_context(JsonLines(PORT)) if json_path != PORT else None
 

@@ -6,6 +6,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -173,7 +174,8 @@ def _again(asked: Optional[str], kernel_image: Optional[Path]) -> str:
 def _guests(found: Sequence[Scenario], *, flavour: Optional[str], stop: bool = False, **rest: Any) -> Guests:
     """Guests with the kernel that the command line asks for, or that each scenario needs; builds what is missing."""
     one = flavour or (kernels.DEFAULT if rest["kernel_image"] is not None else None)
-    kernel_of = (lambda _: one) if one else kernels.kernel_of
+    default = kernels.BUILT if stop else kernels.DEFAULT
+    kernel_of = (lambda _: one) if one else partial(kernels.kernel_of, default=default)
     names = dict.fromkeys(map(kernel_of, found))
     made = {name: ready_artifacts(name, rest["kernel_image"], gdb=rest["gdb"], stop=stop) for name in names}
     for name, one_made in made.items():
@@ -282,7 +284,7 @@ def shell(**chosen: Any) -> int:
     \b
     Examples:
       inject vm shell --kernel debug
-      inject vm shell --gdb
+      inject vm shell --kernel test --gdb
     """
     found = ready_artifacts(chosen["flavour"], chosen["kernel_image"], gdb=chosen["gdb"])
     return terminal.vm_shell(found, GuestOptions(**chosen), cache=cache_root(), say=note)
@@ -317,7 +319,7 @@ def run_(
 
     Each gets a guest whose kernel has its functions, built first if it must be. With --jobs each
     guest has its own disks and takes the next scenario when it becomes free. An emulated guest
-    keeps one processor of this machine busy. --stop-on-injection implies --gdb.
+    keeps one processor of this machine busy. --stop-on-injection implies --gdb and the test kernel.
 
     \b
     Examples:

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from inject.cli import cli, vm
+from inject.cli import cli, in_guest, vm
 from inject.errors import CannotRun, InjectError
+from inject.vm import attach
 from inject.vm.build import artifacts, debian, debuginfo, image, override, stock
 from inject.vm.build.cache import Cache, Entry
 from inject.vm.gdb.diversions import OVERRIDE, RETURNING, Diversions
 from inject.vm.gdb.rsp import Wire
 from inject.vm.gdb.symbols import Symbols
+from tests.support import ROOT
 from tests.unit.test_stock import RELEASE, fill, fill_module, write_program
 
 BANNER = b"HdrS\0" + RELEASE.encode() + b" (builder@host) #1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1 (2026-11-12)\0"
@@ -60,7 +62,8 @@ def test_gdb_says_what_it_would_download_and_boots_nothing(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(debian, "run", lambda *_, **__: pytest.fail("something is downloaded"))
-    monkeypatch.setattr(vm, "terminal", None)
+    monkeypatch.setattr(attach, "vm_exec", lambda *_, **__: pytest.fail("a guest is booted"))
+    monkeypatch.setattr(attach, "vm_shell", lambda *_, **__: pytest.fail("a guest is booted"))
     done = CliRunner().invoke(cli, ["vm", words[0], "--kernel", "stock", *words[1:]])
     assert isinstance(done.exception, CannotRun)
     assert str(done.exception) == (
@@ -92,6 +95,21 @@ def test_a_stop_at_an_injection_needs_another_kernel(cache: Cache) -> None:
     done = CliRunner().invoke(cli, ["vm", "fail", "--kernel", "stock", "f", "--stop-on-injection", "--", "x"])
     assert isinstance(done.exception, CannotRun)
     assert "Debian's kernels do not have; use --kernel test" in str(done.exception)
+
+
+def test_without_a_kernel_the_stop_gets_the_one_that_can(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def ready(flavour: str, *_: Any, **__: Any) -> Any:
+        asked.append(flavour)
+        raise InjectError("enough")
+
+    monkeypatch.setattr(vm, "ready_artifacts", ready)
+    monkeypatch.setattr(in_guest, "ready_artifacts", ready)
+    CliRunner().invoke(cli, ["vm", "fail", "f", "--return", "-EIO", "--stop-on-injection", "--", "x"])
+    CliRunner().invoke(cli, ["vm", "run", "--stop-on-injection", str(ROOT / "scenarios/smoke/mkdir.yaml")])
+    CliRunner().invoke(cli, ["vm", "fail", "f", "--return", "-EIO", "--gdb", "--", "x"])
+    assert asked == ["test", "test", "stock"]
 
 
 # ---------------------------------------------------------------- the download

@@ -66,7 +66,7 @@ def test_nobody_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_debugger_it_is_refused(port: Path) -> None:
     port.with_name("cmdline").write_text("console=ttyS0\n")
     with (
-        pytest.raises(CannotRun, match="no debugger can stop this kernel.*vm shell --gdb"),
+        pytest.raises(CannotRun, match="no debugger can stop this kernel.*vm shell --kernel test --gdb"),
         stopping.marking(True, None),
     ):
         pass

@@ -109,7 +109,7 @@ def calls(built: Artifacts) -> Iterator[list[Call]]:
 @pytest.mark.slow
 def test_stopped_at_the_call_that_is_being_failed(calls: list[Call]) -> None:
     """The printed line shows the tagged function below its true callers; afterwards the injection takes place."""
-    call = Call("exec", "--gdb", "--cpus", "4", "--timeout", "1200", "--", "sh", "-c", TWICE)
+    call = Call("exec", "--kernel", "test", "--gdb", "--cpus", "4", "--timeout", "1200", "--", "sh", "-c", TWICE)
     calls.append(call)
     told = call.wait_for("stopped where __filemap_add_folio is made to return -ENOMEM, called from ")
     shown = gdb(call.wait_for("attach to it with: "), "detach")
