@@ -136,10 +136,14 @@ def _failed(done: Completed, work: Path) -> CannotRun:
     return CannotRun(f"the kernel module cannot be built: {said}", f"try it by hand: {by_hand}")
 
 
+_COMPLAINT = re.compile(r"(?i:error):|not found|No rule|fatal|modules disabled")
+"""What the compiler, modpost, make and the kernel's Makefile say when they give up (7.3)."""
+
+
 def complaint(output: str) -> str:
     """The line of make's output that says why it failed; "" if none does."""
     lines = (line.strip() for line in output.splitlines())
-    return next((line for line in lines if re.search(r"error:|not found|No rule|fatal", line)), "")
+    return next((line for line in lines if _COMPLAINT.search(line)), "")
 
 
 def _no_room(error: OSError) -> CannotRun:

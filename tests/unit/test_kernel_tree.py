@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from inject.cli import cli
 from inject.cli.vm import _again
 from inject.errors import ExitStatus, InjectError
+from inject.module.build import complaint
 from inject.vm.build import artifacts, image, kconfig, kernel, needs, override, tree
 from inject.vm.build.cache import Cache
 
@@ -39,6 +41,7 @@ def built(folder: Path, config: str = WHOLE) -> Path:
         ".config": config.encode(),
         tree.BUILT: f"#\n# Automatically generated file; DO NOT EDIT.\n{on}".encode(),
         "vmlinux": b"elf",
+        "Module.symvers": b"",
         tree.BZIMAGE: bzimage_bytes(),
         "include/generated/autoconf.h": b"",
         "arch/x86/include/generated/a.h": b"",
@@ -281,14 +284,44 @@ def test_a_module_that_the_tree_cannot_compile_is_left_out_and_that_is_said(
     monkeypatch.setattr(tree, "make", fails)
     said: list[str] = []
     cache = Cache(tmp_path / "cache")
+    folder = built(tmp_path / "linux")
     for _ in range(2):
-        assert override.build_in(tmp_path, RELEASE, "key", cache, said.append) is None
+        assert override.build_in(folder, RELEASE, "key", cache, said.append) is None
         assert said[-1] == (
             f"module for {RELEASE}: gcc: error: unrecognized option `-f\\x1b`; the full log is L; "
             "without it this kernel fails only functions that are marked"
         )
     assert cache.log(override.KIND, override.key_in("key")).read_text().count("gcc: error") == 1
     assert override.find_in("key", cache) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "remove", "said"),
+    [
+        (
+            WHOLE.replace("CONFIG_MODULES=y\n", ""),
+            "",
+            "the kernel is built without CONFIG_MODULES; set it",
+        ),
+        (WHOLE, "Module.symvers", r"has no Module.symvers; build its modules: cd \S+ && make -j\$\(nproc\) modules; "),
+    ],
+)
+def test_a_tree_in_which_no_module_can_be_built(tmp_path: Path, config: str, remove: str, said: str) -> None:
+    folder = built(tmp_path / "linux", config)
+    if remove:
+        (folder / remove).unlink()
+    found: list[str] = []
+    assert override.build_in(folder, RELEASE, "key", Cache(tmp_path / "cache"), found.append) is None
+    assert re.search(said, found[-1]) and found[-1].endswith("this kernel fails only functions that are marked")
+
+
+def test_make_may_say_why_in_many_ways() -> None:
+    for line in (
+        'ERROR: modpost: "bpf_prog_run" [inject_override.ko] undefined!',
+        "/bin/sh: 1: pahole: not found",
+        "***  The present kernel configuration has modules disabled.",
+    ):
+        assert complaint(f"  CC [M]  x.o\n{line}\nmake: *** [Makefile:1] Error 2\n") == line
 
 
 def test_the_compiler_of_the_tree_is_not_here(tmp_path: Path) -> None:

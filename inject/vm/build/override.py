@@ -116,10 +116,11 @@ def build_in(directory: Path, release: str, kernel_key: str, cache: Cache, progr
         log.write_bytes(b"")
         progress(f"module for {release}: compiling in {directory}")
         try:
+            tree.require_modules(directory)
             words = [*compiler_of(directory, release), f"M={target}", "modules"]
             tree.make(directory, words, log, "building inject's kernel module")
         except InjectError as error:
-            said = complaint(log.read_text(errors="replace"))
+            said = complaint(output := log.read_text(errors="replace")) or output.strip().rpartition("\n")[2]
             why = f"{printable(said)}; {error.hint}" if said else str(error)
             progress(f"module for {release}: {why}; without it this kernel fails only functions that are marked")
             return None

@@ -193,6 +193,16 @@ def install_modules(tree: Path, target: Path, log: Path, progress: Progress) -> 
     make(tree, words, log, "installing the kernel's modules")
 
 
+def require_modules(tree: Path) -> None:
+    """Raise InjectError if no module can be built in the tree, although it was built otherwise."""
+    values = kconfig.parse((tree / CONFIG).read_text(encoding="utf-8", errors="replace"))
+    if values.get("CONFIG_MODULES") != "y":
+        raise InjectError("the kernel is built without CONFIG_MODULES", "set it and build the kernel again")
+    if not (tree / "Module.symvers").is_file():
+        command = f"cd {shlex.quote(str(tree))} && {_make(values)} modules"
+        raise InjectError(f"{tree} has no Module.symvers", f"build its modules: {command}")
+
+
 def make(tree: Path, words: Sequence[str], log: Path, purpose: str) -> None:
     """Run make in the tree, with the compiler that it was configured for.
 
