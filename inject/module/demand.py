@@ -92,7 +92,8 @@ class Demand:
                 continue
             except CannotRun:
                 break  # it said so when it could not load it
-            self._janitor.release("module", NAME)
+            with contextlib.suppress(InjectError):  # somebody has killed it
+                self._janitor.release("module", NAME)
             break
         self._janitor.close(0)  # which unloads what is in use a little longer
 

@@ -15,7 +15,7 @@ from inject.doctor import examine
 from inject.engine import bytecode, probes
 from inject.engine.abi import CALL
 from inject.engine.rule import Plan
-from inject.errors import CannotRun
+from inject.errors import CannotRun, InjectError
 from inject.kernel.ftrace import LANDINGS, Ftrace
 from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
@@ -526,6 +526,23 @@ def test_a_guest_does_not_build_the_module_that_its_host_could_not(
         need.require(["untagged_one"])
     assert caught.value.message == f"this guest has no module of inject for its kernel {kernel.release}"
     assert "`inject vm build` says on the host why" in caught.value.hint
+
+
+def test_a_janitor_that_was_killed_is_no_error_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def release(_self: FakeJanitor, *_words: str) -> None:
+        raise InjectError("the janitor process has ended")
+
+    done: list[bool] = []
+    monkeypatch.setattr(demanding, "find", lambda _: tmp_path / "x.ko")
+    monkeypatch.setattr(demanding, "hold", lambda *_: None)
+    monkeypatch.setattr(demanding, "unload", lambda: done.append(True))
+    monkeypatch.setattr(demanding, "Janitor", FakeJanitor)
+    monkeypatch.setattr(FakeJanitor, "release", release)
+    kernel = build(tmp_path)
+    with demanding.demand(kernel, Types(kernel), asked=True, probe=Probe.MODULE) as need:
+        need.require(["open_ctree"])
+    assert done == [True]
+    JANITORS.clear()
 
 
 def test_what_is_in_use_still_is_left_to_the_janitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
