@@ -32,7 +32,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 SUITE = $(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test load cycles unreached plants matrix fuzz kills lint docs bench bench-detectors man clean
+.PHONY: library demo test unit suite guest-test debug-test bare-test load cycles unreached plants matrix fuzz kills lint docs bench bench-detectors man clean
 
 # Seconds since 1970, and MB that this machine has received (proc_pid_net(5)).
 COUNTERS := date +%s; awk 'NR > 2 && $$1 != "lo:" {sum += $$2} END {printf "%d", sum / 1000000}' /proc/net/dev
@@ -67,6 +67,11 @@ library: $(VENV)/ready $(REPORTS)
 load: $(VENV)/ready
 	$(VENV)/bin/inject vm build --kernel test
 	INJECT_CALLS=1000000 $(GUEST_PYTEST) tests/guest/test_load.py
+
+# Follow docs/install.md on a bare machine: a guest of Debian's kernel that has nothing of inject. Takes some 15
+# minutes on two CPUs.
+bare-test: $(VENV)/ready $(REPORTS)
+	$(PYTEST)$(call JUNIT,bare-test) tests/bare
 
 # A thousand times attach, arm and detach unmarked functions under load, by each of the module's ways, on Debian's
 # kernels; the suite does 40 on 6.12. The kfunc needs Linux 6.12.

@@ -4,6 +4,7 @@ How the pages are written, so that everything in them can be run:
 
 - a ``console`` block holds commands after a prompt, each followed by what it prints. ``$``
   is the host, in the root of a checkout; ``guest#`` is root in the guest (`inject vm shell`);
+  ``machine$`` is a user of a bare machine with Debian's own kernel, in the root of a checkout;
 - output is compared where it is shown. ``...`` stands for any text in a line, a line of
   ``...`` for any lines; process numbers and seconds may differ;
 - a command succeeds, or `echo $?` follows and shows its exit code;
@@ -21,8 +22,8 @@ from typing import Optional
 
 from tests.support import ROOT
 
-HOST, GUEST, ELSEWHERE = "host", "guest", "elsewhere"
-"""Who runs a command: tests/unit, tests/guest, or what RUN_ELSEWHERE names."""
+HOST, GUEST, MACHINE, ELSEWHERE = "host", "guest", "machine", "elsewhere"
+"""Who runs a command: tests/unit, tests/guest, tests/bare, or what RUN_ELSEWHERE names."""
 
 ONE_TEST = "python -m pytest tests/guest/test_workload.py -k shell_text"
 RUN_ELSEWHERE: Mapping[str, str] = {
@@ -38,7 +39,7 @@ MAKE: Mapping[str, str] = {
 """What a target of the Makefile comes down to once everything is installed and built."""
 
 _FENCE = re.compile(r"(`{3,})\s*(\S*)\s*(\S*)\s*$")
-_PROMPT = re.compile(r"(\$|guest#) (.*)")
+_PROMPT = re.compile(r"(\$|guest#|machine\$) (.*)")
 _COMMENT = re.compile(r"\s{2,}# .*$")
 _STEP = re.compile(r"^\w+ on a scratch device\n", re.MULTILINE)
 """A line of `inject run -v` that `inject vm run -v` leaves out."""
@@ -153,6 +154,8 @@ def _commands(block: Block) -> Iterator[Command]:
 
 def runner(prompt: str, text: str) -> str:
     """Who runs ``text``: HOST, GUEST or ELSEWHERE."""
+    if prompt == "machine$":
+        return MACHINE
     if bare(text) in RUN_ELSEWHERE:
         return ELSEWHERE
     plain = MAKE.get(text, bare(text))
@@ -207,11 +210,16 @@ def run(command: Command, text: str, directory: Path, env: Mapping[str, str], li
         )
         if done.returncode not in _CRASHED or command.code:
             break
-    if done.returncode != command.code:
-        return f"{command.place}: `{text}` ended with {done.returncode}, not {command.code}:\n{done.stdout}"
-    if command.output is not None and not alike(command.output, compared(done.stdout).splitlines()):
+    return wrong(command, text, done.returncode, done.stdout)
+
+
+def wrong(command: Command, text: str, code: int, printed: str) -> str:
+    """What differs between ``command`` and what ``text``, which stood for it, printed; or ""."""
+    if code != command.code:
+        return f"{command.place}: `{text}` ended with {code}, not {command.code}:\n{printed}"
+    if command.output is not None and not alike(command.output, compared(printed).splitlines()):
         shown = "\n".join(command.output)
-        return f"{command.place}: `{text}` printed\n{done.stdout}\nwhere the page shows\n{shown}"
+        return f"{command.place}: `{text}` printed\n{printed}\nwhere the page shows\n{shown}"
     return ""
 
 

@@ -55,7 +55,7 @@ def test_commands_of_the_host(page: Path, tmp_path: Path) -> None:
 def test_every_command_is_run_by_somebody() -> None:
     """One that a page shows is run on the host, in the guest, or stands in the table of those that are not."""
     shown = [command for page in PAGES for command in manual.commands(page)]
-    assert {command.runner for command in shown} == {manual.HOST, manual.GUEST, manual.ELSEWHERE}
+    assert {command.runner for command in shown} == {manual.HOST, manual.GUEST, manual.MACHINE, manual.ELSEWHERE}
     texts = {manual.bare(command.text) for command in shown}
     assert not [text for text in manual.RUN_ELSEWHERE if text not in texts], "no page shows these any more"
 
@@ -73,7 +73,7 @@ def test_blocks_say_what_they_are(page: Path) -> None:
     for block in manual.blocks(page):
         assert block.language in LANGUAGES, f"{block.place}: give the block a language, one of {sorted(LANGUAGES)}"
         if block.language == "text":
-            hidden = re.search(r"^(\$|guest#) ", block.text, re.MULTILINE)
+            hidden = re.search(r"^(\$|guest#|machine\$) ", block.text, re.MULTILINE)
             assert not hidden, f"{block.place}: a command is in a text block; make it a console block"
 
 
