@@ -19,7 +19,7 @@ from inject.engine.engine import Engine
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
 from inject.model.scenario import Probe
-from inject.module.load import load, unload
+from inject.module.load import load
 from inject.module.source import find
 from inject.oracles.leaks import KMEMLEAK
 from inject.process.cgroup import Cgroup
@@ -27,7 +27,8 @@ from inject.process.janitor import Janitor
 from inject.store import cache_root
 from inject.vm.carry import checkout
 from tests.support import ROOT
-from tests.support.workbench import KPROBES, WAYS, Bench, bench, module_ways
+from tests.support.waiting import wait_for
+from tests.support.workbench import KPROBES, WAYS, Bench, bench, module_ways, unloaded
 
 INSIDE = Path(checkout.HOME) == ROOT
 """True in a guest, where these tests run as any others do."""
@@ -106,7 +107,7 @@ def overrider(kernel: Kernel) -> Iterator[None]:
     assert path is not None, "the guest carries no module for its kernel"
     load(kernel, path, keep=True)
     yield
-    assert unload()
+    wait_for(unloaded, "the module is unloaded")
 
 
 @pytest.fixture(scope="module")

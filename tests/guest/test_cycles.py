@@ -14,14 +14,14 @@ from inject.kernel.kernel import Kernel
 from inject.kernel.log import LogReader
 from inject.kernel.types import Types
 from inject.model.scenario import Probe
-from inject.module.load import InUse, load, unload
+from inject.module.load import load
 from inject.module.source import find
 from inject.oracles.dmesg import find_splats
 from inject.process.cgroup import Cgroup
 from inject.store import cache_root
 from tests.guest.test_override import plan
 from tests.support.waiting import wait_for
-from tests.support.workbench import guest_only
+from tests.support.workbench import guest_only, unloaded
 
 pytestmark = [guest_only, pytest.mark.slow]
 
@@ -89,11 +89,3 @@ def test_cycles_under_load(kernel: Kernel, types: Types, group: Cgroup, probe: P
         f"{release}: {CYCLES} cycles by {probe.value} beside {len(cpus)} loops, {injected} calls failed: no splat,"
         f" {len(SHOWN)} files as before, module unloaded, taint {taint}"
     )
-
-
-def unloaded() -> bool:
-    """True once the module is unloaded: the kernel gives back what programs held of it a little later."""
-    try:
-        return unload()
-    except InUse:
-        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -22,16 +21,15 @@ from inject.kernel.types import Types, plain_name
 from inject.model.scenario import Probe
 from inject.model.unsafe import unsafe
 from inject.module.device import DEVICE
-from inject.module.load import InUse, unload
+from inject.module.load import unload
 from inject.module.source import find
 from tests.support.command import Done, Tool, inject
 from tests.support.waiting import wait_for
-from tests.support.workbench import KPROBES, guest_only
+from tests.support.workbench import KPROBES, MODULE, guest_only, unloaded
 
 pytestmark = guest_only
 
 BY_MODULE = pytest.mark.parametrize("probe", [Probe.KFUNC, Probe.MODULE], ids=lambda probe: probe.value)
-MODULE = Path("/sys/module") / NAME
 FAULT = ("fail", "shmem_symlink", "--return", "-EIO")
 
 
@@ -47,20 +45,13 @@ def said(done: Done) -> str:
     return done.stderr[len("inject: ") : -1]
 
 
-def gone() -> bool:
-    """True once the module is unloaded; what a program held of it comes back a little later."""
-    with contextlib.suppress(InUse):
-        unload()
-    return not MODULE.exists()
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No probe, no module and no directory of a build, neither before nor afterwards."""
-    wait_for(gone, "the module of a test before is unused and unloaded")
+    wait_for(unloaded, "the module of a test before is unused and unloaded")
     yield
     assert not KPROBES.read_text()
-    wait_for(gone, "the module is unused and unloaded")
+    wait_for(unloaded, "the module is unused and unloaded")
     assert not list(Path("/tmp").glob("inject-module-*"))
 
 

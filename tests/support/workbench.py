@@ -16,7 +16,9 @@ from inject.fixture.directory import remove_directory, trial_directory
 from inject.fixture.filesystem import Fixture
 from inject.fixture.mkfs_cache import MkfsCache
 from inject.kernel.log import LogReader
+from inject.kernel.overrider import NAME
 from inject.model.scenario import Fault, Filesystem, Probe, Scenario
+from inject.module.load import InUse, unload
 from inject.oracles import Context
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
@@ -35,6 +37,17 @@ def module_ways(release: str) -> tuple[Probe, ...]:
     """The ways of inject's module on a kernel of this release."""
     major, minor = (int(word) for word in re.findall(r"\d+", release)[:2])
     return (Probe.KFUNC, Probe.MODULE) if (major, minor) >= KFUNC_SINCE else (Probe.MODULE,)
+
+
+MODULE = Path("/sys/module") / NAME
+"""There while inject's module is loaded."""
+
+
+def unloaded() -> bool:
+    """Unload inject's module; True once it is gone: the kernel gives back what programs held of it a little later."""
+    with contextlib.suppress(InUse):
+        unload()
+    return not MODULE.exists()
 
 
 KPROBES = Path("/sys/kernel/debug/kprobes/list")
