@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -22,7 +22,7 @@ from inject.model.scenario import Scenario
 from inject.scenario import load
 from tests.matrix import page
 from tests.matrix.known import KNOWN
-from tests.matrix.results import Results, digest
+from tests.matrix.results import Results, digest, needs
 from tests.matrix.table import Table
 from tests.support import ROOT
 from tests.support.command import COMMAND
@@ -76,14 +76,26 @@ def run(results: Results, kernels: Sequence[str], scenarios: Sequence[Scenario],
         while missing := results.missing(kernel, scenarios):
             if time.monotonic() >= end:
                 return
-            # First those that find out whether the kernel has their filesystem: their functions are of none.
-            names = [scenario.name for scenario in sorted(missing, key=_is_of_a_filesystem)]
+            names = [scenario.name for scenario in telling(missing)]
             results.keep(kernel, *replay(kernel, names[:BATCH], options))
             results.conclude(kernel, scenarios)
             left = len(results.missing(kernel, scenarios))
             print(f"{kernel}: {left} scenarios left", file=sys.stderr, flush=True)
             if left > len(missing) - len(names[:BATCH]):
                 break  # some came to no end: another try is another run
+
+
+def telling(scenarios: Iterable[Scenario]) -> list[Scenario]:
+    """Those first that tell most: one for each function, and before them those whose functions are of no filesystem.
+
+    The latter find out whether the kernel has their filesystem.
+    """
+    seen, first, later = set[str](), list[Scenario](), list[Scenario]()
+    for scenario in sorted(scenarios, key=_is_of_a_filesystem):
+        wanted = set(needs(scenario))
+        (later if wanted <= seen else first).append(scenario)
+        seen |= wanted
+    return [*first, *later]
 
 
 def _is_of_a_filesystem(scenario: Scenario) -> bool:

@@ -194,6 +194,12 @@ def test_what_a_kernel_lacks_is_found_out_once(monkeypatch: pytest.MonkeyPatch) 
     assert [cell_of(results.verdicts["stock:6.1", name]).lacks for name in "abcd"] == ["bcachefs"] * 2 + ["g"] * 2
 
 
+def test_scenarios_that_tell_most_come_first() -> None:
+    xfs = Filesystem("xfs")
+    some = [scenario("a", "xfs_f"), scenario("b"), scenario("c"), scenario("d", "g"), scenario("e", filesystem=xfs)]
+    assert [one.name for one in run.telling(some)] == ["b", "d", "e", "a", "c"]
+
+
 def test_a_scenario_without_a_verdict_is_not_run_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
