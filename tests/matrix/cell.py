@@ -12,6 +12,7 @@ Verdict = Mapping[str, Any]
 
 _NO_FUNCTION = re.compile(r"(\S+) is not in this kernel")
 _NO_FILESYSTEM = re.compile(r"this kernel has no (\S+)")
+_NO_CALLER = re.compile(r"\S+: nothing in this kernel is called (\S+);")
 _NO_OPTION = re.compile(r"this kernel was built without (CONFIG_\w+)")
 _GONE = re.compile(r"the known failure \([\w-]+\) did not occur")
 
@@ -53,7 +54,7 @@ def cell_of(verdict: Optional[Verdict], functions: tuple[str, ...] = ()) -> Cell
     if verdict is None:
         return UNRUN
     status, detail = verdict["status"], " ".join(verdict["detail"].split())
-    if status == "skip":
+    if status == "skip" or (status == "error" and _NO_CALLER.match(detail)):
         return Cell(Kind.SKIP, detail=detail, lacks=lacking(detail))
     if status == "error":
         return Cell(Kind.ERROR, detail=detail)
@@ -67,7 +68,7 @@ def cell_of(verdict: Optional[Verdict], functions: tuple[str, ...] = ()) -> Cell
 
 def lacking(detail: str) -> str:
     """What a kernel does not have, by the detail of a skip: a function, a filesystem or an option; "" if unknown."""
-    for pattern in (_NO_FILESYSTEM, _NO_FUNCTION, _NO_OPTION):
+    for pattern in (_NO_FILESYSTEM, _NO_FUNCTION, _NO_CALLER, _NO_OPTION):
         found = pattern.match(detail)
         if found:
             return found[1]

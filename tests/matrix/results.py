@@ -83,9 +83,11 @@ class Results:
 
 
 def needs(scenario: Scenario) -> list[str]:
-    """What the kernel must have for a scenario: its filesystem and functions."""
+    """What the kernel must have for a scenario: its filesystem and functions, those of `stack` too."""
     kinds = [scenario.filesystem.type] if scenario.filesystem is not None else []
-    return [*kinds, *scenario.requires.functions, *(fault.function for fault in scenario.faults)]
+    functions = [fault.function for fault in scenario.faults]
+    callers = [name for fault in scenario.faults for name in fault.when.stack if name.isidentifier()]
+    return [*kinds, *scenario.requires.functions, *functions, *callers]
 
 
 def digest(scenario: Scenario) -> str:

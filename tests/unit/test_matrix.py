@@ -10,14 +10,14 @@ from typing import Any, Optional
 import pytest
 
 from inject.errors import Place
-from inject.model.scenario import Fault, Filesystem, Finding, Requires, Scenario
+from inject.model.scenario import Fault, Filesystem, Finding, Requires, Scenario, When
 from inject.model.verdict import Reason
 from inject.scenario import load
 from tests.matrix import __main__ as run
 from tests.matrix import page
 from tests.matrix.cell import Cell, Kind, Verdict, cell_of
 from tests.matrix.known import KNOWN, Known
-from tests.matrix.results import Results, digest
+from tests.matrix.results import Results, digest, needs
 from tests.matrix.table import Table
 from tests.support import ROOT
 
@@ -52,6 +52,10 @@ NO_F = "f is not in this kernel"
         (
             verdict("skip", "this kernel was built without CONFIG_KASAN"),
             Cell(Kind.SKIP, "", "this kernel was built without CONFIG_KASAN", "CONFIG_KASAN"),
+        ),
+        (
+            verdict("error", "a.yaml:1:5: nothing in this kernel is called g; it may be inlined"),
+            Cell(Kind.SKIP, "", "a.yaml:1:5: nothing in this kernel is called g; it may be inlined", "g"),
         ),
         (verdict("skip", "the program x is not installed"), Cell(Kind.SKIP, "", "the program x is not installed")),
     ],
@@ -129,6 +133,12 @@ def test_an_explanation_that_does_not_hold_any_more() -> None:
         "a on old does not fail (dmesg): remove it from known.py"
     ]
     assert "known.py" not in " ".join(table([(scenario("a"), Cell(Kind.UNRUN), PASS)], known).complaints())
+
+
+def test_what_a_scenario_needs() -> None:
+    when = When(stack=("vfs_write", "!f", "ext4_*", "module:ext4"))
+    one = replace(scenario("a", filesystem=Filesystem("ext4")), faults=(Fault("g", "-EIO", when=when),))
+    assert needs(one) == ["ext4", "g", "vfs_write"]
 
 
 def test_what_a_kept_verdict_depends_on() -> None:
