@@ -179,9 +179,18 @@ class Planner:
         tests = []
         for one in (one for one in _kept(fault) if one.parameter):
             access = self._access(point, one.parameter)
-            flag = self._number(one.flag, access, point.module)
+            flag = self._flag(one, access, point.module)
             tests.append(Test(access, Op.IS, 0, 1 << flag if one.is_bit else flag, nofail=True))
         return tests
+
+    def _flag(self, one: NoFail, access: Access, module: str) -> int:
+        """The value of its flag."""
+        try:
+            return self._number(one.flag, access, module)
+        except InjectError:
+            if one.macro is None:
+                raise
+            return one.macro
 
     def _device_test(self, device: str, point: FaultPoint) -> Test:
         found = self._to_device(point)

@@ -10,10 +10,13 @@ from __future__ import annotations
 from inject.filesystems import TYPES
 from inject.model.nofail import NoFail
 
+_NOFAIL_BIT = 15
+"""`#define ___GFP_NOFAIL 0x8000u` of include/linux/gfp_types.h, 6.1; 6.12 has an enumerator."""
+
 
 def _may_not_fail(function: str, parameter: str, source: str) -> NoFail:
     why = "__GFP_NOFAIL allocations are used without a check"
-    return NoFail(function, why, source, parameter, "___GFP_NOFAIL_BIT", True)
+    return NoFail(function, why, source, parameter, "___GFP_NOFAIL_BIT", True, macro=_NOFAIL_BIT)
 
 
 def _of_a_detector(below: str, why: str, source: str) -> tuple[NoFail, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class NoFail:
     flag: str = ""
     is_bit: bool = False
     below: str = ""
+    macro: Optional[int] = None
+    """Value of ``flag`` in kernels in which it is a macro, which BTF does not keep; None: in none."""
 
     @property
     def calls(self) -> str:

@@ -106,6 +106,15 @@ def test_a_contract_is_kept_unless_told_otherwise(planner: Planner) -> None:
     assert planner.rule(replace(made, contract=Contract.IGNORE), 0).tests == ()
 
 
+def test_a_flag_that_is_a_macro_in_older_kernels(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = NoFail("__bch2_disk_reservation_add", "why", "where", "flags", "___NOT_IN_BTF", True, macro=15)
+    monkeypatch.setattr(module, "nofail_of", lambda _: (known,))
+    (test,) = planner.rule(fault(known.function), 0).tests
+    assert (test.op, test.mask, test.value, test.nofail) == (Op.IS, 1 << 15, 0, True)
+    monkeypatch.setattr(module, "nofail_of", lambda _: (replace(known, macro=None),))
+    assert "___NOT_IN_BTF is not an enumerator of this kernel" in refused(planner, fault(known.function))
+
+
 def test_a_contract_by_call_path(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its frame comes after the fault's own, and counts as spared; a kernel without that function has no such call."""
     known = tuple(NoFail("open_ctree", "why", "where", below=name) for name in ("xfs_mount", "not_in_there"))
