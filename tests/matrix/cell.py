@@ -43,14 +43,14 @@ class Cell:
     detail: str = ""
     lacks: str = ""
     functions: tuple[str, ...] = ()
-    """Functions that were called and could be failed."""
+    """Functions that the kernel has: of the faults and of their stacks."""
 
 
 UNRUN = Cell(Kind.UNRUN)
 
 
 def cell_of(verdict: Optional[Verdict], functions: tuple[str, ...] = ()) -> Cell:
-    """The cell of a verdict as the JSON lines have it; ``functions`` are those of the scenario's faults."""
+    """The cell of a verdict as the JSON lines have it; ``functions`` are those that the scenario needs."""
     if verdict is None:
         return UNRUN
     status, detail = verdict["status"], " ".join(verdict["detail"].split())

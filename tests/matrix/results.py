@@ -76,7 +76,7 @@ class Results:
         """The cells of the table by scenario and kernel."""
         found = {}
         for scenario in scenarios:
-            functions = tuple(fault.function for fault in scenario.faults)
+            functions = tuple(needs(scenario)[scenario.filesystem is not None :])
             for kernel in kernels:
                 found[scenario.name, kernel] = cell_of(self.verdicts.get((kernel, scenario.name)), functions)
         return found
