@@ -37,7 +37,7 @@ KIND = "template"
 RECIPE = "1"
 """Raise it when this file or the guest's init starts to save something else."""
 
-KEPT = 4
+KEPT = 8
 """Templates kept, those used last; one takes some 300 MB."""
 
 SPACE = 3
