@@ -62,7 +62,7 @@ CASES = (
     Case("vmlinux-bool", "ns_capable_setid", BOOL, "false", lambda: os.setgid(5), errno.EPERM),
     Case("tmpfs", "shmem_symlink", ERRNO, "-ENOSPC", lambda: Path("/tmp/never").symlink_to("x"), errno.ENOSPC),
     Case("tmpfs", "shmem_unlink", ERRNO, "-EROFS", lambda: Path("/tmp/there").unlink(), errno.EROFS),
-    Case("ext4", "ext4_mkdir", ERRNO, "-EDQUOT", lambda: (MOUNTED / "never").mkdir(), errno.EDQUOT),
+    Case("ext4", "ext4_symlink", ERRNO, "-EDQUOT", lambda: (MOUNTED / "never").symlink_to("x"), errno.EDQUOT),
     Case("ext4-pointer", "ext4_lookup", BOTH, "-EIO", lambda: (MOUNTED / "absent").stat(), errno.EIO),
     Case("ext4-bool", "ext4_empty_dir", BOOL, "false", lambda: (MOUNTED / "there").rmdir(), errno.ENOTEMPTY),
 )
