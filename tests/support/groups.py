@@ -6,7 +6,8 @@ reads: its own groups are lost there, without a word. The scheduler of tests/con
 
 from __future__ import annotations
 
-SHARING = frozenset(f"tests/vm/test_{name}.py" for name in ("endings", "exec", "remains", "stock", "trust", "verdicts"))
+_NAMES = ("endings", "exec", "remains", "stock", "template", "trust", "verdicts")
+SHARING = frozenset(f"tests/vm/test_{name}.py" for name in _NAMES)
 """Files of tests/vm whose tests share a guest or the verdicts of one run."""
 
 

@@ -47,8 +47,9 @@ def fill_image(cache: Cache) -> None:
 def user_tree(folder: Path) -> Path:
     """A build tree as far as anyone looks at it; returns its bzImage."""
     for name, text in {
-        ".config": "CONFIG_A=y\n",
+        ".config": "CONFIG_A=y\nCONFIG_MODULES=y\n",
         "vmlinux": "elf",
+        "Module.symvers": "",
         "include/linux/a.h": "static",
         "include/generated/autoconf.h": "generated",
         "arch/x86/include/asm/b.h": "static",
@@ -65,7 +66,8 @@ def user_tree(folder: Path) -> Path:
 
 def compiled(_tree: Path, words: Sequence[str], _log: Path, _purpose: str) -> None:
     """Stands for make with the module's directory."""
-    (Path(words[0].removeprefix("M=")) / override.FILE).write_text("ELF")
+    target = next(word for word in words if word.startswith("M="))
+    (Path(target.removeprefix("M=")) / override.FILE).write_text("ELF")
 
 
 # ---------------------------------------------------------------- keys
