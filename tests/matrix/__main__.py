@@ -7,10 +7,7 @@ explanation does not hold any more, or if something was not run.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +22,11 @@ from tests.matrix.known import KNOWN
 from tests.matrix.results import Results, digest, needs
 from tests.matrix.table import Table
 from tests.support import ROOT
-from tests.support.command import COMMAND
+from tests.support.replay import add_options, replay, verdicts
 
 KERNELS = ("stock:6.1", "stock:6.12", "stock:7.3", "test")
 """In the order of their versions; the test kernel is 6.12, too."""
 
-SEED = "1"
 BATCH = 12
 """Scenarios of one call: what an interruption loses at most."""
 LIMIT = 1800.0
@@ -47,26 +43,13 @@ class Options:
     consoles: Optional[Path] = None
 
 
-def replay(kernel: str, names: Sequence[str], options: Options) -> tuple[str, list[Mapping[str, object]]]:
+def replayed(kernel: str, names: Sequence[str], options: Options) -> tuple[str, list[Mapping[str, object]]]:
     """The release of the kernel and the last verdict of each scenario that came to an end within LIMIT."""
-    with tempfile.TemporaryDirectory(prefix="matrix-") as directory:
-        report = Path(directory) / "report.jsonl"
-        command = [*COMMAND, "vm", "run", "scenarios", "--kernel", kernel, "--seed", SEED, "--quiet"]
-        command += ["--json", str(report), "--jobs", str(options.jobs)]
-        command += [word for name in names for word in ("--only", name)]
-        command += ["--consoles", str(options.consoles / kernel)] if options.consoles else []
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as guests:
-            try:
-                guests.wait(LIMIT)
-            except subprocess.TimeoutExpired:
-                guests.terminate()
-        lines = report.read_text().splitlines() if report.exists() else []
-    events = [json.loads(line) for line in lines if line.strip()]
+    words = ["--jobs", str(options.jobs)]
+    words += ["--consoles", str(options.consoles / kernel)] if options.consoles else []
+    events = replay(kernel, names, LIMIT, words)
     releases = [event["kernel"] for event in events if event["type"] == "run"]
-    found = {event["scenario"]: event for event in events if event["type"] == "verdict"}
-    if not found:
-        raise SystemExit(f"matrix: no verdict of {', '.join(names)} on {kernel} in {LIMIT:g} s")
-    return releases[0], list(found.values())
+    return releases[0], list(verdicts(events))
 
 
 def run(results: Results, kernels: Sequence[str], scenarios: Sequence[Scenario], options: Options, end: float) -> None:
@@ -77,7 +60,7 @@ def run(results: Results, kernels: Sequence[str], scenarios: Sequence[Scenario],
             if time.monotonic() >= end:
                 return
             names = [scenario.name for scenario in telling(missing)]
-            results.keep(kernel, *replay(kernel, names[:BATCH], options))
+            results.keep(kernel, *replayed(kernel, names[:BATCH], options))
             results.conclude(kernel, scenarios)
             left = len(results.missing(kernel, scenarios))
             print(f"{kernel}: {left} scenarios left", file=sys.stderr, flush=True)
@@ -108,18 +91,7 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="matrix", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="Only this scenario; repeatable.")
     parser.add_argument("--kernel", action="append", choices=KERNELS, help="Only on this kernel; repeatable.")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Guests side by side.")
-    parser.add_argument("--seconds", type=float, default=1e9, metavar="N", help="Begin no guest after N seconds.")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="Append the results as JSON lines.")
-    parser.add_argument(
-        "--kept",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="PATH",
-        help="Go on from this file of --json, if there is one.",
-    )
-    parser.add_argument("--consoles", type=Path, metavar="DIR", help="Keep the guests' consoles below DIR.")
+    add_options(parser)
     parser.add_argument("--record", action="store_true", help="Write the result into docs/kernels.md.")
     return parser
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import json
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +21,9 @@ from tests.plants import table
 from tests.plants.plant import Plant, plants, record
 from tests.plants.table import Notice
 from tests.support import ROOT
-from tests.support.command import COMMAND
+from tests.support.replay import add_options, replay, verdicts
 
 KERNEL = "plants"
-SEED = "1"
 LIMIT = 900.0
 """Seconds for the guests of one plant; a hang takes some 100."""
 CONTROL_LIMIT = 1200.0
@@ -72,7 +69,7 @@ class Run:
         for start in range(0, len(missing), BATCH):
             if time.monotonic() >= end:
                 break
-            some = replay(missing[start : start + BATCH], CONTROL_LIMIT)
+            some = verdicts(replay(KERNEL, missing[start : start + BATCH], CONTROL_LIMIT))
             self.keep(CONTROL, [*self.verdicts.get(CONTROL, []), *some])
         found = {verdict["scenario"]: verdict for verdict in self.verdicts.get(CONTROL, [])}
         lines = []
@@ -87,12 +84,13 @@ class Run:
     def look(self, plant: Plant, usable: Sequence[str]) -> None:
         """Run the scenarios of one plant, and print what noticed it."""
         scenarios = [name for name in plant.scenarios if name in usable]
-        folder = self.consoles / plant.name if self.consoles else None
-        verdicts = replay(scenarios, LIMIT, f"inject_plant={plant.name}", folder)
-        self.keep(plant.name, verdicts)
-        notice = noticed(verdicts)
-        words = f"{notice.reason}: {notice.detail}" if notice else "NOT noticed"
-        print(f"{plant.name}: {words}", file=sys.stderr, flush=True)
+        words = ["--append", f"inject_plant={plant.name}"]
+        words += ["--consoles", str(self.consoles / plant.name)] if self.consoles else []
+        found = verdicts(replay(KERNEL, scenarios, LIMIT, words))
+        self.keep(plant.name, found)
+        notice = noticed(found)
+        said = f"{notice.reason}: {notice.detail}" if notice else "NOT noticed"
+        print(f"{plant.name}: {said}", file=sys.stderr, flush=True)
 
     def look_at_all(self, chosen: Sequence[Plant], usable: Sequence[str], jobs: int, end: float) -> None:
         """Run the plants that have no verdicts yet, in ``jobs`` guests; begin none after ``end``."""
@@ -109,28 +107,6 @@ class Run:
         """What noticed each plant."""
         looked = {name: noticed(verdicts) for name, verdicts in self.verdicts.items() if name != CONTROL}
         return {name: notice for name, notice in looked.items() if notice}
-
-
-def replay(scenarios: Iterable[str], limit: float, append: str = "", consoles: Optional[Path] = None) -> list[Verdict]:
-    """The last verdict of each scenario, from one batch of guests; raises SystemExit if there is none."""
-    with tempfile.TemporaryDirectory(prefix="plants-") as directory:
-        report = Path(directory) / "report.jsonl"
-        command = [*COMMAND, "vm", "run", "scenarios", "--kernel", KERNEL, "--seed", SEED, "--quiet"]
-        command += ["--json", str(report)]
-        command += [word for name in scenarios for word in ("--only", name)]
-        command += ["--append", append] if append else []
-        command += ["--consoles", str(consoles)] if consoles else []
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as guests:
-            try:
-                guests.wait(limit)
-            except subprocess.TimeoutExpired:
-                guests.terminate()
-        lines = report.read_text().splitlines() if report.exists() else []
-    events = [json.loads(line) for line in lines if line.strip()]
-    found = {event["scenario"]: event for event in events if event.get("type") == "verdict"}
-    if not found:
-        raise SystemExit(f"plants: no verdict of {', '.join(scenarios)} in {limit:g} s")
-    return list(found.values())
 
 
 def noticed(verdicts: Iterable[Verdict]) -> Optional[Notice]:
@@ -152,18 +128,7 @@ def options() -> argparse.ArgumentParser:
     """The options of the run."""
     parser = argparse.ArgumentParser(prog="plants", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="Only this plant; repeatable.")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Guests side by side.")
-    parser.add_argument("--seconds", type=float, default=1e9, metavar="N", help="Begin no guest after N seconds.")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="Append the verdicts as JSON lines.")
-    parser.add_argument(
-        "--kept",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="PATH",
-        help="Go on from this file of --json, if there is one.",
-    )
-    parser.add_argument("--consoles", type=Path, metavar="DIR", help="Keep the guests' consoles below DIR.")
+    add_options(parser)
     parser.add_argument(
         "--record", action="store_true", help="Write the table into docs/plants.md, and the reasons into the headers."
     )

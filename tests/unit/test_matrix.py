@@ -154,7 +154,7 @@ def test_a_run_goes_on_from_what_was_kept(
 ) -> None:
     asked: list[tuple[str, list[str]]] = []
 
-    def replay(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
+    def replayed(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
         asked.append((kernel, list(names)))
         return "6.x", [verdict("pass", scenario=name) for name in names]
 
@@ -162,7 +162,7 @@ def test_a_run_goes_on_from_what_was_kept(
     docs = tmp_path / "kernels.md"
     docs.write_text(f"words\n{page.BEGIN}\nold\n{page.END}\nrest\n")
     monkeypatch.setattr(run, "load", lambda _: some)
-    monkeypatch.setattr(run, "replay", replay)
+    monkeypatch.setattr(run, "replayed", replayed)
     monkeypatch.setattr(run, "KERNELS", ("stock:6.12", "test"))
     monkeypatch.setattr(run, "BATCH", 2)
     monkeypatch.setattr(run, "DOCS", docs)
@@ -185,11 +185,11 @@ def test_what_a_kernel_lacks_is_found_out_once(monkeypatch: pytest.MonkeyPatch) 
     asked: list[list[str]] = []
     said = {"b": "this kernel has no bcachefs", "c": "g is not in this kernel; did you mean h?"}
 
-    def replay(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
+    def replayed(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
         asked.append(list(names))
         return "6.1", [verdict("skip", said[name], scenario=name) for name in names]
 
-    monkeypatch.setattr(run, "replay", replay)
+    monkeypatch.setattr(run, "replayed", replayed)
     monkeypatch.setattr(run, "BATCH", 1)
     bcachefs = Filesystem("bcachefs")
     some = [
@@ -213,11 +213,11 @@ def test_scenarios_that_tell_most_come_first() -> None:
 def test_a_scenario_without_a_verdict_is_not_run_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def replay(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
+    def replayed(kernel: str, names: Sequence[str], options: run.Options) -> tuple[str, list[Verdict]]:
         asked.append(list(names))
         return "6.1", [verdict("pass", scenario=name) for name in names if name != "b"]
 
-    monkeypatch.setattr(run, "replay", replay)
+    monkeypatch.setattr(run, "replayed", replayed)
     some = [scenario(name) for name in "abc"]
     run.run(Results({one.name: digest(one) for one in some}), ["test", "stock:6.1"], some, run.Options(), 1e9)
     assert asked == [["a", "b", "c"], ["a", "b", "c"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +167,9 @@ def test_table_and_score() -> None:
     assert table.missed({}, [ONE, TWO]) == [TWO]
 
 
+VERDICT = {"type": "verdict", "detail": "d"}
+
+
 @pytest.mark.parametrize(
     ("clean", "planted", "code", "said"),
     [
@@ -177,11 +181,11 @@ def test_table_and_score() -> None:
 def test_exit_code(
     clean: str, planted: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def replay(scenarios: list[str], limit: float, append: str = "", consoles: object = None) -> list[run.Verdict]:
-        status = planted if append else clean
-        assert append in ("", "inject_plant=b")
+    def replay(kernel: str, scenarios: list[str], limit: float, words: Sequence[str] = ()) -> list[run.Verdict]:
+        status = planted if words else clean
+        assert (kernel, *words) in (("plants",), ("plants", "--append", "inject_plant=b"))
         reason = "check" if status == "fail" else None
-        return [{"scenario": name, "status": status, "reason": reason, "detail": "d"} for name in scenarios]
+        return [{**VERDICT, "scenario": name, "status": status, "reason": reason} for name in scenarios]
 
     monkeypatch.setattr(run, "plants", lambda: [TWO])
     monkeypatch.setattr(run, "replay", replay)
@@ -196,10 +200,11 @@ def test_run_goes_on_from_what_was_kept(
 ) -> None:
     asked: list[tuple[tuple[str, ...], str]] = []
 
-    def replay(scenarios: list[str], limit: float, append: str = "", consoles: object = None) -> list[run.Verdict]:
+    def replay(kernel: str, scenarios: list[str], limit: float, words: Sequence[str] = ()) -> list[run.Verdict]:
+        append = "".join(words[1:])
         asked.append((tuple(scenarios), append))
         status = "fail" if append == "inject_plant=b" else "pass"
-        return [{"scenario": name, "status": status, "reason": "check", "detail": "d"} for name in scenarios]
+        return [{**VERDICT, "scenario": name, "status": status, "reason": "check"} for name in scenarios]
 
     page = tmp_path / "plants.md"
     page.write_text(f"words\n\n{run.SCORE}\n\nold\n")
