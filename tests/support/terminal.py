@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import re
 import select
 import struct
+import subprocess
 import termios
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
+from tests.support import ROOT
 from tests.support.emulator import Emulator
 from tests.support.waiting import wait_for
 
@@ -116,6 +120,22 @@ class Window(Terminal):
         code = super().end()
         self.look()
         return code
+
+
+@contextlib.contextmanager
+def started(argv: Sequence[str], limit: float) -> Iterator[Terminal]:
+    """A terminal of 33 rows and 111 columns with ``argv``, run in the checkout, which is ended after it."""
+    terminal = Terminal(33, 111)
+    inner = terminal.inner
+    terminal.process = subprocess.Popen(
+        argv, cwd=ROOT, stdin=inner, stdout=inner, stderr=inner, preexec_fn=take_terminal
+    )
+    try:
+        yield terminal
+    finally:
+        terminal.process.terminate()
+        terminal.process.wait(limit)
+        terminal.close()
 
 
 def take_terminal() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ROOT, guest_items
 from tests.support.command import COMMAND
-from tests.support.terminal import Terminal, take_terminal
+from tests.support.terminal import Terminal, started
 
 pytestmark = pytest.mark.slow
 
@@ -74,19 +74,10 @@ def test_fail_of_a_filesystem_that_the_kernel_does_not_have(tmp_path: Path) -> N
 @pytest.fixture
 def watched(flavour: str) -> Iterator[Terminal]:
     """`inject vm watch` of calls that come again and again, on a terminal."""
-    terminal = Terminal(33, 111)
-    inner = terminal.inner
     loop = "while :; do mkdir /tmp/new 2>/dev/null && rmdir /tmp/new; sleep 0.2; done"
     argv = [*COMMAND, "vm", "watch", "--kernel", flavour, "do_mkdirat=-EIO", "--", "sh", "-c", loop]
-    terminal.process = subprocess.Popen(
-        argv, cwd=ROOT, stdin=inner, stdout=inner, stderr=inner, preexec_fn=take_terminal
-    )
-    try:
+    with started(argv, LIMIT) as terminal:
         yield terminal
-    finally:
-        terminal.process.terminate()
-        terminal.process.wait(LIMIT)
-        terminal.close()
 
 
 def test_watch_on_a_terminal(watched: Terminal) -> None:

@@ -13,7 +13,7 @@ import pytest
 from inject.vm.build.artifacts import Artifacts
 from tests.support import ROOT
 from tests.support.command import COMMAND
-from tests.support.terminal import Terminal, take_terminal
+from tests.support.terminal import Terminal, started
 
 LIMIT = 300
 """Seconds after which a command counts as hung."""
@@ -69,17 +69,8 @@ def test_the_first_interrupt_goes_to_the_command_and_the_second_ends_the_guest()
 @pytest.fixture()
 def shell(artifacts: Artifacts) -> Iterator[Terminal]:
     """`inject vm shell` on a terminal of 33 rows and 111 columns."""
-    terminal = Terminal(33, 111)
-    inner = terminal.inner
-    terminal.process = subprocess.Popen(
-        vm("shell"), cwd=ROOT, stdin=inner, stdout=inner, stderr=inner, preexec_fn=take_terminal
-    )
-    try:
+    with started(vm("shell"), LIMIT) as terminal:
         yield terminal
-    finally:
-        terminal.process.terminate()
-        terminal.process.wait(LIMIT)
-        terminal.close()
 
 
 def test_shell(shell: Terminal) -> None:
