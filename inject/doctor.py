@@ -20,6 +20,7 @@ from inject.kernel.obstacles import (
     BY_MODULE,
     CONFIG,
     LOAD,
+    MOUNT_SECURITYFS,
     OPTIONAL,
     Obstacle,
     of_addresses,
@@ -128,6 +129,8 @@ def _module(kernel: Kernel) -> Check:
 
 
 def _lockdown(kernel: Kernel) -> Check:
+    if not kernel.lockdown and kernel.config.has("CONFIG_SECURITY_LOCKDOWN_LSM"):
+        return Check("lockdown", None, "unknown: securityfs is not mounted", MOUNT_SECURITYFS)
     return _of(of_lockdown(kernel), "lockdown", kernel.lockdown or "not built in")
 
 

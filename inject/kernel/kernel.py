@@ -85,7 +85,7 @@ class Kernel:
 
     @cached_property
     def lockdown(self) -> str:
-        """``none``, ``integrity`` or ``confidentiality``; "" if the LSM is absent."""
+        """``none``, ``integrity`` or ``confidentiality``; "" if the LSM is absent or securityfs is not mounted."""
         match = re.search(r"\[(\w+)\]", text_of(self.root / "sys/kernel/security/lockdown"))
         return match[1] if match else ""
 

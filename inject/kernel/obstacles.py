@@ -62,6 +62,10 @@ def of_option(kernel: Kernel, option: str) -> Optional[Obstacle]:
     )
 
 
+MOUNT_SECURITYFS = "mount -t securityfs securityfs /sys/kernel/security"
+"""With it /sys/kernel/security/lockdown can be read (security/lockdown/lockdown.c, v6.12)."""
+
+
 def of_lockdown(kernel: Kernel) -> Optional[Obstacle]:
     """Lockdown, if it forbids probes even to root."""
     if kernel.lockdown not in FORBIDDING:

@@ -14,7 +14,7 @@ from typing import Optional
 from inject.errors import CannotRun
 from inject.kernel.files import text_of
 from inject.kernel.kernel import Kernel
-from inject.kernel.obstacles import of_signatures
+from inject.kernel.obstacles import MOUNT_SECURITYFS, of_signatures
 from inject.kernel.overrider import NAME, VERSION, Overrider
 from inject.module.device import DEVICE
 from inject.process.janitor import delete_module
@@ -156,6 +156,11 @@ def _refused(kernel: Kernel, path: Path, error: OSError) -> CannotRun:
             return CannotRun(
                 f"{what}: it takes signed modules only",
                 f"sign {path} with a key enrolled by mokutil, or use a guest: `inject vm run`",
+            )
+        if os.geteuid() == 0 and not kernel.lockdown:
+            return CannotRun(
+                f"{what}: it is locked down, or this is a container without CAP_SYS_MODULE",
+                f"{MOUNT_SECURITYFS}, then `inject doctor`; in a container, run on its host",
             )
         return CannotRun("loading a module needs root", "run with sudo; in a container, on its host")
     if error.errno in (errno.ENOEXEC, errno.EINVAL, errno.ENOENT):

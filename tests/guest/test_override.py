@@ -107,7 +107,8 @@ def test_a_function_without_ftrace(engine: Engine, kernel: Kernel, types: Types,
     engine.detach()
     assert counts.injected >= 1, counts
     assert int((tmp_path / "errno").read_text() or 0) == errno.EFAULT
-    assert list(map(plain_name, stack[:2])) == ["strncpy_from_user", "getname_flags"], "6.1 has a part of it there"
+    caller = "do_getname" if "do_getname" in stack else "getname_flags"  # of 7.3; 6.1 has a part of it there
+    assert list(map(plain_name, stack[:2])) == ["strncpy_from_user", caller]
 
 
 def test_two_faults_of_one_function_in_order(

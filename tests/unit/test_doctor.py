@@ -40,6 +40,14 @@ def missing(kernel: Kernel) -> dict[str, Check]:
     return {check.name: check for check in examine(kernel) if check.ok is not True}
 
 
+def test_lockdown_that_cannot_be_read_is_not_called_absent(tmp_path: Path) -> None:
+    options = CONFIG + "CONFIG_SECURITY_LOCKDOWN_LSM=y\n"
+    for text, ok, said in (("", None, "unknown: securityfs"), ("[none] integrity confidentiality", True, "none")):
+        kernel = build(tmp_path / said[:4], config=gzip.compress(options.encode()), lockdown=text)
+        (found,) = (check for check in examine(kernel) if check.name == "lockdown")
+        assert (found.ok, found.detail.startswith(said)) == (ok, True), found
+
+
 def test_nothing_is_missing(ready: Path, tmp_path: Path) -> None:
     checks = examine(build(tmp_path / "root"))
     assert [check.name for check in checks if check.ok is not True] == []

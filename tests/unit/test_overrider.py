@@ -377,6 +377,11 @@ def ko(tmp_path: Path) -> Path:
         ),
         (errno.EPERM, {"proc/sys/kernel/modules_disabled": "1"}, "kernel.modules_disabled=1 forbids all modules"),
         (errno.EPERM, {}, "loading a module needs root; run with sudo"),
+        (
+            errno.EPERM,
+            {"sys/kernel/security/lockdown": ""},
+            "it is locked down, or this is a container without CAP_SYS_MODULE; mount -t securityfs",
+        ),
         (errno.ENOEXEC, {}, "was built for another kernel"),
         (errno.ENOMEM, {}, "the kernel does not load inject_override: Cannot allocate memory"),
     ],
@@ -393,6 +398,7 @@ def test_why_the_kernel_does_not_load_it(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(loading, "_call", call)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(CannotRun) as caught:
         loading.load(kernel, ko)
     assert says in str(caught.value) and "\n" not in str(caught.value)

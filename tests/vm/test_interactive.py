@@ -75,13 +75,13 @@ def test_fail_of_a_filesystem_that_the_kernel_does_not_have(tmp_path: Path) -> N
 def watched(flavour: str) -> Iterator[Terminal]:
     """`inject vm watch` of calls that come again and again, on a terminal."""
     loop = "while :; do mkdir /tmp/new 2>/dev/null && rmdir /tmp/new; sleep 0.2; done"
-    argv = [*COMMAND, "vm", "watch", "--kernel", flavour, "do_mkdirat=-EIO", "--", "sh", "-c", loop]
+    argv = [*COMMAND, "vm", "watch", "--kernel", flavour, "__x64_sys_mkdir=-EIO", "--", "sh", "-c", loop]
     with started(argv, LIMIT) as terminal:
         yield terminal
 
 
 def test_watch_on_a_terminal(watched: Terminal) -> None:
-    watched.expect("do_mkdirat")
+    watched.expect("__x64_sys_mkdir")
     watched.type("a")
     watched.expect("-EIO")
     watched.type("q")
