@@ -23,6 +23,7 @@ from inject.model.unsafe import unsafe
 from inject.module.device import DEVICE
 from inject.module.load import unload
 from inject.module.source import find
+from inject.process.stat import stat_of
 from tests.support.command import Done, Tool, inject
 from tests.support.waiting import wait_for
 from tests.support.workbench import KPROBES, MODULE, guest_only, unloaded
@@ -295,8 +296,8 @@ def test_two_runs_at_once_share_the_module(tmp_path: Path) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(word) for word in words]
+    tasks = ((path, stat_of(path)) for path in Path("/proc").glob("[0-9]*"))
+    return [int(path.name) for path, task in tasks if task is not None and task.parent == pid]
 
 
 @BY_MODULE
