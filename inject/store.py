@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from inject.errors import InjectError
 
@@ -113,22 +113,47 @@ def write_file(
         path.parent.mkdir(parents=True, exist_ok=True)
     # The name does not contain the file's own, which may be as long as a name can be.
     staged = path.with_name(f".inject-{secrets.token_hex(8)}")
+    descriptor, named = _new_file(path.parent, staged, mode)
     try:
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        if replace:
+            if not named:
+                named = _name(file.fileno(), path, staged if replace else None)
+        if named and replace:
             staged.replace(path)
-        else:
+        elif named:
             os.link(staged, path)  # unlike rename(2), link(2) never replaces a file
     finally:
         with contextlib.suppress(OSError):
             staged.unlink()
     if durable:
         sync(path.parent)
+
+
+def _new_file(directory: Path, staged: Path, mode: int) -> tuple[int, bool]:
+    """A descriptor of a new file in ``directory``, and whether it is called ``staged``; SIGKILL leaves it only then."""
+    with contextlib.suppress(OSError):  # a filesystem without O_TMPFILE, or what the next open says
+        return os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode), False
+    return os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), True
+
+
+def _name(descriptor: int, path: Path, staged: Optional[Path]) -> bool:
+    """Give a file without a name the name ``path``; if that exists, ``staged``, and return True.
+
+    Raises FileExistsError if ``path`` exists and ``staged`` is None.
+    """
+    own = f"/proc/self/fd/{descriptor}"
+    try:
+        os.link(own, path, src_dir_fd=descriptor)  # with a src_dir_fd Python follows the link (linkat(2))
+        return False
+    except FileExistsError:
+        if staged is None:
+            raise
+    os.link(own, staged, src_dir_fd=descriptor)
+    return True
 
 
 def sync(path: Path) -> None:

@@ -196,11 +196,12 @@ def test_a_disk_that_refuses_costs_only_time(tmp_path: Path, monkeypatch: pytest
         (tmp_path / "cache").write_text("in the way")
     else:
         monkeypatch.setattr(Path, "replace", _full)
+        monkeypatch.setattr(os, "link", _full)
     keep(tmp_path / "cache", KEY, CODE)
     assert load(tmp_path / "cache", KEY) is None
     if cut == "the file":
         assert list((tmp_path / "cache").iterdir()) == []
 
 
-def _full(*_: object) -> None:
+def _full(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")

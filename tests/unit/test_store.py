@@ -128,7 +128,7 @@ def test_several_writers_at_once(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Each step may be the one that fails: the old file stays and nothing else does."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "file").write_text("old")
@@ -252,3 +252,16 @@ def test_a_place_that_is_no_directory_is_passed_over(tmp_path: Path, monkeypatch
     monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
     monkeypatch.setenv("TEMP", str(tmp_path))
     assert temporary_place() == tmp_path
+
+
+def test_a_file_has_no_name_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the filesystem can do that (open(2), O_TMPFILE): SIGKILL leaves nothing then."""
+    try:
+        os.close(os.open(tmp_path, os.O_WRONLY | os.O_TMPFILE))
+        names = 0
+    except OSError:
+        names = 1
+    seen: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(len(list(tmp_path.iterdir()))))
+    store.write_file(tmp_path / "new", "text", durable=True)
+    assert (seen[0], (tmp_path / "new").read_text(), len(list(tmp_path.iterdir()))) == (names, "text", 1)
