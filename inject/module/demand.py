@@ -92,7 +92,7 @@ class Demand:
                 continue
             except CannotRun:
                 break  # it said so when it could not load it
-            with contextlib.suppress(InjectError):  # somebody has killed it
+            with contextlib.suppress(InjectError):  # the janitor was killed
                 self._janitor.release("module", NAME)
             break
         self._janitor.close(0)  # which unloads what is in use a little longer

@@ -165,8 +165,8 @@ def _continued(stack: contextlib.ExitStack, fresh: Boot, cache: Path) -> Optiona
 def _template(fresh: Boot, cache: Cache) -> Optional[Template]:
     files = template.files_of(fresh.options.checkout)
     identity = template.key(fresh.artifacts, fresh.options, files)
-    found = template.find(cache, identity)
-    if found is not None and found.changed(files) is not None:
+    found = template.find(cache, identity, files)
+    if found is not None:
         return found
     with template.staging(cache, identity, fresh.options.memory) as place:
         if place is None:

@@ -16,7 +16,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -70,11 +70,13 @@ class Template:
     """What a guest continues from: the directory of its files, and what was so when it was saved.
 
     ``booted``: seconds from the kernel's start to its init. ``files``: (mtime in ns, size) of the checkout's.
+    ``stale`` are those that a guest must get anew.
     """
 
     directory: Path
     booted: float
     files: Files
+    stale: tuple[str, ...] = ()
 
     @property
     def kept(self) -> Kept:
@@ -139,10 +141,12 @@ def key(artifacts: Artifacts, options: GuestOptions, files: Files) -> str:
     return key_of(inputs)
 
 
-def find(cache: Cache, identity: str) -> Optional[Template]:
-    """The template of that key, if it is there and whole."""
+def find(cache: Cache, identity: str, now: Files) -> Optional[Template]:
+    """The template of that key, if it is there and whole, and serves a checkout of the files ``now``."""
     entry = cache.find(KIND, identity, (STATE, CONSOLE))
-    return _of(entry) if entry is not None else None
+    found = _of(entry) if entry is not None else None
+    stale = found.changed(now) if found is not None else None
+    return replace(found, stale=tuple(stale)) if found is not None and stale is not None else None
 
 
 def _of(entry: Entry) -> Optional[Template]:
@@ -212,6 +216,6 @@ def restore(guest: Guest, template: Template) -> None:
     guest.alive()
     guest.requests.wake(time.time())
     top = guest.options.checkout
-    for name in template.changed(files_of(top)) or ():
+    for name in template.stale:
         path = top / name
         guest.requests.write_file(f"{checkout.HOME}/{name}", path.read_bytes(), path.stat().st_mode & 0o777)

@@ -82,13 +82,16 @@ def entry(cache: Cache, key: str) -> Entry:
 
 def test_a_template_is_found_again(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    assert template.find(cache, "one") is None
+    assert template.find(cache, "one", FILES) is None
     entry(cache, "one")
-    found = template.find(cache, "one")
+    found = template.find(cache, "one", FILES)
     assert found is not None
     assert (found.booted, found.files, found.console()) == (3.5, FILES, b"[    0.0] Linux")
+    changed = template.find(cache, "one", {**FILES, "scenarios/a.yaml": (6, 20)})
+    assert (found.stale, changed is not None and changed.stale) == ((), ("scenarios/a.yaml",))
+    assert template.find(cache, "one", {}) is None
     found.kept.memory.write_bytes(b"short")
-    assert template.find(cache, "one") is None
+    assert template.find(cache, "one", FILES) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_a_damaged_manifest_is_no_template(tmp_path: Path, manifest: dict[str, o
         for name in (template.STATE, template.CONSOLE):
             (place.path / name).write_bytes(b"")
         place.publish(manifest, durable=False)
-    assert template.find(cache, "one") is None
+    assert template.find(cache, "one", FILES) is None
 
 
 def test_while_one_is_saved_another_process_does_not_wait(tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_those_used_last_are_kept(tmp_path: Path) -> None:
     made = [entry(cache, f"key{number}") for number in range(KEPT + 2)]
     for number, one in enumerate(made):
         os.utime(one.path, (number, number))
-    template.find(cache, "key0")  # used now
+    template.find(cache, "key0", FILES)  # used now
     template.prune(cache, made[-1])
     left = {path.name for path in made[0].path.parent.iterdir()}
     assert left == {"key0", *(f"key{number}" for number in range(3, KEPT + 2))}
