@@ -21,7 +21,7 @@ SLACK = 600.0
 """Seconds that making, checking and removing filesystems may take in all, apart from the scripts."""
 
 SCRIPT = 120.0
-"""Seconds that inject allows each script of a scenario, or its timeout if longer (trial.SCRIPT_TIMEOUT)."""
+"""Seconds that inject allows each script of a scenario, or its timeout if longer (trial/surroundings.py)."""
 
 LOG_LINES = 80
 

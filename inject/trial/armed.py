@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Optional, Union
 
 from inject.engine.return_trace import Trail
@@ -16,7 +14,6 @@ from inject.model.event import Armed, EngineMemory, ErrorTraced, Injected, Injec
 from inject.model.scenario import Scenario
 from inject.model.text import listed
 from inject.process.adopted import Adopted
-from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.process.signals import signals_held
 from inject.process.workload import Outcome, Workload
@@ -25,15 +22,7 @@ from inject.report.progress import error_line, injection_line
 from inject.trial.observe import Observation
 from inject.trial.pump import LEASE, LeaseKeeper, Pump
 from inject.trial.services import RunOptions, Services
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Directory and environment in which the scripts of a trial run."""
-
-    group: Cgroup
-    directory: Path
-    env: dict[str, str]
+from inject.trial.surroundings import Scene
 
 
 class ArmedRun:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Callable, Optional
 
 from inject.engine.planner import Planner
 from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError
 from inject.fixture.device_numbers import device_numbers
-from inject.fixture.directory import remove_directory, trial_directory
 from inject.fixture.filesystem import Fixture
 from inject.kernel.detectors import spent_detectors
 from inject.kernel.log import LogReader
@@ -24,16 +21,15 @@ from inject.model.scenario import Scenario
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.oracles import Context, Oracle, choose
 from inject.oracles.base import Quiet
-from inject.process.blocked import tasks_of
 from inject.process.cgroup import Cgroup
 from inject.process.tool import Hung
-from inject.process.workload import GRACE, Outcome, run_workload
-from inject.scenario.files import shared_directory
-from inject.trial.armed import ArmedRun, Scene
+from inject.process.workload import Outcome
+from inject.trial.armed import ArmedRun
 from inject.trial.judge import Judgement, command_again, judge, tail, with_finding, with_hangs
 from inject.trial.observe import Observation, exit_code, stacks
 from inject.trial.preflight import missing, refuse_any_scope
 from inject.trial.services import RunOptions, Services
+from inject.trial.surroundings import Scene, Surroundings
 
 MOST_PATHS = 100
 """Different error paths that a verdict keeps; the JSON lines have every one."""
@@ -42,9 +38,6 @@ PATIENCE = 10.0
 """Seconds that each reader or program may take if the workload hung: it may hang like the workload."""
 
 UMOUNT_TIMEOUT = 60.0
-
-SCRIPT_TIMEOUT = 120.0
-"""Seconds for ``setup`` and ``recover``, or the scenario's timeout if that is longer."""
 
 
 class Trial:
@@ -70,6 +63,7 @@ class Trial:
         self._plan = plan
         self._before_arming = before_arming
         self._seen = Observation()
+        self._around = Surroundings(scenario, services, self._seen)
 
     def run(self) -> Verdict:
         """The verdict. Raises nothing for what a scenario or a kernel does, only if the report cannot be written."""
@@ -111,49 +105,23 @@ class Trial:
         """Everything from the fixture to the last check; returns how the workload ended."""
         if not self.options.any_allowed:
             refuse_any_scope(self.scenario)
-        seen = self._seen
         with contextlib.ExitStack() as stack:
             if self.options.replaceable:
                 stack.callback(self._look_at_detectors, spent_detectors(self.services.kernel))
-            janitor = self.services.janitor
-            directory = trial_directory(janitor)
-            stack.callback(seen.undo, lambda: remove_directory(directory, janitor))
-            group = Cgroup.create(janitor)
-            stack.callback(seen.undo, lambda: self._close_group(group))
-            fixture: Optional[Fixture] = None
+            directory, group = stack.enter_context(self._around.ground())
             quiet = Quiet()
             if self.scenario.filesystem is not None:
                 from inject.oracles.leaks import quiet_state
 
                 quiet = quiet_state(self.scenario.filesystem.type, self.services.kernel)
-                self.services.say(f"{self.scenario.filesystem.type} on a scratch device")
-                fixture = Fixture(
-                    self.scenario.filesystem,
-                    directory=directory,
-                    janitor=janitor,
-                    cgroup=group.child("tools"),
-                    cache=self.services.mkfs_cache,
-                )
-                opened = fixture
-                stack.callback(seen.undo, lambda: self._close_fixture(opened, group))
-                fixture.open()
-            work = directory / "cwd"
-            work.mkdir()
-            env = {**os.environ, "LC_ALL": "C", **_shared(self.scenario), **(fixture.env if fixture else {})}
-            return self._with_fixture(fixture, quiet, Scene(group, work, env))
+            fixture = stack.enter_context(self._around.fixture(directory, group))
+            return self._with_fixture(fixture, quiet, self._around.scene(directory, group, fixture))
 
     def _look_at_detectors(self, before: Sequence[str]) -> None:
         """No other trial may run on this kernel if a detector was spent since ``before``: it would pass unseen."""
         for spent in spent_detectors(self.services.kernel):
             if spent not in before:
                 self._seen.spoil(spent)
-
-    def _close_fixture(self, fixture: Fixture, group: Cgroup) -> None:
-        self._seen.notes += fixture.notes
-        self._seen.look_for_stuck(group, "the filesystem's programs")
-        if self._seen.unusable:
-            return  # a task that hangs in the kernel keeps it busy: the janitor tries when inject ends
-        fixture.close()
 
     def _planned(self, fixture: Optional[Fixture]) -> Plan:
         """The plan of the faults, with the trial's own devices."""
@@ -165,7 +133,7 @@ class Trial:
 
     def _with_fixture(self, fixture: Optional[Fixture], quiet: Quiet, scene: Scene) -> Outcome:
         seen = self._seen
-        self._script("setup", self.scenario.setup, scene, self._script_limit, needed=True)
+        self._around.setup(scene)
         plan = self._planned(fixture)
         for note in plan.notes:
             self.services.say(note)
@@ -192,7 +160,7 @@ class Trial:
             if outcome.timed_out:
                 context = replace(context, patience=PATIENCE)
             if not seen.unusable:
-                self._recover(scene, context.limit(self._script_limit))
+                self._recover(scene, context.limit(self._around.script_limit))
             self._ask(oracles, context, scene.group)
             seen.notes += [note for oracle in oracles for note in oracle.notes]
             # Calls that the probe cannot see explain why a fault never fired; otherwise they are of no interest.
@@ -200,32 +168,13 @@ class Trial:
             seen.notes += Plan(tuple(unfired)).notes
         return outcome
 
-    @property
-    def _script_limit(self) -> float:
-        """Seconds that ``setup`` and ``recover`` may take."""
-        return max(SCRIPT_TIMEOUT, self.scenario.timeout)
-
     def _must(self, name: str, ask: Callable[[], None]) -> None:
         """Do what a trial cannot go on without; raises InjectError if that fails."""
         if not self._seen.hear(name, ask):
             raise InjectError(self._seen.troubles[-1])
 
-    def _script(self, name: str, text: str, scene: Scene, limit: float, *, needed: bool) -> Optional[Outcome]:
-        """Run ``setup`` or ``recover`` disarmed; with ``needed`` anything but success raises InjectError."""
-        if not text.strip():
-            return None
-        group = scene.group.child(name)
-        outcome = run_workload(text, cgroup=group, cwd=scene.directory, timeout=limit, env=scene.env, name=name)
-        self._seen.unkillable(outcome.unkillable, name)
-        if needed and outcome.unkillable:
-            raise InjectError(self._seen.unusable)
-        if needed and outcome.code != 0:
-            said = (outcome.output.strip().splitlines() or ["no output"])[-1]
-            raise InjectError(f"`{name}` {outcome.how()}: {said}")
-        return outcome
-
     def _recover(self, scene: Scene, limit: float) -> None:
-        outcome = self._script("recover", self.scenario.recover, scene, limit, needed=False)
+        outcome = self._around.script("recover", self.scenario.recover, scene, limit)
         if outcome is not None and outcome.code != 0:
             detail = f"with the fault disarmed, `recover` {outcome.how()}"
             log = stacks(outcome.blocked) or tail(outcome.output)
@@ -249,13 +198,6 @@ class Trial:
         asked = self._seen.hear(name, ask)
         self._seen.look_for_stuck(group, name)
         return asked
-
-    def _close_group(self, group: Cgroup) -> None:
-        """Remove the trial's cgroup; a process that is still in it cannot be killed."""
-        if group.close(self.services.janitor, 0.0 if self._seen.has_unkillable else GRACE):
-            return
-        self._seen.unkillable(tasks_of(group.procs()), "the trial")
-        raise InjectError(f"processes in {group.path} cannot be killed")
 
 
 def unmounted(fixture: Fixture, context: Context) -> Optional[Complaint]:
@@ -288,9 +230,3 @@ def count_notes(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
                 " the counts may be too small"
             )
     return notes
-
-
-def _shared(scenario: Scenario) -> dict[str, str]:
-    """``LIB`` for the scripts: the directory with what several scenarios use."""
-    folder = shared_directory(Path(scenario.file))
-    return {"LIB": str(folder)} if folder else {}
