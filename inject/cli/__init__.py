@@ -24,6 +24,7 @@ HOMES = {
     "check": "inject.cli.check:check",
     "doctor": "inject.cli.doctor:doctor",
     "run": "inject.cli.run:run",
+    "record": "inject.cli.record:record",
     "fail": "inject.cli.fail:fail",
     "watch": "inject.cli.watch.command:watch",
     "module": "inject.cli.module:module",

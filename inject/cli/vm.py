@@ -40,6 +40,7 @@ HOMES = {
     "list": "inject.cli.in_guest:list_",
     "fail": "inject.cli.in_guest:fail_",
     "watch": "inject.cli.in_guest:watch_",
+    "record": "inject.cli.record:record_in_guests",
     "new": "inject.cli.new:new_of_guest",
 }
 """Commands that are elsewhere."""
@@ -74,7 +75,7 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _guest_options(command, kernels.DEFAULT, f"Boot this kernel: {', '.join(artifacts.NAMES)}.")
 
 
-def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of a command that boots guests for scenarios; without --kernel each gets the kernel that it needs."""
     names = ", ".join(artifacts.NAMES)
     return _guest_options(command, None, f"Boot this kernel for all: {names}. Default: what each scenario needs.")
@@ -171,7 +172,7 @@ def _again(asked: Optional[str], kernel_image: Optional[Path]) -> str:
     return f"inject vm run --kernel {asked}" if asked else "inject vm run"
 
 
-def _guests(found: Sequence[Scenario], *, flavour: Optional[str], stop: bool = False, **rest: Any) -> Guests:
+def guests_for(found: Sequence[Scenario], *, flavour: Optional[str], stop: bool = False, **rest: Any) -> Guests:
     """Guests with the kernel that the command line asks for, or that each scenario needs; builds what is missing."""
     one = flavour or (kernels.DEFAULT if rest["kernel_image"] is not None else None)
     default = kernels.BUILT if stop else kernels.DEFAULT
@@ -293,7 +294,7 @@ def shell(**chosen: Any) -> int:
 @vm.command("run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
-@_batch_options
+@batch_options
 @STOP_OPTION
 @click.option(
     "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
@@ -341,7 +342,7 @@ def run_(
         if not found:
             return display.nothing(shard, junit_path)
         again = _again(guest_choice["flavour"], guest_choice["kernel_image"])
-        guests = _guests(found, stop=stop_on_injection, **guest_choice)
+        guests = guests_for(found, stop=stop_on_injection, **guest_choice)
         display.start()
         ledger = Ledger(found)
         progress = Progress(ledger, display, several=jobs > 1)

@@ -38,6 +38,18 @@ PROGRAMS: Mapping[str, int] = {
 """The functions of SOURCE that are programs, and their types."""
 
 
+class ProgramText(NamedTuple):
+    """A C text, the programs in it and the maps that these name."""
+
+    file: Path
+    programs: Mapping[str, int]
+    tables: Mapping[str, abi.Table]
+
+
+OVERRIDE = ProgramText(SOURCE, PROGRAMS, abi.TABLES)
+"""What fails calls."""
+
+
 class Constants(NamedTuple):
     """Numbers put into a program when it is loaded."""
 
@@ -57,15 +69,17 @@ class Constants(NamedTuple):
     """Number of the module's probe that it answers for."""
 
 
-def bytecode_of(bcc: Bcc, kernel: Kernel, cache: Optional[Path]) -> tuple[bytecode.Bytecode, bool]:
-    """The compiled SOURCE, and True if it was not in ``cache``. Raises CannotRun if it cannot be compiled."""
-    source = SOURCE.read_text()
-    key = bytecode.cache_key(source, bcc.version, kernel.build_id, kernel.release)
+def bytecode_of(
+    bcc: Bcc, kernel: Kernel, cache: Optional[Path], source: ProgramText = OVERRIDE
+) -> tuple[bytecode.Bytecode, bool]:
+    """The compiled ``source``, and True if it was not in ``cache``. Raises CannotRun if it cannot be compiled."""
+    text = source.file.read_text()
+    key = bytecode.cache_key(text, bcc.version, kernel.build_id, kernel.release)
     if cache is not None and kernel.build_id:
         kept = bytecode.load(cache, key)
-        if kept is not None and set(kept.programs) == set(PROGRAMS) and set(kept.maps) == set(abi.TABLES):
+        if kept is not None and set(kept.programs) == set(source.programs) and set(kept.maps) == set(source.tables):
             return kept, False
-    fresh = bcc.compile(source, PROGRAMS, abi.TABLES, kernel.release)
+    fresh = bcc.compile(text, source.programs, source.tables, kernel.release)
     if cache is not None and kernel.build_id:
         bytecode.keep(cache, key, fresh)
     return fresh, True

@@ -1,4 +1,4 @@
-"""The BPF maps of one engine.
+"""The BPF maps of one program text.
 
 Tables are found by key. Areas are memory that the program and inject share: the
 program has their address in its code, so that it looks nothing up.
@@ -9,24 +9,27 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Mapping
 from typing import Any
 
-from inject.engine.abi import AREAS, ARRAY, MMAPABLE, TABLES, Table
+from inject.engine.abi import AREAS, ARRAY, MMAPABLE, TABLES, Area, Table
 from inject.engine.bcc import Bcc, failed
 from inject.errors import CannotRun
 
 
 class Maps:
-    """All maps, made in the kernel. Raises CannotRun if the kernel refuses one."""
+    """All ``tables`` and ``areas``, made in the kernel. Raises CannotRun if the kernel refuses one."""
 
-    def __init__(self, bcc: Bcc) -> None:
+    def __init__(self, bcc: Bcc, tables: Mapping[str, Table] = TABLES, areas: Mapping[str, Area] = AREAS) -> None:
         self._lib = bcc.lib
+        self._tables = tables
+        self._areas = areas
         self.descriptors: dict[str, int] = {}
         self._memory: dict[str, mmap.mmap] = {}
         try:
-            for name, table in TABLES.items():
+            for name, table in tables.items():
                 self._create(name, table)
-            for name, area in AREAS.items():
+            for name, area in areas.items():
                 size = area.layout.size * area.length
                 descriptor = self._create(name, Table(ARRAY, 4, size, 1, MMAPABLE))
                 self._memory[name] = mmap.mmap(descriptor, size + -size % mmap.PAGESIZE)
@@ -59,19 +62,19 @@ class Maps:
         """By each area's mark: the map's descriptor and the offset of rule ``slot``'s part."""
         return {
             area.mark: (self.descriptors[name], area.layout.size * slot if area.each else 0)
-            for name, area in AREAS.items()
+            for name, area in self._areas.items()
         }
 
     # ------------------------------------------------------------ areas
 
     def read(self, area: str, slot: int = 0) -> bytes:
         """The part of rule ``slot`` in ``area``, copied at once: the kernel goes on counting there."""
-        size = AREAS[area].layout.size
+        size = self._areas[area].layout.size
         return self._memory[area][slot * size : (slot + 1) * size]
 
     def write(self, area: str, value: bytes, slot: int = 0, offset: int = 0) -> None:
         """Put ``value`` into the part of rule ``slot``, ``offset`` bytes from its start."""
-        at = slot * AREAS[area].layout.size + offset
+        at = slot * self._areas[area].layout.size + offset
         self._memory[area][at : at + len(value)] = value
 
     # ------------------------------------------------------------ tables
@@ -83,7 +86,7 @@ class Maps:
 
     def lookup(self, table: str, key: bytes) -> bytes:
         """The value of ``key``; raises CannotRun if there is none."""
-        value = ctypes.create_string_buffer(TABLES[table].value)
+        value = ctypes.create_string_buffer(self._tables[table].value)
         if self._lib.bpf_lookup_elem(self.descriptors[table], _buffer(key), value):
             raise failed(f"cannot read BPF map {table}")
         return value.raw
@@ -95,7 +98,7 @@ class Maps:
 
     def keys(self, table: str) -> list[bytes]:
         """All keys of a hash."""
-        size, most = TABLES[table].key, TABLES[table].entries
+        size, most = self._tables[table].key, self._tables[table].entries
         keys: list[bytes] = []
         key = ctypes.create_string_buffer(size)
         if self._lib.bpf_get_first_key(self.descriptors[table], key, size) < 0:

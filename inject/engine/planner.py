@@ -8,7 +8,8 @@ from typing import Optional
 
 from inject.engine import abi
 from inject.engine.callpath import call_path, hidden_frames
-from inject.engine.rule import U64, PerCpu, Plan, Rule, Test, Writeback
+from inject.engine.context import preempt_count
+from inject.engine.rule import U64, Plan, Rule, Test, Writeback
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
 from inject.filesystems import DEVICE_PATHS
 from inject.filesystems.device_paths import WORDS as DEVICE_WORDS
@@ -83,7 +84,7 @@ class Planner:
             seed=rule_seed(self.seed, index),
             path=call_path(self.kernel, when.stack, self._spared_paths(fault)),
             writeback=self._writeback(point) if fault.scope is Scope.WRITEBACK else None,
-            context=self._context(),
+            context=preempt_count(self.types),
             notes=(*gaps(self.kernel, point), *hidden_frames(self.kernel, when.stack)),
             ways=(found := ways(self.kernel, point)),
             kfunc=self.types.of(NAME).function(KFUNC) if Probe.KFUNC in found else 0,
@@ -111,18 +112,6 @@ class Planner:
         except CannotRun:
             return ""
         return next((name for name in (point.function, *point.names) if btf.prototype(name)), "")
-
-    def _context(self) -> Optional[PerCpu]:
-        """Where the kernel keeps preempt_count; None without BTF, or on an architecture that keeps it elsewhere."""
-        try:
-            btf = self.types.of("")
-        except CannotRun:
-            return None
-        hot = btf.variable("pcpu_hot")  # Linux 6.2 to 6.14: arch/x86/include/asm/current.h
-        if hot:
-            return PerCpu(hot, btf.member("pcpu_hot", "preempt_count"))
-        count = btf.variable("__preempt_count")  # before and after: arch/x86/include/asm/preempt.h
-        return PerCpu(count, 0) if count else None
 
     def _number(self, symbol: Symbolic, access: Access, module: str) -> int:
         if isinstance(symbol, int):

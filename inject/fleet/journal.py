@@ -10,7 +10,16 @@ from inject.fleet.lastwords import LastInjections
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.kernel.config import SLOWEST
-from inject.model.event import Armed, ErrorTraced, Event, Injected, RunEnded, RunStarted
+from inject.model.event import (
+    Armed,
+    ErrorTraced,
+    Event,
+    FunctionSkipped,
+    Injected,
+    PointReached,
+    RunEnded,
+    RunStarted,
+)
 from inject.model.scenario import Scenario
 from inject.model.text import printable
 from inject.model.verdict import Complaint, Reason, Status, Verdict
@@ -132,6 +141,10 @@ class Journal:
             raise NotAnEvent("an injection before the scenario was armed")
         if isinstance(event, Armed) and self.armed:
             raise NotAnEvent("a second arming")
+        if isinstance(event, (PointReached, FunctionSkipped)):
+            if self.request.record is None:
+                raise NotAnEvent("a recording that was not asked for")
+            return
         fault = event.injection.fault if isinstance(event, Injected) else 0
         fault = event.path.fault if isinstance(event, ErrorTraced) else fault
         if not 0 <= fault < len(self.current.faults):

@@ -23,6 +23,7 @@ from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Scenario
 from inject.module.demand import demand
 from inject.process.signals import ended_by_signals
+from inject.record.options import RecordOptions
 from inject.report.jsonl import JsonLines
 from inject.scenario.load import parse
 from inject.trial.judge import exit_status
@@ -56,6 +57,8 @@ def serve(results: str, lines: TextIO, filesystems: Sequence[str] = ()) -> int:
     request = read_request(lines.readline())
     kernel = Kernel()
     types = Types(kernel)
+    if request.record is not None:
+        return _record(results, lines, request, kernel, types, request.record)
     with demand(kernel, types, probe=request.probe) as found:
         return _serve(results, lines, request, kernel, types, found.require)
 
@@ -90,6 +93,19 @@ def _serve(
                 stop_when_unusable=True,
             )
         emit(RunEnded.of(verdicts))
+    return exit_status(verdicts)
+
+
+def _record(results: str, lines: TextIO, request: Request, kernel: Kernel, types: Types, options: RecordOptions) -> int:
+    """Record what ``lines`` ask for; the exit code of `inject record`."""
+    from inject.campaign.record import record_all  # no other run needs it
+
+    lines.readline()  # the values: nothing returns one
+    with JsonLines(results) as report:
+        report.write(run_started(kernel, request.seed, ()))
+        with open_services(kernel, report.write, say=lambda _: None, types=types) as services:
+            verdicts = record_all(scenarios(lines), services, options, stop_when_unusable=True)
+        report.write(RunEnded.of(verdicts))
     return exit_status(verdicts)
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import Optional
 
 from inject.errors import Place
 from inject.model.scenario import Probe, Scenario
+from inject.record.options import RecordOptions
 from inject.trial.preflight import WrittenReturn, returns_of
 
 MODULE = "inject.fleet.remote"
@@ -29,6 +31,7 @@ class Request:
 
     ``stop_on_injection``: ask the debugger of the guest to stop it at each injection.
     ``reproduce`` begins the command that a verdict gives for running its scenario again.
+    ``record``: arm nothing, and record the points that the workloads reach.
     ``cwd`` is what relative paths are relative to, here and on the host.
     """
 
@@ -37,17 +40,20 @@ class Request:
     trace: bool = False
     stop_on_injection: bool = False
     reproduce: str = "inject vm run"
+    record: Optional[RecordOptions] = None
     cwd: Path = field(default_factory=Path.cwd)
 
     def line(self) -> bytes:
         """The first line."""
-        return _line([self.seed, self.probe.value, self.trace, self.stop_on_injection, self.reproduce])
+        record = list(astuple(self.record)) if self.record else None
+        return _line([self.seed, self.probe.value, self.trace, self.stop_on_injection, self.reproduce, record])
 
 
 def read_request(line: str) -> Request:
     """The inverse of :meth:`Request.line`; ``cwd`` is where this process runs."""
-    seed, probe, trace, stop_on_injection, reproduce = json.loads(line)
-    return Request(seed, Probe(probe), trace, stop_on_injection, reproduce)
+    seed, probe, trace, stop_on_injection, reproduce, record = json.loads(line)
+    options = RecordOptions(tuple(record[0]), *record[1:]) if record else None
+    return Request(seed, Probe(probe), trace, stop_on_injection, reproduce, options)
 
 
 def returns_line(scenarios: Iterable[Scenario], most: int = RETURNS) -> bytes:

@@ -115,9 +115,15 @@ class Callers:
         """What the callers of each of the ``targets`` do, by the kept table if there is one; {} if ``unknown``."""
         if self.unknown:
             return {}
+        if not any(map(self._is_built_in, targets)):  # vmlinux is linked without the modules
+            return summary(list(self._of_modules()), targets, self.void)
         if self._kept(self._text("").base):
             return self.kept_table(targets)
         return summary(list(self._all()), targets, self.void)
+
+    def _is_built_in(self, address: int) -> bool:
+        code = self._text("")
+        return code.base <= address < code.base + len(code.text)
 
     def kept_table(self, targets: Collection[int]) -> Mapping[int, Checks]:
         """The same for all functions: calls in vmlinux are read once for each kernel and kept."""
@@ -153,6 +159,9 @@ class Callers:
 
     def _all(self) -> Iterable[MachineCode]:
         yield self._with_starts("")
+        yield from self._of_modules()
+
+    def _of_modules(self) -> Iterable[MachineCode]:
         for module, symbols in self.functions.items():
             if module and symbols:
                 yield self._with_starts(module)

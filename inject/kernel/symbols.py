@@ -187,6 +187,11 @@ class Kallsyms:
         """Text symbols of a loaded ``module``."""
         return self._lines_with(b"\t[%s]" % module.encode())
 
+    def text(self) -> list[tuple[int, str, str, str]]:
+        """Address, kind, name and module of every text symbol, in the order of kallsyms; not kept."""
+        lines = re.findall(rb"^([0-9a-f]+) ([tTwW]) (\S+)(?:\t\[(\S+)\])?$", self._kallsyms, re.MULTILINE)
+        return [(int(at, 16), kind.decode(), name.decode(), module.decode()) for at, kind, name, module in lines]
+
     @cached_property
     def text_addresses(self) -> list[int]:
         """Addresses of all text symbols, sorted."""

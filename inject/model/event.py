@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from inject.model.errorpath import ErrorPath
+from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Probe
 from inject.model.verdict import Status, Verdict
 
@@ -134,5 +135,23 @@ class RunEnded:
         return RunEnded(*(statuses.count(status) for status in (Status.PASS, Status.FAIL, Status.SKIP, Status.ERROR)))
 
 
-Event = Union[RunStarted, Armed, Injected, ErrorTraced, Verdict, RunEnded]
+@dataclass(frozen=True)
+class PointReached:
+    """A workload that was recorded reaches a point."""
+
+    scenario: str
+    trial: int
+    point: Point
+
+
+@dataclass(frozen=True)
+class FunctionSkipped:
+    """A function was asked for, and was not recorded."""
+
+    scenario: str
+    trial: int
+    skipped: Skipped
+
+
+Event = Union[RunStarted, Armed, Injected, ErrorTraced, PointReached, FunctionSkipped, Verdict, RunEnded]
 """Any event of a run; a verdict is an event."""

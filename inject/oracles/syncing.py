@@ -7,6 +7,7 @@ import os
 
 from inject.errors import InjectError
 from inject.oracles.base import Context
+from inject.process.cgroup import Cgroup
 from inject.process.tool import run_forked
 
 TIMEOUT = 60.0
@@ -31,12 +32,16 @@ def syncfs(root: str) -> None:
 def sync(context: Context) -> None:
     """Write what is dirty on the mounted filesystem; raises InjectError if that fails or hangs."""
     assert context.fixture is not None
-    root = str(context.fixture.mountpoint)
+    sync_at(str(context.fixture.mountpoint), context.cgroup, context.limit(TIMEOUT))
+
+
+def sync_at(root: str, cgroup: Cgroup, timeout: float = TIMEOUT) -> None:
+    """The same for the filesystem that ``root`` is on, by a process in ``cgroup``."""
 
     def work() -> list[str]:
         syncfs(root)
         return ["end"]
 
-    done = run_forked(work, timeout=context.limit(TIMEOUT), cgroup=context.cgroup)
+    done = run_forked(work, timeout=timeout, cgroup=cgroup)
     if done.in_time(f"syncing {root}: it").code != 0:
         raise InjectError(f"syncing {root}: {done.last_line if done.output else done.how()}")

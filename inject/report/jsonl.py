@@ -22,12 +22,15 @@ from inject.model.event import (
     EngineMemory,
     ErrorTraced,
     Event,
+    FunctionSkipped,
     Injected,
     Injection,
     Overridden,
+    PointReached,
     RunEnded,
     RunStarted,
 )
+from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.text import printable_lines
 from inject.model.trigger import KEYS, Trigger
@@ -53,6 +56,10 @@ def to_json(event: Event) -> dict[str, Any]:
         return {**told, **path, "ordinal": event.ordinal, "tid": event.tid}
     if isinstance(event, Verdict):
         return _verdict(event)
+    if isinstance(event, PointReached):
+        return {"type": "point", "scenario": event.scenario, "trial": event.trial, **_point(event.point)}
+    if isinstance(event, FunctionSkipped):
+        return {"type": "skipped", "scenario": event.scenario, "trial": event.trial, **vars(event.skipped)}
     if isinstance(event, Armed):
         return _armed(event)
     if isinstance(event, RunStarted):
@@ -167,6 +174,23 @@ def _read_error_path(data: Mapping[str, Any]) -> ErrorPath:
     )
 
 
+def _point(point: Point) -> dict[str, Any]:
+    return {"id": point.id, **vars(point), "stack": list(point.stack)}
+
+
+def _read_point(data: Mapping[str, Any]) -> PointReached:
+    names = _text(data["function"]), _text(data["module"]), _texts(data["stack"])
+    point = Point(*names, hits=_number(data["hits"]), first=_number(data["first"]))
+    if data["id"] != point.id:
+        raise ValueError("the id of another point")
+    return PointReached(_text(data["scenario"]), _number(data["trial"]), point)
+
+
+def _read_skipped(data: Mapping[str, Any]) -> FunctionSkipped:
+    skipped = Skipped(_text(data["function"]), _text(data["module"]), _text(data["why"]))
+    return FunctionSkipped(_text(data["scenario"]), _number(data["trial"]), skipped)
+
+
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "type": "verdict",
@@ -277,6 +301,8 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Event]] = {
     "armed": _read_armed,
     "injection": _read_injected,
     "error": _read_error,
+    "point": _read_point,
+    "skipped": _read_skipped,
     "verdict": _read_verdict,
     "end": _read_end,
 }
