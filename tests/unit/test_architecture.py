@@ -24,6 +24,7 @@ LAYERS = (
     {"doctor"},
     {"propagation", "oracles", "draft", "report"},
     {"trial"},
+    {"record"},
     {"campaign"},
     {"fleet"},
     {"vm"},

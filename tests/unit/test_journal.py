@@ -13,9 +13,20 @@ from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
 from inject.kernel.config import SLOWEST
-from inject.model.event import Armed, Event, Injected, Injection, RunEnded, RunStarted
+from inject.model.event import (
+    Armed,
+    Event,
+    FunctionSkipped,
+    Injected,
+    Injection,
+    PointReached,
+    RunEnded,
+    RunStarted,
+)
+from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Finding, Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.record.options import RecordOptions
 from inject.report.jsonl import to_json
 from inject.vm.channel import encode
 
@@ -208,3 +219,24 @@ def test_the_log_after_a_trial_may_change_its_verdict() -> None:
 def test_no_other_second_verdict_is_believed(event: Verdict) -> None:
     made, _ = journal([armed("a"), passed("a"), event], scenario("a"))
     assert made.unusable == "it reported what is not an event" and made.unreadable == 1
+
+
+RECORDED = (
+    PointReached("a", 0, Point("f", "", ("g+0x1",))),
+    FunctionSkipped("a", 0, Skipped("h", "", "returns nothing")),
+)
+
+
+def test_what_was_recorded_is_passed_on() -> None:
+    seen: Events = []
+    made = Journal(Ledger([scenario("a")]), Request(7, record=RecordOptions()), seen.append)
+    made.give(scenario("a"))
+    for event in (STARTED, *RECORDED, passed("a")):
+        made.take(encode(to_json(event))[:-1])
+    assert (seen, made.settled, made.unreadable) == ([STARTED, *RECORDED, passed("a")], 1, 0)
+
+
+@pytest.mark.parametrize("event", RECORDED)
+def test_a_recording_that_was_not_asked_for_is_not_an_event(event: Event) -> None:
+    made, seen = journal([STARTED, event], scenario("a"))
+    assert (seen, made.unreadable) == ([STARTED], 1)

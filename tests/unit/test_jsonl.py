@@ -9,7 +9,17 @@ import pytest
 
 from inject.errors import InjectError
 from inject.model.errorpath import ErrorPath, Fate, Frame
-from inject.model.event import Armed, ErrorTraced, Injected, Injection, RunEnded, RunStarted
+from inject.model.event import (
+    Armed,
+    ErrorTraced,
+    FunctionSkipped,
+    Injected,
+    Injection,
+    PointReached,
+    RunEnded,
+    RunStarted,
+)
+from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.trigger import Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
@@ -50,6 +60,8 @@ EVENTS = [
     Injected("s", 0, INJECTION),
     ErrorTraced("s", 1, replace(WAY, count=1), 4, 77),
     ErrorTraced("s", 1, ErrorPath(0, "f", "-EIO", Fate.UNSEEN, where="g"), 1, 7),
+    PointReached("s", 0, Point("bch2_write", "bcachefs", ("f+0x1", "g+0x2 [xfs]"), 7, 2)),
+    FunctionSkipped("s", 0, Skipped("bch2_put", "", "is unsafe")),
     PASS,
     FAIL,
     RunEnded.of([PASS, FAIL, PASS]),
@@ -92,6 +104,12 @@ def test_a_missing_key_is_the_same_error(event):
     for key in set(told) - {"probes", "stop"}:
         with pytest.raises(jsonl.NotAnEvent):
             jsonl.from_json({other: value for other, value in told.items() if other != key})
+
+
+def test_a_point_under_the_id_of_another_is_the_same_error():
+    told = jsonl.to_json(PointReached("s", 0, Point("f", "", ("g+0x1",))))
+    with pytest.raises(jsonl.NotAnEvent, match="id of another"):
+        jsonl.from_json({**told, "stack": ["g+0x2"]})
 
 
 def test_a_number_beyond_a_float_is_the_same_error():

@@ -21,6 +21,7 @@ from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.process.capture import Output
+from inject.record.options import RecordOptions
 from inject.report.jsonl import to_json
 from inject.trial.preflight import WrittenReturn
 
@@ -137,3 +138,9 @@ def test_a_verdict_that_was_too_long_is_no_hang_of_the_kernel() -> None:
     _, ledger = run(FakeHost(lambda name: [Armed(name, 0, ()), None]), "a")
     (verdict,) = ledger.verdicts()
     assert (verdict.status, verdict.notes) == (Status.ERROR, ("1 line of the host's report: too long, dropped",))
+
+
+def test_a_recording_is_asked_for_in_the_first_line() -> None:
+    options = RecordOptions(("bch2_*", "module:xfs"), checked=True, room=77)
+    assert read_request(Request(5, record=options).line().decode()).record == options
+    assert read_request(Request(5).line().decode()).record is None
