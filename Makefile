@@ -23,6 +23,8 @@ FUZZ_SECONDS := 3600
 KILLS_SECONDS := 14400
 # What `make bench` measures; everything by default.
 PARTS :=
+# The build tree of a kernel of yours, for `make tree-test`.
+TREE :=
 # Options of the run of `make plants`: PLANTS='--only NAME --jobs 2'.
 PLANTS :=
 # Options of the run of `make matrix`: MATRIX='--kernel stock:7.3 --jobs 2'.
@@ -32,7 +34,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 SUITE = $(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test bare-test load cycles unreached plants matrix fuzz kills lint docs bench bench-detectors man clean
+.PHONY: library demo test unit suite guest-test debug-test bare-test tree-test load cycles unreached plants matrix fuzz kills lint docs bench bench-detectors man clean
 
 # Seconds since 1970, and MB that this machine has received (proc_pid_net(5)).
 COUNTERS := date +%s; awk 'NR > 2 && $$1 != "lo:" {sum += $$2} END {printf "%d", sum / 1000000}' /proc/net/dev
@@ -72,6 +74,11 @@ load: $(VENV)/ready
 # minutes on two CPUs.
 bare-test: $(VENV)/ready $(REPORTS)
 	$(PYTEST)$(call JUNIT,bare-test) tests/bare
+
+# Test --kernel-tree on a kernel that you built: `make tree-test TREE=~/linux`.
+tree-test: $(VENV)/ready $(REPORTS)
+	@test -n "$(TREE)" || { echo 'say which tree: make tree-test TREE=DIR'; exit 2; }
+	INJECT_TREE=$(abspath $(TREE)) $(PYTEST)$(call JUNIT,tree-test) tests/tree
 
 # A thousand times attach, arm and detach unmarked functions under load, by each of the module's ways, on Debian's
 # kernels; the suite does 40 on 6.12. The kfunc needs Linux 6.12.

@@ -1,0 +1,1 @@
+"""Tests of a kernel that you built: `make tree-test TREE=DIR`."""
