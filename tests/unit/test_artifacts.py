@@ -139,7 +139,7 @@ def test_both_halves_are_needed_and_nothing_is_built_then(cache: Cache, monkeypa
     assert artifacts.find() is None
     built = cache.find(kernel.KIND, kernel.key("test"))
     assert built is not None
-    fill(cache, override.KIND, override.key(built), override.FILE, release=RELEASE)
+    fill(cache, override.KIND, override.key(built.path.name), override.FILE, release=RELEASE)
     found = artifacts.find()
     assert found is not None
     assert (found.release, found.kernel_key, found.image_key) == (RELEASE, kernel.key("test"), image.key())

@@ -291,8 +291,8 @@ def test_a_module_that_the_tree_cannot_compile_is_left_out_and_that_is_said(
             f"module for {RELEASE}: gcc: error: unrecognized option `-f\\x1b`; the full log is L; "
             "without it this kernel fails only functions that are marked"
         )
-    assert cache.log(override.KIND, override.key_in("key")).read_text().count("gcc: error") == 1
-    assert override.find_in("key", cache) is None
+    assert cache.log(override.KIND, override.key("key")).read_text().count("gcc: error") == 1
+    assert override.find("key", cache) is None
 
 
 @pytest.mark.parametrize(

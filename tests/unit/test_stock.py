@@ -33,7 +33,7 @@ def fill(cache: Cache, kind: str, key: str, *names: str, **manifest: str) -> Non
 def fill_module(cache: Cache, kind: str, key: str, *names: str) -> None:
     built = cache.find(kind, key)
     assert built is not None
-    fill(cache, override.KIND, override.key(built), *names, release=RELEASE)
+    fill(cache, override.KIND, override.key(built.path.name), *names, release=RELEASE)
 
 
 # ---------------------------------------------------------------- names and keys
@@ -208,7 +208,7 @@ def test_the_module_is_compiled_once_for_each_source_and_kernel(
     shutil.copytree(override.SOURCES, changed)
     (changed / "inject_override.h").write_text("/* changed */")
     monkeypatch.setattr(override, "SOURCES", changed)
-    assert override.find(entry, cache) is None
+    assert override.find(entry.path.name, cache) is None
     assert build().path != first.path and len(compiler.trees) == 2
     assert not list((cache.root / "staging").iterdir())
 
@@ -219,14 +219,14 @@ def test_a_kernel_without_kbuild_gets_no_module_and_that_is_said(cache: Cache, m
     built = override.build(entry, lambda: entry.file(stock.TOOLCHAIN), cache, said.append)
     assert override.file_of(built) is None
     assert said[-1].endswith("the kernel's headers lack Kbuild, so the guest is without inject's module")
-    assert override.find(entry, cache) == built
+    assert override.find(entry.path.name, cache) == built
 
 
 def test_a_module_that_does_not_compile_is_told_with_its_log(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = stock_entry(cache)  # its compiler is no tar
     with pytest.raises(InjectError, match=r"(?s)building inject's kernel module failed with exit code 2; .*tar: "):
         override.build(entry, lambda: entry.file(stock.TOOLCHAIN), cache, lambda _: None)
-    assert override.find(entry, cache) is None
+    assert override.find(entry.path.name, cache) is None
     assert not list((cache.root / "staging").iterdir())
 
 

@@ -77,12 +77,12 @@ def find(flavour: str = "test", kernel_image: Optional[Path] = None) -> Optional
     if kernel_image is not None:
         own = UserKernel.at(kernel_image)
         headers = cache.find(HEADERS_KIND, own.key, (HEADERS,))
-        module = override.find_in(own.key, cache)
+        module = override.find(own.key, cache)
         if root is None or (own.tree is not None and (headers is None or module is None)):
             return None
         return _of_user(own, headers, module, root)
     built = _find(cache, flavour)
-    module = override.find(built, cache) if built else None
+    module = override.find(built.path.name, cache) if built else None
     return _of_entries(built, module, root, _debug(built, cache)) if built and module and root else None
 
 
@@ -93,7 +93,7 @@ def missing(flavour: str = "test") -> list[str]:
     found = {
         _kind(flavour): built,
         image.KIND: image.find(cache, image.key()),
-        override.KIND: override.find(built, cache) if built else None,
+        override.KIND: override.find(built.path.name, cache) if built else None,
     }
     return [kind for kind, entry in found.items() if entry is None]
 

@@ -16,7 +16,7 @@ from inject.errors import InjectError
 from inject.model.text import printable
 from inject.module.build import compiler_of, complaint
 from inject.vm.build import debian, tree
-from inject.vm.build.cache import Cache, Entry, Input, Progress, Staging, key_of, need_space, remove_tree
+from inject.vm.build.cache import Cache, Entry, Progress, Staging, key_of, need_space, remove_tree
 
 KIND = "module"
 FILE = "inject_override.ko"
@@ -55,15 +55,14 @@ def sources() -> dict[str, Path]:
     return found
 
 
-def key(built: Entry) -> str:
-    """The key of the module for the kernel of that entry."""
-    inputs: dict[str, Input] = {"recipe": RECIPE, "kernel": built.path.name, **sources()}
-    return key_of(inputs)
+def key(kernel: str) -> str:
+    """The key of the module for the kernel of that key."""
+    return key_of({"recipe": RECIPE, "kernel": kernel, **sources()})
 
 
-def find(built: Entry, cache: Cache) -> Optional[Entry]:
-    """The entry of the module for the kernel ``built``, if the cache has it; see :func:`file_of`."""
-    return cache.find(KIND, key(built), facts=("release",))
+def find(kernel: str, cache: Cache) -> Optional[Entry]:
+    """The entry of the module for the kernel of that key, if the cache has it; see :func:`file_of`."""
+    return cache.find(KIND, key(kernel), facts=("release",))
 
 
 def file_of(entry: Entry) -> Optional[Path]:
@@ -78,35 +77,26 @@ def build(built: Entry, toolchain: Callable[[], Path], cache: Cache, progress: P
     has no file if the kernel's headers lack what a module is built with; ``progress`` says so.
     Raises InjectError, with the end of the log, when the build fails.
     """
-    found = find(built, cache)
+    kernel = built.path.name
+    found = find(kernel, cache)
     if found:
         return found
-    archive, identity = toolchain(), key(built)
+    archive, identity = toolchain(), key(kernel)
     with cache.building(KIND, identity, progress) as staging:
-        return find(built, cache) or _build(built, archive, cache.log(KIND, identity), staging, progress)
+        return find(kernel, cache) or _build(built, archive, cache.log(KIND, identity), staging, progress)
 
 
-def key_in(kernel_key: str) -> str:
-    """The key of the module for the user's kernel of that key."""
-    return key_of({"recipe": RECIPE, "kernel": kernel_key, **sources()})
-
-
-def find_in(kernel_key: str, cache: Cache) -> Optional[Entry]:
-    """The entry of the module for the user's kernel of that key, if the cache has it."""
-    return cache.find(KIND, key_in(kernel_key), (FILE,), ("release",))
-
-
-def build_in(directory: Path, release: str, kernel_key: str, cache: Cache, progress: Progress) -> Optional[Entry]:
+def build_in(directory: Path, release: str, kernel: str, cache: Cache, progress: Progress) -> Optional[Entry]:
     """Find the module for a kernel of the user in the cache, or compile it in its build tree, with its compiler.
 
     None if that fails, which ``progress`` says: such a kernel may do without it.
     """
-    found = find_in(kernel_key, cache)
+    found = find(kernel, cache)
     if found:
         return found
-    identity = key_in(kernel_key)
+    identity = key(kernel)
     with cache.building(KIND, identity, progress) as staging:
-        found = find_in(kernel_key, cache)
+        found = find(kernel, cache)
         if found:
             return found
         target, log = staging.path / "module", cache.log(KIND, identity)
