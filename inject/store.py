@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 from inject.errors import InjectError
 
@@ -104,7 +106,8 @@ def write_file(
 
     Text becomes UTF-8. ``mode`` is what the umask is applied to. ``parents`` makes missing
     directories. With ``durable`` the file and its name are on the disk when this returns.
-    Processes may write the same file at once: the last one wins. A failed write leaves nothing behind.
+    Processes may write the same file at once: the last one wins. A failed write leaves nothing behind. SIGKILL
+    may leave one file beside ``path``, while another content replaces that; the next one removes it.
 
     Raises FileExistsError if ``path`` exists and ``replace`` is false, else OSError.
     """
@@ -120,17 +123,29 @@ def write_file(
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            if not named:
-                named = _name(file.fileno(), path, staged if replace else None)
-        if named and replace:
-            staged.replace(path)
-        elif named:
-            os.link(staged, path)  # unlike rename(2), link(2) never replaces a file
+            if replace and _is(path, data, os.fstat(file.fileno())) and not durable:
+                os.utime(path)
+            elif not named:
+                _name(file.fileno(), path, staged, replace)
+            elif replace:
+                staged.replace(path)
+            else:
+                os.link(staged, path)  # unlike rename(2), link(2) never replaces a file
     finally:
         with contextlib.suppress(OSError):
             staged.unlink()
     if durable:
         sync(path.parent)
+
+
+def _is(path: Path, data: bytes, like: os.stat_result) -> bool:
+    """True if ``path`` is a file with that content, and with the mode and the owner of ``like``."""
+    try:
+        there = os.lstat(path)
+        same = (there.st_mode, there.st_uid, there.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
+        return same and read_file(path, len(data)) == data
+    except OSError:
+        return False
 
 
 def _new_file(directory: Path, staged: Path, mode: int) -> tuple[int, bool]:
@@ -140,20 +155,38 @@ def _new_file(directory: Path, staged: Path, mode: int) -> tuple[int, bool]:
     return os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), True
 
 
-def _name(descriptor: int, path: Path, staged: Optional[Path]) -> bool:
-    """Give a file without a name the name ``path``; if that exists, ``staged``, and return True.
+def _name(descriptor: int, path: Path, staged: Path, replace: bool) -> None:
+    """Give a file without a name the name ``path``. Raises FileExistsError if that exists and ``replace`` is false.
 
-    Raises FileExistsError if ``path`` exists and ``staged`` is None.
+    Linux has no call that links a file over another one, so then it has another name for a moment: the same one
+    for all who write ``path``, so that what SIGKILL leaves is there only until the next one writes it. Who finds
+    another one at it takes ``staged``.
     """
     own = f"/proc/self/fd/{descriptor}"
     try:
         os.link(own, path, src_dir_fd=descriptor)  # with a src_dir_fd Python follows the link (linkat(2))
-        return False
+        return
     except FileExistsError:
-        if staged is None:
+        if not replace:
             raise
-    os.link(own, staged, src_dir_fd=descriptor)
-    return True
+    spare = path.with_name(f".inject-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}")
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(FileNotFoundError):
+            spare.unlink()
+        staged = spare
+    except BlockingIOError:
+        pass
+    try:
+        os.link(own, staged, src_dir_fd=descriptor)
+        staged.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            staged.unlink()
+        raise
+    finally:
+        os.close(directory)
 
 
 def sync(path: Path) -> None:

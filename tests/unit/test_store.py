@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -254,14 +256,56 @@ def test_a_place_that_is_no_directory_is_passed_over(tmp_path: Path, monkeypatch
     assert temporary_place() == tmp_path
 
 
+def tmpfiles(place: Path) -> bool:
+    """True if the filesystem there has files without a name (open(2), O_TMPFILE)."""
+    try:
+        os.close(os.open(place, os.O_WRONLY | os.O_TMPFILE))
+    except OSError:
+        return False
+    return True
+
+
 def test_a_file_has_no_name_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the filesystem can do that (open(2), O_TMPFILE): SIGKILL leaves nothing then."""
-    try:
-        os.close(os.open(tmp_path, os.O_WRONLY | os.O_TMPFILE))
-        names = 0
-    except OSError:
-        names = 1
+    named = 0 if tmpfiles(tmp_path) else 1
     seen: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: seen.append(len(list(tmp_path.iterdir()))))
     store.write_file(tmp_path / "new", "text", durable=True)
-    assert (seen[0], (tmp_path / "new").read_text(), len(list(tmp_path.iterdir()))) == (names, "text", 1)
+    assert (seen[0], (tmp_path / "new").read_text(), len(list(tmp_path.iterdir()))) == (named, "text", 1)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_sigkill_leaves_goes_with_the_next_write(tmp_path: Path, durable: bool) -> None:
+    """Between the two calls that put a file in another one's place, for which Linux has no single one."""
+    file = tmp_path / "file"
+    file.write_text("old")
+    killed = "from inject.store import *; from pathlib import Path; import os, signal, sys\n"
+    killed += "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    killed += "write_file(Path(sys.argv[1]), 'killed', durable=True)"
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", killed, str(file)], cwd=ROOT, check=False)
+        assert done.returncode == -signal.SIGKILL and len(names(tmp_path)) in (2, 3)
+    write_file(file, "new", durable=durable)
+    left = names(tmp_path)
+    assert file.read_text() == "new" and (left == ["file"] or not tmpfiles(tmp_path)), left
+
+
+def test_another_writer_of_the_directory_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    write_file(tmp_path / "file", "new")
+    os.close(held)
+    assert ((tmp_path / "file").read_text(), names(tmp_path)) == ("new", ["file"])
+
+
+def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
+    """So that there is no moment at which a file with another name lies beside it; the file is as new as if it were."""
+    file = tmp_path / "file"
+    write_file(file, "text")
+    os.utime(file, (1, 1))
+    before = file.stat()
+    write_file(file, "text")
+    assert file.stat().st_ino == before.st_ino and file.stat().st_mtime > 1
+    write_file(file, "texts")
+    assert file.stat().st_ino != before.st_ino and file.read_text() == "texts"
