@@ -11,6 +11,7 @@ CI runs a few of them, always the same: one of each directory. `make unreached` 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -67,10 +68,12 @@ def test_nothing_passes_without_its_fault(tmp_path: Path) -> None:
     scenarios = chosen()
     home = tmp_path / "scenarios"
     shutil.copytree(ROOT / "scenarios/lib", home / "lib")
-    text = "---\n".join(yaml.safe_dump(swapped(scenario), sort_keys=False) for scenario in scenarios)
+    # On one line each: inject refuses commands that YAML would join.
+    text = "---\n".join(yaml.safe_dump(swapped(scenario), sort_keys=False, width=math.inf) for scenario in scenarios)
     (home / "swapped.yaml").write_text(text)
     report = tmp_path / "out.jsonl"
     done = inject("run", str(home), "--allow-any", "--json", str(report), timeout=LIMIT)
+    assert report.exists(), done.stderr
     events = [json.loads(line) for line in report.read_text().splitlines()]
     verdicts = {event["scenario"]: event for event in events if event["type"] == "verdict"}
     assert set(verdicts) == {scenario["name"] for scenario in scenarios}, done.stdout + done.stderr
