@@ -60,6 +60,8 @@ RETURN_MARKS = (0x51075107510D, 0x51075107510E, 0x51075107510F)
 
 PROBE_MARK = 0x510751075110
 """Replaced by the number of the module's probe that the program answers for."""
+WORDS_MARK = 0x510751075111
+"""Replaced by the BTF id of a struct that begins with two words (USES_CAST)."""
 
 USES_LOADS_SHIFT = 8
 """The lowest byte counts the rule's tests, the next one the loads of the test with most of them."""
@@ -72,7 +74,8 @@ USES_INSIDE = 1 << 21
 USES_FORBIDDEN = 1 << 22
 USES_FRAMES = 1 << 23
 USES_STEPS_SHIFT = 24
-"""From here on: steps of the search among the places of its `stack`."""
+"""Five bits: steps of the search among the places of its `stack`."""
+USES_CAST = 1 << 29
 USES_EVERYTHING = (TESTS | LOADS << USES_LOADS_SHIFT | STEPS << USES_STEPS_SHIFT) | (
     USES_GLOB | USES_COMM | USES_PATH | USES_WRITEBACK | USES_CONTEXT
 )

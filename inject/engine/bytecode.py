@@ -29,6 +29,8 @@ CALL = 0x85
 """BPF_JMP | BPF_CALL; the source register says of what: 0 a helper, 2 a kfunc (BPF_PSEUDO_KFUNC_CALL)."""
 OVERRIDE_RETURN = 58
 """The helper bpf_override_return()."""
+WORDS_AT = 8
+"""The helper bpf_get_smp_processor_id(), for which override.bpf.c calls words_at()."""
 LARGEST = 4 << 20
 """Bytes of a kept file that are read at most."""
 
@@ -92,11 +94,20 @@ def with_kfunc(code: bytes, number: int, index: int) -> bytes:
 
     ``number`` is an id of the BTF that the program is loaded with at ``index``.
     """
+    return _calling(code, OVERRIDE_RETURN, number, index)
+
+
+def with_cast(code: bytes, number: int) -> bytes:
+    """``code`` with a call of vmlinux's kfunc ``number``, bpf_rdonly_cast(), in place of each call of words_at()."""
+    return _calling(code, WORDS_AT, number, 0)
+
+
+def _calling(code: bytes, helper: int, number: int, index: int) -> bytes:
     changed = bytearray(code)
     at = 0
     while at + 8 <= len(changed):
         opcode, registers, _, immediate = INSTRUCTION.unpack_from(changed, at)
-        if opcode == CALL and not registers and immediate == OVERRIDE_RETURN:
+        if opcode == CALL and not registers and immediate == helper:
             INSTRUCTION.pack_into(changed, at, CALL, 2 << 4, index, number)
         at += 16 if opcode == LOAD_64 else 8
     return bytes(changed)

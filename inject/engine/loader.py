@@ -14,9 +14,10 @@ from inject.engine import abi, bytecode
 from inject.engine.bcc import Bcc, captured_stderr
 from inject.engine.maps import Maps
 from inject.engine.module_btf import btf_of
-from inject.engine.rule import PerCpu
+from inject.engine.rule import Cast, PerCpu
 from inject.engine.syscall import ProgramRefused, load_program
 from inject.errors import CannotRun
+from inject.kernel.files import text_of
 from inject.kernel.kernel import Kernel
 
 SOURCE = Path(__file__).with_name("override.bpf.c")
@@ -61,6 +62,8 @@ class Constants(NamedTuple):
     """True if errors are traced on their way up."""
     context: Optional[PerCpu] = None
     """Where preempt_count is; None: unknown."""
+    cast: Optional[Cast] = None
+    """How it reads the stack without a helper; None: it cannot."""
     inside: int = 0
     """The group of functions that its path must have, or whose entry the program sees (abi.USES_INSIDE) ..."""
     forbidden: int = 0
@@ -109,14 +112,22 @@ class Loader:
         able = config is not None and config.has("CONFIG_UNWINDER_FRAME_POINTER") and config.has("CONFIG_X86_64")
         return abi.USES_FRAMES if able and self._returns else 0
 
+    @cached_property
+    def _compiles(self) -> bool:
+        """True if the kernel compiles programs: it interprets none that calls a kfunc (kernel/bpf/core.c, 6.12)."""
+        root = self._kernel.root if self._kernel is not None else None
+        return root is not None and text_of(root / "proc/sys/net/core/bpf_jit_enable") in ("1", "2")
+
     def bound(self, program: str, constants: Constants) -> bytes:
         """Instructions of ``program``, ready to be loaded."""
         context = constants.context
+        cast = constants.cast if constants.cast and self._compiles else None
         numbers = {
             abi.SLOT_MARK: constants.slot,
             abi.PROBE_MARK: constants.probe,
             abi.TRACE_MARK: int(constants.traced),
-            abi.USES_MARK: (constants.uses if context else constants.uses & ~abi.USES_CONTEXT) | self._frames,
+            abi.USES_MARK: self._uses(constants, cast),
+            abi.WORDS_MARK: cast.words if cast else 0,
             abi.CONTEXT_OFFSET_MARK: context.offset if context else 0,
             **dict(zip_longest(abi.RETURN_MARKS, self._returns, fillvalue=0)),
         }
@@ -125,7 +136,13 @@ class Loader:
         marks = self._maps.descriptors["marks"]
         for mark, group in ((abi.INSIDE_MARK, constants.inside), (abi.FORBIDDEN_MARK, constants.forbidden)):
             addresses[mark] = (marks, group * abi.MARKS * abi.COUNTER.size)
-        return self._code.bind(program, self._maps.descriptors, numbers, addresses, variables)
+        code = self._code.bind(program, self._maps.descriptors, numbers, addresses, variables)
+        return bytecode.with_cast(code, cast.kfunc) if cast else code
+
+    def _uses(self, constants: Constants, cast: Optional[Cast]) -> int:
+        """What the program may do in this kernel, of what its rule uses."""
+        uses = constants.uses if constants.context else constants.uses & ~abi.USES_CONTEXT
+        return uses | self._frames | (abi.USES_CAST if cast else 0)
 
     def load(self, program: str, constants: Constants, name: str = "", btf_id: int = 0) -> int:
         """A descriptor of ``program``, loaded as ``name``. Raises CannotRun if the kernel refuses it.

@@ -13,7 +13,7 @@ from typing import Optional
 from inject.engine import abi, kprobe_multi
 from inject.engine.loader import Constants, Loader
 from inject.engine.maps import Maps
-from inject.engine.rule import PerCpu, Rule
+from inject.engine.rule import Rule
 from inject.engine.syscall import missed
 
 
@@ -35,8 +35,8 @@ class Marks:
         """
         if not rule.path or rule.any_task or rule.writeback or rule.context is None:
             return constants
-        inside = next((group for group in (self._group(one, rule.context) for one in rule.path.entries) if group), None)
-        barred = self._group(rule.path.barred, rule.context) if not rule.path.names else None
+        inside = next((group for group in (self._group(one, constants) for one in rule.path.entries) if group), None)
+        barred = self._group(rule.path.barred, constants) if not rule.path.names else None
         uses = constants.uses
         if inside is not None:
             uses |= abi.USES_INSIDE
@@ -44,19 +44,22 @@ class Marks:
             uses |= abi.USES_FORBIDDEN
         return constants._replace(uses=uses, inside=inside or 0, forbidden=barred or 0)
 
-    def _group(self, addresses: tuple[int, ...], context: PerCpu) -> Optional[int]:
-        """The number of the group of the functions at ``addresses``; None if they cannot be probed."""
+    def _group(self, addresses: tuple[int, ...], of: Constants) -> Optional[int]:
+        """The number of the group of the functions at ``addresses``; None if they cannot be probed.
+
+        ``of`` are constants of the program that looks at the marks.
+        """
         if not addresses:
             return None
         if addresses not in self._groups:
-            self._groups[addresses] = self._attach(addresses, context)
+            self._groups[addresses] = self._attach(addresses, of)
         return self._groups[addresses]
 
-    def _attach(self, addresses: Sequence[int], context: PerCpu) -> Optional[int]:
+    def _attach(self, addresses: Sequence[int], of: Constants) -> Optional[int]:
         number = len(self._programs) + 1
         if number >= abi.GROUPS:
             return None
-        constants = Constants(context=context, inside=number)
+        constants = Constants(context=of.context, cast=of.cast, inside=number)
         self._maps.write("marks", bytes(abi.MARKS * abi.COUNTER.size), number * abi.MARKS)
         try:
             link, program = kprobe_multi.probe_entries(self._loader.bound("on_enter", constants), addresses, "on_enter")

@@ -188,6 +188,7 @@ struct alphabet {		/* one glob: which tokens take which character */
 #define USES_INSIDE	(1 << 21)	/* tasks in a function that the path must have are marked */
 #define USES_FORBIDDEN	(1 << 22)	/* and those in one that it must not have */
 #define USES_FRAMES	(1 << 23)	/* the kernel unwinds by frame pointers */
+#define USES_CAST	(1 << 29)	/* the program may load from any address, see words_at() */
 #define USED_STEPS()	(USES() >> 24 & 0x1f)	/* of the search for an address among its `stack` */
 
 BPF_ARRAY(globs, struct alphabet, GLOBS);
@@ -377,15 +378,40 @@ static __always_inline u64 return_slot(void *ctx, int trampoline)
 }
 
 /*
+ * Makes of an address a pointer that the verifier lets a program load two words from: with
+ * USES_CAST, bpf_rdonly_cast() to a struct that begins with them is put in at load time. The
+ * verifier makes that a copy of a register. A load that faults gives 0 (the JIT guards it), and takes
+ * some ten instructions where bpf_probe_read_kernel() takes seventy.
+ */
+static void *(*words_at)(u64 address, u64 type) = (void *)8;
+#define WORDS(address)	words_at(address, 0x510751075111ULL)
+#define WORD(words, offset) ({							\
+	u64 value_;								\
+	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_)			\
+		     : "r"(words), "i"(offset));				\
+	value_; })
+
+/* The word at `address` in the kernel; 0 if it cannot be read. */
+static __always_inline u64 word_at(u64 address)
+{
+	u64 word = 0;
+
+	if (USES() & USES_CAST) {
+		void *words = WORDS(address);
+
+		return WORD(words, 0);
+	}
+	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
+	return word;
+}
+
+/*
  * The address that the function returns to. It has not set up its frame yet, so an unwinder
  * that uses frame pointers finds its caller's caller next.
  */
 static __always_inline u64 direct_caller(void *ctx, int trampoline)
 {
-	u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), (void *)return_slot(ctx, trampoline));
-	return address;
+	return word_at(return_slot(ctx, trampoline));
 }
 
 /*
@@ -470,13 +496,13 @@ static __always_inline int is_return_probe(u64 address)
 static __always_inline int may_run(u64 mark, u64 sp)
 {
 	u64 slot = (sp & ~(u64)(STACK - 1)) | (mark & (STACK - 8));
-	u64 address = 0;
+	u64 address;
 
 	if (sp >= slot)
 		return 0;
 	if (!(mark >> FOLD_SHIFT & FOLD))
 		return 1;
-	bpf_probe_read_kernel(&address, sizeof(address), (void *)slot);
+	address = word_at(slot);
 	return fold(address) == (mark >> FOLD_SHIFT & FOLD) || is_return_probe(address);
 }
 
@@ -548,6 +574,19 @@ struct link {			/* what a frame pointer points to */
 	u64 address;
 };
 
+/* Reads a link; 0 if it cannot be read. */
+static __always_inline int follow(u64 address, struct link *link)
+{
+	if (USES() & USES_CAST) {
+		void *words = WORDS(address);
+
+		link->frame = WORD(words, 0);
+		link->address = WORD(words, 8);
+		return link->address != 0;
+	}
+	return !bpf_probe_read_kernel(link, sizeof(*link), (void *)address);
+}
+
 /*
  * The stack trace of a kernel that keeps frame pointers, along these: a read for each frame costs a
  * quarter of what the kernel's unwinder takes, which looks each frame over several times. As
@@ -563,7 +602,7 @@ static __always_inline s64 frames_of(void *ctx, int trampoline, u64 caller, u64 
 
 	if (trampoline) {
 		/* the trampoline's own frame: F's frame pointer, and where in the function it was called */
-		if (bpf_probe_read_kernel(&link, sizeof(link), (void *)(sp - sizeof(link))))
+		if (!follow(sp - sizeof(link), &link))
 			return 0;
 		sp = as_number(sp, bpf_get_current_task());
 		frame[0] = frame[1] = 0;
@@ -582,7 +621,7 @@ static __always_inline s64 frames_of(void *ctx, int trampoline, u64 caller, u64 
 			return i * sizeof(u64);
 		if (at & 7 || at <= before || (at ^ sp) >= STACK)
 			return 0;
-		if (bpf_probe_read_kernel(&link, sizeof(link), (void *)at) || is_return_probe(link.address))
+		if (!follow(at, &link) || is_return_probe(link.address))
 			return 0;
 		frame[i] = link.address;
 		before = at;

@@ -8,7 +8,7 @@ from typing import Optional
 
 from inject.engine import abi
 from inject.engine.callpath import call_path, hidden_frames
-from inject.engine.context import preempt_count
+from inject.engine.context import preempt_count, rdonly_cast
 from inject.engine.rule import U64, Plan, Rule, Test, Writeback
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
 from inject.filesystems import DEVICE_PATHS
@@ -85,6 +85,7 @@ class Planner:
             path=call_path(self.kernel, when.stack, self._spared_paths(fault)),
             writeback=self._writeback(point) if fault.scope is Scope.WRITEBACK else None,
             context=preempt_count(self.types),
+            cast=rdonly_cast(self.types),
             notes=(*gaps(self.kernel, point), *hidden_frames(self.kernel, when.stack)),
             ways=(found := ways(self.kernel, point)),
             kfunc=self.types.of(NAME).function(KFUNC) if Probe.KFUNC in found else 0,

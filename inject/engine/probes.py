@@ -44,7 +44,7 @@ class Probes:
     ) -> tuple[Probe, ...]:
         """Attach everything for ``plan``; the kind of probe that each rule got. See Engine.attach()."""
         constants = [
-            Constants(slot, abi.USES_EVERYTHING if any_rule else uses(rule), bool(watch), rule.context)
+            Constants(slot, abi.USES_EVERYTHING if any_rule else uses(rule), bool(watch), rule.context, rule.cast)
             for slot, rule in enumerate(plan.rules)
         ]
         shared = constants[0] if constants else Constants()

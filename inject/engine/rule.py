@@ -46,6 +46,14 @@ class PerCpu:
 
 
 @dataclass(frozen=True)
+class Cast:
+    """What makes an address one that a program may load from: BTF ids of a kfunc, and of a struct of two words."""
+
+    kfunc: int
+    words: int
+
+
+@dataclass(frozen=True)
 class Rule:
     """One fault as the BPF program gets it."""
 
@@ -63,6 +71,8 @@ class Rule:
     writeback: Optional[Writeback] = None
     context: Optional[PerCpu] = None
     """Where the kernel counts that a CPU is in an interrupt; None: unknown, so calls in interrupts are in scope."""
+    cast: Optional[Cast] = None
+    """How the program reads the stack without a helper; None: it cannot."""
     notes: tuple[str, ...] = ()
     """Calls that the probe or a stack trace does not see, as sentences."""
     ways: tuple[Probe, ...] = (Probe.FMOD_RET, Probe.KPROBE)

@@ -185,6 +185,10 @@ class Btf:
         """Type id of the function ``name``; 0 if there is none."""
         return self._find(name, FUNC)
 
+    def struct(self, name: str) -> int:
+        """Type id of ``struct name``; 0 if there is none."""
+        return self._find(name, STRUCT)
+
     def variable(self, name: str) -> int:
         """Type id of the per-CPU variable ``name``; 0 if there is none."""
         return max(0, self._find(name, VAR))

@@ -48,6 +48,10 @@ class KeptBtf(Btf):
         """Type id of the function ``name``; 0 if there is none."""
         return int(self._known(f"function {name}", lambda: Btf.function(self, name)))
 
+    def struct(self, name: str) -> int:
+        """Type id of ``struct name``; 0 if there is none."""
+        return int(self._known(f"struct {name}", lambda: Btf.struct(self, name)))
+
     def member(self, struct: str, name: str) -> int:
         """Offset in bytes of a member of ``struct``; raises InjectError if there is none."""
         return int(self._known(f"member {struct} {name}", lambda: Btf.member(self, struct, name)))

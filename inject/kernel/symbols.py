@@ -64,9 +64,9 @@ class Kallsyms:
                 return not address
         return bool(self.text_addresses) and not any(self.text_addresses)
 
-    def first(self, name: str) -> Optional[int]:
-        """Address of the first symbol of vmlinux called exactly ``name``; None if there is none."""
-        at = self._kallsyms.find(b" %s\n" % name.encode())
+    def first(self, name: str, start: int = 0) -> Optional[int]:
+        """Address of the first symbol of vmlinux called exactly ``name`` from an offset on; None if there is none."""
+        at = self._kallsyms.find(b" %s\n" % name.encode(), max(start, 0))
         if at < 0:
             return None
         return int(self._kallsyms[self._kallsyms.rfind(b"\n", 0, at) + 1 : at].split()[0], 16)
@@ -81,7 +81,8 @@ class Kallsyms:
 
     @cached_property
     def _freed(self) -> tuple[int, int]:
-        return self.first("_sinittext") or 0, self.first("_einittext") or 0
+        start = self._kallsyms.find(b" _sinittext\n")  # vmlinux's symbols are in the order of their addresses
+        return self.first("_sinittext", start) or 0, self.first("_einittext", start) or 0
 
     @property
     def show(self) -> str:

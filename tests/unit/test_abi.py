@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from inject.engine import abi
+from inject.engine.bytecode import WORDS_AT
 from inject.model.scenario import Op
 from tests.support import ROOT
 
@@ -144,7 +145,7 @@ def test_what_a_rule_uses() -> None:
     assert re.search(rf"^#define USED_LOADS\(\)\s+\(USES\(\) >> {abi.USES_LOADS_SHIFT} & 0xff\)", CODE, re.MULTILINE)
     assert re.search(r"^#define USED_TESTS\(\)\s+\(USES\(\) & 0xff\)", CODE, re.MULTILINE)
     assert re.search(rf"^#define USED_STEPS\(\)\s+\(USES\(\) >> {abi.USES_STEPS_SHIFT} & 0x1f\)", CODE, re.MULTILINE)
-    for unasked in ("USES_INSIDE", "USES_FORBIDDEN", "USES_FRAMES"):
+    for unasked in ("USES_INSIDE", "USES_FORBIDDEN", "USES_FRAMES", "USES_CAST"):
         del bits[unasked]
     counts = abi.TESTS | abi.LOADS << abi.USES_LOADS_SHIFT | abi.STEPS << abi.USES_STEPS_SHIFT
     assert counts | sum(bits.values()) == abi.USES_EVERYTHING
@@ -199,6 +200,8 @@ def test_marks() -> None:
     context = {abi.CONTEXT_MARK, abi.CONTEXT_OFFSET_MARK, abi.PROBE_MARK}
     assert loaded == {abi.SLOT_MARK, abi.TRACE_MARK, abi.USES_MARK, *context, *abi.RETURN_MARKS}
     assert not loaded & {area.mark for area in abi.AREAS.values()}
+    assert re.findall(r"words_at\(address, (0x[0-9a-f]+)ULL\)", CODE) == [hex(abi.WORDS_MARK)]
+    assert f"(*words_at)(u64 address, u64 type) = (void *){WORDS_AT};" in CODE
 
 
 def test_the_armed_flag_comes_last() -> None:

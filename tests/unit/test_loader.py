@@ -13,9 +13,9 @@ import pytest
 
 from inject.engine import abi
 from inject.engine import loader as loaders
-from inject.engine.bytecode import Bytecode
+from inject.engine.bytecode import INSTRUCTION, Bytecode
 from inject.engine.loader import PROGRAMS, SOURCE, Constants, Loader, bytecode_of
-from inject.engine.rule import PerCpu
+from inject.engine.rule import Cast, PerCpu
 from inject.engine.syscall import ProgramRefused
 from inject.errors import CannotRun
 from tests.support.instructions import constants, load_64
@@ -126,6 +126,32 @@ def test_frame_pointers_are_followed_where_the_kernel_does(
     bcc: Any = SimpleNamespace(lib=None)
     made = Loader(bcc, maps, CODE, kernel)
     assert constants(made.bound("on_kprobe", Constants(9, 0x30001)))[1] == 0x30001 | used
+
+
+@pytest.mark.parametrize(("jit", "able"), [("1", True), ("2", True), ("0", False), ("", False)])
+def test_the_stack_is_read_without_a_helper_where_the_kernel_compiles_programs(
+    tmp_path: Path, jit: str, able: bool
+) -> None:
+    setting = tmp_path / "proc/sys/net/core/bpf_jit_enable"
+    setting.parent.mkdir(parents=True)
+    setting.write_text(jit)
+    words = call(8)
+    code = Bytecode({"on_kprobe": load_64(abi.USES_MARK) + load_64(abi.WORDS_MARK) + words + call(58)}, CODE.maps)
+    symbols = SimpleNamespace(first=lambda _: None)
+    kernel: Any = SimpleNamespace(symbols=symbols, config=SimpleNamespace(has=lambda _: False), root=tmp_path)
+    maps: Any = Maps()
+    bcc: Any = SimpleNamespace(lib=None)
+    made = Loader(bcc, maps, code, kernel)
+    for cast in (Cast(4711, 815), None):
+        bound = made.bound("on_kprobe", Constants(9, 0x30001, cast=cast))
+        used = able and cast is not None
+        assert constants(bound) == ([0x30001 | abi.USES_CAST, 815] if used else [0x30001, 0])
+        assert bound[-16:] == (call(4711, 2) if used else words) + call(58)
+
+
+def call(number: int, of: int = 0) -> bytes:
+    """A call of a helper, or with 2 of a kfunc."""
+    return INSTRUCTION.pack(0x85, of << 4, 0, number)
 
 
 def test_a_program_is_loaded_by_its_type_and_name() -> None:
