@@ -12,11 +12,11 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Optional
+from typing import Optional, Union
 
 from inject.store import loads, write_file
 
@@ -104,27 +104,28 @@ def with_cast(code: bytes, number: int) -> bytes:
 
 def _calling(code: bytes, helper: int, number: int, index: int) -> bytes:
     changed = bytearray(code)
-    at = 0
-    while at + 8 <= len(changed):
-        opcode, registers, _, immediate = INSTRUCTION.unpack_from(changed, at)
-        if opcode == CALL and not registers and immediate == helper:
+    for at in _instructions(code, CALL):
+        _, registers, _, immediate = INSTRUCTION.unpack_from(changed, at)
+        if not registers and immediate == helper:
             INSTRUCTION.pack_into(changed, at, CALL, 2 << 4, index, number)
-        at += 16 if opcode == LOAD_64 else 8
     return bytes(changed)
 
 
-def _constants(code: bytearray) -> Sequence[tuple[int, int, int]]:
+def _constants(code: bytearray) -> Iterator[tuple[int, int, int]]:
     """(offset, source register, value) of every 64-bit constant load."""
-    found = []
-    at = 0
-    while at + 16 <= len(code):
-        opcode, registers, _, low = INSTRUCTION.unpack_from(code, at)
-        if opcode == LOAD_64:
-            high = INSTRUCTION.unpack_from(code, at + 8)[3]
-            found.append((at, registers >> 4, (low & 0xFFFFFFFF) | (high & 0xFFFFFFFF) << 32))
-            at += 8
-        at += 8
-    return found
+    for at in _instructions(code[: -INSTRUCTION.size], LOAD_64):  # the last one has no second half
+        _, registers, _, low = INSTRUCTION.unpack_from(code, at)
+        high = INSTRUCTION.unpack_from(code, at + 8)[3]
+        yield at, registers >> 4, (low & 0xFFFFFFFF) | (high & 0xFFFFFFFF) << 32
+
+
+def _instructions(code: Union[bytes, bytearray], opcode: int) -> Iterator[int]:
+    """Offsets of the instructions with that opcode, which is not 0, as that of a LOAD_64's second half is."""
+    opcodes = code[:: INSTRUCTION.size]
+    at = opcodes.find(opcode)
+    while at >= 0:
+        yield at * INSTRUCTION.size
+        at = opcodes.find(opcode, at + 1)
 
 
 def _put(code: bytearray, at: int, value: int) -> None:
