@@ -16,6 +16,8 @@ from inject.kernel.symbols import Kallsyms
 from inject.model.point import KERNEL_TYPES, FaultPoint
 from inject.model.text import either, listed, near
 
+_LINE = re.compile(r"^(\S+)(?: \[(\S+)\])?\t(\w+)$", re.MULTILINE)
+
 
 class NoList(CannotRun):
     """This kernel keeps no list of error-injectable functions: it was built without one."""
@@ -47,12 +49,10 @@ class Points:
             ) from None
         except OSError as error:
             raise CannotRun(f"cannot read {where}: {error.strerror}", MOUNT_DEBUGFS) from None
-        points = []
-        for line in text.splitlines():
-            match = re.fullmatch(r"(\S+)(?: \[(\S+)\])?\t(\w+)", line)
-            if match and match[3] in KERNEL_TYPES:
-                points.append(FaultPoint(match[1], KERNEL_TYPES[match[3]], match[2] or ""))
-        return tuple(sorted(points, key=lambda point: (point.function, point.module)))
+        lines = sorted(_LINE.findall(text))  # by name and module
+        return tuple(
+            FaultPoint(name, KERNEL_TYPES[kind], module) for name, module, kind in lines if kind in KERNEL_TYPES
+        )
 
     def _no_list(self) -> CannotRun:
         if self._config.options and not self._config.has("CONFIG_FUNCTION_ERROR_INJECTION"):
