@@ -38,6 +38,7 @@ class Kallsyms:
         self._build_id = build_id
         self._cache = cache
         self._functions: dict[str, list[KernelSymbol]] = {}
+        self._begun: dict[str, list[KernelSymbol]] = {}
 
     @cached_property
     def _kallsyms(self) -> kept.Text:
@@ -105,8 +106,13 @@ class Kallsyms:
 
     def named(self, name: str) -> list[KernelSymbol]:
         """All text symbols called exactly ``name``; several when static functions share it."""
-        found = (self._line(at) for at in self._find(b" %s" % name.encode()))
-        return [symbol for symbol in found if symbol is not None and symbol.name == name]
+        return [symbol for symbol in self._begin(name) if symbol.name == name]
+
+    def _begin(self, name: str) -> list[KernelSymbol]:
+        """Text symbols whose names begin with ``name``: one search finds the function and its clones."""
+        if name not in self._begun:
+            self._begun[name] = self._lines_with(b" %s" % name.encode())
+        return self._begun[name]
 
     def addresses(self, name: str) -> list[int]:
         """Addresses of every symbol called exactly ``name``, data included."""
@@ -145,14 +151,14 @@ class Kallsyms:
         """Text symbols called ``name``, or matching it if it is a glob, and the compiler's clones of them."""
         if name not in self._functions:
             found = self.matching(to_regex(name)) if is_glob(name) else self.named(name)
-            clones = [] if is_glob(name) else self._lines_with(b" %s." % name.encode())
+            clones = [] if is_glob(name) else [one for one in self._begin(name) if one.name.startswith(f"{name}.")]
             self._functions[name] = found + clones
         return self._functions[name]
 
     def clones(self, name: str) -> tuple[str, ...]:
         """Clones of ``name``, such as ``name.isra.0``, that the compiler lets callers use in its place."""
         wanted = re.compile(re.escape(name) + r"\.(?:constprop|isra|part)\b.*")
-        found = {symbol.name for symbol in self._lines_with(b" %s." % name.encode())}
+        found = {symbol.name for symbol in self._begin(name)}
         return tuple(sorted(clone for clone in found if wanted.fullmatch(clone) and ".cold" not in clone))
 
     def inlined_into(self, name: str) -> Optional[tuple[str, ...]]:
