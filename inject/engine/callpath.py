@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from inject.engine.abi import PATH
+from inject.engine.exact_frame import ExactFrame
 from inject.errors import CannotRun, InjectError
 from inject.filesystems import TYPES
 from inject.kernel.kernel import Kernel
@@ -59,7 +60,7 @@ def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) 
     barred: list[tuple[int, ...]] = []
     forbidden = 0
     for position, entry in enumerate([*stack, *(f"!{name}" for name in spared)]):
-        chosen = _functions(kernel, entry.lstrip("!"))
+        chosen, own = _entry(kernel, entry.lstrip("!"))
         if entry.startswith("!"):
             bit = 1 << (PATH + position)
             forbidden |= bit
@@ -68,7 +69,7 @@ def call_path(kernel: Kernel, stack: Sequence[str], spared: Sequence[str] = ()) 
             bit = 1 << len(names)
             names.append(entry)
             entered.insert(0, _entries(chosen))
-        ranges.extend((first, past, bit) for first, past in _ranges(kernel, chosen))
+        ranges.extend((first, past, bit) for first, past in own)
     written = PATH + len(stack)
     outside = _joined(barred)
     return CallPath(tuple(names), tuple(ranges), forbidden, forbidden >> written << written, tuple(entered), outside)
@@ -101,6 +102,22 @@ def _joined(groups: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """All addresses of ``groups``; () if one of them is (), or there are too many."""
     found = {address for group in groups for address in group}
     return tuple(sorted(found)) if all(groups) and len(found) <= MOST_ENTRIES else ()
+
+
+def _entry(kernel: Kernel, entry: str) -> tuple[list[KernelSymbol], list[tuple[int, int]]]:
+    """The functions that ``entry`` names, and the addresses before which a call is one of theirs."""
+    frame = ExactFrame.parse(entry)
+    if frame is None:
+        chosen = _functions(kernel, entry)
+        return chosen, _ranges(kernel, chosen)
+    symbol = frame.symbol(kernel)
+    address = symbol.address + frame.offset
+    if not symbol.address < address <= _end(kernel.symbols.text_addresses, symbol.address):
+        raise InjectError(
+            f"{entry} is not inside {symbol.name}",
+            "an exact frame is one of the kernel in which it was recorded: record again",
+        )
+    return [symbol], [(address - 1, address)]
 
 
 def _functions(kernel: Kernel, entry: str) -> list[KernelSymbol]:

@@ -108,7 +108,8 @@ WHEN = Record(
         Key(
             "stack",
             ListOf(_FRAME, filled=True, unique=False),
-            "Callers, innermost first, others may lie between: a name, a glob, module:NAME, or !NAME for absence.",
+            "Callers, innermost first, others may lie between: a name, a glob, module:NAME, name+0xOFFSET, or !NAME for"
+            " absence.",
         ),
         Key("comm", Comm(), "Name of the calling task, or a shell pattern for it."),
         Key("device", _DEVICE, "Fail only calls with an argument that leads to this block device."),

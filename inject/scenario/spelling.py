@@ -11,8 +11,11 @@ FUNCTION = rf"{IDENTIFIER}(\.[A-Za-z0-9_.]+)?"
 FUNCTION_GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
 """A symbol with shell wildcards."""
 
-FRAME = rf"!?(module:[A-Za-z0-9_-]+|{FUNCTION_GLOB})"
-"""One entry of ``stack``: a name, a glob or a module, ``!`` for its absence."""
+EXACT_FRAME = r"[A-Za-z_][A-Za-z0-9_.]*(#[0-9]+)?\+0x[0-9a-f]+( \[[A-Za-z0-9_]+\])?"
+"""A frame of one kernel, as `inject record` writes it: ``vfs_write+0x45``, ``twin#2+0x1 [xfs]``."""
+
+FRAME = rf"!?(module:[A-Za-z0-9_-]+|{EXACT_FRAME}|{FUNCTION_GLOB})"
+"""One entry of ``stack``: a name, a glob, a module or a frame, ``!`` for its absence."""
 
 ARG_PATH = rf"{IDENTIFIER}(\.{IDENTIFIER})*"
 """A parameter, or a member reached from it."""

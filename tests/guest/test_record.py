@@ -14,17 +14,23 @@ from typing import Any, Callable
 
 import pytest
 
+from inject import scenario as scenarios
 from inject.engine import kprobe_multi
 from inject.engine.context import preempt_count
+from inject.engine.engine import Engine
+from inject.engine.planner import Planner
 from inject.engine.recorder import Recorded, Recorder
 from inject.kernel.kernel import Kernel
 from inject.kernel.text_symbols import TextSymbols
 from inject.kernel.types import Types
 from inject.model.reached import Point
+from inject.model.scenario import Fault, Probe, When
 from inject.process.cgroup import Cgroup
 from inject.record.families import UNCHECKED
 from inject.record.points import points_of
+from inject.scenario.writer import fault_keys, to_yaml
 from inject.store import cache_root
+from tests.guest.test_engine import in_group
 from tests.support.command import inject
 from tests.support.workbench import KPROBES, guest_only
 
@@ -110,6 +116,24 @@ def test_each_way_to_a_function_is_a_point_with_its_hits_and_first_call(recorded
     assert "do_syscall_64" in callers(one) and callers(one)[-1].startswith("entry_SYSCALL_64")
     assert sorted(raw.calls.values()) == [0, 12]
     assert (raw.losses.full, raw.losses.untraced, raw.losses.unknown, few) == (0, 0, 0, "")
+
+
+@pytest.mark.parametrize("probe", [Probe.AUTO, Probe.MODULE], ids=lambda probe: probe.value)
+def test_a_fault_fails_one_point_and_no_other(
+    recorded: Bench, engine: Engine, kernel: Kernel, types: Types, group: Cgroup, probe: Probe
+) -> None:
+    """Its `stack` is that of the point, as a scenario writes it."""
+    _, points, _ = recorded.record(["do_mkdirat"], lambda: directories(7, 5))
+    for point, calls in zip(points, (7, 5)):
+        fault = Fault(point.function, "-ENOSPC", when=When(stack=point.stack))
+        text = to_yaml({"faults": [fault_keys(fault)], "run": "true"})
+        (scenario,) = scenarios.parse(text, "t.yaml", "t")
+        assert scenario.faults[0].when.stack == point.stack
+        engine.attach(Planner(kernel, types, 1).plan(scenario), probe)
+        in_group(engine, group, lambda: directories(7, 5))
+        (counts,) = engine.counts()
+        engine.detach()
+        assert (counts.seen, counts.matched, counts.injected) == (12, calls, calls), point
 
 
 def test_what_finds_no_room_is_counted(recorded: Bench) -> None:

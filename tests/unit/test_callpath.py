@@ -44,6 +44,35 @@ def test_twins_are_both_meant(planner: Planner) -> None:
     assert spans(planner.rule(fault(when=When(stack=("twin",))), 0)) == {0: [(0x81003000, 0x81004000)]}
 
 
+def test_an_exact_frame_is_the_one_call_before_it(planner: Planner) -> None:
+    """Symbols of one name are counted by address; a call may be the last instruction of its function."""
+    stack = ("open_ctree+0x45", "twin+0x100", "twin#2+0x1", "!xfs_mount+0xff [xfs]")
+    rule = planner.rule(fault(when=When(stack=stack)), 0)
+    assert rule.path.names == stack[:3]
+    assert spans(rule) == {
+        0: [(0x81001044, 0x81001045)],
+        1: [(0x810030FF, 0x81003100)],
+        2: [(0x81003100, 0x81003101)],
+        35: [(0xC00010FE, 0xC00010FF)],
+    }
+    assert rule.path.entries == ((0xFFFFFFFF81003100,), (0xFFFFFFFF81003000,), (0xFFFFFFFF81001000,))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("open_ctree+0x101", "open_ctree+0x101 is not inside open_ctree; an exact frame is one of the kernel in which"),
+        ("open_ctree+0x0", "open_ctree+0x0 is not inside open_ctree"),
+        ("open_ctree#2+0x1", "no symbol 2 called open_ctree is in vmlinux; an exact frame is one of the kernel in"),
+        ("xfs_mount+0x1", "no symbol xfs_mount is in vmlinux"),
+        ("open_ctree+0x1 [xfs]", "no symbol open_ctree is in the module xfs; an exact frame"),
+        ("open_ctree+0x1 [btrfs]", "no symbol open_ctree is in the module btrfs; no module of that name"),
+    ],
+)
+def test_a_frame_of_another_kernel(planner: Planner, entry: str, said: str) -> None:
+    assert refused(planner, fault(when=When(stack=(entry,)))).startswith(said)
+
+
 def test_a_path_through_nowhere(planner: Planner) -> None:
     for entry in ("nothing", "nothing_*", "!nothing"):
         said = refused(planner, fault(when=When(stack=(entry,))))
