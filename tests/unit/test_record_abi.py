@@ -26,8 +26,8 @@ def members(body: str) -> dict[str, str]:
 
 def test_the_structs_are_the_same() -> None:
     structs = re.findall(r"^struct (\w+) \{(.*?)^\};", CODE, re.MULTILINE | re.DOTALL)
-    assert {name: members(body) for name, body in structs} == {
-        name: layout.fields for name, layout in LAYOUTS.items() if name != "u64"
+    assert {name: list(members(body).items()) for name, body in structs} == {
+        name: list(layout.fields.items()) for name, layout in LAYOUTS.items() if name != "u64"
     }
 
 
