@@ -22,6 +22,8 @@ class Point:
     """Calls with this stack trace."""
     first: int = 0
     """Which call of the function was the first of them, from 1."""
+    error_type: str = ""
+    """What a failed call returns (point.ErrorType); "" if that is not known."""
 
     @property
     def where(self) -> tuple[str, str, tuple[str, ...]]:

@@ -11,13 +11,13 @@ from inject.engine.callpath import MODULE, builtin_symbols
 from inject.errors import CannotRun
 from inject.kernel.callers import Callers
 from inject.kernel.calls import Checks
-from inject.kernel.functions import Functions, NoErrorType, error_type, is_part
+from inject.kernel.functions import Functions, NoErrorType, error_type, is_part, narrowed
 from inject.kernel.kernel import Kernel
 from inject.kernel.symbols import KernelSymbol
 from inject.kernel.text_symbols import TextSymbols
 from inject.kernel.types import Types, plain_name
 from inject.model.glob import is_glob, to_regex
-from inject.model.point import FaultPoint
+from inject.model.point import ErrorType, FaultPoint
 from inject.model.reached import Skipped
 from inject.model.scenario import Scenario
 from inject.model.text import listed
@@ -112,6 +112,21 @@ class Families:
             raise CannotRun(f"no function of this kernel matches {family!r}", "`inject list --all` shows them")
         return found
 
+    def error_type(self, symbol: KernelSymbol) -> ErrorType:
+        """What a failed call of a member of a family returns: for a pointer what its callers test."""
+        for point in self._marked:
+            if point.function in self._symbols.names_at(symbol.address):
+                return point.error_type
+        known = self._types.prototypes(symbol.module)
+        found = error_type(known.result(plain_name(symbol.name)) if known is not None else None)
+        if found is ErrorType.ERRNO_NULL:
+            found = narrowed(found, self._callers.tests(symbol.address, symbol.module))
+        return found
+
+    @cached_property
+    def _callers(self) -> Callers:
+        return Callers(self._kernel, self._types)
+
     @cached_property
     def _marked(self) -> tuple[FaultPoint, ...]:
         return Functions(self._kernel, self._types).marked()
@@ -153,7 +168,7 @@ class Families:
 
     def _unchecked(self, symbols: Iterable[KernelSymbol]) -> list[KernelSymbol]:
         """Those of ``symbols`` whose result no direct call tests; raises CannotRun if the calls cannot be read."""
-        callers = Callers(self._kernel, self._types)
+        callers = self._callers
         if callers.unknown:
             raise CannotRun(f"who checks a result is unknown, because {callers.unknown}", "leave --checked out")
         some = list(symbols)

@@ -159,8 +159,11 @@ class Recording:
         for skipped in chosen.skipped:
             services.emit(FunctionSkipped(scenario.name, 0, skipped))
         points = points_of(recorded.points, chosen.functions, self._survey.symbols.frame)
+        reached = {chosen.functions[raw.function] for raw in recorded.points}
+        types = {(one.name, one.module): self._survey.families.error_type(one).value for one in reached}
         for point in points:
-            services.emit(PointReached(scenario.name, 0, point))
+            known = replace(point, error_type=types[point.function, point.module])
+            services.emit(PointReached(scenario.name, 0, known))
         depth = limit(_depth(services.kernel))
         losses = recorded.losses
         troubles = lost(losses, recorded.points, options.room, depth, chosen.functions)

@@ -180,7 +180,8 @@ def _point(point: Point) -> dict[str, Any]:
 
 def _read_point(data: Mapping[str, Any]) -> PointReached:
     names = _text(data["function"]), _text(data["module"]), _texts(data["stack"])
-    point = Point(*names, hits=_number(data["hits"]), first=_number(data["first"]))
+    numbers = _number(data["hits"]), _number(data["first"])
+    point = Point(*names, *numbers, error_type=_text(data["error_type"]))
     if data["id"] != point.id:
         raise ValueError("the id of another point")
     return PointReached(_text(data["scenario"]), _number(data["trial"]), point)

@@ -11,6 +11,7 @@ from inject.errors import CannotRun
 from inject.kernel.btf import Result
 from inject.kernel.text_symbols import TextSymbols
 from inject.kernel.types import Types
+from inject.model.point import ErrorType
 from inject.model.scenario import Fault, Filesystem, Scenario, Sweep
 from inject.record.families import MARKED, SHARED, UNTRACEABLE, Families
 from inject.record.options import RecordOptions
@@ -107,6 +108,17 @@ def test_a_family_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
 def test_without_text_of_the_kernel_nobody_knows_who_checks(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="who checks a result is unknown"):
         families(tmp_path).choose(("xfs_*",), RecordOptions(checked=True))
+
+
+def test_what_a_failed_call_returns(tmp_path: Path) -> None:
+    """The list says it of marked functions, by any of their names; the prototype of all others."""
+    some = families(tmp_path)
+    found = some.choose(("xfs_int", "bch2_free", "bch2_alloc"), OPTIONS).functions.values()
+    assert {one.name: some.error_type(one) for one in found} == {
+        "xfs_int": ErrorType.ERRNO,
+        "bch2_free": ErrorType.NULL,
+        "bch2_alloc": ErrorType.ERRNO_NULL,
+    }
 
 
 def scenario(**keys: object) -> Scenario:

@@ -60,7 +60,7 @@ EVENTS = [
     Injected("s", 0, INJECTION),
     ErrorTraced("s", 1, replace(WAY, count=1), 4, 77),
     ErrorTraced("s", 1, ErrorPath(0, "f", "-EIO", Fate.UNSEEN, where="g"), 1, 7),
-    PointReached("s", 0, Point("bch2_write", "bcachefs", ("f+0x1", "g+0x2 [xfs]"), 7, 2)),
+    PointReached("s", 0, Point("bch2_write", "bcachefs", ("f+0x1", "g+0x2 [xfs]"), 7, 2, "ERRNO")),
     FunctionSkipped("s", 0, Skipped("bch2_put", "", "is unsafe")),
     PASS,
     FAIL,
