@@ -121,7 +121,7 @@ class RecordDisplay(Display):
             text = points.render(found, skipped, width=width, every=self.verbosity >= 1)
             click.echo(text + "\n" * bool(text), nl=False)
             for note in verdict.notes:
-                click.echo(f"note: {note}")
+                click.echo(f"  note: {note}")
         if verdict.status is not Status.PASS:
             click.echo(f"{verdict.status.value}: {verdict.detail}")
         click.echo(f"{verdict.scenario}: {points.summary(found, skipped)}")
