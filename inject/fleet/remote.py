@@ -43,8 +43,8 @@ def own_input() -> TextIO:
 def scenarios(lines: TextIO) -> Iterator[Scenario]:
     """The scenarios that ``lines`` ask for; raises ScenarioErrors for a file that was changed meanwhile."""
     for line in iter(lines.readline, ""):
-        file, name = read_scenario_line(line)
-        found = parse(Path(file).read_text(encoding="utf-8"), file, name)
+        file, name, text = read_scenario_line(line)
+        found = parse(text or Path(file).read_text(encoding="utf-8"), file, name)
         yield from (scenario for scenario in found if scenario.name == name)
 
 

@@ -76,13 +76,13 @@ def read_returns(line: str) -> list[WrittenReturn]:
 
 def scenario_line(scenario: Scenario) -> bytes:
     """The line that asks for ``scenario``."""
-    return _line([scenario.file, scenario.name])
+    return _line([scenario.file, scenario.name, scenario.text])
 
 
-def read_scenario_line(line: str) -> tuple[str, str]:
-    """File and name of the scenario that is asked for."""
-    file, name = json.loads(line)
-    return file, name
+def read_scenario_line(line: str) -> tuple[str, str, str]:
+    """File and name of the scenario that is asked for, and its YAML if that is not in the file."""
+    file, name, text = json.loads(line)
+    return file, name, text
 
 
 def argv(results: str, filesystems: Sequence[str] = ()) -> list[str]:

@@ -200,7 +200,7 @@ class VmWishes:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Options of ``inject sweep``; other commands only validate them."""
+    """Options of ``inject vm sweep``; ``inject record`` takes the functions, other commands only validate them."""
 
     functions: tuple[str, ...] = ()
     by: str = "stack"
@@ -231,6 +231,8 @@ class Scenario:
     vm: VmWishes = VmWishes()
     sweep: Optional[Sweep] = None
     place: Optional[Place] = field(default=None, compare=False)
+    text: str = field(default="", compare=False, repr=False)
+    """Its YAML, if it is in no file: then ``file`` is that of the scenario from which it was made."""
 
     def expected_injections(self, index: int) -> Bound:
         """The bound that fault number ``index`` has to meet."""

@@ -271,8 +271,16 @@ VM = Record(
 
 SWEEP = Record(
     (
-        Key("functions", ListOf(_GLOB, filled=True), "Functions or patterns to fail; default those in `faults`."),
-        Key("by", Choice(("stack", "nth")), "stack: each distinct stack trace once (default); nth: every ordinal."),
+        Key(
+            "functions",
+            ListOf(_GLOB, filled=True),
+            "Functions or patterns to record and fail; default the error-injectable ones, or the filesystem's.",
+        ),
+        Key(
+            "by",
+            Choice(("stack", "nth")),
+            "stack: each distinct stack trace (default); `inject vm sweep` refuses nth: every ordinal.",
+        ),
         Key(
             "modes",
             ListOf(Choice(("once", "onward")), filled=True),
@@ -317,7 +325,11 @@ SCENARIO_KEYS = (
         "A known kernel bug that this scenario shows: it must fail for this reason, and in no other way.",
     ),
     Key("vm", VM, "The guest that `inject vm` boots for it; other commands ignore it."),
-    Key("sweep", SWEEP, "How `inject sweep` walks the fault points; other commands ignore it."),
+    Key(
+        "sweep",
+        SWEEP,
+        "What `inject vm sweep` fails, and how; `inject record` records these functions. Other commands ignore it.",
+    ),
 )
 
 _ELSEWHERE = {

@@ -27,6 +27,7 @@ LAYERS = (
     {"record"},
     {"campaign"},
     {"fleet"},
+    {"sweep"},
     {"vm"},
     {"cli"},
     {"__main__"},

@@ -109,7 +109,7 @@ def test_one_after_the_other() -> None:
     first, values = read_request(host.asked[0]), read_returns(host.asked[1])
     assert values == [WrittenReturn("f", "-ENOMEM", Place("a.yaml"))]
     assert (first.seed, first.probe, first.trace, first.stop_on_injection) == (5, Probe.KPROBE, False, True)
-    assert [read_scenario_line(line) for line in host.asked[2:]] == [("a.yaml", "a"), ("b.yaml", "b")]
+    assert [read_scenario_line(line) for line in host.asked[2:]] == [("a.yaml", "a", ""), ("b.yaml", "b", "")]
 
 
 def test_a_line_that_was_too_long_is_in_the_verdicts_notes() -> None:

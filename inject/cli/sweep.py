@@ -1,0 +1,226 @@
+"""`inject vm sweep`: fail each point that a workload reaches, in guests."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from inject.campaign.shard import Shard
+from inject.cli import completion
+from inject.cli.display import Display
+from inject.cli.options import chosen
+from inject.cli.progress import Progress, note
+from inject.cli.vm import MOST_JOBS, batch_options, guests_for
+from inject.errors import ExitStatus
+from inject.fleet.dispatch import run_batch
+from inject.fleet.ledger import Ledger
+from inject.fleet.request import Request
+from inject.model.event import Event
+from inject.model.scenario import Scenario
+from inject.model.verdict import Status, Verdict
+from inject.record.families import MARKED
+from inject.record.options import MOST_ROOM, ROOM, RecordOptions
+from inject.report import sweep as report
+from inject.store import cache_root, write_file
+from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.shot import Mode
+from inject.sweep.state import Ended, digest
+from inject.sweep.sweeper import Sweeper, SweepOptions
+from inject.vm import kernels
+
+CHEAP = ("dmesg",)
+"""The checks of --checks cheap."""
+
+
+def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What is failed, and how."""
+    for option in reversed(
+        (
+            click.option(
+                "--functions",
+                multiple=True,
+                metavar="GLOB",
+                shell_complete=completion.functions,
+                help=f"Fail these: a glob, module:NAME, or {MARKED}; repeatable.",
+            ),
+            click.option("--checked", is_flag=True, help="Only functions whose result a caller tests."),
+            click.option("--room", type=click.IntRange(1, MOST_ROOM), default=ROOM, metavar="N", hidden=True),
+            click.option(
+                "--modes",
+                callback=_modes,
+                metavar="MODE,...",
+                help="once: fail a point the first time it is reached; onward: each time. Default: once.",
+            ),
+            click.option(
+                "--return",
+                "errno",
+                default="-ENOMEM",
+                show_default=True,
+                metavar="-ERRNO",
+                help="Return this where any errno may be returned.",
+            ),
+            click.option("--only", multiple=True, metavar="POINT", help="Fail only this point; repeatable."),
+            click.option("--limit", type=click.IntRange(1), metavar="N", help="Make N trials at most. Default: 500."),
+            click.option(
+                "--checks",
+                type=click.Choice(["all", "cheap"]),
+                default="all",
+                show_default=True,
+                help="Ask the scenario's checks, or only the kernel log.",
+            ),
+            click.option("--resume", is_flag=True, help="Go on with the sweep in DIR."),
+            click.option(
+                "-o",
+                "--output",
+                type=click.Path(path_type=Path, file_okay=False),
+                metavar="DIR",
+                help="Directory of journal and findings. Default: sweep-NAME-DATE.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _modes(_ctx: click.Context, _param: click.Parameter, text: Optional[str]) -> tuple[Mode, ...]:
+    """The modes that ``once,onward`` names; () if the option is not given."""
+    try:
+        return tuple(dict.fromkeys(Mode(word) for word in text.split(","))) if text else ()
+    except ValueError:
+        raise click.BadParameter("write once, onward or once,onward") from None
+
+
+@click.command("sweep")
+@click.argument("file", metavar="FILE", shell_complete=completion.files)
+@_sweep_options
+@batch_options
+@click.option(
+    "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
+)
+def sweep_in_guests(
+    file: str,
+    functions: tuple[str, ...],
+    checked: bool,
+    room: int,
+    modes: tuple[Mode, ...],
+    errno: str,
+    only: tuple[str, ...],
+    limit: Optional[int],
+    checks: str,
+    resume: bool,
+    output: Optional[Path],
+    jobs: int,
+    **guest_choice: Any,
+) -> int:
+    """Fail each point that the workload of a scenario reaches, in turn.
+
+    `inject vm record` finds the points, and each gets a trial of its own: the scenario as it is, with one
+    fault at that point. Any exit code of the workload will do, all checks must pass. The journal in DIR has
+    every step before it is made, so after any end --resume loses no trial. A finding is a directory in
+    DIR/findings with the scenario that shows it again. The last line adds up.
+
+    \b
+    Examples:
+      inject vm sweep my-scenario.yaml --functions 'bch2_*' --jobs 2
+      inject vm sweep my-scenario.yaml --modes once,onward --limit 2000 -o out
+      inject vm sweep my-scenario.yaml --modes once,onward --limit 2000 -o out --resume
+    """
+    found = chosen([file], (), Shard())
+    if len(found) != 1:
+        raise click.UsageError(f"{file} has {len(found)} scenarios; a sweep is of one: put it into a file of its own")
+    (scenario,) = found
+    directory = output or Path(f"sweep-{Path(file).stem}-{datetime.date.today():%Y-%m-%d}")
+    if guest_choice["kernel_image"] is None and guest_choice["flavour"] is None:
+        guest_choice["flavour"] = kernels.kernel_of(scenario)
+    kernel = str(guest_choice["kernel_image"] or guest_choice["flavour"])
+    asked = scenario.sweep
+    options = SweepOptions(
+        RecordOptions(functions, checked, room=room),
+        modes or (tuple(map(Mode, asked.modes)) if asked else (Mode.ONCE,)),
+        errno,
+        only,
+        limit or (asked.limit if asked else SweepOptions.limit),
+        CHEAP if checks == "cheap" else None,
+    )
+    with SweepJournal(directory, resume=resume) as journal:
+        if journal.cut:
+            note(f"the last line of {directory / NAME} was cut, and is taken away")
+        text = Path(scenario.file).read_text(encoding="utf-8")
+        sweeper = Sweeper(scenario, text, options, journal, kernel, secrets.randbits(32))
+        try:
+            _run(sweeper, scenario, jobs, guest_choice)
+        except KeyboardInterrupt:
+            note(f"go on with --resume -o {directory}")
+            raise
+        option = "--kernel-image" if guest_choice["kernel_image"] is not None else "--kernel"
+        return _tell(sweeper, directory, f"inject vm run {option} {shlex.quote(kernel)}")
+
+
+def _run(sweeper: Sweeper, scenario: Scenario, jobs: int, guest_choice: dict[str, Any]) -> None:
+    """Record, and make the trials that are left."""
+    guests = guests_for([scenario], **guest_choice)
+
+    def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        total = len(ledger.scenarios)
+        display = Display(total, 0, None)
+        progress = Progress(ledger, display, several=jobs > 1)
+
+        def take(event: Event) -> None:
+            on_event(event)
+            progress(event)
+
+        return run_batch(
+            ledger,
+            request,
+            guests,
+            cache=cache_root(),
+            on_event=take,
+            say=progress.note,
+            idle=progress.idle,
+            jobs=jobs,
+        )
+
+    sweeper.record(batch, lambda _: None)
+    note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
+    sweeper.fail(batch, lambda _: None)
+
+
+def _tell(sweeper: Sweeper, directory: Path, again: str) -> int:
+    """Write the findings and print the report; the exit code. ``again`` begins the command that runs a scenario."""
+    state, plan, totals = sweeper.state, sweeper.plan, sweeper.totals()
+    shots = {shot.id: shot for shot in plan.shots}
+    findings: dict[str, list[Ended]] = {}
+    places: dict[str, Path] = {}
+    for one in state.ended.values():
+        if one.status is Status.FAIL and one.shot in shots:
+            findings.setdefault(one.signature, []).append(one)
+    for number, (signature, some) in enumerate(findings.items(), 1):
+        places[signature] = place = directory / "findings" / f"{number:02d}-{digest(signature)}"
+        place.mkdir(parents=True, exist_ok=True)
+        write_file(place / "scenario.yaml", sweeper.text_of(shots[some[0].shot], alone=True).encode(), mode=0o644)
+        write_file(place / "log.txt", "\n".join([some[0].detail, *some[0].log, ""]).encode(), mode=0o644)
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+    click.echo(
+        report.render(
+            {signature: [one.shot for one in some] for signature, some in findings.items()},
+            {
+                signature: (some[0].detail, f"{again} {shlex.quote(str(places[signature] / 'scenario.yaml'))}")
+                for signature, some in findings.items()
+            },
+            {"not reached again": totals.unreached, "skipped": totals.skipped},
+            totals.line,
+            width=width,
+        ),
+        nl=False,
+    )
+    if findings:
+        return ExitStatus.FAIL
+    return ExitStatus.ERROR if totals.errors else ExitStatus.OK

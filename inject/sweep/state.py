@@ -1,0 +1,173 @@
+"""What a journal says: which points are known, which trials have ended, and how it adds up. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inject.model.event import PointReached
+from inject.model.reached import Point
+from inject.model.verdict import Status, Verdict
+from inject.report.jsonl import from_json
+from inject.sweep.journal import Line
+from inject.sweep.shot import Agenda, Shot
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that has ended, as the journal keeps it."""
+
+    shot: str
+    point: str
+    status: Status
+    reason: str
+    detail: str
+    injected: int
+    spared: int
+    signature: str
+    log: tuple[str, ...] = ()
+
+
+@dataclass
+class SweepState:
+    """The state of a sweep: the points, the recording's verdict line, and the last end of each trial."""
+
+    points: list[Point] = field(default_factory=list)
+    recorded: bool = False
+    ended: dict[str, Ended] = field(default_factory=dict)
+    begun: dict[str, int] = field(default_factory=dict)
+    """How often each trial was begun."""
+
+
+def state_of(lines: Iterable[Line]) -> SweepState:
+    """The state that the ``lines`` of a journal add up to. Points without the end of their recording do not count."""
+    state = SweepState()
+    for line in lines:
+        kind = line["type"]
+        if kind == "recording":
+            state.points, state.recorded = [], False
+        elif kind == "point":
+            event = from_json(line)
+            assert isinstance(event, PointReached)
+            state.points.append(event.point)
+        elif kind == "recorded":
+            state.recorded = True
+        elif kind == "begun":
+            state.begun[line["trial"]] = state.begun.get(line["trial"], 0) + 1
+        elif kind == "trial":
+            state.ended[line["trial"]] = _ended(line)
+    return state
+
+
+def _ended(line: Line) -> Ended:
+    return Ended(
+        line["trial"],
+        line["point"],
+        Status(line["status"]),
+        line["reason"],
+        line["detail"],
+        line["injected"],
+        line["spared"],
+        line["signature"],
+        tuple(line["log"]),
+    )
+
+
+def trial_line(shot: Shot, verdict: Verdict) -> dict[str, Any]:
+    """The journal's line for a trial that has ended."""
+    return {
+        "type": "trial",
+        "trial": shot.id,
+        "point": shot.point.id,
+        "mode": shot.mode.value,
+        "status": verdict.status.value,
+        "reason": verdict.reason.value if verdict.reason else "",
+        "detail": verdict.detail,
+        "injected": sum(counts.injected for counts in verdict.counts),
+        "spared": sum(counts.spared for counts in verdict.counts),
+        "seconds": round(verdict.seconds, 3),
+        "signature": signature(verdict) if verdict.status is Status.FAIL else "",
+        "notes": list(verdict.notes),
+        "log": list(verdict.log),
+    }
+
+
+_VARYING = re.compile(r"0x[0-9a-f]+|[0-9]+|\[[^\]]*\]")
+
+
+def signature(verdict: Verdict) -> str:
+    """What findings of one cause have in common: the reason and the first complaint without its numbers."""
+    first = verdict.detail.split("; also: ")[0].splitlines()[0] if verdict.detail else ""
+    return f"{verdict.reason.value if verdict.reason else ''}: {_VARYING.sub('N', first)[:160]}"
+
+
+def digest(text: str) -> str:
+    """A short name of a signature, for a directory."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+UNREACHED = "was not reached again"
+SPARED = "was reached only for callers that never fail (NOFAIL)"
+UNENDED = "has no trial that ended"
+UNJUDGED = "has only trials that inject or the machine failed to make"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How a sweep adds up: each point is one of three, each trial one of three."""
+
+    points: int
+    injected: int
+    unreached: Mapping[str, int]
+    """By why."""
+    skipped: Mapping[str, int]
+    """By why."""
+    trials: int
+    passed: int
+    findings: int
+    signatures: int
+    errors: int
+
+    @property
+    def line(self) -> str:
+        """The last line."""
+        return (
+            f"points {self.points}: {self.injected} injected, {sum(self.unreached.values())} not reached again, "
+            f"{sum(self.skipped.values())} skipped; trials {self.trials}: {self.passed} passed, "
+            f"{self.findings} findings ({self.signatures} signatures), {self.errors} errors"
+        )
+
+
+def totals(points: Sequence[Point], plan: Agenda, ended: Mapping[str, Ended]) -> Totals:
+    """The totals of the trials of ``plan`` and of points that have none."""
+    own = [ended[shot.id] for shot in plan.shots if shot.id in ended]
+    of: dict[str, list[Ended]] = {}
+    for one in own:
+        of.setdefault(one.point, []).append(one)
+    injected, unreached, skipped = 0, dict[str, int](), dict[str, int]()
+    for point in points:
+        some = of.get(point.id, [])
+        if any(one.injected or one.status is Status.FAIL for one in some):
+            injected += 1
+        elif any(one.status is Status.PASS for one in some):
+            why = SPARED if any(one.spared for one in some) else UNREACHED
+            unreached[why] = unreached.get(why, 0) + 1
+        else:
+            why = plan.skipped.get(point.id) or (UNJUDGED if some else UNENDED)
+            skipped[why] = skipped.get(why, 0) + 1
+    failed = [one for one in own if one.status is Status.FAIL]
+    passed = sum(one.status is Status.PASS for one in own)
+    return Totals(
+        len(points),
+        injected,
+        unreached,
+        skipped,
+        len(own),
+        passed,
+        len(failed),
+        len({one.signature for one in failed}),
+        len(own) - passed - len(failed),
+    )

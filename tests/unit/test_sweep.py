@@ -1,0 +1,423 @@
+"""A sweep: which trials it has, what its journal keeps, how it adds up, and that no end loses a trial."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inject.errors import CannotRun, InjectError
+from inject.fleet.ledger import Ledger
+from inject.fleet.request import Request
+from inject.model.event import Armed, Event, FunctionSkipped, PointReached, RunEnded, RunStarted
+from inject.model.reached import Point, Skipped
+from inject.model.scenario import Bound, Scenario
+from inject.model.trigger import Trigger
+from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.scenario.derived import derived, document_of
+from inject.scenario.load import parse
+from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.shot import ALIKE, BEYOND, CALLERS, UNASKED, UNKNOWN, Mode, Shot, agenda, value_of
+from inject.sweep.state import SPARED, UNENDED, UNJUDGED, UNREACHED, signature, state_of, totals, trial_line
+from inject.sweep.sweeper import Sweeper, SweepOptions
+
+BOTH = (Mode.ONCE, Mode.ONWARD)
+TEXT = """\
+name: mix
+filesystem: {type: bcachefs, size: 512M}
+faults: [{function: bch2_truncate, return: -EIO}]
+expect: {exit: 7, errno: {write: EIO}}
+finding: {reason: crash, text: known}
+timeout: 90
+checks: [dmesg, fsck]
+run: |
+  echo "a: b" >$MNT/f
+  rm $MNT/f
+recover: sync
+"""
+
+
+def point(number: int, error_type: str = "ERRNO", callers: int = 3) -> Point:
+    stack = tuple(f"caller{level}+0x{number + 1:x}" for level in range(callers))
+    return Point(f"f{number}", "xfs", stack, number, 1, error_type)
+
+
+POINTS = [point(0), point(1, "NULL"), point(2, "NUMBER"), point(3)]
+
+
+# ---------------------------------------------------------------- trials
+
+
+def test_each_point_in_each_mode() -> None:
+    plan = agenda(POINTS, BOTH, "-ENOMEM", only=(), limit=100)
+    assert [shot.id for shot in plan.shots] == [
+        f"{one.id}-{mode}" for one in (POINTS[0], POINTS[1], POINTS[3]) for mode in ("once", "onward")
+    ]
+    assert plan.skipped == {POINTS[2].id: UNKNOWN}
+
+
+def test_what_is_left_out_is_said_so() -> None:
+    plan = agenda(POINTS, BOTH, "-EIO", only=(), limit=5)
+    assert (len(plan.shots), plan.skipped) == (4, {POINTS[2].id: UNKNOWN, POINTS[3].id: BEYOND})
+    plan = agenda(POINTS, BOTH, "-EIO", only=(POINTS[3].id[:6],), limit=5)
+    assert [shot.point for shot in plan.shots] == [POINTS[3]] * 2
+    assert set(plan.skipped.values()) == {UNASKED}
+
+
+def test_points_that_no_fault_can_tell_apart_are_failed_once() -> None:
+    deep = Point("f", "", tuple(f"c{number}+0x1" for number in range(CALLERS)), error_type="ERRNO")
+    deeper = Point("f", "", (*deep.stack, "d+0x1"), error_type="ERRNO")
+    plan = agenda([deep, deeper], BOTH, "-EIO", only=(), limit=9)
+    assert (len(plan.shots), plan.skipped) == (2, {deeper.id: ALIKE})
+    assert len(Shot(deeper, Mode.ONCE).fault("-EIO").when.stack) == CALLERS
+
+
+@pytest.mark.parametrize(
+    ("error_type", "value"),
+    [("ERRNO", "-EIO"), ("ERRNO_NULL", "-EIO"), ("NULL", "NULL"), ("TRUE", "true"), ("BOOL", None), ("", None)],
+)
+def test_the_value_that_is_a_failure(error_type: str, value: str) -> None:
+    assert value_of(point(1, error_type), "-EIO") == value
+
+
+def test_once_is_the_first_call_and_onward_every_one() -> None:
+    assert Shot(POINTS[0], Mode.ONCE).fault("-EIO").when.trigger == Trigger(nth=1)
+    fault = Shot(POINTS[0], Mode.ONWARD).fault("-EIO")
+    assert (fault.when.trigger, fault.when.stack, fault.function) == (Trigger(), POINTS[0].stack, "f0")
+
+
+# ---------------------------------------------------------------- the journal
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    with SweepJournal(tmp_path / "new" / "dir", resume=False) as journal:
+        journal.append({"type": "one", "text": "ä\n"})
+        journal.append({"type": "two"})
+    with SweepJournal(tmp_path / "new" / "dir", resume=True) as journal:
+        assert (journal.lines, journal.cut) == ([{"type": "one", "text": "ä\n"}, {"type": "two"}], 0)
+
+
+@pytest.mark.parametrize("rest", [b'{"type": "tw', b"{", b'{"type":"two"}'])
+def test_a_line_that_was_cut_is_taken_away(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / NAME).write_bytes(b'{"type":"one"}\n' + rest)
+    with SweepJournal(tmp_path, resume=True) as journal:
+        assert (journal.lines, journal.cut) == ([{"type": "one"}], len(rest))
+        journal.append({"type": "three"})
+    assert (tmp_path / NAME).read_text() == '{"type":"one"}\n{"type":"three"}\n'
+
+
+@pytest.mark.parametrize("line", [b"no", b"[]", b'{"kind": 1}', b'{"type": 1}', b"\xff", b""])
+def test_a_damaged_journal_is_refused_with_its_line(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / NAME).write_bytes(b'{"type":"one"}\n' + line + b'\n{"type":"two"}\n')
+    with pytest.raises(InjectError, match=f"{NAME}:2: not a line of a journal"):
+        SweepJournal(tmp_path, resume=True)
+
+
+def test_two_sweeps_do_not_share_a_directory(tmp_path: Path) -> None:
+    with SweepJournal(tmp_path, resume=False):
+        with pytest.raises(InjectError, match="another sweep writes to"):
+            SweepJournal(tmp_path, resume=True)
+        with pytest.raises(InjectError, match="has a sweep; go on with it"):
+            SweepJournal(tmp_path, resume=False)
+    SweepJournal(tmp_path, resume=True).close()
+
+
+def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(InjectError, match="has no sweep to go on with"):
+        SweepJournal(tmp_path / "none", resume=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(InjectError, match="cannot write"):
+        SweepJournal(tmp_path / "file" / "below", resume=False)
+
+
+def test_a_full_disk_is_one_sentence_and_the_rest_can_be_read(tmp_path: Path) -> None:
+    with SweepJournal(tmp_path, resume=False) as journal:
+        journal.append({"type": "one"})
+        old = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30, old[1]))
+        try:
+            with pytest.raises(InjectError, match=f"cannot write .*{NAME}: .*make room, and go on with --resume"):
+                journal.append({"type": "two", "text": "x" * 100})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+            signal.signal(signal.SIGXFSZ, before)
+    with SweepJournal(tmp_path, resume=True) as journal:
+        assert journal.lines == [{"type": "one"}]
+        assert journal.cut == 15
+
+
+# ---------------------------------------------------------------- adding up
+
+
+def ended(shot: Shot, status: Status, *, injected: int = 0, spared: int = 0, detail: str = "") -> dict[str, object]:
+    counts = (Counts(9, 9, injected, spared),)
+    reason = Reason.CRASH if status is Status.FAIL else None
+    return trial_line(shot, Verdict("mix", status, reason, detail, counts=counts))
+
+
+def test_every_point_and_every_trial_is_counted_once() -> None:
+    """A point counts by the best of its trials."""
+    points = [point(number) for number in range(7)]
+    shots = {(number, mode): Shot(points[number], mode) for number in range(7) for mode in BOTH}
+    lines = [
+        ended(shots[0, Mode.ONCE], Status.PASS, injected=1),
+        ended(shots[0, Mode.ONWARD], Status.FAIL, injected=3, detail="oops at 0x12"),
+        ended(shots[1, Mode.ONCE], Status.PASS),
+        ended(shots[2, Mode.ONCE], Status.PASS, spared=2),
+        ended(shots[3, Mode.ONCE], Status.ERROR),
+        ended(shots[4, Mode.ONCE], Status.FAIL, detail="oops at 0x99"),
+        ended(shots[5, Mode.ONCE], Status.ERROR),
+        ended(shots[5, Mode.ONCE], Status.PASS, injected=1),
+    ]
+    plan = agenda(points, BOTH, "-EIO", only=(), limit=100)
+    found = totals(points, plan, state_of(lines).ended)
+    assert found.line == (
+        "points 7: 3 injected, 2 not reached again, 2 skipped; trials 7: 4 passed, 2 findings (1 signatures), 1 errors"
+    )
+    assert found.unreached == {UNREACHED: 1, SPARED: 1}
+    assert found.skipped == {UNJUDGED: 1, UNENDED: 1}
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(BOTH), st.sampled_from(Status), st.integers(0, 2))))
+def test_it_always_adds_up(trials: list[tuple[int, Mode, Status, int]]) -> None:
+    points = [point(number, "ERRNO" if number % 4 else "BOOL") for number in range(10)]
+    lines = [ended(Shot(points[n], mode), status, injected=injected) for n, mode, status, injected in trials]
+    found = totals(points, agenda(points, BOTH, "-EIO", only=(), limit=12), state_of(lines).ended)
+    assert found.points == found.injected + sum(found.unreached.values()) + sum(found.skipped.values()) == 10
+    assert found.trials == found.passed + found.findings + found.errors
+
+
+def test_findings_of_one_cause_have_one_signature() -> None:
+    def failed(detail: str, reason: Reason = Reason.DMESG) -> str:
+        return signature(Verdict("a", Status.FAIL, reason, detail))
+
+    assert failed("dmesg: BUG at buckets.c:123 [cpu 1]; also: fsck: damage") == failed("dmesg: BUG at buckets.c:99 [2]")
+    assert failed("dmesg: BUG") != failed("dmesg: WARNING") != failed("dmesg: WARNING", Reason.CRASH)
+
+
+# ---------------------------------------------------------------- derived scenarios
+
+
+def test_a_trial_is_the_scenario_with_another_fault(tmp_path: Path) -> None:
+    made = sweeper(tmp_path).trial(Shot(POINTS[0], Mode.ONCE))
+    (base,) = parse(TEXT, "mix.yaml", "mix")
+    assert (made.name, made.file) == (f"mix/{POINTS[0].id}-once", "mix.yaml")
+    assert (made.run, made.recover, made.filesystem, made.timeout, made.checks) == (
+        *(base.run, base.recover, base.filesystem),
+        *(base.timeout, base.checks),
+    )
+    (fault,) = made.faults
+    assert (fault.function, fault.value, fault.when.stack) == ("f0", "-ENOMEM", POINTS[0].stack)
+    assert (made.finding, made.sweep, dict(made.expect.errno)) == (None, None, {})
+    assert made.expect.exit == tuple(range(256)) and made.expect.injected == Bound(0)
+    assert parse(made.text, "x.yaml", "x")[0] == made.__class__(**{**vars(made), "file": "x.yaml"})
+
+
+def test_the_scenario_of_several_is_found_by_its_name() -> None:
+    text = "name: a\nrun: one\n---\nname: b\nrun: two\n"
+    assert document_of(text, "b") == {"name": "b", "run": "two"}
+    with pytest.raises(KeyError):
+        document_of(text, "c")
+    assert derived(document_of("run: one\n", "any"), {"name": "x"}) == "run: one\nname: x\n"
+
+
+def named(line: str) -> str:
+    return {"name: '90'\n": "90", "name: 1.50\n": "1.50"}.get(line, "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "timeout: 90\n",
+        "name: '90'\n",
+        "name: 1.50\n",
+        "filesystem: {type: xfs, size: 512M}\n",
+        "filesystem:\n  mkfs: ['-m', 'x: y', on]\n",
+        "run: |\n  echo 'a: b' # c\n  x=\"$y\"\n",
+        "allow:\n  - 'a: \\d+'\n",
+    ],
+)
+def test_what_is_written_stays_as_it_is(line: str) -> None:
+    """A number stays one, and a text that looks like one as well; a second time changes nothing."""
+    text = derived(document_of(line, named(line)), {})
+    assert derived(document_of(text, named(line)), {}) == text
+    assert document_of(text, named(line)) == document_of(line, named(line))
+    assert yaml.safe_load(text) == yaml.safe_load(line)
+
+
+# ---------------------------------------------------------------- the whole
+
+
+class Killed(BaseException):
+    """The end of inject at any moment."""
+
+
+class Machine:
+    """Runs batches; ends with Killed when the journal has had ``patience`` lines."""
+
+    def __init__(self, journal: SweepJournal, patience: int = 1 << 30) -> None:
+        self.ran: list[str] = []
+        self._journal = journal
+        self._append = journal.append
+        self._patience = patience
+        journal.append = self._counted  # type: ignore[method-assign]
+
+    def _counted(self, line: dict[str, object]) -> None:
+        if self._patience <= 0:
+            raise Killed
+        self._patience -= 1
+        self._append(line)
+
+    def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        on_event(RunStarted("0", "6.12", "", 1, ()))
+        if request.record is not None:
+            for one in POINTS:
+                on_event(PointReached("mix", 0, one))
+            on_event(FunctionSkipped("mix", 0, Skipped("g", "", "returns nothing")))
+            return [Verdict("mix", Status.PASS)]
+        verdicts = []
+        for scenario in ledger.scenarios:
+            assert ledger.give(scenario.name)
+            self.ran.append(scenario.name)
+            on_event(Armed(scenario.name, 0, scenario.faults))
+            verdict = judged(scenario)
+            ledger.settle(verdict)
+            on_event(verdict)
+            verdicts.append(verdict)
+        on_event(RunEnded.of(verdicts))
+        return verdicts
+
+
+def judged(scenario: Scenario) -> Verdict:
+    """f1 crashes from the second call on, f3 is not reached again."""
+    (fault,) = scenario.faults
+    if fault.function == "f1" and fault.when.trigger.limit is None:
+        return Verdict(scenario.name, Status.FAIL, Reason.CRASH, "the guest panicked: oops", counts=(Counts(2, 2, 2),))
+    return Verdict(scenario.name, Status.PASS, counts=(Counts(2, 2, int(fault.function != "f3")),))
+
+
+def sweeper(directory: Path, *, resume: bool = False, **changes: object) -> Sweeper:
+    (scenario,) = parse(str(changes.get("text", TEXT)), "mix.yaml", "mix")
+    journal = SweepJournal(directory / "sweep", resume=resume)
+    options = SweepOptions(modes=BOTH, errno=str(changes.get("errno", "-ENOMEM")))
+    try:
+        return Sweeper(scenario, str(changes.get("text", TEXT)), options, journal, "stock", 7)
+    except InjectError:
+        journal.close()
+        raise
+
+
+def run(directory: Path, patience: int, *, resume: bool) -> tuple[Sweeper, Machine, bool]:
+    """A sweep until it ends, or is killed."""
+    made = sweeper(directory, resume=resume)
+    machine = Machine(made._journal, patience)
+    try:
+        made.record(machine.batch, lambda _: None)
+        made.fail(machine.batch, lambda _: None)
+    except Killed:
+        return made, machine, False
+    finally:
+        made._journal.close()
+    return made, machine, True
+
+
+EXPECTED = (
+    "points 4: 2 injected, 1 not reached again, 1 skipped; trials 6: 5 passed, 1 findings (1 signatures), 0 errors"
+)
+
+
+def test_a_sweep_records_and_fails_each_point(tmp_path: Path) -> None:
+    made, machine, whole = run(tmp_path, 1 << 30, resume=False)
+    assert whole and len(machine.ran) == 6
+    assert made.totals().line == EXPECTED
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 25), max_size=4), st.integers(0, 40))
+def test_after_any_end_no_trial_is_lost_and_at_most_one_repeated(tmp_path: Path, kills: list[int], torn: int) -> None:
+    """The last line may be torn as well; each end costs the trial under way."""
+    directory = tmp_path / os.urandom(8).hex()
+    ran: list[str] = []
+    for number, patience in enumerate([*kills, 1 << 30]):
+        made, machine, whole = run(directory, patience, resume=number > 0)
+        ran += machine.ran
+        path = directory / "sweep" / NAME
+        if not whole and torn:
+            with path.open("ab") as file:
+                file.write(b'{"type": "trial", "trial": "' + b"x" * torn)
+    assert made.totals().line == EXPECTED
+    assert len(set(ran)) == 6 and len(ran) <= 6 + len(kills)
+
+
+def test_a_trial_is_in_the_journal_before_it_begins(tmp_path: Path) -> None:
+    made = sweeper(tmp_path)
+    machine = Machine(made._journal)
+    made.record(machine.batch, lambda _: None)
+    began: list[set[str]] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Armed):
+            began.append({f"mix/{trial}" for trial in state_of(made._journal.lines).begun})
+            assert event.scenario in began[-1]
+
+    made.fail(machine.batch, watch)
+    made._journal.close()
+    assert [len(names) for names in began] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("key", "value"), [("text", TEXT + "# other\n"), ("errno", "-EIO")])
+def test_the_journal_of_another_sweep_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    sweeper(tmp_path)._journal.close()
+    with pytest.raises(InjectError, match=f"the journal is of another sweep: {key} was"):
+        sweeper(tmp_path, resume=True, **{key: value})
+
+
+def test_a_recording_that_was_cut_begins_anew(tmp_path: Path) -> None:
+    made, _, whole = run(tmp_path, 4, resume=False)
+    assert not whole and not made.state.recorded and len(made.state.points) == 3
+    made, _, whole = run(tmp_path, 1 << 30, resume=True)
+    assert whole and made.state.points == POINTS
+
+
+def test_what_is_in_the_journal_is_not_done_again(tmp_path: Path) -> None:
+    run(tmp_path, 1 << 30, resume=False)
+    made, machine, whole = run(tmp_path, 0, resume=True)
+    assert whole and machine.ran == [] and made.totals().line == EXPECTED
+
+
+def test_a_workload_that_reaches_nothing(tmp_path: Path) -> None:
+    made = sweeper(tmp_path)
+    made.record(lambda *_: [Verdict("mix", Status.PASS)], lambda _: None)
+    made.fail(lambda *_: pytest.fail("there is nothing to run"), lambda _: None)
+    made._journal.close()
+    assert made.totals().line == (
+        "points 0: 0 injected, 0 not reached again, 0 skipped; trials 0: 0 passed, 0 findings (0 signatures), 0 errors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind"),
+    [
+        (Verdict("mix", Status.SKIP, None, "no xfs"), CannotRun),
+        (Verdict("mix", Status.ERROR, None, "lost"), InjectError),
+    ],
+)
+def test_without_a_whole_recording_nothing_is_failed(tmp_path: Path, verdict: Verdict, kind: type[InjectError]) -> None:
+    made = sweeper(tmp_path)
+    with pytest.raises(kind, match=verdict.detail):
+        made.record(lambda *_: [verdict], lambda _: None)
+    assert not made.state.recorded
+    made._journal.close()
+
+
+def test_only_stack_traces_are_failed(tmp_path: Path) -> None:
+    with pytest.raises(InjectError, match="by: nth"):
+        sweeper(tmp_path, text=TEXT + "sweep: {by: nth}\n")

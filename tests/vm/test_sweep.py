@@ -1,0 +1,101 @@
+"""`inject vm sweep` in real guests: a kernel that dies is a finding, and SIGKILL of inject loses no trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inject.scenario.load import load
+from tests.support import ROOT
+from tests.support.command import COMMAND, inject
+from tests.support.waiting import wait_for
+
+LIMIT = 900.0
+"""Seconds after which the command counts as hung."""
+
+FOLIOS = """\
+name: folios
+filesystem: {type: bcachefs}
+faults: [{function: bch2_truncate, return: -EIO}]
+run: |
+  head -c 100000 /dev/zero >$MNT/f
+  truncate -s 10001 $MNT/f
+"""
+DIRECTORIES = """\
+name: directories
+faults: [{function: vfs_mkdir, return: -EIO}]
+run: mkdir x x/y; rmdir x/y x
+"""
+FUNCTIONS = ("--functions", "vfs_mkdir", "--functions", "vfs_rmdir", "--functions", "security_path_*")
+
+
+def lines(directory: Path, *kinds: str) -> list[dict[str, Any]]:
+    """Whole lines of the journal so far, of these types."""
+    path = directory / "journal.jsonl"
+    text = path.read_text() if path.exists() else ""
+    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in found if line["type"] in kinds]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("artifacts")
+def test_a_point_that_kills_the_kernel_is_a_finding_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    """Both callers of bch2_get_folio_disk_reservation() BUG_ON() its result (fs/bcachefs, v6.12)."""
+    (tmp_path / "folios.yaml").write_text(FOLIOS)
+    out = tmp_path / "out"
+    words = ["--functions", "bch2_get_folio_disk*", "--functions", "bch2_truncate", "--checks", "cheap"]
+    done = inject("vm", "sweep", tmp_path / "folios.yaml", *words, "-o", out, timeout=LIMIT)
+    points, trials = lines(out, "point"), lines(out, "trial")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [trial["point"] for trial in trials] == [point["id"] for point in points]
+    steps = [line["type"] for line in lines(out, "begun", "trial")]
+    assert steps == ["begun", "trial"] * len(points), "each step is there before the next one"
+    ends = {point["function"]: trial["reason"] or trial["status"] for point, trial in zip(points, trials)}
+    assert ends == {"bch2_get_folio_disk_reservation": "crash", "bch2_truncate": "pass"}
+    crashes = sum(trial["reason"] == "crash" for trial in trials)
+    assert done.stdout.splitlines()[-1].startswith(
+        f"points {len(points)}: {len(points)} injected, 0 not reached again, 0 skipped; "
+        f"trials {len(points)}: 1 passed, {crashes} findings ("
+    )
+    places = sorted((out / "findings").iterdir())
+    assert places
+    for place in places:
+        assert str(place / "scenario.yaml") in done.stdout
+        (scenario,) = load([place / "scenario.yaml"])
+        assert scenario.faults[0].function == "bch2_get_folio_disk_reservation"
+        assert "panic" in (place / "log.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("artifacts")
+def test_a_sweep_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "directories.yaml").write_text(DIRECTORIES)
+    out = tmp_path / "out"
+    words = ["vm", "sweep", str(tmp_path / "directories.yaml"), *FUNCTIONS, "--modes", "once,onward", "-o", str(out)]
+    with subprocess.Popen([*COMMAND, *words], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sweep:
+        wait_for(lambda: len(lines(out, "trial")) >= 2, "two trials have ended", process=sweep, seconds=LIMIT)
+        os.kill(sweep.pid, signal.SIGKILL)
+        sweep.communicate()
+    before = lines(out, "trial")
+    done = inject(*words, "--resume", timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    points, trials, begun = lines(out, "point"), lines(out, "trial"), lines(out, "begun")
+    assert trials[: len(before)] == before
+    ids = [trial["trial"] for trial in trials]
+    assert len(ids) == len(set(ids)) == 2 * len(points) > 4
+    assert len(begun) <= len(trials) + 1
+    assert len(lines(out, "recording")) == 1
+    total = len(points)
+    assert done.stdout.splitlines()[-1] == (
+        f"points {total}: {total} injected, 0 not reached again, 0 skipped; "
+        f"trials {2 * total}: {2 * total} passed, 0 findings (0 signatures), 0 errors"
+    )
+    again = inject(*words, "--resume", timeout=LIMIT)
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert lines(out, "begun") == begun, "nothing was left to do"
