@@ -70,6 +70,13 @@ def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--only", multiple=True, metavar="POINT", help="Fail only this point; repeatable."),
             click.option("--limit", type=click.IntRange(1), metavar="N", help="Make N trials at most. Default: 500."),
             click.option(
+                "--time-budget",
+                "seconds",
+                type=click.FloatRange(0, 1e7, min_open=True),
+                metavar="SECONDS",
+                help="Begin no trial later than this; --resume makes the others.",
+            ),
+            click.option(
                 "--checks",
                 type=click.Choice(["all", "cheap"]),
                 default="all",
@@ -114,6 +121,7 @@ def sweep_in_guests(
     errno: str,
     only: tuple[str, ...],
     limit: Optional[int],
+    seconds: Optional[float],
     checks: str,
     resume: bool,
     output: Optional[Path],
@@ -149,6 +157,7 @@ def sweep_in_guests(
         only,
         limit or (asked.limit if asked else SweepOptions.limit),
         CHEAP if checks == "cheap" else None,
+        seconds,
     )
     with SweepJournal(directory, resume=resume) as journal:
         if journal.cut:
@@ -191,6 +200,9 @@ def _run(sweeper: Sweeper, scenario: Scenario, jobs: int, guest_choice: dict[str
     sweeper.record(batch, lambda _: None)
     note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
     sweeper.fail(batch, lambda _: None)
+    left = len(sweeper.left)
+    if left:
+        note(f"{left} trials are left, because the time is over (--time-budget); --resume makes them")
 
 
 def _tell(sweeper: Sweeper, directory: Path, again: str) -> int:

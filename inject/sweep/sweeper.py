@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Callable, Optional
 
 from inject import __version__
 from inject.errors import CannotRun, InjectError
-from inject.fleet.ledger import Ledger
+from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Event, FunctionSkipped, PointReached, RunEnded, RunStarted
 from inject.model.scenario import Scenario
@@ -44,17 +45,31 @@ class SweepOptions:
     """Trials at most."""
     checks: Optional[tuple[str, ...]] = None
     """The checks of a trial; None for those of the scenario."""
+    seconds: Optional[float] = None
+    """Time after which no trial begins; None: no bound."""
 
 
 class SweepLedger(Ledger):
-    """A ledger that tells ``begin`` what a worker gives to its host, and ``end`` a verdict, before either counts."""
+    """A ledger that tells ``begin`` what a worker gives to its host, and ``end`` a verdict, before either counts.
+
+    Nothing waits any more once ``is_over`` says so.
+    """
 
     def __init__(
-        self, scenarios: Sequence[Scenario], begin: Callable[[str], None], end: Callable[[Verdict], None]
+        self,
+        scenarios: Sequence[Scenario],
+        begin: Callable[[str], None],
+        end: Callable[[Verdict], None],
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(scenarios)
         self._begin = begin
         self._end = end
+        self._is_over = is_over
+
+    def names(self, stage: Stage) -> list[str]:
+        """The scenarios at this stage, in the order of the batch."""
+        return [] if stage is Stage.WAITING and self._is_over() else super().names(stage)
 
     def give(self, name: str) -> bool:
         """Give the scenario to a host; False if it is no longer waiting."""
@@ -73,9 +88,18 @@ class Sweeper:
     """The sweep of one scenario, whose YAML is in ``text``. The journal is all that it keeps."""
 
     def __init__(
-        self, scenario: Scenario, text: str, options: SweepOptions, journal: SweepJournal, kernel: str, seed: int
+        self,
+        scenario: Scenario,
+        text: str,
+        options: SweepOptions,
+        journal: SweepJournal,
+        kernel: str,
+        seed: int,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scenario = scenario
+        self._now = now
+        self._started = now()
         self._document = document_of(text, scenario.name)
         self._options = options
         self._journal = journal
@@ -140,10 +164,15 @@ class Sweeper:
         points = self.state.points
         return agenda(points, options.modes, options.errno, only=options.only, limit=options.limit)
 
+    @property
+    def left(self) -> list[Shot]:
+        """The trials that have not ended yet."""
+        ended = self.state.ended
+        return [shot for shot in self.plan.shots if shot.id not in ended]
+
     def fail(self, batch: Batch, on_event: Callable[[Event], None]) -> None:
         """Make every trial that has not ended yet."""
-        ended = self.state.ended
-        left = {self._name(shot): shot for shot in self.plan.shots if shot.id not in ended}
+        left = {self._name(shot): shot for shot in self.left}
         if not left:
             return
 
@@ -159,7 +188,12 @@ class Sweeper:
                 on_event(event)
 
         scenarios = [self.trial(shot) for shot in left.values()]
-        batch(SweepLedger(scenarios, begin, end), Request(self._seed), take)
+        batch(SweepLedger(scenarios, begin, end, self.is_over), Request(self._seed), take)
+
+    def is_over(self) -> bool:
+        """True once no more trials may begin, because the time that the sweep may take is over."""
+        seconds = self._options.seconds
+        return seconds is not None and self._now() - self._started >= seconds
 
     def _name(self, shot: Shot) -> str:
         return f"{self.scenario.name}/{shot.id}"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inject.errors import CannotRun, InjectError
-from inject.fleet.ledger import Ledger
+from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Armed, Event, FunctionSkipped, PointReached, RunEnded, RunStarted
 from inject.model.reached import Point, Skipped
@@ -26,7 +26,7 @@ from inject.scenario.load import parse
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.shot import ALIKE, BEYOND, CALLERS, UNASKED, UNKNOWN, Mode, Shot, agenda, value_of
 from inject.sweep.state import SPARED, UNENDED, UNJUDGED, UNREACHED, signature, state_of, totals, trial_line
-from inject.sweep.sweeper import Sweeper, SweepOptions
+from inject.sweep.sweeper import Sweeper, SweepLedger, SweepOptions
 
 BOTH = (Mode.ONCE, Mode.ONWARD)
 TEXT = """\
@@ -336,7 +336,7 @@ EXPECTED = (
 
 def test_a_sweep_records_and_fails_each_point(tmp_path: Path) -> None:
     made, machine, whole = run(tmp_path, 1 << 30, resume=False)
-    assert whole and len(machine.ran) == 6
+    assert whole and len(machine.ran) == 6 and made.left == []
     assert made.totals().line == EXPECTED
 
 
@@ -391,6 +391,20 @@ def test_what_is_in_the_journal_is_not_done_again(tmp_path: Path) -> None:
     run(tmp_path, 1 << 30, resume=False)
     made, machine, whole = run(tmp_path, 0, resume=True)
     assert whole and machine.ran == [] and made.totals().line == EXPECTED
+
+
+def test_after_its_time_no_trial_waits(tmp_path: Path) -> None:
+    """The recording counts as well; what has begun ends."""
+    (scenario,) = parse(TEXT, "mix.yaml", "mix")
+    seconds = iter([0.0, 3.0, 5.0, 6.0, 7.0])
+    with SweepJournal(tmp_path / "sweep", resume=False) as journal:
+        options = SweepOptions(modes=BOTH, seconds=5)
+        made = Sweeper(scenario, TEXT, options, journal, "stock", 7, now=lambda: next(seconds))
+        ledger = SweepLedger([made.trial(Shot(POINTS[0], mode)) for mode in BOTH], print, print, made.is_over)
+        assert len(ledger.names(Stage.WAITING)) == 2
+        assert ledger.names(Stage.WAITING) == []
+        assert ledger.give(f"mix/{POINTS[0].id}-once") and len(ledger.names(Stage.GIVEN)) == 1
+        assert made.is_over()
 
 
 def test_a_workload_that_reaches_nothing(tmp_path: Path) -> None:
