@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.bare_machine import Typed, shown
 
-STATE = "lsmod | grep inject; sudo cat /sys/kernel/debug/kprobes/list; ls /sys/fs/cgroup | grep inject; losetup -a"
+STATE = (
+    "grep inject /proc/modules; sudo cat /sys/kernel/debug/kprobes/list; ls /sys/fs/cgroup | grep inject; losetup -a"
+)
 """What inject could leave: prints nothing if it left nothing."""
 
 FAIL = "inject fail vfs_mkdir --return -ENOSPC"
