@@ -8,7 +8,7 @@ from typing import Callable
 from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
 from inject.record.options import RecordOptions
-from inject.record.recording import Recording
+from inject.record.recording import Recording, require_recording
 from inject.record.survey import Survey
 from inject.trial.services import Services
 
@@ -22,7 +22,11 @@ def record_all(
     end: Callable[[Verdict], None] = lambda _: None,
     stop_when_unusable: bool = False,
 ) -> list[Verdict]:
-    """Record every scenario once, in order. With ``stop_when_unusable`` an unusable kernel ends the run."""
+    """Record every scenario once, in order. With ``stop_when_unusable`` an unusable kernel ends the run.
+
+    Raises CannotRun if nothing can be recorded on this machine.
+    """
+    require_recording(services.kernel)
     verdicts: list[Verdict] = []
     survey = Survey(services.kernel, services.types)
     unusable = ""

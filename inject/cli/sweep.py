@@ -143,7 +143,7 @@ def sweep_in_guests(
     """
     found = chosen([file], (), Shard())
     if len(found) != 1:
-        raise click.UsageError(f"{file} has {len(found)} scenarios; a sweep is of one: put it into a file of its own")
+        raise click.UsageError(f"{file} has {len(found)} scenarios: a sweep is of one; put it into a file of its own")
     (scenario,) = found
     directory = output or Path(f"sweep-{Path(file).stem}-{datetime.date.today():%Y-%m-%d}")
     if guest_choice["kernel_image"] is None and guest_choice["flavour"] is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import replace
 from typing import Optional
@@ -83,7 +84,6 @@ class Recording:
             fixture = stack.enter_context(self._around.fixture(directory, group))
             scene = self._around.scene(directory, group, fixture)
             self._around.setup(scene)
-            require_recording(self._services.kernel)
             chosen, recorded, outcome = self._record(scene, fixture)
             self._recover(scene)
             if self._services.kernel.oopsed():
@@ -187,7 +187,9 @@ class Recording:
 
 
 def require_recording(kernel: Kernel) -> None:
-    """Raise CannotRun, with the fix, if nothing can be recorded on this kernel."""
+    """Raise CannotRun, with the fix, if nothing can be recorded on this machine."""
+    if os.geteuid():
+        raise CannotRun("recording needs root", "run with sudo, or use `inject vm record`")
     found = [of_addresses(kernel, "recording"), of_lockdown(kernel), *of_switches(kernel)]
     for obstacle in found:
         if obstacle is not None:
