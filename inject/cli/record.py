@@ -207,7 +207,7 @@ def record_in_guests(
         verdicts = run_batch(
             ledger,
             Request(secrets.randbits(32), record=_options(functions, checked, force, scope, room)),
-            guests,
+            guests.recording(),
             cache=cache_root(),
             on_event=progress,
             say=progress.note,

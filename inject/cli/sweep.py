@@ -189,7 +189,7 @@ def _run(sweeper: Sweeper, scenario: Scenario, jobs: int, guest_choice: dict[str
         return run_batch(
             ledger,
             request,
-            guests,
+            guests.recording() if request.record is not None else guests,
             cache=cache_root(),
             on_event=take,
             say=progress.note,

@@ -52,19 +52,7 @@ class Recording:
     def run(self) -> Verdict:
         """PASS if every call in scope is in a point; ERROR if calls were lost, or the workload did not end."""
         started = time.monotonic()
-        seen = self._seen
-        log: tuple[str, ...] = ()
-        try:
-            lacking = missing(self._services.kernel, self._services.types, replace(self._scenario, faults=()))
-            status, words = (Status.SKIP, lacking) if lacking else (Status.PASS, "")
-            if not lacking:
-                status, words, log = self._recorded()
-        except CannotRun as error:
-            status, words = Status.SKIP, str(error)
-        except InjectError as error:
-            status, words = Status.ERROR, str(error)
-        except OSError as error:  # a full disk, for one
-            status, words = Status.ERROR, f"{error.filename or 'this machine'}: {error.strerror}"
+        status, words, log = self._ended()
         return Verdict(
             self._scenario.name,
             status,
@@ -72,10 +60,23 @@ class Recording:
             words,
             seconds=time.monotonic() - started,
             log=log,
-            unusable=seen.unusable,
-            exit=seen.exit,
-            notes=tuple(dict.fromkeys(seen.notes)),
+            unusable=self._seen.unusable,
+            exit=self._seen.exit,
+            notes=tuple(dict.fromkeys(self._seen.notes)),
         )
+
+    def _ended(self) -> tuple[Status, str, tuple[str, ...]]:
+        """Status, words and evidence, once everything is undone."""
+        services = self._services
+        try:
+            lacking = missing(services.kernel, services.types, replace(self._scenario, faults=()))
+            return (Status.SKIP, lacking, ()) if lacking else self._recorded()
+        except CannotRun as error:
+            return Status.SKIP, str(error), ()
+        except InjectError as error:
+            return Status.ERROR, str(error), ()
+        except OSError as error:  # a full disk, for one
+            return Status.ERROR, f"{error.filename or 'this machine'}: {error.strerror}", ()
 
     def _recorded(self) -> tuple[Status, str, tuple[str, ...]]:
         """Record, tell, and sum up: status, words and evidence."""
@@ -103,7 +104,7 @@ class Recording:
             chosen.functions,
             preempt_count(services.types),
             room=options.room,
-            cache=cache_root() / "bytecode",
+            cache=cache_root() / "recorder",
             janitor=services.janitor.pid,
         ) as recorder:
             refused = recorder.attach()

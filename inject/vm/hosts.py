@@ -28,13 +28,17 @@ mkdir -p "$3"
 
 
 class GuestHost:
-    """A booted guest, as :class:`inject.fleet.host.Host`. ``kept`` holds programs that earlier guests compiled."""
+    """A booted guest, as :class:`inject.fleet.host.Host`. ``kept`` holds programs that earlier guests compiled.
+
+    ``records``: it also gets the program that records.
+    """
 
     results = f"/dev/virtio-ports/{RESULTS_PORT}"
 
-    def __init__(self, guest: Guest, kept: Path) -> None:
+    def __init__(self, guest: Guest, kept: Path, *, records: bool = False) -> None:
         self._guest = guest
         self._kept = kept
+        self._records = records
 
     def carry(self, files: Sequence[str], cwd: Path) -> Mapping[str, str]:
         """Give the guest the same files under the same paths, so that every message names the user's path.
@@ -54,6 +58,8 @@ class GuestHost:
                 raise InjectError(f"cannot read {file}: {error.strerror}") from None
             requests.write_file(str(path), data, mode=0o755 if os.access(path, os.X_OK) else 0o644)
         programs.push(self._guest, self._kept)
+        if self._records:
+            programs.push_recorder(self._guest, self._kept)
         return {"PYTHONPATH": checkout.HOME}
 
     def start(
@@ -103,11 +109,18 @@ class Guests:
         options: GuestOptions,
         cache: Path,
         kernel_of: Callable[[Scenario], str],
+        *,
+        records: bool = False,
     ) -> None:
+        self._records = records
         self._artifacts = artifacts
         self._options = options
         self._cache = cache
         self._kernel_of = kernel_of
+
+    def recording(self) -> Guests:
+        """The same, for a batch that records."""
+        return Guests(self._artifacts, self._options, self._cache, self._kernel_of, records=True)
 
     @property
     def key(self) -> str:
@@ -138,4 +151,4 @@ class Guests:
         assert isinstance(kind, GuestOptions)
         made = self._artifacts[kind.flavour]
         with boot(made, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
-            yield GuestHost(guest, programs.directory(self._cache, made))
+            yield GuestHost(guest, programs.directory(self._cache, made), records=self._records)

@@ -10,6 +10,8 @@ from typing import Any, Optional
 import pytest
 
 from inject.engine.bytecode import LARGEST, Bytecode, keep
+from inject.engine.loader import OVERRIDE
+from inject.engine.recorder import RECORD
 from inject.errors import InjectError
 from inject.vm.carry import checkout, programs
 from inject.vm.guest import GuestOptions
@@ -31,7 +33,7 @@ class Holder:
         self.written: dict[str, bytes] = {}
 
     def exec(self, argv: list[str], *, on_stdout: Optional[Any] = None, **_: Any) -> int:
-        if "bytecode_of" in argv[-1]:
+        if "bytecode_of" in argv[2]:
             self.compiled += 1
             on_stdout(self.name.encode("utf-8", "surrogateescape") + b"\n")
         return 0
@@ -65,7 +67,12 @@ def push(holder: Holder, kept: Path) -> list[str]:
 
 
 def test_the_text_is_where_the_host_looks_for_it() -> None:
-    assert (checkout.root() / programs.SOURCE).is_file()
+    for place in (programs.ENGINE, programs.RECORDER):
+        assert (checkout.root() / place.source).is_file()
+    assert [place.source.name for place in (programs.ENGINE, programs.RECORDER)] == [
+        OVERRIDE.file.name,
+        RECORD.file.name,
+    ]
 
 
 def test_the_first_guest_compiles_and_the_next_one_gets_it(tmp_path: Path) -> None:
@@ -74,6 +81,19 @@ def test_the_first_guest_compiles_and_the_next_one_gets_it(tmp_path: Path) -> No
     assert push(two, kept) == [ONE]
     assert (one.compiled, one.written) == (1, {})
     assert (two.compiled, two.written) == (0, {f"{programs.IN_GUEST}/{ONE}": one.data})
+
+
+def test_the_program_that_records_is_kept_apart(tmp_path: Path) -> None:
+    """A guest that was saved gets it as well; its directory in the guest is its own."""
+    kept, one, two = tmp_path / "kept", Holder(tree(tmp_path)), Holder(tree(tmp_path))
+    (tmp_path / programs.RECORDER.source).write_text("another text")
+    two.is_new = False
+    push(one, kept)
+    programs.push_recorder(one, kept)  # type: ignore[arg-type]
+    programs.push_recorder(two, kept)  # type: ignore[arg-type]
+    assert (one.compiled, two.compiled) == (2, 0)
+    assert list(two.written) == [f"{programs.RECORDER.directory}/{ONE}"]
+    assert len(list(kept.iterdir())) == 2
 
 
 def test_another_text_is_another_program(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import hashlib
 import re
 import tarfile
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from inject.engine import bytecode
 from inject.errors import GuestLost, InjectError
@@ -29,8 +29,8 @@ from inject.vm.guest import Guest
 IN_GUEST = "/root/.cache/inject/bytecode"
 SOURCE = Path("inject/engine/override.bpf.c")
 """The program's text in a checkout."""
-KEPT = 8
-"""Programs kept for one kernel: several checkouts may share it, each with a program text of its own."""
+KEPT = 16
+"""Programs kept for one kernel: several checkouts may share it, each with program texts of its own."""
 COMPILING = 300.0
 """Seconds that a guest may take to compile; under emulation it needs about ten."""
 
@@ -41,20 +41,34 @@ _STATE = 16
 _LISTED = 4 << 10
 """Bytes of the guest's list of programs that are read."""
 
-_COMPILE = f"""
-cd {checkout.HOME} && PYTHONPATH=. python3 -c '
+_COMPILE = """
+cd "$1" && PYTHONPATH=. python3 -c '
+import sys
 from pathlib import Path
 from inject.engine.bcc import Bcc
-from inject.engine.loader import bytecode_of
+from inject.engine.loader import OVERRIDE, bytecode_of
+from inject.engine.recorder import RECORD
 from inject.kernel.kernel import Kernel
-bytecode_of(Bcc(), Kernel(), Path("{IN_GUEST}"))
-' && cd {IN_GUEST} && ls
+texts = {text.file.name: text for text in (OVERRIDE, RECORD)}
+bytecode_of(Bcc(), Kernel(), Path(sys.argv[1]), texts[sys.argv[2]])
+' "$2" "$3" && cd "$2" && ls
 """
 _PACK = f"""
 cd {checkout.HOME} && PYTHONPATH=. python3 -c 'import inject.fleet.remote, inject.engine.engine, inject.cli' &&
 find inject -name '*.pyc' | tar -cf - -T -
 """
-_PRIVATE = f"mkdir -p {IN_GUEST} && chmod 700 {IN_GUEST}"
+_PRIVATE = 'mkdir -p "$1" && chmod 700 "$1"'
+
+
+class ProgramPlace(NamedTuple):
+    """A program's text in a checkout, and the directory in the guest in which it is kept alone."""
+
+    source: Path
+    directory: str
+
+
+ENGINE = ProgramPlace(SOURCE, IN_GUEST)
+RECORDER = ProgramPlace(Path("inject/engine/record.bpf.c"), "/root/.cache/inject/recorder")
 
 
 def directory(cache: Path, artifacts: Artifacts) -> Path:
@@ -71,20 +85,29 @@ def push(guest: Guest, kept: Path) -> None:
     if not guest.is_new:
         return
     _fetch_modules(guest)
+    _push(guest, kept, ENGINE)
+
+
+def push_recorder(guest: Guest, kept: Path) -> None:
+    """The same for the program that records, which only a recording needs, in a new guest or one that was saved."""
+    _push(guest, kept, RECORDER)
+
+
+def _push(guest: Guest, kept: Path, place: ProgramPlace) -> None:
     with contextlib.suppress(OSError):  # of the host's files
-        state = _state(guest)
+        state = _state(guest, place)
         found = _find(kept, state)
         if found is None:
             with contextlib.suppress(InjectError, GuestLost):
-                _fetch(guest, kept, state)
-        elif guest.requests.exec(["sh", "-c", _PRIVATE], timeout=60) == 0:
+                _fetch(guest, kept, state, place)
+        elif guest.requests.exec(["sh", "-c", _PRIVATE, "sh", place.directory], timeout=60) == 0:
             name, data = found
-            guest.requests.write_file(f"{IN_GUEST}/{name}", data, mode=0o600)
+            guest.requests.write_file(f"{place.directory}/{name}", data, mode=0o600)
 
 
-def _state(guest: Guest) -> str:
+def _state(guest: Guest, place: ProgramPlace) -> str:
     """What the program's text in the guest's checkout is; raises OSError if it cannot be read."""
-    source = read_file(guest.options.checkout / SOURCE, checkout.LIMIT)
+    source = read_file(guest.options.checkout / place.source, checkout.LIMIT)
     return hashlib.sha256(source).hexdigest()[:_STATE]
 
 
@@ -98,19 +121,20 @@ def _find(kept: Path, state: str) -> Optional[tuple[str, bytes]]:
     return None
 
 
-def _fetch(guest: Guest, kept: Path, state: str) -> None:
+def _fetch(guest: Guest, kept: Path, state: str, place: ProgramPlace) -> None:
     """Have ``guest`` compile, and keep the program."""
     listed = bytearray()
 
     def take(data: bytes) -> None:
         listed.extend(data[: _LISTED - len(listed)])
 
-    if guest.requests.exec(["sh", "-c", _COMPILE], timeout=COMPILING, on_stdout=take) != 0 or is_broken(guest):
+    words = ["sh", "-c", _COMPILE, "sh", checkout.HOME, place.directory, place.source.name]
+    if guest.requests.exec(words, timeout=COMPILING, on_stdout=take) != 0 or is_broken(guest):
         return
     names = listed.decode("ascii", "replace").split()
     if len(names) != 1 or not _NAME.fullmatch(names[0]):
         return
-    data = guest.requests.read_file(f"{IN_GUEST}/{names[0]}", limit=bytecode.LARGEST)
+    data = guest.requests.read_file(f"{place.directory}/{names[0]}", limit=bytecode.LARGEST)
     if bytecode.parse(data) is not None:
         write_file(kept / f"{state}-{names[0]}", data, parents=True)
         for old in sorted(kept.glob("*.bpf"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
