@@ -67,9 +67,10 @@ class Recording:
 
     def _ended(self) -> tuple[Status, str, tuple[str, ...]]:
         """Status, words and evidence, once everything is undone."""
-        services = self._services
+        services, scenario = self._services, self._scenario
+        bare = replace(scenario, faults=(), requires=replace(scenario.requires, functions=()))  # nothing is failed
         try:
-            lacking = missing(services.kernel, services.types, replace(self._scenario, faults=()))
+            lacking = missing(services.kernel, services.types, bare)
             return (Status.SKIP, lacking, ()) if lacking else self._recorded()
         except CannotRun as error:
             return Status.SKIP, str(error), ()
