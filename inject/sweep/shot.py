@@ -48,7 +48,7 @@ def value_of(point: Point, errno: str) -> Optional[str]:
     return values.get(ErrorType(point.error_type)) if point.error_type else None
 
 
-UNKNOWN = "which value is a failure only its callers know"
+UNKNOWN = "returns a value of which only its callers know whether it is a failure"
 UNASKED = "was not asked for (--only)"
 BEYOND = "is beyond the limit of trials (--limit)"
 ALIKE = f"differs from another point only above {CALLERS} callers, which no fault compares"
