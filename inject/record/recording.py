@@ -174,7 +174,7 @@ class Recording:
             if options.any_task:
                 troubles.append(told)
             else:
-                self._seen.notes.append(f"{told}: they came from interrupts, which are out of scope")
+                self._seen.notes.append(f"{told}: interrupts or that program made them, which are out of scope")
         return troubles
 
     def _summed(self, outcome: Outcome, troubles: list[str]) -> tuple[Status, str, tuple[str, ...]]:
