@@ -69,11 +69,12 @@ def disk_of(base: Path, target: Path) -> Path:
 def typed(image: BareImage, disk: Path, commands: Sequence[str], append: str = "") -> list[Typed]:
     """Boot the machine with ``append`` on the kernel's command line and type ``commands`` as a user who may sudo.
 
-    Each runs in the checkout. Raises AssertionError, with the console's end, if it does not get to the last.
+    Each runs in the checkout. The machine ends with this process, however that ends. Raises AssertionError, with
+    the console's end, if it does not get to the last.
     """
     steps, console, results = (disk.with_suffix(suffix) for suffix in (".steps", ".console", ".results"))
     _pack(steps, commands)
-    argv = _argv(image, disk, steps, console, results, append)
+    argv = ["setpriv", "--pdeathsig", "KILL", *_argv(image, disk, steps, console, results, append)]
     late = ""
     try:
         subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=True)
