@@ -64,13 +64,14 @@ def catalogue(kernel: Kernel, types: Types, pattern: str = "*") -> Catalogue:
             point = replace(point, error_type=narrowed(point.error_type, own))
         name = plain_name(point.function)
         result = known.result(name) if known is not None else None
+        pointer = result is not None and result.kind == "pointer"
         entries.append(
             Failable(
                 point,
                 known.text(name) if known is not None else "",
-                result is not None and result.kind == "pointer",
+                pointer,
                 not traceable or point.function in traceable,
-                None if point.marked else unsafe(point.function),
+                None if point.marked else unsafe(point.function, pointer=pointer),
                 own,
             )
         )

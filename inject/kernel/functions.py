@@ -79,7 +79,9 @@ class Functions:
             raise CannotRun(f"{name} is not a function but a part of {whole}, which no call enters", f"fail {whole}")
         symbol = self._symbol(name)
         error_type = self.error_type(name, symbol.module)
-        why = None if force else unsafe(name)
+        result = self._types.result(name, symbol.module)
+        pointer = result is not None and result.kind == "pointer"
+        why = None if force else unsafe(name, pointer=pointer)
         if why:
             raise UnsafeFunction(
                 f"{name} is not marked ALLOW_ERROR_INJECTION, and its name has {why.word!r}: {why.why}",

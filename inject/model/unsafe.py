@@ -37,20 +37,31 @@ ADJECTIVE = frozenset(
 )
 """After one of these words `free` is no verb: `find_free_extent` frees nothing."""
 
+TAKES = {
+    "vfs_mkdir": "where it returns a dentry, a failed call has put the one that it got and, in newer kernels, given"
+    " back the lock of the directory (fs/namei.c, Linux 6.15 and 7.3): the directory would stay locked"
+}
+"""Functions that return a pointer, and what their callers leave to one that fails. As int they had no such duty."""
+
 _ANY = re.compile("|".join((*WORDS, *ENDS)), re.IGNORECASE)
 """Most names have none of them, and there are 60,000 names."""
 
 
 @dataclass(frozen=True)
 class Unsafe:
-    """The word of a function's name that promises an effect, and what a call without it leaves behind."""
+    """What of a function's name promises an effect, and what a call without it leaves behind."""
 
     word: str
     why: str
 
 
-def unsafe(function: str) -> Optional[Unsafe]:
-    """Why a call of ``function``, which is not marked, must not be left out, as its name tells; None if it may be."""
+def unsafe(function: str, *, pointer: bool = False) -> Optional[Unsafe]:
+    """Why a call of ``function``, which is not marked, must not be left out, as its name tells; None if it may be.
+
+    ``pointer``: it returns one.
+    """
+    if pointer and function in TAKES:
+        return Unsafe(function, TAKES[function])
     if not _ANY.search(function):
         return None
     words = function.partition(".")[0].strip("_").lower().split("_")

@@ -156,10 +156,12 @@ class Families:
             return ""
         try:
             known = self._types.prototypes(symbol.module)
-            error_type(known.result(plain_name(symbol.name)) if known is not None else None)
+            result = known.result(plain_name(symbol.name)) if known is not None else None
+            error_type(result)
         except NoErrorType as error:
             return error.message
-        promise = None if force else unsafe(symbol.name)
+        pointer = result is not None and result.kind == "pointer"
+        promise = None if force else unsafe(symbol.name, pointer=pointer)
         return f"is unsafe to fail, its name has {promise.word!r}: {promise.why}" if promise else ""
 
     @cached_property
