@@ -40,6 +40,7 @@ KNOWN = (
         "gcc inlines bch2_folio_reservation_get() into bch2_page_mkwrite(); the test kernel marks it noinline.",
     ),
     Known("other-filesystems/*-partial-write", ("stock:7.3",), "not-injected", UNCALLED),
+    Known("other-filesystems/*-error", ("stock:7.3",), "not-injected", UNCALLED),
     Known(
         "memory/mount-xfs",
         ("stock:6.1",),
@@ -47,7 +48,7 @@ KNOWN = (
         "xfs of 6.1 repeats an allocation that fails, in kmem_alloc() (fs/xfs/kmem.c): the mount succeeds.",
     ),
     Known(
-        "other-filesystems/btrfs-open-ctree",
+        "other-filesystems/btrfs-open-ctree*",
         ("stock:6.1",),
         "errno",
         "open_ctree() (fs/btrfs/disk-io.c) of 6.1 begins with `err = -EINVAL` and returns that for most failures.",
