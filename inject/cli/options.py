@@ -17,6 +17,27 @@ from inject.model.scenario import Contract, Probe, Scenario
 from inject.model.text import listed
 from inject.module.demand import demand
 
+MOST_JOBS = 64
+"""Guests side by side."""
+
+JOBS_OPTION = click.option(
+    "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
+)
+
+
+def chosen_functions(verb: str, marked: str) -> tuple[Callable[..., Any], ...]:
+    """Options that choose functions: ``verb`` says what is done with them, ``marked`` names all marked ones."""
+    return (
+        click.option(
+            "--functions",
+            multiple=True,
+            metavar="GLOB",
+            shell_complete=completion.functions,
+            help=f"{verb} these: a glob, module:NAME, or {marked}; repeatable.",
+        ),
+        click.option("--checked", is_flag=True, help="Only functions whose result a caller tests."),
+    )
+
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that runs scenarios."""

@@ -15,9 +15,9 @@ from inject.campaign.run import run_started
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
-from inject.cli.options import chosen
+from inject.cli.options import JOBS_OPTION, chosen, chosen_functions
 from inject.cli.progress import Progress
-from inject.cli.vm import MOST_JOBS, batch_options, guests_for
+from inject.cli.vm import batch_options, guests_for
 from inject.fixture.modules import load as load_modules
 from inject.fixture.modules import mounted_by
 from inject.fleet.dispatch import run_batch
@@ -41,14 +41,7 @@ def _record_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of both commands."""
     for option in reversed(
         (
-            click.option(
-                "--functions",
-                multiple=True,
-                metavar="GLOB",
-                shell_complete=completion.functions,
-                help=f"Record these: a glob, module:NAME, or {MARKED}; repeatable.",
-            ),
-            click.option("--checked", is_flag=True, help="Only functions whose result a caller tests."),
+            *chosen_functions("Record", MARKED),
             click.option("--force", is_flag=True, help="Also functions with a name that makes them unsafe to fail."),
             click.option(
                 "--scope",
@@ -172,9 +165,7 @@ def record(
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @_record_options
 @batch_options
-@click.option(
-    "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
-)
+@JOBS_OPTION
 def record_in_guests(
     files: tuple[str, ...],
     only: tuple[str, ...],

@@ -16,9 +16,9 @@ import click
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import Display
-from inject.cli.options import chosen
+from inject.cli.options import JOBS_OPTION, chosen, chosen_functions
 from inject.cli.progress import Progress, note
-from inject.cli.vm import MOST_JOBS, batch_options, guests_for
+from inject.cli.vm import batch_options, guests_for
 from inject.errors import ExitStatus
 from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
@@ -44,14 +44,7 @@ def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What is failed, and how."""
     for option in reversed(
         (
-            click.option(
-                "--functions",
-                multiple=True,
-                metavar="GLOB",
-                shell_complete=completion.functions,
-                help=f"Fail these: a glob, module:NAME, or {MARKED}; repeatable.",
-            ),
-            click.option("--checked", is_flag=True, help="Only functions whose result a caller tests."),
+            *chosen_functions("Fail", MARKED),
             click.option("--room", type=click.IntRange(1, MOST_ROOM), default=ROOM, metavar="N", hidden=True),
             click.option(
                 "--modes",
@@ -109,9 +102,7 @@ def _modes(_ctx: click.Context, _param: click.Parameter, text: Optional[str]) ->
 @click.argument("file", metavar="FILE", shell_complete=completion.files)
 @_sweep_options
 @batch_options
-@click.option(
-    "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
-)
+@JOBS_OPTION
 def sweep_in_guests(
     file: str,
     functions: tuple[str, ...],

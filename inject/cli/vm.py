@@ -18,7 +18,7 @@ from inject.cli import completion
 from inject.cli.building import building
 from inject.cli.display import report_file, reporting
 from inject.cli.lazy import Commands
-from inject.cli.options import chosen, report_options
+from inject.cli.options import JOBS_OPTION, chosen, report_options
 from inject.cli.progress import Progress, note
 from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.errors import CannotRun
@@ -35,7 +35,6 @@ from inject.vm.build import artifacts, tree
 from inject.vm.guest import GuestOptions
 from inject.vm.hosts import Guests
 
-MOST_JOBS = 64
 HOMES = {
     "list": "inject.cli.in_guest:list_",
     "fail": "inject.cli.in_guest:fail_",
@@ -297,9 +296,7 @@ def shell(**chosen: Any) -> int:
 @report_options
 @batch_options
 @STOP_OPTION
-@click.option(
-    "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="Number of guests side by side."
-)
+@JOBS_OPTION
 def run_(
     files: tuple[str, ...],
     only: tuple[str, ...],

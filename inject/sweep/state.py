@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from inject.errors import InjectError
 from inject.model.event import PointReached
 from inject.model.reached import Point
 from inject.model.verdict import Status, Verdict
@@ -43,23 +44,35 @@ class SweepState:
 
 
 def state_of(lines: Iterable[Line]) -> SweepState:
-    """The state that the ``lines`` of a journal add up to. Points without the end of their recording do not count."""
+    """The state that the ``lines`` of a journal add up to. Points without the end of their recording do not count.
+
+    Raises InjectError that names a line which is not one of a sweep's.
+    """
     state = SweepState()
-    for line in lines:
-        kind = line["type"]
-        if kind == "recording":
-            state.points, state.recorded = [], False
-        elif kind == "point":
-            event = from_json(line)
-            assert isinstance(event, PointReached)
-            state.points.append(event.point)
-        elif kind == "recorded":
-            state.recorded = True
-        elif kind == "begun":
-            state.begun[line["trial"]] = state.begun.get(line["trial"], 0) + 1
-        elif kind == "trial":
-            state.ended[line["trial"]] = _ended(line)
+    for number, line in enumerate(lines, 1):
+        try:
+            _add(state, line)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InjectError(
+                f"line {number} of the journal is damaged: {type(error).__name__}: {error}", "begin anew in another -o"
+            ) from None
     return state
+
+
+def _add(state: SweepState, line: Line) -> None:
+    kind = line["type"]
+    if kind == "recording":
+        state.points, state.recorded = [], False
+    elif kind == "point":
+        event = from_json(line)
+        assert isinstance(event, PointReached)
+        state.points.append(event.point)
+    elif kind == "recorded":
+        state.recorded = True
+    elif kind == "begun":
+        state.begun[line["trial"]] = state.begun.get(line["trial"], 0) + 1
+    elif kind == "trial":
+        state.ended[line["trial"]] = _ended(line)
 
 
 def _ended(line: Line) -> Ended:
@@ -68,11 +81,11 @@ def _ended(line: Line) -> Ended:
         line["point"],
         Status(line["status"]),
         line["reason"],
-        line["detail"],
-        line["injected"],
-        line["spared"],
-        line["signature"],
-        tuple(line["log"]),
+        str(line["detail"]),
+        int(line["injected"]),
+        int(line["spared"]),
+        str(line["signature"]),
+        tuple(map(str, line["log"])),
     )
 
 

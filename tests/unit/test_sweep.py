@@ -435,3 +435,18 @@ def test_without_a_whole_recording_nothing_is_failed(tmp_path: Path, verdict: Ve
 def test_only_stack_traces_are_failed(tmp_path: Path) -> None:
     with pytest.raises(InjectError, match="by: nth"):
         sweeper(tmp_path, text=TEXT + "sweep: {by: nth}\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "trial"},
+        {"type": "trial", "trial": "a", "point": "b", "status": "glad"},
+        {"type": "point", "function": 3},
+        {"type": "begun"},
+        {"type": "begun", "trial": []},
+    ],
+)
+def test_a_line_with_other_contents_is_a_sentence(line: dict[str, object]) -> None:
+    with pytest.raises(InjectError, match="line 2 of the journal is damaged"):
+        state_of([{"type": "recording"}, line])
