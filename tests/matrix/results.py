@@ -91,12 +91,17 @@ def needs(scenario: Scenario) -> list[str]:
 
 
 def digest(scenario: Scenario) -> str:
-    """A short name for everything of a scenario that a verdict depends on."""
+    """A short name for everything of a scenario that a verdict depends on.
+
+    What it leaves at its default is not in it, so that a new key of the format changes no digest.
+    """
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value):
-            names = (one.name for one in dataclasses.fields(value) if one.name not in _PLACES)
-            return {name: plain(getattr(value, name)) for name in names}
+            told = [one for one in dataclasses.fields(value) if one.name not in _PLACES]
+            return {
+                one.name: plain(getattr(value, one.name)) for one in told if getattr(value, one.name) != one.default
+            }
         if isinstance(value, (list, tuple)):
             return [plain(one) for one in value]
         return str(value)

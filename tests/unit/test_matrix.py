@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -235,3 +235,18 @@ def test_the_page_knows_no_scenario_that_is_gone() -> None:
         line.split(" | ")[0][2:] for line in text.rpartition("## Every scenario")[2].splitlines()[4:] if line[:1] == "|"
     ]
     assert rows and set(rows) <= {each.name for each in LIBRARY}
+
+
+@dataclass(frozen=True)
+class Newer(Scenario):
+    """A scenario of a later format."""
+
+    more: bool = False
+
+
+def test_a_new_key_of_the_format_changes_no_digest() -> None:
+    """At its default, a field is as good as not there."""
+    one = LIBRARY[0]
+    values = {field.name: getattr(one, field.name) for field in fields(one)}
+    assert digest(Newer(**values)) == digest(one)
+    assert digest(Newer(**values, more=True)) != digest(one)
