@@ -123,7 +123,7 @@ def write_file(
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            if replace and _is(path, data, os.fstat(file.fileno())) and not durable:
+            if replace and not durable and _is(path, data, os.fstat(file.fileno())):
                 os.utime(path)
             elif not named:
                 _name(file.fileno(), path, staged, replace)

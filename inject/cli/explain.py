@@ -10,7 +10,7 @@ from inject.errors import CannotRun
 from inject.kernel.btf import Prototype
 from inject.kernel.callers import Callers
 from inject.kernel.calls import CallSite, Checks, count
-from inject.kernel.functions import Functions, narrowed
+from inject.kernel.functions import Functions, narrowed, promise_of
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function, of_kernel
@@ -19,7 +19,7 @@ from inject.kernel.uses import CHECKS, Use
 from inject.kernel.ways import ways
 from inject.model.point import LEGAL_WORDS, FaultPoint
 from inject.model.scenario import Probe
-from inject.model.unsafe import unsafe
+from inject.model.unsafe import Unsafe
 
 MOST_CALLERS = 40
 """Callers that are shown; the JSON form has all."""
@@ -59,7 +59,7 @@ class Explanation:
         others = [name for name in point.names if name != point.function]
         if others:
             yield f"  other names at the same address: {', '.join(others)}"
-        why = None if point.marked else unsafe(point.function)
+        why = promise_of(self.point, self._types)
         if why:
             yield f"  unsafe: its name has {why.word!r}, and {why.why};"
             yield "    inject refuses it without --force or `contract: ignore`"
@@ -106,7 +106,9 @@ class Explanation:
     def json(self) -> dict[str, Any]:
         """All of it as an object."""
         prototype = self._prototype()
-        found = as_json(self.point, str(prototype) if prototype else "", self.checks)
+        found = as_json(
+            self.point, str(prototype) if prototype else "", self.checks, promise_of(self.point, self._types)
+        )
         found["callers"] = None if self.unknown else found["callers"]
         found["sites"] = [
             {
@@ -168,9 +170,8 @@ def tests_of(checks: Checks, pointer: bool) -> dict[str, int]:
     }
 
 
-def as_json(point: FaultPoint, prototype: str, checks: Optional[Checks]) -> dict[str, Any]:
-    """A function as an object of `inject list --json`."""
-    why = None if point.marked else unsafe(point.function)
+def as_json(point: FaultPoint, prototype: str, checks: Optional[Checks], why: Optional[Unsafe]) -> dict[str, Any]:
+    """A function as an object of `inject list --json`; ``why`` it must not be failed."""
     return {
         "type": "function",
         "function": point.function,

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from inject.cli import completion
+from inject.cli.options import with_options
 from inject.scenario import shorthand
 
 FAULT_OPTIONS: tuple[Callable[..., Any], ...] = (
@@ -42,9 +43,7 @@ FAULT_OPTIONS: tuple[Callable[..., Any], ...] = (
 
 def fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of one fault."""
-    for option in reversed(FAULT_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, FAULT_OPTIONS)
 
 
 @click.command(add_help_option=False)

@@ -83,7 +83,7 @@ def _marked(kernel: Kernel, pattern: str, as_lines: bool) -> None:
     if as_lines:
         for point in points:
             prototype = _prototype(types, point)
-            click.echo(json.dumps(as_json(point, str(prototype) if prototype else "", None)))
+            click.echo(json.dumps(as_json(point, str(prototype) if prototype else "", None, None)))
         return
     rows = [(p.function, p.error_type.value, p.module or "vmlinux", _prototype_text(types, p)) for p in points]
     _print(rows, ("function", "type", "module", "prototype"))
@@ -98,7 +98,7 @@ def _every(kernel: Kernel, pattern: str, as_lines: bool) -> None:
         raise CannotRun(f"no function matches {pattern!r}", "`inject list --all` shows those that can be failed")
     if as_lines:
         for one in shown:
-            click.echo(json.dumps({**as_json(one.point, one.prototype, one.checks), "ftrace": one.ftrace}))
+            click.echo(json.dumps({**as_json(one.point, one.prototype, one.checks, one.unsafe), "ftrace": one.ftrace}))
         return
     if shown:
         rows = [_row(one) for one in shown]

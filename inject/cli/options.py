@@ -39,9 +39,17 @@ def chosen_functions(verb: str, marked: str) -> tuple[Callable[..., Any], ...]:
     )
 
 
+def with_options(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """``command`` with ``options``, which its help shows in their order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that runs scenarios."""
-    for option in reversed(
+    return with_options(
+        command,
         (
             click.option(
                 "--only",
@@ -74,10 +82,8 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--trace", is_flag=True, help="Trace every injected error up to its system call (slower)."),
             click.option("-v", "--verbose", is_flag=True, help="Print a line for every injection."),
             click.option("-q", "--quiet", is_flag=True, help="Print only the summary line."),
-        )
-    ):
-        command = option(command)
-    return command
+        ),
+    )
 
 
 MODULE_OPTION = click.option("--module", is_flag=True, help="Load inject's kernel module if a fault needs it.")

@@ -15,12 +15,10 @@ from inject.campaign.run import run_started
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import Display, own_arguments, report_file
-from inject.cli.options import JOBS_OPTION, chosen, chosen_functions
-from inject.cli.progress import Progress
-from inject.cli.vm import batch_options, guests_for
+from inject.cli.options import JOBS_OPTION, chosen, chosen_functions, with_options
+from inject.cli.vm import batch_options, guests_for, run_in
 from inject.fixture.modules import load as load_modules
 from inject.fixture.modules import mounted_by
-from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
 from inject.kernel.kernel import Kernel
@@ -32,14 +30,14 @@ from inject.model.verdict import Status, Verdict
 from inject.record.families import MARKED
 from inject.record.options import MOST_ROOM, ROOM, RecordOptions
 from inject.report import jsonl, points, table
-from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.trial.services import open_services
 
 
 def _record_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of both commands."""
-    for option in reversed(
+    return with_options(
+        command,
         (
             *chosen_functions("Record", MARKED),
             click.option("--force", is_flag=True, help="Also functions with a name that makes them unsafe to fail."),
@@ -74,10 +72,8 @@ def _record_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("-v", "--verbose", is_flag=True, help="List every function that is skipped."),
             click.option("-q", "--quiet", is_flag=True, help="Print only the summary lines."),
-        )
-    ):
-        command = option(command)
-    return command
+        ),
+    )
 
 
 class RecordDisplay(Display):
@@ -193,17 +189,7 @@ def record_in_guests(
     with report_file(json_path) as report:
         display = RecordDisplay(len(found), -1 if quiet else int(verbose), report)
         guests = guests_for(found, **guest_choice)
-        ledger = Ledger(found)
-        progress = Progress(ledger, display, several=jobs > 1)
-        verdicts = run_batch(
-            ledger,
-            Request(secrets.randbits(32), record=_options(functions, checked, force, scope, room)),
-            guests.recording(),
-            cache=cache_root(),
-            on_event=progress,
-            say=progress.note,
-            idle=progress.idle,
-            jobs=jobs,
-        )
+        request = Request(secrets.randbits(32), record=_options(functions, checked, force, scope, room))
+        verdicts = run_in(guests.recording(), Ledger(found), request, display, jobs)
         display.finish(verdicts, None)
     return exit_status(verdicts, no_skip=True)

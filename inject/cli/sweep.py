@@ -16,11 +16,10 @@ import click
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import Display
-from inject.cli.options import JOBS_OPTION, chosen, chosen_functions
-from inject.cli.progress import Progress, note
-from inject.cli.vm import batch_options, guests_for
+from inject.cli.options import JOBS_OPTION, chosen, chosen_functions, with_options
+from inject.cli.progress import note
+from inject.cli.vm import batch_options, guests_for, run_in
 from inject.errors import ExitStatus
-from inject.fleet.dispatch import run_batch
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
 from inject.model.event import Event
@@ -29,7 +28,7 @@ from inject.model.verdict import Status, Verdict
 from inject.record.families import MARKED
 from inject.record.options import MOST_ROOM, ROOM, RecordOptions
 from inject.report import sweep as report
-from inject.store import cache_root, write_file
+from inject.store import write_file
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.shot import Mode
 from inject.sweep.state import Ended, digest
@@ -42,7 +41,8 @@ CHEAP = ("dmesg",)
 
 def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What is failed, and how."""
-    for option in reversed(
+    return with_options(
+        command,
         (
             *chosen_functions("Fail", MARKED),
             click.option("--room", type=click.IntRange(1, MOST_ROOM), default=ROOM, metavar="N", hidden=True),
@@ -84,10 +84,8 @@ def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="DIR",
                 help="Directory of journal and findings. Default: sweep-NAME-DATE.",
             ),
-        )
-    ):
-        command = option(command)
-    return command
+        ),
+    )
 
 
 def _modes(_ctx: click.Context, _param: click.Parameter, text: Optional[str]) -> tuple[Mode, ...]:
@@ -169,28 +167,13 @@ def _run(sweeper: Sweeper, scenario: Scenario, jobs: int, guest_choice: dict[str
     guests = guests_for([scenario], **guest_choice)
 
     def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
-        total = len(ledger.scenarios)
-        display = Display(total, 0, None)
-        progress = Progress(ledger, display, several=jobs > 1)
+        display = Display(len(ledger.scenarios), 0, None)
+        hosts = guests.recording() if request.record is not None else guests
+        return run_in(hosts, ledger, request, display, jobs, on_event)
 
-        def take(event: Event) -> None:
-            on_event(event)
-            progress(event)
-
-        return run_batch(
-            ledger,
-            request,
-            guests.recording() if request.record is not None else guests,
-            cache=cache_root(),
-            on_event=take,
-            say=progress.note,
-            idle=progress.idle,
-            jobs=jobs,
-        )
-
-    sweeper.record(batch, lambda _: None)
+    sweeper.record(batch)
     note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
-    sweeper.fail(batch, lambda _: None)
+    sweeper.fail(batch)
     left = len(sweeper.left)
     if left:
         note(f"{left} trials are left, because the time is over (--time-budget); --resume makes them")

@@ -16,17 +16,20 @@ from click.core import ParameterSource
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.building import building
-from inject.cli.display import report_file, reporting
+from inject.cli.display import Display, report_file, reporting
 from inject.cli.lazy import Commands
-from inject.cli.options import JOBS_OPTION, chosen, report_options
+from inject.cli.options import JOBS_OPTION, chosen, report_options, with_options
 from inject.cli.progress import Progress, note
 from inject.cli.stopping import STOP_OPTION, probe_for
 from inject.errors import CannotRun
 from inject.fleet.dispatch import run_batch
+from inject.fleet.host import Hosts
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
+from inject.model.event import Event
 from inject.model.scenario import VM_CPUS, VM_MEMORY, Scenario
 from inject.model.text import UNITS, size_text
+from inject.model.verdict import Verdict
 from inject.store import cache_root
 from inject.trial.judge import exit_status
 from inject.vm import attach as terminal
@@ -82,7 +85,8 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _guest_options(command: Callable[..., Any], kernel: Optional[str], about: str) -> Callable[..., Any]:
-    for option in reversed(
+    return with_options(
+        command,
         (
             click.option(
                 "--kernel",
@@ -127,10 +131,8 @@ def _guest_options(command: Callable[..., Any], kernel: Optional[str], about: st
                 "--fresh", is_flag=True, help="Boot the guest, although one that has booted is saved (docs/guests.md)."
             ),
             click.option("--gdb", is_flag=True, help="Let gdb attach to the guest; print the command."),
-        )
-    ):
-        command = option(command)
-    return command
+        ),
+    )
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
@@ -291,6 +293,33 @@ def shell(**chosen: Any) -> int:
     return terminal.vm_shell(found, GuestOptions(**chosen), cache=cache_root(), say=note)
 
 
+def run_in(
+    guests: Hosts,
+    ledger: Ledger,
+    request: Request,
+    display: Display,
+    jobs: int,
+    first: Callable[[Event], None] = lambda _: None,
+) -> list[Verdict]:
+    """Run a batch in guests and show its progress; ``first`` gets each event before ``display`` does."""
+    progress = Progress(ledger, display, several=jobs > 1)
+
+    def take(event: Event) -> None:
+        first(event)
+        progress(event)
+
+    return run_batch(
+        ledger,
+        request,
+        guests,
+        cache=cache_root(),
+        on_event=take,
+        say=progress.note,
+        idle=progress.idle,
+        jobs=jobs,
+    )
+
+
 @vm.command("run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
@@ -342,17 +371,7 @@ def run_(
         again = _again(guest_choice["flavour"], guest_choice["kernel_image"])
         guests = guests_for(found, stop=stop_on_injection, **guest_choice)
         display.start()
-        ledger = Ledger(found)
-        progress = Progress(ledger, display, several=jobs > 1)
-        verdicts = run_batch(
-            ledger,
-            Request(seed, probe_for(probe, stop_on_injection), trace, stop_on_injection, again),
-            guests,
-            cache=cache_root(),
-            on_event=progress,
-            say=progress.note,
-            idle=progress.idle,
-            jobs=jobs,
-        )
+        request = Request(seed, probe_for(probe, stop_on_injection), trace, stop_on_injection, again)
+        verdicts = run_in(guests, Ledger(found), request, display, jobs)
         display.finish(verdicts, junit_path)
     return exit_status(verdicts, no_skip=no_skip)

@@ -19,7 +19,7 @@ from inject.kernel.access import REGISTER_BITS, REGISTERS, Access, access_to
 from inject.kernel.btf import Btf, Parameter, Prototype
 from inject.kernel.callers import Callers
 from inject.kernel.calls import count
-from inject.kernel.functions import Functions, narrowed
+from inject.kernel.functions import Functions, narrowed, promise_of
 from inject.kernel.kernel import Kernel
 from inject.kernel.nofail import nofail_of
 from inject.kernel.obstacles import gaps, of_function
@@ -27,7 +27,6 @@ from inject.kernel.types import Types, plain_name
 from inject.model.nofail import NoFail
 from inject.model.point import LEGAL_WORDS, ErrorType, FaultPoint
 from inject.model.text import either, listed, size_text
-from inject.model.unsafe import unsafe
 
 COLUMN = 40
 """Column of the comment at the end of a line."""
@@ -143,7 +142,7 @@ class Drafter:
         """What the kernel does not promise of ``point``."""
         yield from _remark("is not marked ALLOW_ERROR_INJECTION: inject's module fails it", "  ")
         yield from _remark(self._callers, "  ")
-        why = unsafe(point.function)
+        why = promise_of(point, self._types)
         if why:
             yield from _remark(f"warning: its name has {why.word!r}, and {why.why}", "  ")
 
@@ -176,7 +175,7 @@ class Drafter:
             yield _with("    # scope: any", "calls of any task, not only the workload's")
             if device and found.filesystem:
                 yield _with("    # scope: writeback", "also kernel threads that work on $DEV")
-        if not point.marked and unsafe(point.function):
+        if promise_of(point, self._types):
             yield _with("    contract: ignore", "insist on a function whose callers rely on its effect")
         elif nofail_of(point.function):
             yield _with("    # contract: ignore", "also fail NOFAIL callers, which rely on success")

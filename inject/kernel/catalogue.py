@@ -10,13 +10,13 @@ from typing import Optional
 
 from inject.kernel.callers import Callers
 from inject.kernel.calls import Checks
-from inject.kernel.functions import Functions, NoErrorType, error_type, is_part, narrowed
+from inject.kernel.functions import Functions, NoErrorType, error_type, is_part, narrowed, promise
 from inject.kernel.kernel import Kernel
 from inject.kernel.symbols import KernelSymbol
 from inject.kernel.types import Types, plain_name
 from inject.model.glob import to_regex
 from inject.model.point import FaultPoint
-from inject.model.unsafe import Unsafe, unsafe
+from inject.model.unsafe import Unsafe
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,13 @@ def catalogue(kernel: Kernel, types: Types, pattern: str = "*") -> Catalogue:
             point = replace(point, error_type=narrowed(point.error_type, own))
         name = plain_name(point.function)
         result = known.result(name) if known is not None else None
-        pointer = result is not None and result.kind == "pointer"
         entries.append(
             Failable(
                 point,
                 known.text(name) if known is not None else "",
-                pointer,
+                result is not None and result.kind == "pointer",
                 not traceable or point.function in traceable,
-                None if point.marked else unsafe(point.function, pointer=pointer),
+                None if point.marked else promise(point.function, result),
                 own,
             )
         )

@@ -19,7 +19,7 @@ from inject.kernel.symbols import KernelSymbol
 from inject.kernel.types import Types
 from inject.model.point import ErrorType, FaultPoint
 from inject.model.text import either, listed, near
-from inject.model.unsafe import unsafe
+from inject.model.unsafe import Unsafe, unsafe
 
 if TYPE_CHECKING:
     from inject.kernel.calls import Checks
@@ -79,9 +79,7 @@ class Functions:
             raise CannotRun(f"{name} is not a function but a part of {whole}, which no call enters", f"fail {whole}")
         symbol = self._symbol(name)
         error_type = self.error_type(name, symbol.module)
-        result = self._types.result(name, symbol.module)
-        pointer = result is not None and result.kind == "pointer"
-        why = None if force else unsafe(name, pointer=pointer)
+        why = None if force else promise(name, self._types.result(name, symbol.module))
         if why:
             raise UnsafeFunction(
                 f"{name} is not marked ALLOW_ERROR_INJECTION, and its name has {why.word!r}: {why.why}",
@@ -150,6 +148,16 @@ class Functions:
 def is_part(name: str) -> bool:
     """True for symbols that no call goes to: unlikely parts of functions, padding before them."""
     return ".cold" in name or name.startswith(("__pfx_", "__cfi_"))
+
+
+def promise(function: str, result: Optional[Result]) -> Optional[Unsafe]:
+    """Why a call of a function that is not marked, and gives ``result``, must not be left out; None if it may be."""
+    return unsafe(function, pointer=result is not None and result.kind == "pointer")
+
+
+def promise_of(point: FaultPoint, types: Types) -> Optional[Unsafe]:
+    """The same for a point; None for one that is marked."""
+    return None if point.marked else promise(point.function, types.result(point.function, point.module))
 
 
 def narrowed(error_type: ErrorType, checks: Checks) -> ErrorType:

@@ -11,7 +11,7 @@ from inject.engine.callpath import MODULE, builtin_symbols
 from inject.errors import CannotRun
 from inject.kernel.callers import Callers
 from inject.kernel.calls import Checks
-from inject.kernel.functions import Functions, NoErrorType, error_type, is_part, narrowed
+from inject.kernel.functions import Functions, NoErrorType, error_type, is_part, narrowed, promise
 from inject.kernel.kernel import Kernel
 from inject.kernel.symbols import KernelSymbol
 from inject.kernel.text_symbols import TextSymbols
@@ -21,7 +21,6 @@ from inject.model.point import ErrorType, FaultPoint
 from inject.model.reached import Skipped
 from inject.model.scenario import Scenario
 from inject.model.text import listed
-from inject.model.unsafe import unsafe
 from inject.record.options import RecordOptions
 
 MARKED = "error-injectable"
@@ -160,9 +159,8 @@ class Families:
             error_type(result)
         except NoErrorType as error:
             return error.message
-        pointer = result is not None and result.kind == "pointer"
-        promise = None if force else unsafe(symbol.name, pointer=pointer)
-        return f"is unsafe to fail, its name has {promise.word!r}: {promise.why}" if promise else ""
+        unsafe = None if force else promise(symbol.name, result)
+        return f"is unsafe to fail, its name has {unsafe.word!r}: {unsafe.why}" if unsafe else ""
 
     @cached_property
     def _marked_names(self) -> frozenset[str]:

@@ -33,7 +33,7 @@ class Shot:
 
     @property
     def id(self) -> str:
-        """The name of the trial: the same whoever makes it, and when."""
+        """The name of the trial; it depends on neither the machine nor the time."""
         return f"{self.point.id}-{self.mode.value}"
 
     def fault(self, value: str) -> Fault:
@@ -43,7 +43,7 @@ class Shot:
 
 
 def value_of(point: Point, errno: str) -> Optional[str]:
-    """What a failed call returns, ``errno`` where it can; None if nobody knows which value is a failure."""
+    """What a failed call returns, ``errno`` where it can; None if only its callers know which value is a failure."""
     values = {ErrorType.ERRNO: errno, ErrorType.ERRNO_NULL: errno, ErrorType.NULL: "NULL", ErrorType.TRUE: "true"}
     return values.get(ErrorType(point.error_type)) if point.error_type else None
 

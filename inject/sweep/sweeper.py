@@ -14,7 +14,7 @@ from inject import __version__
 from inject.errors import CannotRun, InjectError
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
-from inject.model.event import Event, FunctionSkipped, PointReached, RunEnded, RunStarted
+from inject.model.event import Event, FunctionSkipped, PointReached
 from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
 from inject.record.options import RecordOptions
@@ -104,6 +104,7 @@ class Sweeper:
         self._options = options
         self._journal = journal
         self._seed = seed
+        self._known = 0, SweepState()
         if scenario.sweep is not None and scenario.sweep.by != "stack":
             raise InjectError(
                 f"{scenario.name} has `sweep: {{by: {scenario.sweep.by}}}`, and a sweep fails stack traces only",
@@ -135,10 +136,13 @@ class Sweeper:
 
     @property
     def state(self) -> SweepState:
-        """What the journal says."""
-        return state_of(self._journal.lines)
+        """What the journal says; it is read again only after it has grown."""
+        lines = len(self._journal.lines)
+        if lines != self._known[0]:
+            self._known = lines, state_of(self._journal.lines)
+        return self._known[1]
 
-    def record(self, batch: Batch, on_event: Callable[[Event], None]) -> None:
+    def record(self, batch: Batch) -> None:
         """Record the points, unless the journal has them. Raises InjectError if that failed, or calls were lost."""
         if self.state.recorded:
             return
@@ -147,7 +151,6 @@ class Sweeper:
         def take(event: Event) -> None:
             if isinstance(event, (PointReached, FunctionSkipped)):
                 self._journal.append(to_json(event))
-            on_event(event)
 
         request = Request(self._seed, record=self._options.record)
         (verdict,) = batch(Ledger([self.scenario]), request, take)
@@ -170,7 +173,7 @@ class Sweeper:
         ended = self.state.ended
         return [shot for shot in self.plan.shots if shot.id not in ended]
 
-    def fail(self, batch: Batch, on_event: Callable[[Event], None]) -> None:
+    def fail(self, batch: Batch) -> None:
         """Make every trial that has not ended yet."""
         left = {self._name(shot): shot for shot in self.left}
         if not left:
@@ -183,12 +186,8 @@ class Sweeper:
         def end(verdict: Verdict) -> None:
             self._journal.append(trial_line(left[verdict.scenario], verdict))
 
-        def take(event: Event) -> None:
-            if not isinstance(event, (RunStarted, RunEnded)):
-                on_event(event)
-
         scenarios = [self.trial(shot) for shot in left.values()]
-        batch(SweepLedger(scenarios, begin, end, self.is_over), Request(self._seed), take)
+        batch(SweepLedger(scenarios, begin, end, self.is_over), Request(self._seed), lambda _: None)
 
     def is_over(self) -> bool:
         """True once no more trials may begin, because the time that the sweep may take is over."""

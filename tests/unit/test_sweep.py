@@ -320,8 +320,8 @@ def run(directory: Path, patience: int, *, resume: bool) -> tuple[Sweeper, Machi
     made = sweeper(directory, resume=resume)
     machine = Machine(made._journal, patience)
     try:
-        made.record(machine.batch, lambda _: None)
-        made.fail(machine.batch, lambda _: None)
+        made.record(machine.batch)
+        made.fail(machine.batch)
     except Killed:
         return made, machine, False
     finally:
@@ -360,7 +360,7 @@ def test_after_any_end_no_trial_is_lost_and_at_most_one_repeated(tmp_path: Path,
 def test_a_trial_is_in_the_journal_before_it_begins(tmp_path: Path) -> None:
     made = sweeper(tmp_path)
     machine = Machine(made._journal)
-    made.record(machine.batch, lambda _: None)
+    made.record(machine.batch)
     began: list[set[str]] = []
 
     def watch(event: Event) -> None:
@@ -368,7 +368,7 @@ def test_a_trial_is_in_the_journal_before_it_begins(tmp_path: Path) -> None:
             began.append({f"mix/{trial}" for trial in state_of(made._journal.lines).begun})
             assert event.scenario in began[-1]
 
-    made.fail(machine.batch, watch)
+    made.fail(lambda ledger, request, _: machine.batch(ledger, request, watch))
     made._journal.close()
     assert [len(names) for names in began] == [1, 2, 3, 4, 5, 6]
 
@@ -409,8 +409,8 @@ def test_after_its_time_no_trial_waits(tmp_path: Path) -> None:
 
 def test_a_workload_that_reaches_nothing(tmp_path: Path) -> None:
     made = sweeper(tmp_path)
-    made.record(lambda *_: [Verdict("mix", Status.PASS)], lambda _: None)
-    made.fail(lambda *_: pytest.fail("there is nothing to run"), lambda _: None)
+    made.record(lambda *_: [Verdict("mix", Status.PASS)])
+    made.fail(lambda *_: pytest.fail("there is nothing to run"))
     made._journal.close()
     assert made.totals().line == (
         "points 0: 0 injected, 0 not reached again, 0 skipped; trials 0: 0 passed, 0 findings (0 signatures), 0 errors"
@@ -427,7 +427,7 @@ def test_a_workload_that_reaches_nothing(tmp_path: Path) -> None:
 def test_without_a_whole_recording_nothing_is_failed(tmp_path: Path, verdict: Verdict, kind: type[InjectError]) -> None:
     made = sweeper(tmp_path)
     with pytest.raises(kind, match=verdict.detail):
-        made.record(lambda *_: [verdict], lambda _: None)
+        made.record(lambda *_: [verdict])
     assert not made.state.recorded
     made._journal.close()
 
