@@ -21,6 +21,24 @@ LARGEST = 1 << 30
 Line = Mapping[str, Any]
 
 
+def lines_of(data: bytes, path: Path) -> tuple[list[Line], int]:
+    """The whole lines of a journal, and the bytes of a last one that was cut.
+
+    Raises InjectError that names the line of ``path`` which is not one.
+    """
+    whole, _, rest = data.rpartition(b"\n")
+    lines: list[Line] = []
+    for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
+        try:
+            found = loads(line)
+            if not isinstance(found, dict) or not isinstance(found.get("type"), str):
+                raise ValueError
+        except ValueError:
+            raise InjectError(f"{path}:{number}: not a line of a journal", "begin anew in another -o") from None
+        lines.append(found)
+    return lines, len(rest)
+
+
 class SweepJournal:
     """The journal in ``directory``, locked for one sweep. ``append`` may be called from any thread.
 
@@ -58,21 +76,9 @@ class SweepJournal:
     def _read(self) -> list[Line]:
         with os.fdopen(os.dup(self._fd), "rb") as file:
             data = file.read(LARGEST)
-        whole, _, rest = data.rpartition(b"\n")
-        if rest:
-            self.cut = len(rest)
-            os.ftruncate(self._fd, len(data) - len(rest))
-        lines: list[Line] = []
-        for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
-            try:
-                found = loads(line)
-                if not isinstance(found, dict) or not isinstance(found.get("type"), str):
-                    raise ValueError
-            except ValueError:
-                raise InjectError(
-                    f"{self._path}:{number}: not a line of a journal", "begin anew in another -o"
-                ) from None
-            lines.append(found)
+        lines, self.cut = lines_of(data, self._path)
+        if self.cut:
+            os.ftruncate(self._fd, len(data) - self.cut)
         return lines
 
     def append(self, line: Line) -> None:

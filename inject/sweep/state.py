@@ -156,7 +156,11 @@ class Totals:
 
 def totals(points: Sequence[Point], plan: Agenda, ended: Mapping[str, Ended]) -> Totals:
     """The totals of the trials of ``plan`` and of points that have none."""
-    own = [ended[shot.id] for shot in plan.shots if shot.id in ended]
+    return count(points, plan.skipped, [ended[shot.id] for shot in plan.shots if shot.id in ended])
+
+
+def count(points: Sequence[Point], left: Mapping[str, str], own: Sequence[Ended]) -> Totals:
+    """The totals of the trials ``own``; ``left`` says by their ids why points have none."""
     of: dict[str, list[Ended]] = {}
     for one in own:
         of.setdefault(one.point, []).append(one)
@@ -169,7 +173,7 @@ def totals(points: Sequence[Point], plan: Agenda, ended: Mapping[str, Ended]) ->
             why = SPARED if any(one.spared for one in some) else UNREACHED
             unreached[why] = unreached.get(why, 0) + 1
         else:
-            why = plan.skipped.get(point.id) or (UNJUDGED if some else UNENDED)
+            why = left.get(point.id) or (UNJUDGED if some else UNENDED)
             skipped[why] = skipped.get(why, 0) + 1
     failed = [one for one in own if one.status is Status.FAIL]
     passed = sum(one.status is Status.PASS for one in own)
