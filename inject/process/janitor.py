@@ -20,6 +20,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import struct
@@ -38,6 +39,9 @@ _DELETE_MODULE = {"x86_64": 176, "aarch64": 106}
 """arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h"""
 _PATIENCE = 10.0
 """Seconds to wait for each resource, and for the end of inject."""
+
+_LIMIT = 30.0
+"""Seconds for the removal of one resource, in which the kernel may block: less than close() waits."""
 
 _RETRY = 0.01
 """Seconds between two looks."""
@@ -321,10 +325,29 @@ def sweep(resources: list[tuple[str, ...]]) -> list[str]:
     stayed = []
     for kind, *args in [*reversed(cgroups), *reversed(others)]:
         try:
-            stayed.append(UNDO[kind](*args))
+            stayed.append(_in_time(kind, args))
         except Exception as error:  # continue with the next resource after any error
             stayed.append(f"{kind} {' '.join(args)} stays: {error}")
     return [words for words in stayed if words]
+
+
+def _in_time(kind: str, args: list[str]) -> str:
+    """Remove one resource in a fork, for _LIMIT at most: a lock that was left taken must not block the others."""
+    answer, end = os.pipe()
+    if not os.fork():
+        try:
+            words = UNDO[kind](*args)
+        except Exception as error:
+            words = f"{kind} {' '.join(args)} stays: {error}"
+        os.write(end, words.encode("utf-8", "replace")[:_LOG_LINE])
+        os._exit(0)
+    os.close(end)
+    try:
+        if not select.select([answer], [], [], _LIMIT)[0]:
+            return f"{kind} {' '.join(args)} stays: its removal hangs in the kernel"
+        return os.read(answer, _LOG_LINE).decode("utf-8", "replace")
+    finally:
+        os.close(answer)
 
 
 def read_resources(stream: int) -> tuple[list[tuple[str, ...]], bool]:

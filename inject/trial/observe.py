@@ -77,9 +77,16 @@ class Observation:
         return True
 
     def undo(self, action: Callable[[], None]) -> None:
-        """Do ``action``. What it leaves behind does not change the verdict: no other trial may run on this kernel."""
+        """Do ``action``. What it leaves behind does not change the verdict: no other trial may run on this kernel.
+
+        But if the kernel blocks it where SIGKILL does not help, the kernel has left something locked: that is a hang.
+        """
         try:
             action()
+        except Hung as error:
+            if error.in_kernel:
+                self.unkillable(error.blocked, str(error))
+            self.spoil(str(error))
         except InjectError as error:
             self.spoil(str(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from typing import Optional, cast
 
 import pytest
@@ -12,6 +13,7 @@ from inject.errors import CannotRun, InjectError
 from inject.model.verdict import Complaint, Counts, Reason
 from inject.process.blocked import BlockedTask
 from inject.process.cgroup import Cgroup
+from inject.process.tool import Hung
 from inject.process.workload import Outcome
 from inject.trial.observe import Observation
 
@@ -140,3 +142,16 @@ def test_the_judge_is_given_all_of_it(code: Optional[int], signal: Optional[int]
     assert facts.blocked and "dd" in facts.blocked[0]
     assert (facts.counts, facts.errnos, facts.cut_short) == (seen.counts, seen.errnos, "the budget")
     assert (facts.complaints, facts.troubles) == (tuple(seen.complaints), ("no fsck",))
+
+
+def hung(task: BlockedTask) -> None:
+    raise Hung("`rm -r /tmp/x` hangs in the kernel and cannot be killed", (task,))
+
+
+@pytest.mark.parametrize(("state", "complaints"), [("D", 1), ("S", 0)])
+def test_a_removal_that_the_kernel_blocks_is_a_hang(state: str, complaints: int) -> None:
+    seen = Observation()
+    seen.undo(lambda: hung(replace(STUCK, state=state)))
+    assert [complaint.reason for complaint in seen.complaints] == [Reason.HANG] * complaints
+    assert all("`rm -r /tmp/x`" in complaint.detail for complaint in seen.complaints)
+    assert seen.unusable
