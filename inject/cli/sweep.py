@@ -7,7 +7,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -24,14 +24,15 @@ from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
 from inject.model.event import Event
 from inject.model.scenario import Scenario
-from inject.model.verdict import Status, Verdict
+from inject.model.verdict import Verdict
 from inject.record.families import MARKED
 from inject.record.options import MOST_ROOM, ROOM, RecordOptions
 from inject.report import sweep as report
 from inject.store import write_file
+from inject.sweep.findings import README
 from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.known import Known, entry_for, read_known
 from inject.sweep.shot import Mode
-from inject.sweep.state import Ended, digest
 from inject.sweep.sweeper import Sweeper, SweepOptions
 from inject.vm import kernels
 
@@ -76,6 +77,13 @@ def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Ask the scenario's checks, or only the kernel log.",
             ),
+            click.option(
+                "--known",
+                type=click.Path(path_type=Path, dir_okay=False),
+                callback=lambda _ctx, _param, path: read_known(path) if path else (),
+                metavar="FILE",
+                help="Signatures of known findings, with why; alone they do not fail the sweep.",
+            ),
             click.option("--resume", is_flag=True, help="Go on with the sweep in DIR."),
             click.option(
                 "-o",
@@ -112,6 +120,7 @@ def sweep_in_guests(
     limit: Optional[int],
     seconds: Optional[float],
     checks: str,
+    known: tuple[Known, ...],
     resume: bool,
     output: Optional[Path],
     jobs: int,
@@ -159,7 +168,7 @@ def sweep_in_guests(
             note(f"go on with --resume -o {directory}")
             raise
         option = "--kernel-image" if guest_choice["kernel_image"] is not None else "--kernel"
-        return _tell(sweeper, directory, f"inject vm run {option} {shlex.quote(kernel)}")
+        return _tell(sweeper, directory, known, f"inject vm run {option} {shlex.quote(kernel)}")
 
 
 def _run(sweeper: Sweeper, scenario: Scenario, jobs: int, guest_choice: dict[str, Any]) -> None:
@@ -179,34 +188,23 @@ def _run(sweeper: Sweeper, scenario: Scenario, jobs: int, guest_choice: dict[str
         note(f"{left} trials are left, because the time is over (--time-budget); --resume makes them")
 
 
-def _tell(sweeper: Sweeper, directory: Path, again: str) -> int:
+def _tell(sweeper: Sweeper, directory: Path, known: Sequence[Known], again: str) -> int:
     """Write the findings and print the report; the exit code. ``again`` begins the command that runs a scenario."""
-    state, plan, totals = sweeper.state, sweeper.plan, sweeper.totals()
-    shots = {shot.id: shot for shot in plan.shots}
-    findings: dict[str, list[Ended]] = {}
-    places: dict[str, Path] = {}
-    for one in state.ended.values():
-        if one.status is Status.FAIL and one.shot in shots:
-            findings.setdefault(one.signature, []).append(one)
-    for number, (signature, some) in enumerate(findings.items(), 1):
-        places[signature] = place = directory / "findings" / f"{number:02d}-{digest(signature)}"
+    totals = sweeper.totals()
+    shots = {shot.id: shot for shot in sweeper.plan.shots}
+    shown = []
+    for cause in sweeper.findings(known):
+        first, place = cause.trials[0], directory / "findings" / cause.directory
         place.mkdir(parents=True, exist_ok=True)
-        write_file(place / "scenario.yaml", sweeper.text_of(shots[some[0].shot], alone=True).encode(), mode=0o644)
-        write_file(place / "log.txt", "\n".join([some[0].detail, *some[0].log, ""]).encode(), mode=0o644)
+        write_file(place / "scenario.yaml", sweeper.text_of(shots[first.shot], alone=True).encode(), mode=0o644)
+        write_file(place / "log.txt", "\n".join([first.detail, *first.log, ""]).encode(), mode=0o644)
+        write_file(place / README, f"{cause.signature}\n\n{entry_for(cause.signature)}".encode(), mode=0o644)
+        command = f"{again} {shlex.quote(str(place / 'scenario.yaml'))}"
+        names = [one.shot for one in cause.trials]
+        shown.append(report.ShownFinding(cause.signature, first.detail, names, command, known=cause.known))
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
-    click.echo(
-        report.render(
-            {signature: [one.shot for one in some] for signature, some in findings.items()},
-            {
-                signature: (some[0].detail, f"{again} {shlex.quote(str(places[signature] / 'scenario.yaml'))}")
-                for signature, some in findings.items()
-            },
-            {"not reached again": totals.unreached, "skipped": totals.skipped},
-            totals.line,
-            width=width,
-        ),
-        nl=False,
-    )
-    if findings:
+    left = {"not reached again": totals.unreached, "skipped": totals.skipped}
+    click.echo(report.render(shown, left, totals.line, width=width, file=README), nl=False)
+    if any(not one.known for one in shown):
         return ExitStatus.FAIL
     return ExitStatus.ERROR if totals.errors else ExitStatus.OK

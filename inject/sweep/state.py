@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +13,7 @@ from inject.model.verdict import Status, Verdict
 from inject.report.jsonl import from_json
 from inject.sweep.journal import Line
 from inject.sweep.shot import Agenda, Shot
+from inject.sweep.signature import signature
 
 
 @dataclass(frozen=True)
@@ -102,24 +101,10 @@ def trial_line(shot: Shot, verdict: Verdict) -> dict[str, Any]:
         "injected": sum(counts.injected for counts in verdict.counts),
         "spared": sum(counts.spared for counts in verdict.counts),
         "seconds": round(verdict.seconds, 3),
-        "signature": signature(verdict) if verdict.status is Status.FAIL else "",
+        "signature": signature(verdict, shot.point) if verdict.status is Status.FAIL else "",
         "notes": list(verdict.notes),
         "log": list(verdict.log),
     }
-
-
-_VARYING = re.compile(r"0x[0-9a-f]+|[0-9]+|\[[^\]]*\]")
-
-
-def signature(verdict: Verdict) -> str:
-    """What findings of one cause have in common: the reason and the first complaint without its numbers."""
-    first = verdict.detail.split("; also: ")[0].splitlines()[0] if verdict.detail else ""
-    return f"{verdict.reason.value if verdict.reason else ''}: {_VARYING.sub('N', first)[:160]}"
-
-
-def digest(text: str) -> str:
-    """A short name of a signature, for a directory."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 UNREACHED = "was not reached again"

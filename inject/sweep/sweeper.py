@@ -23,7 +23,9 @@ from inject.scenario.derived import derived, document_of
 from inject.scenario.files import shared_directory
 from inject.scenario.load import parse
 from inject.scenario.writer import fault_keys
+from inject.sweep.findings import Cause, causes
 from inject.sweep.journal import SweepJournal
+from inject.sweep.known import Known
 from inject.sweep.shot import Agenda, Mode, Shot, agenda, value_of
 from inject.sweep.state import SweepState, Totals, state_of, totals, trial_line
 
@@ -227,6 +229,18 @@ class Sweeper:
             set_lib = f"export LIB={shlex.quote(str(shared))}\n"
             changes.update({key: set_lib + script for key, script in scripts.items() if script})
         return derived(self._document, changes)
+
+    def findings(self, known: Sequence[Known] = ()) -> tuple[Cause, ...]:
+        """The findings of the plan's trials; each new one, or one with more trials, gets a line in the journal."""
+        ended, lines = self.state.ended, self._journal.lines
+        planned = {shot.id for shot in self.plan.shots}
+        own = [one for name, one in ended.items() if name in planned]
+        found = causes(own, known, lines)
+        written = {line["signature"]: line for line in lines if line["type"] == "finding"}
+        for cause in found:
+            if written.get(cause.signature) != cause.line():
+                self._journal.append(cause.line())
+        return found
 
     def totals(self) -> Totals:
         """How it adds up now."""

@@ -17,6 +17,7 @@ from inject.errors import CannotRun, InjectError
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Armed, Event, FunctionSkipped, PointReached, RunEnded, RunStarted
+from inject.model.expression import Expression
 from inject.model.reached import Point, Skipped
 from inject.model.scenario import Bound, Scenario
 from inject.model.trigger import Trigger
@@ -24,8 +25,10 @@ from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.scenario.derived import derived, document_of
 from inject.scenario.load import parse
 from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.known import Known
 from inject.sweep.shot import ALIKE, BEYOND, CALLERS, UNASKED, UNKNOWN, Mode, Shot, agenda, value_of
-from inject.sweep.state import SPARED, UNENDED, UNJUDGED, UNREACHED, signature, state_of, totals, trial_line
+from inject.sweep.signature import digest
+from inject.sweep.state import SPARED, UNENDED, UNJUDGED, UNREACHED, state_of, totals, trial_line
 from inject.sweep.sweeper import Sweeper, SweepLedger, SweepOptions
 
 BOTH = (Mode.ONCE, Mode.ONWARD)
@@ -160,7 +163,8 @@ def test_a_full_disk_is_one_sentence_and_the_rest_can_be_read(tmp_path: Path) ->
 def ended(shot: Shot, status: Status, *, injected: int = 0, spared: int = 0, detail: str = "") -> dict[str, object]:
     counts = (Counts(9, 9, injected, spared),)
     reason = Reason.CRASH if status is Status.FAIL else None
-    return trial_line(shot, Verdict("mix", status, reason, detail, counts=counts))
+    log = ("Call Trace:", " xfs_dies+0x1/0x2") if status is Status.FAIL else ()
+    return trial_line(shot, Verdict("mix", status, reason, detail, counts=counts, log=log))
 
 
 def test_every_point_and_every_trial_is_counted_once() -> None:
@@ -195,12 +199,27 @@ def test_it_always_adds_up(trials: list[tuple[int, Mode, Status, int]]) -> None:
     assert found.trials == found.passed + found.findings + found.errors
 
 
-def test_findings_of_one_cause_have_one_signature() -> None:
-    def failed(detail: str, reason: Reason = Reason.DMESG) -> str:
-        return signature(Verdict("a", Status.FAIL, reason, detail))
-
-    assert failed("dmesg: BUG at buckets.c:123 [cpu 1]; also: fsck: damage") == failed("dmesg: BUG at buckets.c:99 [2]")
-    assert failed("dmesg: BUG") != failed("dmesg: WARNING") != failed("dmesg: WARNING", Reason.CRASH)
+def test_a_finding_gets_a_line_in_the_journal_once(tmp_path: Path) -> None:
+    """It is written again only if more trials have it, or if it becomes known."""
+    made, _, _ = run(tmp_path, 1 << 30, resume=False)
+    known = [Known("judged", match=Expression("^crash"))]
+    with SweepJournal(tmp_path / "sweep", resume=True) as journal:
+        (scenario,) = parse(TEXT, "mix.yaml", "mix")
+        made = Sweeper(scenario, TEXT, SweepOptions(modes=BOTH), journal, "stock", 7)
+        (cause,) = made.findings()
+        assert made.findings() == (cause,)
+        (line,) = [one for one in journal.lines if one["type"] == "finding"]
+        assert line == {
+            "type": "finding",
+            "signature": cause.signature,
+            "digest": digest(cause.signature),
+            "trial": f"{POINTS[1].id}-onward",
+            "trials": [f"{POINTS[1].id}-onward"],
+            "directory": f"findings/01-{digest(cause.signature)}",
+            "known": "",
+        }
+        assert [one.known for one in made.findings(known)] == ["judged"]
+        assert [one["known"] for one in journal.lines if one["type"] == "finding"] == ["", "judged"]
 
 
 # ---------------------------------------------------------------- derived scenarios
