@@ -69,13 +69,7 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--junit", "junit_path", metavar="FILE", shell_complete=completion.files, help="Verdicts as JUnit XML."
             ),
             click.option("--ktap", is_flag=True, help="Verdicts as KTAP on standard output, in place of the table."),
-            click.option(
-                "--shard",
-                metavar="I/N",
-                callback=_parse_shard,
-                default="1/1",
-                help="Run only part I of N, for N machines.",
-            ),
+            shard_option("Run only part I of N, for N machines."),
             click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), help="Repeat a run's random decisions."),
             click.option("--no-skip", is_flag=True, help="Exit with 3 if a scenario cannot run here."),
             click.option("--probe", type=click.Choice([p.value for p in Probe]), default="auto", help="How to attach."),
@@ -107,6 +101,11 @@ def _parse_shard(_ctx: click.Context, _param: click.Parameter, text: str) -> Sha
         return Shard.parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def shard_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --shard; ``text`` is its help."""
+    return click.option("--shard", metavar="I/N", callback=_parse_shard, default="1/1", help=text)
 
 
 def chosen(files: Sequence[str], only: Sequence[str], shard: Shard) -> list[Scenario]:

@@ -16,7 +16,7 @@ import click
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.display import Display
-from inject.cli.options import JOBS_OPTION, chosen, chosen_functions, with_options
+from inject.cli.options import JOBS_OPTION, chosen, chosen_functions, shard_option, with_options
 from inject.cli.progress import note
 from inject.cli.vm import batch_options, guests_for, run_in
 from inject.errors import ExitStatus
@@ -32,8 +32,9 @@ from inject.store import write_file
 from inject.sweep.findings import README
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.known import Known, entry_for, read_known
+from inject.sweep.options import SweepOptions
 from inject.sweep.shot import Mode
-from inject.sweep.sweeper import Sweeper, SweepOptions
+from inject.sweep.sweeper import Sweeper
 from inject.vm import kernels
 
 CHEAP = ("dmesg",)
@@ -63,6 +64,7 @@ def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--only", multiple=True, metavar="POINT", help="Fail only this point; repeatable."),
             click.option("--limit", type=click.IntRange(1), metavar="N", help="Make N trials at most. Default: 500."),
+            shard_option("Make only part I of N of the trials, for N machines."),
             click.option(
                 "--time-budget",
                 "seconds",
@@ -104,13 +106,13 @@ def _modes(_ctx: click.Context, _param: click.Parameter, text: Optional[str]) ->
         raise click.BadParameter("write once, onward or once,onward") from None
 
 
-@click.command("sweep")
-@click.argument("file", metavar="FILE", shell_complete=completion.files)
-@_sweep_options
-@batch_options
-@JOBS_OPTION
-def sweep_in_guests(
-    file: str,
+HOW = ("functions", "checked", "room", "modes", "errno", "only", "limit", "seconds", "checks", "shard")
+"""Options that say what is failed, and how."""
+
+
+def _options(
+    scenario: Scenario,
+    *,
     functions: tuple[str, ...],
     checked: bool,
     room: int,
@@ -120,11 +122,35 @@ def sweep_in_guests(
     limit: Optional[int],
     seconds: Optional[float],
     checks: str,
+    shard: Shard,
+) -> SweepOptions:
+    """What HOW says, and where that says nothing, the `sweep` of the scenario."""
+    asked = scenario.sweep
+    return SweepOptions(
+        RecordOptions(functions, checked, room=room),
+        modes or (tuple(map(Mode, asked.modes)) if asked else (Mode.ONCE,)),
+        errno,
+        only,
+        limit or (asked.limit if asked else SweepOptions.limit),
+        CHEAP if checks == "cheap" else None,
+        seconds,
+        rounds=1,
+        shard=shard,
+    )
+
+
+@click.command("sweep")
+@click.argument("file", metavar="FILE", shell_complete=completion.files)
+@_sweep_options
+@batch_options
+@JOBS_OPTION
+def sweep_in_guests(
+    file: str,
     known: tuple[Known, ...],
     resume: bool,
     output: Optional[Path],
     jobs: int,
-    **guest_choice: Any,
+    **rest: Any,
 ) -> int:
     """Fail each point that the workload of a scenario reaches, in turn.
 
@@ -143,20 +169,12 @@ def sweep_in_guests(
     if len(found) != 1:
         raise click.UsageError(f"{file} has {len(found)} scenarios: a sweep is of one; put it into a file of its own")
     (scenario,) = found
+    options = _options(scenario, **{name: rest.pop(name) for name in HOW})
+    guest_choice = rest
     directory = output or Path(f"sweep-{Path(file).stem}-{datetime.date.today():%Y-%m-%d}")
     if guest_choice["kernel_image"] is None and guest_choice["flavour"] is None:
         guest_choice["flavour"] = kernels.kernel_of(scenario)
     kernel = str(guest_choice["kernel_image"] or guest_choice["flavour"])
-    asked = scenario.sweep
-    options = SweepOptions(
-        RecordOptions(functions, checked, room=room),
-        modes or (tuple(map(Mode, asked.modes)) if asked else (Mode.ONCE,)),
-        errno,
-        only,
-        limit or (asked.limit if asked else SweepOptions.limit),
-        CHEAP if checks == "cheap" else None,
-        seconds,
-    )
     with SweepJournal(directory, resume=resume) as journal:
         if journal.cut:
             note(f"the last line of {directory / NAME} was cut, and is taken away")
@@ -182,7 +200,7 @@ def _run(sweeper: Sweeper, scenario: Scenario, jobs: int, guest_choice: dict[str
 
     sweeper.record(batch)
     note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
-    sweeper.fail(batch)
+    sweeper.fail(batch, note)
     left = len(sweeper.left)
     if left:
         note(f"{left} trials are left, because the time is over (--time-budget); --resume makes them")

@@ -120,6 +120,8 @@ class Journal:
                 event = replace(event, memory=None)
             elif isinstance(event, Injected):
                 self.last.take(event.injection)
+            elif isinstance(event, PointReached):
+                self.ledger.reach(event)
             self.on_event(event)
 
     def _check(self, event: Event) -> None:
@@ -142,7 +144,8 @@ class Journal:
         if isinstance(event, Armed) and self.armed:
             raise NotAnEvent("a second arming")
         if isinstance(event, (PointReached, FunctionSkipped)):
-            if self.request.record is None:
+            observed = isinstance(event, PointReached) and self.request.observe is not None and self.armed
+            if self.request.record is None and not observed:
                 raise NotAnEvent("a recording that was not asked for")
             return
         fault = event.injection.fault if isinstance(event, Injected) else 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from inject.model.event import PointReached
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 
@@ -80,6 +81,9 @@ class Ledger:
             standing = self._standings[name]
             self._armings += 1
             standing.stage, standing.number = Stage.ARMED, self._armings
+
+    def reach(self, event: PointReached) -> None:
+        """Note a point that an armed scenario reached, which comes before its verdict."""
 
     def settle(self, verdict: Verdict) -> None:
         """Record the verdict."""

@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from inject.errors import Place
 from inject.model.scenario import Probe, Scenario
-from inject.record.options import RecordOptions
+from inject.record.options import ObserveOptions, RecordOptions
 from inject.trial.preflight import WrittenReturn, returns_of
 
 MODULE = "inject.fleet.remote"
@@ -32,6 +32,7 @@ class Request:
     ``stop_on_injection``: ask the debugger of the guest to stop it at each injection.
     ``reproduce`` begins the command that a verdict gives for running its scenario again.
     ``record``: arm nothing, and record the points that the workloads reach.
+    ``observe``: report the points that armed workloads reach and that are not known yet.
     ``cwd`` is what relative paths are relative to, here and on the host.
     """
 
@@ -42,18 +43,25 @@ class Request:
     reproduce: str = "inject vm run"
     record: Optional[RecordOptions] = None
     cwd: Path = field(default_factory=Path.cwd)
+    observe: Optional[ObserveOptions] = None
 
     def line(self) -> bytes:
         """The first line."""
         record = list(astuple(self.record)) if self.record else None
-        return _line([self.seed, self.probe.value, self.trace, self.stop_on_injection, self.reproduce, record])
+        seen = [astuple(self.observe.record), sorted(self.observe.known)] if self.observe else None
+        return _line([self.seed, self.probe.value, self.trace, self.stop_on_injection, self.reproduce, record, seen])
 
 
 def read_request(line: str) -> Request:
     """The inverse of :meth:`Request.line`; ``cwd`` is where this process runs."""
-    seed, probe, trace, stop_on_injection, reproduce, record = json.loads(line)
-    options = RecordOptions(tuple(record[0]), *record[1:]) if record else None
-    return Request(seed, Probe(probe), trace, stop_on_injection, reproduce, options)
+    seed, probe, trace, stop_on_injection, reproduce, record, seen = json.loads(line)
+    observe = ObserveOptions(_record_options(seen[0]), frozenset(seen[1])) if seen else None
+    options = _record_options(record) if record else None
+    return Request(seed, Probe(probe), trace, stop_on_injection, reproduce, options, observe=observe)
+
+
+def _record_options(values: Sequence[Any]) -> RecordOptions:
+    return RecordOptions(tuple(values[0]), *values[1:])
 
 
 def returns_line(scenarios: Iterable[Scenario], most: int = RETURNS) -> bytes:

@@ -22,3 +22,12 @@ class RecordOptions:
     any_task: bool = False
     """Calls of any task and in interrupts, not only those of the workload."""
     room: int = ROOM
+
+
+@dataclass(frozen=True)
+class ObserveOptions:
+    """What a trial reports of the points that it reaches while something fails: all but those that are known."""
+
+    record: RecordOptions
+    known: frozenset[str] = frozenset()
+    """Their ids."""

@@ -81,14 +81,15 @@ class SweepJournal:
             os.ftruncate(self._fd, len(data) - self.cut)
         return lines
 
-    def append(self, line: Line) -> None:
-        """Write one line, and wait until the disk has it; raises InjectError if it is full."""
+    def append(self, line: Line, *, sync: bool = True) -> None:
+        """Write one line; raises InjectError if the disk is full. With ``sync`` wait until the disk has all lines."""
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             try:
                 if os.write(self._fd, data) != len(data):
                     raise OSError(28, os.strerror(28))  # the rest did not fit
-                os.fsync(self._fd)
+                if sync:
+                    os.fsync(self._fd)
             except OSError as error:
                 raise InjectError(
                     f"cannot write {self._path}: {error.strerror}", "make room, and go on with --resume"

@@ -9,10 +9,11 @@ from typing import Any
 from inject.errors import InjectError
 from inject.model.event import PointReached
 from inject.model.reached import Point
-from inject.model.verdict import Status, Verdict
-from inject.report.jsonl import from_json
+from inject.model.verdict import Counts, Status, Verdict
+from inject.report.jsonl import from_json, to_json
+from inject.sweep.agenda import Agenda
 from inject.sweep.journal import Line
-from inject.sweep.shot import Agenda, Shot
+from inject.sweep.shot import Origin, Shot, is_single
 from inject.sweep.signature import signature
 
 
@@ -30,16 +31,29 @@ class Ended:
     signature: str
     log: tuple[str, ...] = ()
 
+    @property
+    def hit(self) -> bool:
+        """True if its point was failed: a lost guest need not have said so. Of two points the first may be to blame."""
+        return self.injected > 0 or (self.status is Status.FAIL and is_single(self.shot))
+
 
 @dataclass
 class SweepState:
     """The state of a sweep: the points, the recording's verdict line, and the last end of each trial."""
 
     points: list[Point] = field(default_factory=list)
+    """Each one once."""
+    origins: dict[str, Origin] = field(default_factory=dict)
+    """Where each point was found, by its id."""
     recorded: bool = False
     ended: dict[str, Ended] = field(default_factory=dict)
     begun: dict[str, int] = field(default_factory=dict)
     """How often each trial was begun."""
+
+    @property
+    def fired(self) -> set[str]:
+        """The trials that injected."""
+        return {one.shot for one in self.ended.values() if one.injected}
 
 
 def state_of(lines: Iterable[Line]) -> SweepState:
@@ -61,11 +75,13 @@ def state_of(lines: Iterable[Line]) -> SweepState:
 def _add(state: SweepState, line: Line) -> None:
     kind = line["type"]
     if kind == "recording":
-        state.points, state.recorded = [], False
+        state.points, state.origins, state.recorded = [], {}, False
     elif kind == "point":
         event = from_json(line)
         assert isinstance(event, PointReached)
-        state.points.append(event.point)
+        origin = Origin(int(line.get("round", 0)), str(line.get("under", "")))
+        if state.origins.setdefault(event.point.id, origin) is origin:
+            state.points.append(event.point)
     elif kind == "recorded":
         state.recorded = True
     elif kind == "begun":
@@ -88,8 +104,14 @@ def _ended(line: Line) -> Ended:
     )
 
 
+def point_line(event: PointReached, origin: Origin) -> dict[str, Any]:
+    """The journal's line for a point."""
+    return {**to_json(event), "round": origin.round, "under": origin.under}
+
+
 def trial_line(shot: Shot, verdict: Verdict) -> dict[str, Any]:
-    """The journal's line for a trial that has ended."""
+    """The journal's line for a trial that has ended. Of two faults the last one is that of its point."""
+    point = verdict.counts[-1] if verdict.counts else Counts()
     return {
         "type": "trial",
         "trial": shot.id,
@@ -98,8 +120,9 @@ def trial_line(shot: Shot, verdict: Verdict) -> dict[str, Any]:
         "status": verdict.status.value,
         "reason": verdict.reason.value if verdict.reason else "",
         "detail": verdict.detail,
-        "injected": sum(counts.injected for counts in verdict.counts),
-        "spared": sum(counts.spared for counts in verdict.counts),
+        "injected": point.injected,
+        "spared": point.spared,
+        "fired": [counts.injected for counts in verdict.counts],
         "seconds": round(verdict.seconds, 3),
         "signature": signature(verdict, shot.point) if verdict.status is Status.FAIL else "",
         "notes": list(verdict.notes),
@@ -152,9 +175,9 @@ def count(points: Sequence[Point], left: Mapping[str, str], own: Sequence[Ended]
     injected, unreached, skipped = 0, dict[str, int](), dict[str, int]()
     for point in points:
         some = of.get(point.id, [])
-        if any(one.injected or one.status is Status.FAIL for one in some):
+        if any(one.hit for one in some):
             injected += 1
-        elif any(one.status is Status.PASS for one in some):
+        elif any(one.status in (Status.PASS, Status.FAIL) for one in some):
             why = SPARED if any(one.spared for one in some) else UNREACHED
             unreached[why] = unreached.get(why, 0) + 1
         else:

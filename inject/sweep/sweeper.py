@@ -4,86 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from inject import __version__
 from inject.errors import CannotRun, InjectError
-from inject.fleet.ledger import Ledger, Stage
+from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
 from inject.model.event import Event, FunctionSkipped, PointReached
 from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
-from inject.record.options import RecordOptions
+from inject.record.options import ObserveOptions
 from inject.report.jsonl import to_json
 from inject.scenario.derived import derived, document_of
 from inject.scenario.files import shared_directory
 from inject.scenario.load import parse
 from inject.scenario.writer import fault_keys
+from inject.sweep.agenda import Agenda, agenda
 from inject.sweep.findings import Cause, causes
 from inject.sweep.journal import SweepJournal
 from inject.sweep.known import Known
-from inject.sweep.shot import Agenda, Mode, Shot, agenda, value_of
-from inject.sweep.state import SweepState, Totals, state_of, totals, trial_line
+from inject.sweep.ledger import SweepLedger
+from inject.sweep.options import SweepOptions
+from inject.sweep.shot import RECORDED, Origin, Shot
+from inject.sweep.state import SweepState, Totals, point_line, state_of, totals, trial_line
 
 Batch = Callable[[Ledger, Request, Callable[[Event], None]], list[Verdict]]
 """Runs the scenarios of a ledger on hosts, and passes their events on."""
 
 
-@dataclass(frozen=True)
-class SweepOptions:
-    """What is failed, and how."""
-
-    record: RecordOptions = RecordOptions()
-    modes: tuple[Mode, ...] = (Mode.ONCE,)
-    errno: str = "-ENOMEM"
-    """What functions return that can return any errno."""
-    only: tuple[str, ...] = ()
-    """Beginnings of the ids of points; () for all."""
-    limit: int = 500
-    """Trials at most."""
-    checks: Optional[tuple[str, ...]] = None
-    """The checks of a trial; None for those of the scenario."""
-    seconds: Optional[float] = None
-    """Time after which no trial begins; None: no bound."""
-
-
-class SweepLedger(Ledger):
-    """A ledger that tells ``begin`` what a worker gives to its host, and ``end`` a verdict, before either counts.
-
-    Nothing waits any more once ``is_over`` says so.
-    """
-
-    def __init__(
-        self,
-        scenarios: Sequence[Scenario],
-        begin: Callable[[str], None],
-        end: Callable[[Verdict], None],
-        is_over: Callable[[], bool] = lambda: False,
-    ) -> None:
-        super().__init__(scenarios)
-        self._begin = begin
-        self._end = end
-        self._is_over = is_over
-
-    def names(self, stage: Stage) -> list[str]:
-        """The scenarios at this stage, in the order of the batch."""
-        return [] if stage is Stage.WAITING and self._is_over() else super().names(stage)
-
-    def give(self, name: str) -> bool:
-        """Give the scenario to a host; False if it is no longer waiting."""
-        given = super().give(name)
-        if given:
-            self._begin(name)
-        return given
-
-    def settle(self, verdict: Verdict) -> None:
-        """Record the verdict."""
-        self._end(verdict)
-        super().settle(verdict)
+WHOLE = "1/1"
+"""The shard of a sweep that is not split; journals of older versions name none."""
 
 
 class Sweeper:
@@ -120,6 +75,7 @@ class Sweeper:
             "checked": options.record.checked,
             "errno": options.errno,
             "kernel": kernel,
+            "shard": str(options.shard),
         }
         if journal.lines:
             self._refuse_another(head)
@@ -130,9 +86,10 @@ class Sweeper:
         """Raise InjectError if the journal is of another sweep than ``head`` begins."""
         first = self._journal.lines[0]
         for key, value in head.items():
-            if first.get(key) != value:
+            was = first.get(key, WHOLE if key == "shard" else None)
+            if was != value:
                 raise InjectError(
-                    f"the journal is of another sweep: {key} was {first.get(key)!r} and is {value!r}",
+                    f"the journal is of another sweep: {key} was {was!r} and is {value!r}",
                     "begin anew in another -o",
                 )
 
@@ -151,8 +108,10 @@ class Sweeper:
         self._journal.append({"type": "recording"})
 
         def take(event: Event) -> None:
-            if isinstance(event, (PointReached, FunctionSkipped)):
-                self._journal.append(to_json(event))
+            if isinstance(event, PointReached):
+                self._journal.append(point_line(event, RECORDED), sync=False)
+            elif isinstance(event, FunctionSkipped):
+                self._journal.append(to_json(event), sync=False)
 
         request = Request(self._seed, record=self._options.record)
         (verdict,) = batch(Ledger([self.scenario]), request, take)
@@ -164,10 +123,9 @@ class Sweeper:
 
     @property
     def plan(self) -> Agenda:
-        """All trials of the sweep."""
-        options = self._options
-        points = self.state.points
-        return agenda(points, options.modes, options.errno, only=options.only, limit=options.limit)
+        """All trials of the sweep that are known by now."""
+        state = self.state
+        return agenda(state.points, self._options, state.origins, state.fired)
 
     @property
     def left(self) -> list[Shot]:
@@ -175,21 +133,55 @@ class Sweeper:
         ended = self.state.ended
         return [shot for shot in self.plan.shots if shot.id not in ended]
 
-    def fail(self, batch: Batch) -> None:
-        """Make every trial that has not ended yet."""
-        left = {self._name(shot): shot for shot in self.left}
-        if not left:
-            return
+    def fail(self, batch: Batch, say: Callable[[str], None] = lambda _: None) -> None:
+        """Make every trial that has not ended yet, round by round, until one brings no point that may be failed."""
+        for number in range(1, self._options.rounds + 1):
+            left = self._left_until(number)
+            if left and not self.is_over():
+                line = {"type": "round", "round": number, "points": len(self.state.points), "trials": len(left)}
+                self._journal.append(line, sync=False)
+                say(f"round {number}: {len(self.state.points)} points are known, {len(left)} trials")
+                self._make(left, number, batch)
+            if left and self._left_until(number):
+                return  # the time is over
+
+    def _left_until(self, number: int) -> list[Shot]:
+        """The trials of rounds up to ``number`` that have not ended yet."""
+        plan, ended = self.plan, self.state.ended
+        return [shot for shot in plan.shots if shot.id not in ended and plan.rounds[shot.id] <= number]
+
+    def _make(self, shots: Sequence[Shot], number: int, batch: Batch) -> None:
+        """Make the trials ``shots`` of one round."""
+        left = {self._name(shot): shot for shot in shots}
+        known = {point.id for point in self.state.points}
+        lock = threading.Lock()
 
         def begin(name: str) -> None:
             shot = left[name]
             self._journal.append({"type": "begun", "trial": shot.id, "point": shot.point.id, "mode": shot.mode.value})
 
+        def reached(event: PointReached) -> None:
+            with lock:
+                if event.point.id not in known:
+                    known.add(event.point.id)
+                    origin = Origin(number, left[event.scenario].id)
+                    line = point_line(replace(event, scenario=self.scenario.name), origin)
+                    self._journal.append(line, sync=False)
+
         def end(verdict: Verdict) -> None:
             self._journal.append(trial_line(left[verdict.scenario], verdict))
 
         scenarios = [self.trial(shot) for shot in left.values()]
-        batch(SweepLedger(scenarios, begin, end, self.is_over), Request(self._seed), lambda _: None)
+        options, record = self._options, replace(self._options.record, functions=self._functions)
+        observe = ObserveOptions(record, frozenset(known)) if options.observed else None
+        ledger = SweepLedger(scenarios, begin, end, self.is_over, reached)
+        batch(ledger, Request(self._seed, observe=observe), lambda _: None)
+
+    @property
+    def _functions(self) -> tuple[str, ...]:
+        """What the recording records: a trial has no `sweep` that says so."""
+        asked = self.scenario.sweep
+        return self._options.record.functions or (asked.functions if asked is not None else ())
 
     def is_over(self) -> bool:
         """True once no more trials may begin, because the time that the sweep may take is over."""
@@ -211,12 +203,12 @@ class Sweeper:
 
         With ``alone`` it can be moved anywhere: its scripts know where the shared ones are.
         """
-        value = value_of(shot.point, self._options.errno)
-        assert value is not None
+        what = f"{shot.first.point.function} and then " if shot.first is not None else ""
+        what += shot.point.function
         changes: dict[str, Any] = {
             "name": self._name(shot),
-            "description": f"{shot.point.function} fails {shot.mode.value} where point {shot.point.id} is reached",
-            "faults": [fault_keys(shot.fault(value))],
+            "description": f"{what} fails {shot.mode.value} where point {shot.point.id} is reached",
+            "faults": [fault_keys(fault) for fault in shot.faults(self._options.errno)],
             "expect": {"exit": list(range(256)), "injected": ">=0"},
             "finding": None,
             "sweep": None,

@@ -26,7 +26,7 @@ from inject.model.event import (
 from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Finding, Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
-from inject.record.options import RecordOptions
+from inject.record.options import ObserveOptions, RecordOptions
 from inject.report.jsonl import to_json
 from inject.vm.channel import encode
 
@@ -234,6 +234,43 @@ def test_what_was_recorded_is_passed_on() -> None:
     for event in (STARTED, *RECORDED, passed("a")):
         made.take(encode(to_json(event))[:-1])
     assert (seen, made.settled, made.unreadable) == ([STARTED, *RECORDED, passed("a")], 1, 0)
+
+
+OBSERVED = Request(7, observe=ObserveOptions(RecordOptions()))
+
+
+class Reached(Ledger):
+    """Notes what happens, in order."""
+
+    def __init__(self, *scenarios: Scenario) -> None:
+        super().__init__(scenarios)
+        self.told: list[object] = []
+
+    def reach(self, event: PointReached) -> None:
+        self.told.append(event.point)
+
+    def settle(self, verdict: Verdict) -> None:
+        self.told.append(verdict.status)
+        super().settle(verdict)
+
+
+def test_the_ledger_hears_of_points_before_the_verdict() -> None:
+    ledger = Reached(scenario("a"))
+    made = Journal(ledger, OBSERVED, lambda _: None)
+    made.give(scenario("a"))
+    for event in (STARTED, armed("a"), RECORDED[0], passed("a")):
+        made.take(encode(to_json(event))[:-1])
+    assert (ledger.told, made.unreadable) == ([RECORDED[0].point, Status.PASS], 0)
+
+
+@pytest.mark.parametrize("events", [[RECORDED[0]], [armed("a"), RECORDED[1]]], ids=["unarmed", "skipped"])
+def test_an_observed_trial_reports_points_once_it_is_armed_and_nothing_else(events: Events) -> None:
+    ledger = Reached(scenario("a"))
+    made = Journal(ledger, OBSERVED, lambda _: None)
+    made.give(scenario("a"))
+    for event in (STARTED, *events):
+        made.take(encode(to_json(event))[:-1])
+    assert (ledger.told, made.unreadable) == ([], 1)
 
 
 @pytest.mark.parametrize("event", RECORDED)

@@ -21,7 +21,7 @@ from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.process.capture import Output
-from inject.record.options import RecordOptions
+from inject.record.options import ObserveOptions, RecordOptions
 from inject.report.jsonl import to_json
 from inject.trial.preflight import WrittenReturn
 
@@ -144,3 +144,9 @@ def test_a_recording_is_asked_for_in_the_first_line() -> None:
     options = RecordOptions(("bch2_*", "module:xfs"), checked=True, room=77)
     assert read_request(Request(5, record=options).line().decode()).record == options
     assert read_request(Request(5).line().decode()).record is None
+
+
+def test_a_request_says_what_is_known_of_the_points() -> None:
+    seen = ObserveOptions(RecordOptions(("bch2_*",), room=9), frozenset({"a", "b"}))
+    assert read_request(Request(5, observe=seen).line().decode()) == Request(5, observe=seen)
+    assert read_request(Request(5).line().decode()).observe is None

@@ -24,12 +24,15 @@ from inject.model.trigger import Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.scenario.derived import derived, document_of
 from inject.scenario.load import parse
+from inject.sweep.agenda import ALIKE, BEYOND, UNASKED, UNKNOWN, agenda
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.known import Known
-from inject.sweep.shot import ALIKE, BEYOND, CALLERS, UNASKED, UNKNOWN, Mode, Shot, agenda, value_of
+from inject.sweep.ledger import SweepLedger
+from inject.sweep.options import SweepOptions
+from inject.sweep.shot import CALLERS, Mode, Shot, value_of
 from inject.sweep.signature import digest
 from inject.sweep.state import SPARED, UNENDED, UNJUDGED, UNREACHED, state_of, totals, trial_line
-from inject.sweep.sweeper import Sweeper, SweepLedger, SweepOptions
+from inject.sweep.sweeper import Sweeper
 
 BOTH = (Mode.ONCE, Mode.ONWARD)
 TEXT = """\
@@ -59,7 +62,7 @@ POINTS = [point(0), point(1, "NULL"), point(2, "NUMBER"), point(3)]
 
 
 def test_each_point_in_each_mode() -> None:
-    plan = agenda(POINTS, BOTH, "-ENOMEM", only=(), limit=100)
+    plan = agenda(POINTS, SweepOptions(modes=BOTH, limit=100))
     assert [shot.id for shot in plan.shots] == [
         f"{one.id}-{mode}" for one in (POINTS[0], POINTS[1], POINTS[3]) for mode in ("once", "onward")
     ]
@@ -67,9 +70,9 @@ def test_each_point_in_each_mode() -> None:
 
 
 def test_what_is_left_out_is_said_so() -> None:
-    plan = agenda(POINTS, BOTH, "-EIO", only=(), limit=5)
+    plan = agenda(POINTS, SweepOptions(modes=BOTH, limit=5))
     assert (len(plan.shots), plan.skipped) == (4, {POINTS[2].id: UNKNOWN, POINTS[3].id: BEYOND})
-    plan = agenda(POINTS, BOTH, "-EIO", only=(POINTS[3].id[:6],), limit=5)
+    plan = agenda(POINTS, SweepOptions(modes=BOTH, only=(POINTS[3].id[:6],), limit=5))
     assert [shot.point for shot in plan.shots] == [POINTS[3]] * 2
     assert set(plan.skipped.values()) == {UNASKED}
 
@@ -77,7 +80,7 @@ def test_what_is_left_out_is_said_so() -> None:
 def test_points_that_no_fault_can_tell_apart_are_failed_once() -> None:
     deep = Point("f", "", tuple(f"c{number}+0x1" for number in range(CALLERS)), error_type="ERRNO")
     deeper = Point("f", "", (*deep.stack, "d+0x1"), error_type="ERRNO")
-    plan = agenda([deep, deeper], BOTH, "-EIO", only=(), limit=9)
+    plan = agenda([deep, deeper], SweepOptions(modes=BOTH, limit=9))
     assert (len(plan.shots), plan.skipped) == (2, {deeper.id: ALIKE})
     assert len(Shot(deeper, Mode.ONCE).fault("-EIO").when.stack) == CALLERS
 
@@ -181,7 +184,7 @@ def test_every_point_and_every_trial_is_counted_once() -> None:
         ended(shots[5, Mode.ONCE], Status.ERROR),
         ended(shots[5, Mode.ONCE], Status.PASS, injected=1),
     ]
-    plan = agenda(points, BOTH, "-EIO", only=(), limit=100)
+    plan = agenda(points, SweepOptions(modes=BOTH, limit=100))
     found = totals(points, plan, state_of(lines).ended)
     assert found.line == (
         "points 7: 3 injected, 2 not reached again, 2 skipped; trials 7: 4 passed, 2 findings (1 signatures), 1 errors"
@@ -194,7 +197,7 @@ def test_every_point_and_every_trial_is_counted_once() -> None:
 def test_it_always_adds_up(trials: list[tuple[int, Mode, Status, int]]) -> None:
     points = [point(number, "ERRNO" if number % 4 else "BOOL") for number in range(10)]
     lines = [ended(Shot(points[n], mode), status, injected=injected) for n, mode, status, injected in trials]
-    found = totals(points, agenda(points, BOTH, "-EIO", only=(), limit=12), state_of(lines).ended)
+    found = totals(points, agenda(points, SweepOptions(modes=BOTH, limit=12)), state_of(lines).ended)
     assert found.points == found.injected + sum(found.unreached.values()) + sum(found.skipped.values()) == 10
     assert found.trials == found.passed + found.findings + found.errors
 
@@ -289,11 +292,11 @@ class Machine:
         self._patience = patience
         journal.append = self._counted  # type: ignore[method-assign]
 
-    def _counted(self, line: dict[str, object]) -> None:
+    def _counted(self, line: dict[str, object], *, sync: bool = True) -> None:
         if self._patience <= 0:
             raise Killed
         self._patience -= 1
-        self._append(line)
+        self._append(line, sync=sync)
 
     def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
         on_event(RunStarted("0", "6.12", "", 1, ()))
