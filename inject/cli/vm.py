@@ -43,7 +43,7 @@ HOMES = {
     "fail": "inject.cli.in_guest:fail_",
     "watch": "inject.cli.in_guest:watch_",
     "record": "inject.cli.record:record_in_guests",
-    "sweep": "inject.cli.sweep:sweep_in_guests",
+    "sweep": "inject.cli.sweep.command:sweep_in_guests",
     "new": "inject.cli.new:new_of_guest",
 }
 """Commands that are elsewhere."""

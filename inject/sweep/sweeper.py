@@ -25,6 +25,7 @@ from inject.scenario.files import shared_directory
 from inject.scenario.load import parse
 from inject.scenario.writer import fault_keys
 from inject.sweep.agenda import Agenda, agenda
+from inject.sweep.ending import End, end_line, end_of
 from inject.sweep.findings import Cause, causes
 from inject.sweep.journal import SweepJournal
 from inject.sweep.known import Known
@@ -62,6 +63,8 @@ class Sweeper:
         self._journal = journal
         self._seed = seed
         self._known = 0, SweepState()
+        self._judged: set[str] = set()
+        """Trials that have ended in this run."""
         if scenario.sweep is not None and scenario.sweep.by != "stack":
             raise InjectError(
                 f"{scenario.name} has `sweep: {{by: {scenario.sweep.by}}}`, and a sweep fails stack traces only",
@@ -129,8 +132,8 @@ class Sweeper:
 
     @property
     def left(self) -> list[Shot]:
-        """The trials that have not ended yet."""
-        ended = self.state.ended
+        """The trials that have not ended yet, or not in this run and with an error, which may be over."""
+        ended = {id for id, one in self.state.ended.items() if id in self._judged or one.status is not Status.ERROR}
         return [shot for shot in self.plan.shots if shot.id not in ended]
 
     def fail(self, batch: Batch, say: Callable[[str], None] = lambda _: None) -> None:
@@ -147,8 +150,8 @@ class Sweeper:
 
     def _left_until(self, number: int) -> list[Shot]:
         """The trials of rounds up to ``number`` that have not ended yet."""
-        plan, ended = self.plan, self.state.ended
-        return [shot for shot in plan.shots if shot.id not in ended and plan.rounds[shot.id] <= number]
+        rounds = self.plan.rounds
+        return [shot for shot in self.left if rounds[shot.id] <= number]
 
     def _make(self, shots: Sequence[Shot], number: int, batch: Batch) -> None:
         """Make the trials ``shots`` of one round."""
@@ -169,6 +172,7 @@ class Sweeper:
                     self._journal.append(line, sync=False)
 
         def end(verdict: Verdict) -> None:
+            self._judged.add(left[verdict.scenario].id)
             self._journal.append(trial_line(left[verdict.scenario], verdict))
 
         scenarios = [self.trial(shot) for shot in left.values()]
@@ -238,3 +242,11 @@ class Sweeper:
         """How it adds up now."""
         state = self.state
         return totals(state.points, self.plan, state.ended)
+
+    def ending(self, *, interrupted: bool = False, unusable: bool = False) -> End:
+        """What ends the sweep now."""
+        return end_of(self.totals(), bool(self.left), interrupted=interrupted, unusable=unusable)
+
+    def close(self, end: End) -> None:
+        """Write the last line of this run."""
+        self._journal.append(end_line(self.totals(), end, self._now() - self._started))

@@ -1,0 +1,102 @@
+"""`inject vm sweep`: fail each point that a workload reaches, in guests."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from inject.cli import completion
+from inject.cli.display import Display
+from inject.cli.options import JOBS_OPTION
+from inject.cli.progress import note
+from inject.cli.sweep.findings import tell
+from inject.cli.sweep.options import SweepChoice, sweep_options, the_scenario
+from inject.cli.vm import batch_options, guests_for, run_in
+from inject.errors import ExitStatus
+from inject.fleet.ledger import Ledger
+from inject.fleet.request import Request
+from inject.model.event import Event
+from inject.model.scenario import Scenario
+from inject.model.verdict import Verdict
+from inject.sweep.ending import NEXT
+from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.sweeper import Batch, Sweeper
+from inject.vm import kernels
+
+
+@click.command("sweep")
+@click.argument("file", metavar="FILE", shell_complete=completion.files)
+@sweep_options
+@batch_options
+@JOBS_OPTION
+def sweep_in_guests(file: str, jobs: int, **values: Any) -> int:
+    """Fail each point that the workload of a scenario reaches, in turn.
+
+    `inject vm record` finds the points, and each gets a trial of its own: the scenario as it is, with one
+    fault at that point. Any exit code of the workload will do, all checks must pass. The journal in DIR has
+    every step before it is made, so after any end --resume loses no trial. A finding is a directory in
+    DIR/findings with the scenario that shows it again. The last line adds up.
+
+    \b
+    Examples:
+      inject vm sweep my-scenario.yaml --functions 'bch2_*' --jobs 2
+      inject vm sweep my-scenario.yaml --modes once,onward --limit 2000 -o out
+      inject vm sweep my-scenario.yaml --modes once,onward --limit 2000 -o out --resume
+    """
+    choice = SweepChoice.taken(values)
+    scenario = the_scenario(file)
+    if values["kernel_image"] is None and values["flavour"] is None:
+        values["flavour"] = kernels.kernel_of(scenario)
+    option = "--kernel-image" if values["kernel_image"] is not None else "--kernel"
+    kernel = str(values["kernel_image"] or values["flavour"])
+    again = f"inject vm run {option} {shlex.quote(kernel)}"
+    return run_sweep(scenario, choice, kernel, again, lambda: _in_guests(scenario, jobs, values))
+
+
+def _in_guests(scenario: Scenario, jobs: int, guest_choice: dict[str, Any]) -> Batch:
+    """What runs a batch in guests."""
+    guests = guests_for([scenario], **guest_choice)
+
+    def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        display = Display(len(ledger.scenarios), 0, None)
+        hosts = guests.recording() if request.record is not None else guests
+        return run_in(hosts, ledger, request, display, jobs, on_event)
+
+    return batch
+
+
+def run_sweep(scenario: Scenario, choice: SweepChoice, kernel: str, again: str, ready: Callable[[], Batch]) -> int:
+    """Sweep, write the findings and print the report; the exit code.
+
+    ``kernel`` names the kernel, ``again`` begins the command that runs a scenario on it. ``ready`` makes
+    ready what runs the trials.
+    """
+    directory = choice.directory(scenario.file)
+    with SweepJournal(directory, resume=choice.resume) as journal:
+        if journal.cut:
+            note(f"the last line of {directory / NAME} was cut, and is taken away")
+        text = Path(scenario.file).read_text(encoding="utf-8")
+        sweeper = Sweeper(scenario, text, choice.options(scenario), journal, kernel, secrets.randbits(32))
+        interrupted = False
+        try:
+            _make(sweeper, ready())
+        except KeyboardInterrupt:
+            interrupted = True
+        end = sweeper.ending(interrupted=interrupted)
+        if end in NEXT:
+            note(f"{NEXT[end]} -o {shlex.quote(str(directory))}")
+        status = tell(sweeper, directory, choice.known, again)
+        sweeper.close(end)
+        return ExitStatus.INTERRUPTED if interrupted else status
+
+
+def _make(sweeper: Sweeper, batch: Batch) -> None:
+    """Record, and make the trials that are left."""
+    sweeper.record(batch)
+    note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
+    sweeper.fail(batch, note)

@@ -1,0 +1,139 @@
+"""The options of a sweep, and what they choose."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from inject.campaign.shard import Shard
+from inject.cli.options import chosen, chosen_functions, shard_option, with_options
+from inject.model.scenario import Scenario
+from inject.record.families import MARKED
+from inject.record.options import MOST_ROOM, ROOM, RecordOptions
+from inject.sweep.known import Known, read_known
+from inject.sweep.options import SweepOptions
+from inject.sweep.shot import Mode
+
+CHEAP = ("dmesg",)
+"""The checks of --checks cheap."""
+
+
+def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of both commands: each is a field of SweepChoice."""
+    return with_options(
+        command,
+        (
+            *chosen_functions("Fail", MARKED),
+            click.option("--room", type=click.IntRange(1, MOST_ROOM), default=ROOM, metavar="N", hidden=True),
+            click.option(
+                "--modes",
+                callback=_modes,
+                metavar="MODE,...",
+                help="once: fail a point the first time it is reached; onward: each time. Default: once.",
+            ),
+            click.option(
+                "--return",
+                "errno",
+                default="-ENOMEM",
+                show_default=True,
+                metavar="-ERRNO",
+                help="Return this where any errno may be returned.",
+            ),
+            click.option("--only", multiple=True, metavar="POINT", help="Fail only this point; repeatable."),
+            click.option("--limit", type=click.IntRange(1), metavar="N", help="Make N trials at most. Default: 500."),
+            shard_option("Make only part I of N of the trials, for N machines."),
+            click.option(
+                "--time-budget",
+                "seconds",
+                type=click.FloatRange(0, 1e7, min_open=True),
+                metavar="SECONDS",
+                help="Begin no trial later than this; --resume makes the others.",
+            ),
+            click.option(
+                "--checks",
+                type=click.Choice(["all", "cheap"]),
+                default="all",
+                show_default=True,
+                help="Ask the scenario's checks, or only the kernel log.",
+            ),
+            click.option(
+                "--known",
+                type=click.Path(path_type=Path, dir_okay=False),
+                callback=lambda _ctx, _param, path: read_known(path) if path else (),
+                metavar="FILE",
+                help="Signatures of known findings, with why; alone they do not fail the sweep.",
+            ),
+            click.option("--resume", is_flag=True, help="Go on with the sweep in DIR."),
+            click.option(
+                "-o",
+                "--output",
+                type=click.Path(path_type=Path, file_okay=False),
+                metavar="DIR",
+                help="Directory of journal and findings. Default: sweep-NAME-DATE.",
+            ),
+        ),
+    )
+
+
+def _modes(_ctx: click.Context, _param: click.Parameter, text: Optional[str]) -> tuple[Mode, ...]:
+    """The modes that ``once,onward`` names; () if the option is not given."""
+    try:
+        return tuple(dict.fromkeys(Mode(word) for word in text.split(","))) if text else ()
+    except ValueError:
+        raise click.BadParameter("write once, onward or once,onward") from None
+
+
+@dataclass(frozen=True)
+class SweepChoice:
+    """What the options of sweep_options() say, by their names."""
+
+    functions: tuple[str, ...]
+    checked: bool
+    room: int
+    modes: tuple[Mode, ...]
+    errno: str
+    only: tuple[str, ...]
+    limit: Optional[int]
+    shard: Shard
+    seconds: Optional[float]
+    checks: str
+    known: tuple[Known, ...]
+    resume: bool
+    output: Optional[Path]
+
+    @classmethod
+    def taken(cls, values: dict[str, Any]) -> SweepChoice:
+        """The choice among the ``values`` of a command's options, which are taken out."""
+        return cls(**{field.name: values.pop(field.name) for field in fields(cls)})
+
+    def directory(self, file: str) -> Path:
+        """The directory of the sweep of ``file``."""
+        return self.output or Path(f"sweep-{Path(file).stem}-{datetime.date.today():%Y-%m-%d}")
+
+    def options(self, scenario: Scenario) -> SweepOptions:
+        """What is failed, and how; the scenario says what the command line does not."""
+        asked = scenario.sweep
+        return SweepOptions(
+            RecordOptions(self.functions, self.checked, room=self.room),
+            self.modes or (tuple(map(Mode, asked.modes)) if asked else (Mode.ONCE,)),
+            self.errno,
+            self.only,
+            self.limit or (asked.limit if asked else SweepOptions.limit),
+            CHEAP if self.checks == "cheap" else None,
+            self.seconds,
+            rounds=1,
+            shard=self.shard,
+        )
+
+
+def the_scenario(file: str) -> Scenario:
+    """The scenario of ``file``; raises UsageError if it has several."""
+    found = chosen([file], (), Shard())
+    if len(found) != 1:
+        raise click.UsageError(f"{file} has {len(found)} scenarios: a sweep is of one; put it into a file of its own")
+    return found[0]
