@@ -27,6 +27,7 @@ HOMES = {
     "record": "inject.cli.record:record",
     "fail": "inject.cli.fail:fail",
     "watch": "inject.cli.watch.command:watch",
+    "report": "inject.cli.report:report",
     "module": "inject.cli.module:module",
     "vm": "inject.cli.vm:vm",
     "schema": "inject.cli.schema:schema",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Union
 
 from inject.errors import CannotRun, InjectError
@@ -23,8 +23,9 @@ def write(
     verdicts: Sequence[Verdict],
     suite: str = "inject",
     evidence: Optional[Evidence] = None,
+    properties: Optional[Mapping[str, str]] = None,
 ) -> None:
-    """Write ``verdicts`` as one suite to ``path``.
+    """Write ``verdicts`` as one suite to ``path``, with its ``properties``.
 
     A scenario is a test case; its directory is the class name. A failure carries what
     fired with its stack trace (from ``evidence``) and the lines that explain it. Raises
@@ -34,7 +35,9 @@ def write(
         import junitparser as library
     except ImportError as error:
         raise CannotRun("junitparser is not installed", "apt install python3-junitparser") from error
-    tests = library.TestSuite(suite)
+    tests = library.TestSuite(clean(suite))
+    for name, value in (properties or {}).items():
+        tests.add_property(name, clean(value))
     tests.add_testcases(
         [_case(verdict, (evidence or Evidence()).of(verdict.scenario, verdict.trial)) for verdict in verdicts]
     )

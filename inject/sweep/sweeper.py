@@ -238,6 +238,16 @@ class Sweeper:
                 self._journal.append(cause.line())
         return found
 
+    def leave(self) -> None:
+        """Write to the journal which points get no trial, and why: only the options of this sweep say so."""
+        by_why: dict[str, list[str]] = {}
+        for point, why in self.plan.skipped.items():
+            by_why.setdefault(why, []).append(point)
+        for why, points in by_why.items():
+            line = {"type": "left", "why": why, "points": points}
+            if line not in self._journal.lines:
+                self._journal.append(line)
+
     def totals(self) -> Totals:
         """How it adds up now."""
         state = self.state

@@ -25,6 +25,7 @@ from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.sweep.ending import NEXT
 from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.report.write import write_reports
 from inject.sweep.sweeper import Batch, Sweeper
 from inject.vm import kernels
 
@@ -71,7 +72,7 @@ def _in_guests(scenario: Scenario, jobs: int, guest_choice: dict[str, Any]) -> B
 
 
 def run_sweep(scenario: Scenario, choice: SweepChoice, kernel: str, again: str, ready: Callable[[], Batch]) -> int:
-    """Sweep, write the findings and print the report; the exit code.
+    """Sweep, write the findings and the reports, and print what was found; the exit code.
 
     ``kernel`` names the kernel, ``again`` begins the command that runs a scenario on it. ``ready`` makes
     ready what runs the trials.
@@ -91,7 +92,9 @@ def run_sweep(scenario: Scenario, choice: SweepChoice, kernel: str, again: str, 
         if end in NEXT:
             note(f"{NEXT[end]} -o {shlex.quote(str(directory))}")
         status = tell(sweeper, directory, choice.known, again)
+        sweeper.leave()
         sweeper.close(end)
+        write_reports([directory], directory)
         return ExitStatus.INTERRUPTED if interrupted else status
 
 

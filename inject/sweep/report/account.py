@@ -1,0 +1,238 @@
+"""What a sweep found, from the lines of its journal: each point with its trials, findings by their cause, totals."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inject.model.event import FunctionSkipped
+from inject.model.reached import Point, Skipped
+from inject.model.text import listed
+from inject.model.verdict import Status
+from inject.report.jsonl import from_json
+from inject.sweep.agenda import UNKNOWN
+from inject.sweep.journal import Line
+from inject.sweep.shot import value_of
+from inject.sweep.signature import digest
+from inject.sweep.state import SPARED, UNENDED, UNJUDGED, UNREACHED, Ended, Totals, count, state_of
+
+MOST_SHARDS = 10_000
+"""Shards of one sweep that are looked for."""
+
+
+class TrialOutcome(enum.Enum):
+    """What came of a point in one trial, as reports say it, the worst first."""
+
+    FINDING = "finding"
+    KNOWN = "known finding"
+    ERROR = "error"
+    UNREACHED = "not reached again"
+    SKIPPED = "no trial"
+    PASSED = "passed"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial that has ended."""
+
+    ended: Ended
+    outcome: TrialOutcome
+    mode: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+    how: str = ""
+    """How its guest came to be: fork or boot; "" if the journal does not say."""
+
+    @property
+    def said(self) -> str:
+        """The outcome and its reason."""
+        return f"{self.outcome.value} ({self.ended.reason})" if self.ended.reason else self.outcome.value
+
+
+@dataclass(frozen=True)
+class PointRow:
+    """A point and its trials."""
+
+    point: Point
+    trials: tuple[Tried, ...]
+    why: str
+    """Why it was not failed; "" if it was."""
+    round: int = 0
+    under: str = ""
+    """The trial that reached it first; "" for the recording."""
+
+    @property
+    def injected(self) -> int:
+        """Injections in all its trials. A trial that failed counts one at least, as in the totals."""
+        return sum(max(one.ended.injected, one.ended.hit) for one in self.trials)
+
+    @property
+    def worst(self) -> TrialOutcome:
+        """The outcome that counts for the point."""
+        found = {one.outcome for one in self.trials} or {TrialOutcome.SKIPPED}
+        if self.injected and TrialOutcome.UNREACHED in found and len(found) > 1:
+            found.discard(TrialOutcome.UNREACHED)
+        return next(outcome for outcome in TrialOutcome if outcome in found)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Findings with one signature."""
+
+    signature: str
+    digest: str
+    trials: tuple[Tried, ...]
+    directory: str = ""
+    """Where its files are, relative to the journal; "" if that is not known."""
+    known: str = ""
+    """The sentence that it is known by."""
+    runs: int = 0
+    failed: int = 0
+    faults: int = 0
+    lines: tuple[int, int] = (0, 0)
+    """Lines of the workload that the reproducer keeps, of how many."""
+
+
+@dataclass(frozen=True)
+class SweepAccount:
+    """All of it."""
+
+    head: Line
+    rows: tuple[PointRow, ...]
+    skipped: tuple[Skipped, ...]
+    groups: tuple[Group, ...]
+    totals: Totals
+    notes: tuple[str, ...]
+    seconds: float
+    reason: str
+    """Why it ended early; "" if it did not."""
+    lines: tuple[Line, ...]
+    """The journal, with the totals in its last line."""
+
+    @property
+    def name(self) -> str:
+        """The name of the scenario."""
+        return str(self.head["scenario"])
+
+    @property
+    def trials(self) -> list[Tried]:
+        """All trials, in the order of their points."""
+        return [one for row in self.rows for one in row.trials]
+
+
+def account_of(lines: Sequence[Line]) -> SweepAccount:
+    """The account of a journal that `merged` made."""
+    state = state_of(lines)
+    head, end = lines[0], lines[-1]
+    raw = {line["trial"]: line for line in lines if line["type"] == "trial"}
+    known = {str(line["signature"]): str(line.get("known") or "") for line in _of(lines, "finding")}
+    tried: dict[str, list[Tried]] = {}
+    for one in state.ended.values():
+        tried.setdefault(one.point, []).append(_tried(one, raw[one.shot], known))
+    left = _left(state.points, lines)
+    totals = count(state.points, left, list(state.ended.values()))
+    told = {line["id"]: line for line in _of(lines, "point")}
+    rows = tuple(_row(point, tried.get(point.id, ()), told[point.id], left) for point in state.points)
+    trials = [one for row in rows for one in row.trials]
+    return SweepAccount(
+        head,
+        rows,
+        tuple(event.skipped for event in map(from_json, _of(lines, "skipped")) if isinstance(event, FunctionSkipped)),
+        tuple(_groups(trials, _of(lines, "finding"))),
+        totals,
+        (*_missing(head), *(str(note) for line in _of(lines, "recorded") for note in line.get("notes", ()))),
+        float(end["seconds"]),
+        str(end["reason"]),
+        (*lines[:-1], {**end, **_numbers(totals)}),
+    )
+
+
+def _missing(head: Line) -> list[str]:
+    """A note on shards whose journals are not among those that were merged."""
+    had = [str(shard) for shard in head["shards"]]
+    parts = {shard.rpartition("/")[2] for shard in had}
+    wanted = [f"{number}/{of}" for of in parts if of.isdecimal() for number in range(1, min(int(of), MOST_SHARDS) + 1)]
+    missing = [shard for shard in wanted if shard not in had]
+    return [f"the journals of these shards are not in this report: {listed(missing)}"] if missing else []
+
+
+def _of(lines: Iterable[Line], kind: str) -> list[Line]:
+    return [line for line in lines if line["type"] == kind]
+
+
+def _numbers(totals: Totals) -> dict[str, int]:
+    """The totals as the journal's last line has them."""
+    return {
+        "points": totals.points,
+        "injected": totals.injected,
+        "unreached": sum(totals.unreached.values()),
+        "skipped": sum(totals.skipped.values()),
+        "trials": totals.trials,
+        "passed": totals.passed,
+        "findings": totals.findings,
+        "signatures": totals.signatures,
+        "errors": totals.errors,
+    }
+
+
+def _left(points: Sequence[Point], lines: Sequence[Line]) -> dict[str, str]:
+    """Why points have no trial: as the journal says, or because none can be made."""
+    errno = str(lines[0]["errno"])
+    said = {str(point): str(line["why"]) for line in _of(lines, "left") for point in line["points"]}
+    return {**said, **{point.id: UNKNOWN for point in points if value_of(point, errno) is None}}
+
+
+def _tried(ended: Ended, line: Line, known: Mapping[str, str]) -> Tried:
+    if ended.status is Status.FAIL:
+        outcome = TrialOutcome.KNOWN if known.get(ended.signature) else TrialOutcome.FINDING
+    elif ended.status is not Status.PASS:
+        outcome = TrialOutcome.ERROR
+    else:
+        outcome = TrialOutcome.PASSED if ended.injected else TrialOutcome.UNREACHED
+    notes = tuple(map(str, line.get("notes", ())))
+    return Tried(ended, outcome, str(line["mode"]), float(line["seconds"]), notes, str(line.get("how", "")))
+
+
+def _row(point: Point, trials: Sequence[Tried], line: Mapping[str, Any], left: Mapping[str, str]) -> PointRow:
+    """The point of a ``line``; why it was not failed is what the totals say of it."""
+    statuses = {one.ended.status for one in trials}
+    if any(one.ended.hit for one in trials):
+        why = ""
+    elif statuses & {Status.PASS, Status.FAIL}:
+        why = SPARED if any(one.ended.spared for one in trials) else UNREACHED
+    else:
+        why = left.get(point.id) or (UNJUDGED if trials else UNENDED)
+    return PointRow(point, tuple(trials), why, int(line.get("round", 0)), str(line.get("under", "")))
+
+
+def _groups(trials: Sequence[Tried], findings: Sequence[Line]) -> Iterable[Group]:
+    """Findings by their signatures: those that the journal describes, then all others."""
+    of: dict[str, list[Tried]] = {}
+    for one in trials:
+        if one.ended.status is Status.FAIL:
+            of.setdefault(one.ended.signature, []).append(one)
+    told = {str(line["signature"]): line for line in findings}
+    for signature in (*(name for name in told if name in of), *(name for name in of if name not in told)):
+        line = told.get(signature, {})
+        yield Group(
+            signature,
+            str(line.get("digest") or digest(signature)),
+            tuple(of[signature]),
+            str(line.get("directory") or ""),
+            str(line.get("known") or ""),
+            runs=_number(line.get("runs")),
+            failed=_number(line.get("failed")),
+            faults=_number(line.get("faults")),
+            lines=_pair(line.get("lines")),
+        )
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    kept, of = value if isinstance(value, (list, tuple)) and len(value) == 2 else (0, 0)
+    return _number(kept), _number(of)

@@ -1,0 +1,40 @@
+"""The files of a report. A sweep writes them at its end, and `inject report` at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from inject.errors import InjectError
+from inject.report import junit
+from inject.store import write_file
+from inject.sweep.report.account import SweepAccount, account_of
+from inject.sweep.report.lcov import listings, tracefile
+from inject.sweep.report.merge import merged, read, text_of
+from inject.sweep.report.verdicts import ktap_of, verdicts
+
+LCOV, JUNIT, KTAP, JSONL = "report.info", "junit.xml", "report.ktap", "report.jsonl"
+
+
+def write_reports(journals: Sequence[Path], directory: Path) -> SweepAccount:
+    """Merge ``journals``, or those in directories, and write all reports of them to ``directory``.
+
+    Raises InjectError for what is not the journals of one sweep, and if a file cannot be written.
+    """
+    account = account_of(merged([read(path) for path in journals], directory))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        some = listings(account)
+        for listing in some:
+            _write(directory / listing.path, [listing.text])
+        _write(directory / LCOV, tracefile(account, some))
+        _write(directory / KTAP, ktap_of(account))
+        _write(directory / JSONL, text_of(account.lines))
+    except OSError as error:
+        raise InjectError(f"cannot write {error.filename or directory}: {error.strerror}") from None
+    junit.write(directory / JUNIT, verdicts(account), account.name, properties={"totals": account.totals.line})
+    return account
+
+
+def _write(path: Path, parts: Iterable[str]) -> None:
+    write_file(path, "".join(parts), mode=0o644, parents=True)

@@ -1,0 +1,374 @@
+"""Reports of a sweep: journals are merged without loss, and all formats have the same totals, whatever a guest said."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inject.errors import InjectError
+from inject.model.event import PointReached
+from inject.model.reached import Point
+from inject.model.text import printable
+from inject.report.jsonl import to_json
+from inject.sweep.agenda import ELSEWHERE
+from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
+from inject.sweep.report.lcov import LISTINGS
+from inject.sweep.report.merge import INTERRUPTED, Part, merged, read
+from inject.sweep.report.write import JSONL, JUNIT, KTAP, LCOV, write_reports
+from tests.support import sweep_journal
+from tests.support.command import inject
+from tests.support.ktap_reader import read as read_ktap
+
+SEED = 47
+"""Gives findings of each reason, errors, and points without a trial."""
+
+Lines = list[dict[str, Any]]
+SMALL = list(sweep_journal.journal(120, seed=SEED))
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<!--",
+    "\u2028\x00\x1b[31m",
+    "ok 1 fake\n1..9",
+    "end_of_record\nSF:/etc/passwd",
+    "'\"><img src=x onerror=alert(1)>",
+    "]]>",
+    "f,1,2",
+    "{{ 7 * 7 }}",
+    "../../etc",
+)
+
+
+def part(lines: Sequence[dict[str, Any]], name: str = "a/journal.jsonl") -> Part:
+    return Part(Path(name), lines)
+
+
+def account(*journals: Lines) -> SweepAccount:
+    """The account of journals a, b, ..."""
+    return account_of(merged([part(some, f"{name}/journal.jsonl") for name, some in zip("abc", journals)], Path()))
+
+
+def of_type(lines: Lines, kind: str) -> Lines:
+    return [line for line in lines if line["type"] == kind]
+
+
+def shards(lines: Lines, count: int) -> list[Lines]:
+    """The sweep as ``count`` machines make it: each has the whole recording and some of the trials."""
+    of = {line["id"]: number % count for number, line in enumerate(of_type(lines, "point"))}
+    own = [
+        [line for line in lines[1:] if line["type"] not in ("begun", "trial") or of[line["point"]] == number]
+        for number in range(count)
+    ]
+    for number, some in enumerate(own):
+        others = [point for point, shard in of.items() if shard != number]
+        some.append({"type": "left", "why": ELSEWHERE, "points": others})
+    return [[{**lines[0], "shard": f"{number}/{count}"}, *some] for number, some in enumerate(own, 1)]
+
+
+def plain(found: SweepAccount) -> SweepAccount:
+    """The account without the names of shards."""
+    return replace(found, head={}, lines=found.lines[1:])
+
+
+# ---------------------------------------------------------------- merging
+
+
+def test_shards_are_merged_to_what_one_sweep_says() -> None:
+    whole, first, second, third = account(SMALL), *shards(SMALL, 3)
+    assert (plain(account(first, second, third)), plain(account(third, first, second))) == (plain(whole), plain(whole))
+    assert account(first, second, third).notes == whole.notes == ()
+    assert account(first, third).notes == ("the journals of these shards are not in this report: 2/3",)
+    assert whole.totals.trials > 200 and whole.totals.findings > 0 and whole.totals.skipped
+    assert account(first).totals.trials < whole.totals.trials
+
+
+def test_what_was_merged_can_be_merged_again() -> None:
+    first, second, third = shards(SMALL, 3)
+    once = merged([part(first), part(second)], Path())
+    again = merged([part(once), part(third)], Path())
+    assert plain(account_of(again)) == plain(account(SMALL))
+    assert account_of(account(SMALL).lines) == account(SMALL)
+
+
+def test_a_journal_merged_with_itself_says_nothing_new() -> None:
+    assert account(SMALL, SMALL).totals == account(SMALL).totals
+
+
+def test_a_cut_last_line_does_not_count(tmp_path: Path) -> None:
+    path = sweep_journal.write(tmp_path, SMALL)
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    found = read(tmp_path)
+    assert (found.cut, list(found.lines)) == (len(data.splitlines(keepends=True)[-1]) - 20, SMALL[:-1])
+    assert account_of(merged([found], tmp_path)).totals.trials == account(SMALL).totals.trials - 1
+
+
+def test_points_without_the_end_of_their_recording_do_not_count() -> None:
+    recorded = [line["type"] for line in SMALL].index("recorded")
+    assert account(SMALL[: recorded - 1]).totals.points == 0
+    assert account([*SMALL[: recorded - 1], *SMALL[1:]]).totals == account(SMALL).totals
+
+
+def test_the_last_end_of_a_trial_counts() -> None:
+    """The same trial is made twice in one journal if inject was killed before its first end was on the disk."""
+    trial = next(line for line in SMALL if line["type"] == "trial" and line["status"] == "pass")
+    later = {**trial, "status": "error", "injected": 0, "detail": "mkfs failed"}
+    assert account([*SMALL, later]).totals.errors == account(SMALL).totals.errors + 1
+
+
+@pytest.mark.parametrize("key", ["scenario", "text", "functions", "checked", "errno", "kernel"])
+def test_journals_of_two_sweeps_are_refused_with_their_places(key: str) -> None:
+    other = [{**SMALL[0], key: "other"}, *SMALL[1:]]
+    with pytest.raises(InjectError) as error:
+        account(SMALL, other)
+    assert str(error.value).startswith(f"b/journal.jsonl:1: another sweep: {key} is `other` here, and `")
+    assert str(error.value).endswith("` in a/journal.jsonl:1; merge the shards of one sweep")
+
+
+def test_two_ends_of_one_trial_are_refused_with_their_places() -> None:
+    trial = next(line for line in of_type(SMALL, "trial") if line["status"] == "pass")
+    number = SMALL.index(trial) + 1
+    other = [*SMALL[: number - 1], {**trial, "status": "fail", "reason": "hang"}, *SMALL[number:]]
+    with pytest.raises(InjectError) as error:
+        account(SMALL, other)
+    assert str(error.value) == (
+        f"b/journal.jsonl:{number}: trial `{trial['trial']}` ended as fail (hang) here, and as pass in "
+        f"a/journal.jsonl:{number}; merge the shards of one sweep; repeated sweeps get a report each"
+    )
+
+
+def test_a_trial_of_an_unknown_point_is_refused_with_its_place() -> None:
+    trial = next(line for line in SMALL if line["type"] == "trial")
+    with pytest.raises(InjectError, match="^a/journal.jsonl:3: trial `x-once` is of a point that no recording has$"):
+        account([SMALL[0], SMALL[1], {**trial, "trial": "x-once", "point": "x"}])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "trial", "trial": "x"},
+        {"type": "point"},
+        {"type": "finding"},
+        {"type": "left", "why": "x", "points": 3},
+        {"type": "end", "seconds": "x"},
+    ],
+)
+def test_a_damaged_line_is_one_sentence(line: dict[str, Any]) -> None:
+    with pytest.raises(InjectError, match="^a/journal.jsonl:") as error:
+        account([*SMALL, line])
+    assert "\n" not in str(error.value)
+
+
+def test_a_sweep_says_how_it_ended() -> None:
+    end = {"type": "end", "seconds": 60.5, "reason": ""}
+    assert (account(SMALL).reason, account(SMALL).seconds) == (INTERRUPTED, 0)
+    assert (account([*SMALL, end]).reason, account([*SMALL, end]).seconds) == ("", 60.5)
+    begun = {"type": "begun", "trial": "x", "point": "x", "mode": "once"}
+    assert account([*SMALL, end, begun]).reason == INTERRUPTED, "the run after it was killed"
+    first, second = shards(SMALL, 2)
+    found = account([*first, end], [*second, end, {**end, "seconds": 9.5, "reason": "time"}])
+    assert (found.reason, found.seconds) == ("time", 130.5)
+    totals = found.totals
+    assert found.lines[-1] == {
+        **{"type": "end", "seconds": 130.5, "reason": "time", "points": 120, "injected": totals.injected},
+        **{"unreached": sum(totals.unreached.values()), "skipped": sum(totals.skipped.values())},
+        **{"trials": totals.trials, "passed": totals.passed, "findings": totals.findings},
+        **{"signatures": totals.signatures, "errors": totals.errors},
+    }
+
+
+def test_findings_of_several_shards_are_one_for_each_signature(tmp_path: Path) -> None:
+    failed = [line for line in SMALL if line["type"] == "trial" and line["status"] == "fail"]
+    signature = failed[0]["signature"]
+    first, second = shards(SMALL, 2)
+    told = {"type": "finding", "signature": signature, "digest": "0" * 8, "directory": "findings/01-00000000"}
+    one = {**told, "trials": ["x"], "runs": 3, "failed": 2, "known": "known since long"}
+    found = account([*first, {**one, "runs": 9}, one], [*second, {**told, "trials": ["y"]}])
+    group = next(group for group in found.groups if group.signature == signature)
+    assert (group.runs, group.failed, group.known, group.directory) == (
+        3,
+        2,
+        "known since long",
+        "a/findings/01-00000000",
+    )
+    assert [one.ended.shot for one in group.trials] == [
+        line["trial"] for line in sorted(failed, key=lambda line: SMALL.index(line)) if line["signature"] == signature
+    ]
+    assert {one.outcome for one in group.trials} == {TrialOutcome.KNOWN}
+    assert sorted(group.signature for group in found.groups) == sorted({line["signature"] for line in failed})
+    line = next(line for line in found.lines if line["type"] == "finding")
+    assert line["trials"] == ["x", "y"]
+
+
+def test_why_points_have_no_trial() -> None:
+    some = list(dict.fromkeys(line["point"] for line in of_type(SMALL, "trial")))[:6]
+    lines = [line for line in SMALL if line["type"] not in ("begun", "trial") or line["point"] not in some[:5]]
+    found = account([*lines, {"type": "left", "why": "is too far", "points": some}])
+    assert found.totals.skipped["is too far"] == 5
+
+
+# ---------------------------------------------------------------- the formats
+
+
+def hostile() -> Lines:
+    """A sweep of a guest that says whatever it likes."""
+    lines: Lines = [{**SMALL[0], "scenario": f"mix {HOSTILE[0]}"}, SMALL[1]]
+    names = [text.encode("ascii", "backslashreplace").decode() for text in map(printable, HOSTILE)]
+    points = [Point(f"f{number} {name}", name, (name, "a+0x1"), 1, 1, "ERRNO") for number, name in enumerate(names)]
+    lines += [to_json(PointReached("mix", 0, point)) for point in points]
+    lines.append({"type": "recorded", "notes": list(HOSTILE)})
+    for number, (point, text) in enumerate(zip(points, HOSTILE)):
+        trial = {"type": "trial", "trial": f"{point.id}-once", "point": point.id, "mode": "once", "spared": 0}
+        told = {"injected": 1, "seconds": 0.5, "notes": [text], "log": [text, text], "detail": text}
+        if number % 3 == 2:
+            lines.append({**trial, **told, "status": "error", "reason": "", "signature": ""})
+        else:
+            lines.append({**trial, **told, "status": "fail", "reason": "dmesg", "signature": f"dmesg: {text}"})
+    return lines
+
+
+def written(directory: Path, lines: Lines) -> SweepAccount:
+    """The reports of a journal, beside it."""
+    sweep_journal.write(directory, lines)
+    return write_reports([directory], directory)
+
+
+def counted(directory: Path) -> dict[str, dict[str, int]]:
+    """What each format says of points and trials."""
+    end = json.loads((directory / JSONL).read_text().splitlines()[-1])
+    suite = ElementTree.parse(directory / JUNIT).getroot()[0]
+    cases = Counter(child.tag for case in suite.iter("testcase") for child in case)
+    results = read_ktap((directory / KTAP).read_text())
+    words = Counter(result.directive or ("ok" if result.ok else "not ok") for result in results)
+    junit = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
+    assert (junit["failures"], junit["errors"], junit["skipped"]) == (
+        *(cases["failure"], cases["error"]),
+        cases["skipped"],
+    )
+    return {
+        "jsonl": {"trials": end["trials"], "findings": end["findings"], "errors": end["errors"]},
+        "junit": {
+            "trials": junit["tests"] - junit["skipped"],
+            "findings": junit["failures"],
+            "errors": junit["errors"],
+        },
+        "ktap": {
+            "trials": len(results) - words["SKIP"],
+            "findings": words["not ok"] + words["TIMEOUT"],
+            "errors": words["ERROR"],
+        },
+    }
+
+
+def tracefile(path: Path) -> Counter[str]:
+    """The sums of a tracefile, and those of its lines and branches one by one."""
+    found: Counter[str] = Counter()
+    for line in path.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key in ("LF", "LH", "BRF", "BRH", "FNF", "FNH"):
+            found[key] += int(value)
+        elif key == "BRDA":
+            found["branches"] += 1
+            found["taken"] += value.rpartition(",")[2] not in ("-", "0")
+        elif key == "DA":
+            found["lines"] += 1
+            found["hit"] += value.rpartition(",")[2] != "0"
+        else:
+            assert key in ("TN", "SF", "FN", "FNDA", "end_of_record"), line
+    return found
+
+
+@pytest.mark.parametrize("lines", [SMALL, hostile(), SMALL[:2]], ids=["small", "hostile", "nothing"])
+def test_all_formats_have_the_same_totals(tmp_path: Path, lines: Lines) -> None:
+    found = written(tmp_path, lines)
+    totals = found.totals
+    expected = {"trials": totals.trials, "findings": totals.findings, "errors": totals.errors}
+    assert counted(tmp_path) == {"jsonl": expected, "junit": expected, "ktap": expected}
+    info = tracefile(tmp_path / LCOV)
+    assert info["BRF"] == info["LF"] == info["branches"] == info["lines"] == totals.points
+    assert info["BRH"] == info["LH"] == info["taken"] == info["hit"] == totals.injected
+    suite = ElementTree.parse(tmp_path / JUNIT).getroot()[0]
+    assert [(one.get("name"), one.get("value")) for one in suite.iter("property")] == [("totals", totals.line)]
+    assert (tmp_path / KTAP).read_text().splitlines()[-1] == f"# {totals.line}"
+    assert account_of(merged([read(tmp_path / JSONL)], tmp_path)) == found
+
+
+def test_each_point_is_a_line_of_the_listing_of_its_module(tmp_path: Path) -> None:
+    found = written(tmp_path, SMALL)
+    listing = (tmp_path / LISTINGS / "bcachefs.txt").read_text().splitlines()
+    for row in found.rows:
+        (line,) = (line for line in listing if row.point.id in line)
+        assert line.endswith(": " + " < ".join(row.point.stack))
+        assert (row.why or row.trials[0].said) in line
+
+
+def test_no_module_is_written_outside_or_over_another(tmp_path: Path) -> None:
+    written(tmp_path / "in" / "out", hostile())
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert len(list((tmp_path / "in" / "out" / LISTINGS).iterdir())) == len(HOSTILE)
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("lines", [SMALL, hostile()], ids=["small", "hostile"])
+def test_lcov_and_genhtml_read_it_with_the_same_totals(tmp_path: Path, lines: Lines) -> None:
+    if shutil.which("genhtml") is None:
+        pytest.skip("lcov is not installed")
+    totals = written(tmp_path, lines).totals
+    of = rf"(lines|branches)\.*: .* \({totals.injected} of {totals.points} (lines|branches)\)"
+    for command in (
+        ["lcov", "--rc", "lcov_branch_coverage=1", "--summary", LCOV],
+        ["genhtml", "--branch-coverage", "-o", "html", LCOV],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.findall(of, done.stdout) == [("lines", "lines"), ("branches", "branches")], done.stdout
+    assert list((tmp_path / "html").rglob("*.txt.gcov.html"))
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_merges_and_says_the_totals(tmp_path: Path) -> None:
+    first, second = shards(SMALL, 2)
+    sweep_journal.write(tmp_path / "a", first)
+    path = sweep_journal.write(tmp_path / "b", second)
+    done = inject("report", tmp_path / "a", path, "-o", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-1] == account(SMALL).totals.line
+    again = account_of(merged([read(tmp_path / "out" / JSONL)], tmp_path / "out"))
+    assert plain(again) == plain(account(SMALL))
+
+
+@pytest.mark.parametrize(("statuses", "code"), [((), 0), (("error",), 4), (("error", "fail"), 1)])
+def test_the_exit_code_is_that_of_the_sweep(tmp_path: Path, statuses: Sequence[str], code: int) -> None:
+    kept = [line for line in SMALL if line["type"] != "trial" or line["status"] in ("pass", *statuses)]
+    sweep_journal.write(tmp_path, kept)
+    assert inject("report", tmp_path, "-o", tmp_path / "out").returncode == code
+
+
+def test_a_command_that_cannot_be_done_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text('{"type":"run"}\n')
+    (tmp_path / "empty").mkdir()
+    for words, code, said in (
+        (["-o", "out"], 2, "Missing argument"),
+        ([tmp_path], 2, "Missing option"),
+        ([tmp_path / "none", "-o", "out"], 4, f"cannot read {tmp_path}/none: No such file"),
+        ([tmp_path / "empty", "-o", "out"], 4, f"cannot read {tmp_path}/empty/journal.jsonl: No such file"),
+        ([tmp_path / "file", "-o", "out"], 4, f"{tmp_path}/file:1: not the first line of a sweep's journal"),
+        (["/dev/zero", "-o", "out"], 4, "cannot read /dev/zero: not a regular file"),
+    ):
+        done = inject("report", *words, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (code, ""), done
+        assert done.stderr.startswith(f"inject: {said}") and done.stderr.count("\n") == 1, done.stderr
+    sweep_journal.write(tmp_path / "sweep", SMALL)
+    done = inject("report", tmp_path / "sweep", "-o", tmp_path / "file" / "below")
+    assert (done.returncode, done.stdout) == (4, "") and "cannot write" in done.stderr
