@@ -31,7 +31,7 @@ class BuildProgress:
         subject = line.partition(":")[0]
         if self._open not in ("", subject):
             self.end()
-        room = _columns() - 1
+        room = columns() - 1
         lasting = len(line) > room and not ELAPSED.search(line)  # a remark: neither cut nor replaced
         text = printable(line) if lasting else shortened(printable(line), room)
         click.echo(f"\r\033[K{text}", err=True, nl=lasting)
@@ -63,7 +63,7 @@ def shortened(line: str, room: int) -> str:
     return line[: max(0, room - 3 - len(tail))] + "..." + tail
 
 
-def _columns() -> int:
+def columns() -> int:
     """Columns of the terminal that standard error is; 80 if it does not say."""
     try:
         return os.get_terminal_size(2).columns or 80

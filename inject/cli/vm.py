@@ -302,7 +302,18 @@ def run_in(
     first: Callable[[Event], None] = lambda _: None,
 ) -> list[Verdict]:
     """Run a batch in guests and show its progress; ``first`` gets each event before ``display`` does."""
-    progress = Progress(ledger, display, several=jobs > 1)
+    return run_showing(guests, ledger, request, Progress(ledger, display, several=jobs > 1), jobs, first)
+
+
+def run_showing(
+    guests: Hosts,
+    ledger: Ledger,
+    request: Request,
+    progress: Progress,
+    jobs: int,
+    first: Callable[[Event], None] = lambda _: None,
+) -> list[Verdict]:
+    """As run_in(), with the progress that shows it."""
 
     def take(event: Event) -> None:
         first(event)

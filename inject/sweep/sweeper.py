@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from inject import __version__
 from inject.errors import CannotRun, InjectError
@@ -33,6 +33,7 @@ from inject.sweep.ledger import SweepLedger
 from inject.sweep.options import SweepOptions
 from inject.sweep.shot import RECORDED, Origin, Shot
 from inject.sweep.state import SweepState, Totals, point_line, state_of, totals, trial_line
+from inject.sweep.tally import Tally
 
 Batch = Callable[[Ledger, Request, Callable[[Event], None]], list[Verdict]]
 """Runs the scenarios of a ledger on hosts, and passes their events on."""
@@ -187,10 +188,24 @@ class Sweeper:
         asked = self.scenario.sweep
         return self._options.record.functions or (asked.functions if asked is not None else ())
 
+    def seconds_left(self) -> Optional[float]:
+        """Seconds in which trials may begin; None if there is no bound."""
+        seconds = self._options.seconds
+        return None if seconds is None else seconds - (self._now() - self._started)
+
     def is_over(self) -> bool:
         """True once no more trials may begin, because the time that the sweep may take is over."""
-        seconds = self._options.seconds
-        return seconds is not None and self._now() - self._started >= seconds
+        left = self.seconds_left()
+        return left is not None and left <= 0
+
+    def tally(self) -> Tally:
+        """How far it is, for the trials that follow."""
+        shots, state = self.plan.shots, self.state
+        waiting = {shot.id for shot in self.left}
+        ended = {shot.id for shot in shots} - waiting
+        failed = sum(state.ended[name].status is Status.FAIL for name in ended)
+        points = len(state.points)
+        return Tally(shots, ended, points=points, findings=failed, seconds=self.seconds_left, now=self._now)
 
     def _name(self, shot: Shot) -> str:
         return f"{self.scenario.name}/{shot.id}"

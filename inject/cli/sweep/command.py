@@ -16,7 +16,8 @@ from inject.cli.options import JOBS_OPTION
 from inject.cli.progress import note
 from inject.cli.sweep.findings import tell
 from inject.cli.sweep.options import SweepChoice, sweep_options, the_scenario
-from inject.cli.vm import batch_options, guests_for, run_in
+from inject.cli.sweep.status import SweepProgress
+from inject.cli.vm import batch_options, guests_for, run_in, run_showing
 from inject.errors import ExitStatus
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
@@ -56,22 +57,28 @@ def sweep_in_guests(file: str, jobs: int, **values: Any) -> int:
     option = "--kernel-image" if values["kernel_image"] is not None else "--kernel"
     kernel = str(values["kernel_image"] or values["flavour"])
     again = f"inject vm run {option} {shlex.quote(kernel)}"
-    return run_sweep(scenario, choice, kernel, again, lambda: _in_guests(scenario, jobs, values))
+    return run_sweep(scenario, choice, kernel, again, lambda sweeper: _in_guests(sweeper, jobs, values))
 
 
-def _in_guests(scenario: Scenario, jobs: int, guest_choice: dict[str, Any]) -> Batch:
+def _in_guests(sweeper: Sweeper, jobs: int, guest_choice: dict[str, Any]) -> Batch:
     """What runs a batch in guests."""
-    guests = guests_for([scenario], **guest_choice)
+    guests = guests_for([sweeper.scenario], **guest_choice)
 
     def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
-        display = Display(len(ledger.scenarios), 0, None)
-        hosts = guests.recording() if request.record is not None else guests
-        return run_in(hosts, ledger, request, display, jobs, on_event)
+        if request.record is not None:
+            return run_in(guests.recording(), ledger, request, Display(1, 0, None), jobs, on_event)
+        progress = SweepProgress(ledger, sweeper.tally(), several=jobs > 1)
+        try:
+            return run_showing(guests, ledger, request, progress, jobs, on_event)
+        finally:
+            progress.close()
 
     return batch
 
 
-def run_sweep(scenario: Scenario, choice: SweepChoice, kernel: str, again: str, ready: Callable[[], Batch]) -> int:
+def run_sweep(
+    scenario: Scenario, choice: SweepChoice, kernel: str, again: str, ready: Callable[[Sweeper], Batch]
+) -> int:
     """Sweep, write the findings and the reports, and print what was found; the exit code.
 
     ``kernel`` names the kernel, ``again`` begins the command that runs a scenario on it. ``ready`` makes
@@ -85,7 +92,7 @@ def run_sweep(scenario: Scenario, choice: SweepChoice, kernel: str, again: str, 
         sweeper = Sweeper(scenario, text, choice.options(scenario), journal, kernel, secrets.randbits(32))
         interrupted = False
         try:
-            _make(sweeper, ready())
+            _make(sweeper, ready(sweeper))
         except KeyboardInterrupt:
             interrupted = True
         end = sweeper.ending(interrupted=interrupted)
