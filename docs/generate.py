@@ -75,7 +75,7 @@ def value_of(name: str, kind: Any) -> str:
     if isinstance(kind, Fates):
         return ", ".join(f"`{word}`" for word in kind.words) + ", or a list"
     if isinstance(kind, ExitCode):
-        return "0 to 255, a list, or `nonzero`"
+        return "0 to 255, a list, `nonzero` or `any`"
     if isinstance(kind, ReturnValues):
         return f"a value, or a list of up to {kind.longest}"
     if isinstance(kind, Errnos):

@@ -32,7 +32,8 @@ SLACK = 600.0
 SCRIPT = 120.0
 """Seconds that inject allows each script of a scenario, or its timeout if longer (trial/surroundings.py)."""
 
-LOG_LINES = 80
+LOG_LINES = 200
+"""Lines of the console of a host that was lost: an oops of Linux 6.12 has about 90."""
 
 MOST_UNREADABLE = 100
 """Lines of a host that are ignored before inject ends the host."""

@@ -79,6 +79,8 @@ class Verdict:
     """Text of the known failure, if the scenario has one and it occurred."""
     log: tuple[str, ...] = ()
     """Lines that explain a failure: splats, stacks of blocked tasks, the console's end, output."""
+    kernel_log: tuple[str, ...] = ()
+    """The last lines of the kernel's log in a trial that failed; () if its log was not checked."""
     unusable: str = ""
     """Why this kernel must not run another trial (blocked tasks, an oops); "" if it may."""
     exit: Optional[int] = None

@@ -19,6 +19,12 @@ from inject.process.matching import Runaway, matches
 BODY_LINES = 80
 """Maximum lines of one splat, with its head."""
 
+LAST_LINES = 150
+"""Lines of the log that a failed trial keeps, whatever they say."""
+
+LINE = 300
+"""Characters of one of them."""
+
 LAST_LINE = "the log is checked up to here"
 """What inject writes at the end of a trial's part of the log."""
 
@@ -199,6 +205,10 @@ class Dmesg(Oracle):
                 inconclusive=True,
             )
         return None
+
+    def last(self) -> tuple[str, ...]:
+        """The last lines of the trial's part of the log, of the kernel and of inject."""
+        return tuple(record.text[:LINE] for record in self._records[-LAST_LINES:])
 
     def _splat_complaint(self, splats: list[Splat], taints: list[str], unexplained: Sequence[str]) -> Complaint:
         detail = splats[0].title

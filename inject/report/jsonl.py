@@ -209,6 +209,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "exit": verdict.exit,
         "notes": list(verdict.notes),
         "errors": [_error_path(path) for path in verdict.errors],
+        **({"kernel_log": list(verdict.kernel_log)} if verdict.kernel_log else {}),
     }
 
 
@@ -231,6 +232,7 @@ def _read_verdict(data: Mapping[str, Any]) -> Verdict:
         exit=_maybe_number(data["exit"]),
         notes=_texts(data["notes"]),
         errors=tuple(_read_error_path(path) for path in _list(data["errors"])),
+        kernel_log=_texts(data.get("kernel_log", [])),
     )
 
 

@@ -223,7 +223,7 @@ FILESYSTEM = Record(
 
 EXPECT = Record(
     (
-        Key("exit", ExitCode(), "Exit code of `run`: a number, a list of numbers, or nonzero; default 0."),
+        Key("exit", ExitCode(), "Exit code of `run`: a number, a list of numbers, nonzero, or any; default 0."),
         Key("errno", Errnos(), "The errno that user space must see, by system call: {write: ENOSPC}."),
         Key("injected", Injections(), 'How often each fault must be injected: 3, ">=1" (default), "<=2" or "1..5".'),
         Key(

@@ -175,7 +175,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class ExitCode:
-    """``nonzero``, one exit code or a list of them."""
+    """``nonzero``, ``any``, one exit code or a list of them."""
 
     code = Whole(0, 255)
 
@@ -183,10 +183,12 @@ class ExitCode:
         """The codes allowed; None for any but 0. Raises ScenarioError."""
         if isinstance(node, ScalarNode) and node.text == "nonzero":
             return None
+        if isinstance(node, ScalarNode) and node.text == "any":
+            return tuple(range(256))
         if not isinstance(node, ListNode):
             return (self._one(node, label),)
         if not node.items:
-            raise wrong(node.place, f"`{label}` is empty", "write a number, a list, or nonzero")
+            raise wrong(node.place, f"`{label}` is empty", "write a number, a list, nonzero or any")
         codes = tuple(self._one(item, label) for item in node.items)
         for index, code in enumerate(codes):
             if code in codes[:index]:
@@ -195,10 +197,10 @@ class ExitCode:
 
     def _one(self, node: Node, label: str) -> int:
         if isinstance(node, ScalarNode) and not is_missing(node) and re.fullmatch(r"[^0-9+-].*", node.text):
-            near = nearest(node.text, ["nonzero"])
-            step = "did you mean `nonzero`?" if near else ""
+            near = nearest(node.text, ["nonzero", "any"])
+            step = f"did you mean `{near}`?" if near else ""
             raise must_be(
-                node.place, label, "an integer from 0 to 255, a list of them, or nonzero", shown(node.text), step
+                node.place, label, "an integer from 0 to 255, a list of them, nonzero or any", shown(node.text), step
             )
         return self.code.read(node, label)
 
@@ -206,7 +208,7 @@ class ExitCode:
         """As JSON Schema."""
         code = self.code.schema()
         many = {"type": "array", "items": code, "minItems": 1, "uniqueItems": True}
-        return {"anyOf": [code, {"const": "nonzero"}, many]}
+        return {"anyOf": [code, {"enum": ["nonzero", "any"]}, many]}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from inject import __version__
 from inject.errors import CannotRun, InjectError
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
-from inject.model.event import Event, FunctionSkipped, PointReached
+from inject.model.event import Event, FunctionSkipped, PointReached, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
 from inject.record.options import ObserveOptions
@@ -23,7 +23,7 @@ from inject.report.jsonl import to_json
 from inject.scenario.derived import derived, document_of
 from inject.scenario.files import shared_directory
 from inject.scenario.load import parse
-from inject.scenario.writer import fault_keys
+from inject.scenario.writer import Word, fault_keys
 from inject.sweep.agenda import Agenda, agenda
 from inject.sweep.ending import End, end_line, end_of
 from inject.sweep.findings import Cause, causes
@@ -116,6 +116,9 @@ class Sweeper:
                 self._journal.append(point_line(event, RECORDED), sync=False)
             elif isinstance(event, FunctionSkipped):
                 self._journal.append(to_json(event), sync=False)
+            elif isinstance(event, RunStarted):
+                line = {"type": "kernel", "release": event.kernel, "config": event.config_hash}
+                self._journal.append(line, sync=False)
 
         request = Request(self._seed, record=self._options.record)
         (verdict,) = batch(Ledger([self.scenario]), request, take)
@@ -228,7 +231,7 @@ class Sweeper:
             "name": self._name(shot),
             "description": f"{what} fails {shot.mode.value} where point {shot.point.id} is reached",
             "faults": [fault_keys(fault) for fault in shot.faults(self._options.errno)],
-            "expect": {"exit": list(range(256)), "injected": ">=0"},
+            "expect": {"exit": Word("any"), "injected": ">=0"},
             "finding": None,
             "sweep": None,
         }
@@ -242,16 +245,15 @@ class Sweeper:
         return derived(self._document, changes)
 
     def findings(self, known: Sequence[Known] = ()) -> tuple[Cause, ...]:
-        """The findings of the plan's trials; each new one, or one with more trials, gets a line in the journal."""
-        ended, lines = self.state.ended, self._journal.lines
+        """The findings of the plan's trials."""
+        ended = self.state.ended
         planned = {shot.id for shot in self.plan.shots}
-        own = [one for name, one in ended.items() if name in planned]
-        found = causes(own, known, lines)
-        written = {line["signature"]: line for line in lines if line["type"] == "finding"}
-        for cause in found:
-            if written.get(cause.signature) != cause.line():
-                self._journal.append(cause.line())
-        return found
+        return causes([one for name, one in ended.items() if name in planned], known, self._journal.lines)
+
+    def document_of(self, shot: Shot) -> dict[str, Any]:
+        """The keys of a scenario that makes the trial again, anywhere; unlike a trial it must inject."""
+        text = self.text_of(shot, alone=True)
+        return {**document_of(text, self._name(shot)), "expect": {"exit": Word("any")}}
 
     def leave(self) -> None:
         """Write to the journal which points get no trial, and why: only the options of this sweep say so."""
@@ -268,9 +270,10 @@ class Sweeper:
         state = self.state
         return totals(state.points, self.plan, state.ended)
 
-    def ending(self, *, interrupted: bool = False, unusable: bool = False) -> End:
-        """What ends the sweep now."""
-        return end_of(self.totals(), bool(self.left), interrupted=interrupted, unusable=unusable)
+    def ending(self, *, interrupted: bool = False, unusable: bool = False, unfinished: bool = False) -> End:
+        """What ends the sweep now; ``unfinished``: a finding could be looked into further."""
+        left = bool(self.left) or unfinished
+        return end_of(self.totals(), left, interrupted=interrupted, unusable=unusable)
 
     def close(self, end: End) -> None:
         """Write the last line of this run."""

@@ -31,6 +31,8 @@ class Observation:
     """Checks that inject or the machine failed to make; the kernel is not judged by them."""
     readers: list[str] = field(default_factory=list)
     """Stacks of readers and programs that were out of time after the workload."""
+    kernel_log: tuple[str, ...] = ()
+    """The last lines of the kernel's log, if it was checked."""
     unusable: str = ""
     """Why this kernel must not run another trial; "" if it may."""
     runaway: str = ""

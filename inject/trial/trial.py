@@ -21,6 +21,7 @@ from inject.model.scenario import Scenario
 from inject.model.verdict import Complaint, Counts, Reason, Status, Verdict
 from inject.oracles import Context, Oracle, choose
 from inject.oracles.base import Quiet
+from inject.oracles.dmesg import Dmesg
 from inject.process.cgroup import Cgroup
 from inject.process.tool import Hung
 from inject.process.workload import Outcome
@@ -82,6 +83,7 @@ class Trial:
             counts=seen.counts,
             exit=seen.exit,
             errors=grouped(seen.errors, MOST_PATHS),
+            kernel_log=seen.kernel_log if judgement.status is Status.FAIL else (),
         )
 
     def _judgement(self) -> Judgement:
@@ -162,6 +164,7 @@ class Trial:
             if not seen.unusable:
                 self._recover(scene, context.limit(self._around.script_limit))
             self._ask(oracles, context, scene.group)
+            seen.kernel_log = next((one.last() for one in oracles if isinstance(one, Dmesg)), ())
             seen.notes += [note for oracle in oracles for note in oracle.notes]
             # Calls that the probe cannot see explain why a fault never fired; otherwise they are of no interest.
             unfired = [rule for rule, tally in zip(plan.rules, seen.counts) if not tally.injected]

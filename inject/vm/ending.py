@@ -18,6 +18,9 @@ from inject.vm.remains import remains_of
 LAST_WORDS = 5.0
 """Seconds that a panicked or hung guest gets to finish what it prints."""
 
+CONSOLE = 200
+"""Lines of the console that say why a guest is lost: an oops of Linux 6.12 has about 90, after what led to it."""
+
 _SHUTDOWN = {
     "guest-shutdown": "it was powered off from inside",
     "guest-reset": "it was reset without a panic, as by a triple fault",
@@ -44,7 +47,7 @@ class Examiner:
     def lost(self, ending: Ending, why: str, hint: str = "", **of_host: bool) -> Lost:
         """The exception for this end, with the console's tail."""
         self.remains()
-        lost = Lost(ending, why, hint=hint, console=self._machine.console.tail(), **of_host)
+        lost = Lost(ending, why, hint=hint, console=self._machine.console.tail(CONSOLE), **of_host)
         lost.remains = self._remains
         return lost
 

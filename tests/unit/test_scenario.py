@@ -204,7 +204,9 @@ def test_sizes(text: str, size: int) -> None:
     assert scenario.filesystem is not None and scenario.filesystem.size == size
 
 
-@pytest.mark.parametrize(("text", "codes"), [("1", (1,)), ("nonzero", None), ("[0, 255]", (0, 255))])
+@pytest.mark.parametrize(
+    ("text", "codes"), [("1", (1,)), ("nonzero", None), ("[0, 255]", (0, 255)), ("any", tuple(range(256)))]
+)
 def test_exit(text: str, codes: Any) -> None:
     assert one(f"{FAULT}run: x\nexpect: {{exit: {text}}}\n").expect.exit == codes
 

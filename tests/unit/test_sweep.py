@@ -17,7 +17,6 @@ from inject.errors import CannotRun, InjectError
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Armed, Event, FunctionSkipped, PointReached, RunEnded, RunStarted
-from inject.model.expression import Expression
 from inject.model.reached import Point, Skipped
 from inject.model.scenario import Bound, Scenario
 from inject.model.trigger import Trigger
@@ -26,11 +25,9 @@ from inject.scenario.derived import derived, document_of
 from inject.scenario.load import parse
 from inject.sweep.agenda import ALIKE, BEYOND, UNASKED, UNKNOWN, agenda
 from inject.sweep.journal import NAME, SweepJournal
-from inject.sweep.known import Known
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.options import SweepOptions
 from inject.sweep.shot import CALLERS, Mode, Shot, value_of
-from inject.sweep.signature import digest
 from inject.sweep.state import SPARED, UNENDED, UNJUDGED, UNREACHED, state_of, totals, trial_line
 from inject.sweep.sweeper import Sweeper
 
@@ -200,29 +197,6 @@ def test_it_always_adds_up(trials: list[tuple[int, Mode, Status, int]]) -> None:
     found = totals(points, agenda(points, SweepOptions(modes=BOTH, limit=12)), state_of(lines).ended)
     assert found.points == found.injected + sum(found.unreached.values()) + sum(found.skipped.values()) == 10
     assert found.trials == found.passed + found.findings + found.errors
-
-
-def test_a_finding_gets_a_line_in_the_journal_once(tmp_path: Path) -> None:
-    """It is written again only if more trials have it, or if it becomes known."""
-    made, _, _ = run(tmp_path, 1 << 30, resume=False)
-    known = [Known("judged", match=Expression("^crash"))]
-    with SweepJournal(tmp_path / "sweep", resume=True) as journal:
-        (scenario,) = parse(TEXT, "mix.yaml", "mix")
-        made = Sweeper(scenario, TEXT, SweepOptions(modes=BOTH), journal, "stock", 7)
-        (cause,) = made.findings()
-        assert made.findings() == (cause,)
-        (line,) = [one for one in journal.lines if one["type"] == "finding"]
-        assert line == {
-            "type": "finding",
-            "signature": cause.signature,
-            "digest": digest(cause.signature),
-            "trial": f"{POINTS[1].id}-onward",
-            "trials": [f"{POINTS[1].id}-onward"],
-            "directory": f"findings/01-{digest(cause.signature)}",
-            "known": "",
-        }
-        assert [one.known for one in made.findings(known)] == ["judged"]
-        assert [one["known"] for one in journal.lines if one["type"] == "finding"] == ["", "judged"]
 
 
 # ---------------------------------------------------------------- derived scenarios
@@ -403,7 +377,7 @@ def test_the_journal_of_another_sweep_is_refused(tmp_path: Path, key: str, value
 
 
 def test_a_recording_that_was_cut_begins_anew(tmp_path: Path) -> None:
-    made, _, whole = run(tmp_path, 4, resume=False)
+    made, _, whole = run(tmp_path, 5, resume=False)
     assert not whole and not made.state.recorded and len(made.state.points) == 3
     made, _, whole = run(tmp_path, 1 << 30, resume=True)
     assert whole and made.state.points == POINTS

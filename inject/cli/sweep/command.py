@@ -25,8 +25,10 @@ from inject.model.event import Event
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.sweep.ending import NEXT
+from inject.sweep.investigation import Investigation
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.report.write import write_reports
+from inject.sweep.reproducer import is_step
 from inject.sweep.sweeper import Batch, Sweeper
 from inject.vm import kernels
 
@@ -67,6 +69,8 @@ def _in_guests(sweeper: Sweeper, jobs: int, guest_choice: dict[str, Any]) -> Bat
     def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
         if request.record is not None:
             return run_in(guests.recording(), ledger, request, Display(1, 0, None), jobs, on_event)
+        if is_step(ledger.scenarios[0].name, sweeper.scenario):
+            return run_in(guests, ledger, request, Display(len(ledger.scenarios), 0, None), jobs, on_event)
         progress = SweepProgress(ledger, sweeper.tally(), several=jobs > 1)
         try:
             return run_showing(guests, ledger, request, progress, jobs, on_event)
@@ -89,16 +93,21 @@ def run_sweep(
         if journal.cut:
             note(f"the last line of {directory / NAME} was cut, and is taken away")
         text = Path(scenario.file).read_text(encoding="utf-8")
-        sweeper = Sweeper(scenario, text, choice.options(scenario), journal, kernel, secrets.randbits(32))
+        seed = secrets.randbits(32)
+        sweeper = Sweeper(scenario, text, choice.options(scenario), journal, kernel, seed)
         interrupted = False
         try:
-            _make(sweeper, ready(sweeper))
+            batch = ready(sweeper)
+            _make(sweeper, batch)
+            _look_into(Investigation(sweeper, journal, choice.known, choice.reproduce, seed), batch)
         except KeyboardInterrupt:
             interrupted = True
-        end = sweeper.ending(interrupted=interrupted)
+        found = Investigation(sweeper, journal, choice.known, choice.reproduce, seed)
+        found.run(None)
+        end = sweeper.ending(interrupted=interrupted, unfinished=found.unfinished)
         if end in NEXT:
             note(f"{NEXT[end]} -o {shlex.quote(str(directory))}")
-        status = tell(sweeper, directory, choice.known, again)
+        status = tell(sweeper, found, directory, again)
         sweeper.leave()
         sweeper.close(end)
         write_reports([directory], directory)
@@ -110,3 +119,10 @@ def _make(sweeper: Sweeper, batch: Batch) -> None:
     sweeper.record(batch)
     note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
     sweeper.fail(batch, note)
+
+
+def _look_into(found: Investigation, batch: Batch) -> None:
+    """Make new findings smaller, and repeat them."""
+    if found.wanted:
+        note(f"{found.wanted} new finding{'s' * (found.wanted != 1)}: looking for the smallest scenario of each")
+        found.run(batch)

@@ -17,6 +17,7 @@ from inject.record.families import MARKED
 from inject.record.options import MOST_ROOM, ROOM, RecordOptions
 from inject.sweep.known import Known, read_known
 from inject.sweep.options import SweepOptions
+from inject.sweep.reproducer import MOST
 from inject.sweep.shot import Mode
 
 CHEAP = ("dmesg",)
@@ -61,13 +62,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Ask the scenario's checks, or only the kernel log.",
             ),
-            click.option(
-                "--known",
-                type=click.Path(path_type=Path, dir_okay=False),
-                callback=lambda _ctx, _param, path: read_known(path) if path else (),
-                metavar="FILE",
-                help="Signatures of known findings, with why; alone they do not fail the sweep.",
-            ),
+            *_finding_options(),
             click.option("--resume", is_flag=True, help="Go on with the sweep in DIR."),
             click.option(
                 "-o",
@@ -76,6 +71,27 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="DIR",
                 help="Directory of journal and findings. Default: sweep-NAME-DATE.",
             ),
+        ),
+    )
+
+
+def _finding_options() -> tuple[Callable[[Any], Any], ...]:
+    """What becomes of findings."""
+    return (
+        click.option(
+            "--known",
+            type=click.Path(path_type=Path, dir_okay=False),
+            callback=lambda _ctx, _param, path: read_known(path) if path else (),
+            metavar="FILE",
+            help="Signatures of known findings, with why; alone they do not fail the sweep.",
+        ),
+        click.option(
+            "--reproduce",
+            type=click.IntRange(0, 10_000),
+            default=MOST,
+            show_default=True,
+            metavar="N",
+            help="Make N trials at most to make a new finding smaller and repeat it; 0: none.",
         ),
     )
 
@@ -103,6 +119,7 @@ class SweepChoice:
     seconds: Optional[float]
     checks: str
     known: tuple[Known, ...]
+    reproduce: int
     resume: bool
     output: Optional[Path]
 

@@ -1,0 +1,106 @@
+"""The findings of a sweep, looked into: made smaller and repeated, as files, and as lines of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from inject import __version__
+from inject.store import write_file
+from inject.sweep.dossier import Dossier, Seen
+from inject.sweep.findings import Cause
+from inject.sweep.journal import SweepJournal
+from inject.sweep.known import Known
+from inject.sweep.minimal import Reduction
+from inject.sweep.reproducer import Reproducer
+from inject.sweep.reproduction import OVER, Reproduction
+from inject.sweep.shot import BESIDE, Mode
+from inject.sweep.state import Ended
+from inject.sweep.sweeper import Batch, Sweeper
+
+FINDINGS = "findings"
+
+
+class Investigation:
+    """The findings of ``sweeper`` by now. Of a new one at most ``most`` trials are made; 0: none."""
+
+    def __init__(self, sweeper: Sweeper, journal: SweepJournal, known: Sequence[Known], most: int, seed: int) -> None:
+        self._sweeper = sweeper
+        self._journal = journal
+        self._seed = seed
+        self._most = most
+        self.causes = sweeper.findings(known)
+        self._repeated: dict[str, Reproduction] = {}
+
+    def run(self, batch: Optional[Batch]) -> None:
+        """Make what is new smaller and repeat it; without ``batch`` take only what the journal has of that."""
+        points = {point.id: point for point in self._sweeper.state.points}
+        if self._most:
+            for cause in self.causes:
+                if not cause.known:
+                    first = chosen(cause)
+                    reduction = Reduction(self._document(first))
+                    self._repeated[cause.digest] = Reproduction(cause, points[first.point], reduction, self._most)
+        is_over = self._sweeper.is_over if batch is not None else lambda: True
+        made = Reproducer(self._sweeper.scenario, self._journal, self._seed, is_over)
+        made.run(self._repeated.values(), batch or (lambda *_: []))
+
+    def _document(self, trial: Ended) -> dict[str, object]:
+        shots = {shot.id: shot for shot in self._sweeper.plan.shots}
+        return self._sweeper.document_of(shots[trial.shot])
+
+    @property
+    def wanted(self) -> int:
+        """Number of findings to look into."""
+        return sum(not cause.known for cause in self.causes) if self._most else 0
+
+    @property
+    def unfinished(self) -> bool:
+        """True if --resume would go on with a finding."""
+        return any(one.cut == OVER for one in self._repeated.values())
+
+    def dossiers(self, again: str) -> list[Dossier]:
+        """All that is known of each finding. ``again`` begins the command that runs a scenario."""
+        points = {point.id: point for point in self._sweeper.state.points}
+        return [
+            Dossier(
+                cause,
+                chosen(cause),
+                points,
+                self._sweeper.scenario.name,
+                repeated.reduction.best if repeated is not None else self._document(chosen(cause)),
+                repeated,
+                self._seen(),
+                again,
+            )
+            for cause in self.causes
+            for repeated in [self._repeated.get(cause.digest)]
+        ]
+
+    def _seen(self) -> Seen:
+        """On what the sweep ran, as its journal says."""
+        head, scenario = self._journal.lines[0], self._sweeper.scenario
+        kernels = [line for line in self._journal.lines if line["type"] == "kernel"]
+        last = kernels[-1] if kernels else {"release": "", "config": ""}
+        version = str(head.get("version", __version__))
+        where = f"{scenario.name} ({scenario.file})"
+        return Seen(str(head["kernel"]), str(last["release"]), str(last["config"]), version, where)
+
+    def write(self, directory: Path, dossiers: Sequence[Dossier]) -> None:
+        """Write each finding's directory below ``directory``, and a line into the journal unless that has it."""
+        written = {line["signature"]: line for line in self._journal.lines if line["type"] == "finding"}
+        for one in dossiers:
+            place = directory / FINDINGS / one.cause.directory
+            place.mkdir(parents=True, exist_ok=True)
+            for name, text in one.files().items():
+                write_file(place / name, text, mode=0o755 if name.endswith(".sh") else 0o644)
+            line = one.line()
+            if written.get(one.cause.signature) != line:
+                self._journal.append(line)
+
+
+def chosen(cause: Cause) -> Ended:
+    """The trial of a finding to begin with: the fewest faults, and once before onward."""
+    once = f"-{Mode.ONCE.value}"
+    return min(cause.trials, key=lambda one: (one.shot.count(BESIDE), not one.shot.endswith(once)))

@@ -1,0 +1,422 @@
+"""Findings made smaller: what is tried, in how many trials, and that no end of inject loses a step of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inject.fleet.ledger import Ledger, Stage
+from inject.fleet.request import Request
+from inject.model.errorpath import ErrorPath, Fate, Frame
+from inject.model.event import Event, Injected, Injection, PointReached, RunStarted
+from inject.model.reached import Point
+from inject.model.scenario import Scenario
+from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.scenario.load import load, parse
+from inject.sweep.findings import README
+from inject.sweep.investigation import Investigation
+from inject.sweep.journal import SweepJournal
+from inject.sweep.known import Known, read_known, why_known
+from inject.sweep.minimal import Reduction
+from inject.sweep.options import SweepOptions
+from inject.sweep.reproducer import AFTER, BEFORE, MOST, TRACED, is_same
+from inject.sweep.reproduction import OVER, RUNS
+from inject.sweep.shot import Mode
+from inject.sweep.signature import digest, signature
+from inject.sweep.sweeper import Sweeper
+from tests.unit.test_sweep import Killed
+
+TEXT = """\
+name: dir/mix
+filesystem: {type: bcachefs, size: 512M}
+faults: [{function: bch2_truncate, return: -EIO}]
+timeout: 20
+run: |
+  # a comment
+  mkdir $MNT/a
+  cat >$MNT/b <<'EOF'
+  boom
+  EOF
+  for i in 1 2; do
+    touch $MNT/$i
+    truncate -s 1 $MNT/$i
+  done
+  sync
+recover: sync
+"""
+STACK = tuple(f"caller{number}+0x{number}0" for number in range(9)) + ("do_syscall_64+0x87",)
+POINT = Point("bch2_x", "bcachefs", STACK, 4, 1, "ERRNO")
+OTHER = Point("bch2_y", "bcachefs", STACK[1:], 4, 1, "ERRNO")
+OOPS = (
+    "BUG: kernel NULL pointer dereference, address: 0",
+    "RIP: 0010:bch2_dies+0x1/0x2",
+    "Call Trace:",
+    " <TASK>",
+    " bch2_x_caller+0x1/0x2 [bcachefs]",
+)
+PANIC = "with bch2_x = -ENOMEM armed, the guest panicked: BUG: kernel NULL pointer dereference; the last of 1 injection"
+
+Judge = Callable[[Scenario], bool]
+
+
+def needs(depth: int = 0, *, onward: bool = False, names: bool = True, lines: tuple[str, ...] = ("truncate",)) -> Judge:
+    """A kernel that dies if so many callers are required, the call fails each time, and the lines run."""
+
+    def dies(scenario: Scenario) -> bool:
+        fault = scenario.faults[0]
+        if fault.function != "bch2_x" or (onward and fault.when.trigger.nth):
+            return False
+        if not names and fault.when.stack and "+" not in fault.when.stack[0]:
+            return False
+        return len(fault.when.stack) >= depth and all(line in scenario.run for line in lines)
+
+    return dies
+
+
+class Kernel:
+    """Runs batches on a kernel that dies as ``judge`` says; journals end with Killed after ``patience`` lines."""
+
+    def __init__(self, journal: SweepJournal, judge: Judge, patience: int = 1 << 30) -> None:
+        self.ran: list[str] = []
+        self.requests: list[Request] = []
+        self.patience = patience
+        self._judge = judge
+        append = journal.append
+
+        def counted(line: dict[str, object], *, sync: bool = True) -> None:
+            if self.patience <= 0:
+                raise Killed
+            self.patience -= 1
+            append(line, sync=sync)
+
+        journal.append = counted  # type: ignore[method-assign, assignment]
+
+    def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        on_event(RunStarted("0", "6.12.9", "c0ffee", 1, ()))
+        if request.record is not None:
+            for one in (POINT, OTHER):
+                on_event(PointReached("dir/mix", 0, one))
+            return [Verdict("dir/mix", Status.PASS)]
+        self.requests.append(request)
+        for scenario in ledger.scenarios:
+            if scenario.name in ledger.names(Stage.WAITING) and ledger.give(scenario.name):
+                self.ran.append(scenario.name)
+                on_event(Injected(scenario.name, 0, INJECTION))
+                verdict = self._verdict(scenario, request)
+                ledger.settle(verdict)
+                on_event(verdict)
+        return ledger.verdicts()
+
+    def _verdict(self, scenario: Scenario, request: Request) -> Verdict:
+        counts = (Counts(3, 3, 1),)
+        if not self._judge(scenario):
+            return Verdict(scenario.name, Status.PASS, counts=counts)
+        path = ErrorPath(0, "bch2_x", "-ENOMEM", Fate.SWALLOWED, where="caller1", frames=(Frame("caller0", "-ENOMEM"),))
+        errors = (path,) if request.trace else ()
+        said = ("[1] before", "[2] BUG: here")
+        return Verdict(
+            scenario.name, Status.FAIL, Reason.CRASH, PANIC, counts=counts, log=OOPS, errors=errors, kernel_log=said
+        )
+
+
+INJECTION = Injection(0, "bch2_x", "-ENOMEM", -12, 1, 5, 6, "truncate", 7, ("bch2_x+0x0", "caller0+0x0"))
+
+
+def sweeper(
+    journal: SweepJournal, text: str = TEXT, seconds: float = 1e9, now: Callable[[], float] = lambda: 0.0
+) -> Sweeper:
+    (scenario,) = parse(text, "mix.yaml", "mix")
+    options = SweepOptions(modes=(Mode.ONCE, Mode.ONWARD), rounds=1, seconds=seconds)
+    return Sweeper(scenario, text, options, journal, "stock", 7, now)
+
+
+def swept(
+    directory: Path, judge: Judge, *, most: int = MOST, known: tuple[Known, ...] = (), text: str = TEXT
+) -> tuple[Investigation, Kernel, list[dict[str, object]]]:
+    """A whole sweep with all its steps, and the lines of its journal."""
+    with SweepJournal(directory / "out", resume=False) as journal:
+        kernel = Kernel(journal, judge)
+        made = sweeper(journal, text)
+        made.record(kernel.batch)
+        made.fail(kernel.batch)
+        Investigation(made, journal, known, most, 7).run(kernel.batch)
+        found = Investigation(made, journal, known, most, 7)
+        found.run(None)
+        found.write(directory / "out", found.dossiers("inject vm run --kernel stock"))
+        return found, kernel, [dict(line) for line in journal.lines]
+
+
+def result(directory: Path) -> Scenario:
+    (place,) = (directory / "out" / "findings").iterdir()
+    (scenario,) = load([place / "scenario.yaml"])
+    return scenario
+
+
+# ---------------------------------------------------------------- smaller
+
+
+def test_a_finding_becomes_one_call_one_line_and_no_stack(tmp_path: Path) -> None:
+    found, kernel, lines = swept(tmp_path, needs())
+    scenario = result(tmp_path)
+    (fault,) = scenario.faults
+    assert (fault.function, fault.value, fault.when.stack, fault.when.trigger.nth) == ("bch2_x", "-ENOMEM", (), 1)
+    assert scenario.run == "truncate -s 1 $MNT/$i\n"
+    assert scenario.expect.exit == tuple(range(256)) and str(scenario.expect.injected) == ">=1"
+    assert (scenario.filesystem, scenario.recover, scenario.timeout) == (
+        *(parse(TEXT, "m", "m")[0].filesystem, "sync", 20.0),
+    )
+    (line,) = [line for line in lines if line["type"] == "finding"]
+    assert (line["runs"], line["failed"], line["faults"], line["lines"]) == (RUNS, RUNS, 1, [1, 9])
+    assert len(line["trials"]) == 2 and str(line["trial"]).endswith("-once")
+    assert [request.trace for request in kernel.requests].count(True) == 1 and kernel.requests[-1].trace
+
+
+@pytest.mark.parametrize("depth", range(10))
+def test_the_shortest_stack_that_is_enough(tmp_path: Path, depth: int) -> None:
+    """Found by bisection, and by names where these do as well as exact frames."""
+    swept(tmp_path, needs(depth))
+    assert result(tmp_path).faults[0].when.stack == tuple(frame.partition("+")[0] for frame in STACK[:depth])
+
+
+def test_exact_frames_stay_where_names_are_not_enough(tmp_path: Path) -> None:
+    swept(tmp_path, needs(2, names=False))
+    assert result(tmp_path).faults[0].when.stack == STACK[:2]
+
+
+def test_a_call_that_must_fail_each_time_fails_each_time(tmp_path: Path) -> None:
+    swept(tmp_path, needs(onward=True))
+    assert result(tmp_path).faults[0].when.trigger.keys() == {}
+
+
+def test_lines_that_belong_together_stay_together(tmp_path: Path) -> None:
+    _, kernel, _ = swept(tmp_path, needs(lines=("boom", "mkdir")))
+    assert result(tmp_path).run == "mkdir $MNT/a\ncat >$MNT/b <<'EOF'\nboom\nEOF\n"
+
+
+def test_no_script_with_a_syntax_error_is_tried(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def judge(scenario: Scenario) -> bool:
+        tried.append(scenario.run)
+        return needs()(scenario)
+
+    swept(tmp_path, judge)
+    for script in tried:
+        done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), script
+    assert len(tried) > 10
+
+
+def test_of_two_faults_the_one_that_is_enough_is_left() -> None:
+    fault = {"function": "a", "return": "-EIO"}
+    document = {"faults": [{**fault, "when": {"nth": 1}}, {**fault, "function": "b"}], "run": "true"}
+    reduction = Reduction(document)
+    steps = reduction.steps()
+    what, candidate = [], next(steps)
+    try:
+        while True:
+            what.append(candidate.what)
+            candidate = steps.send([one["function"] for one in candidate.document["faults"]] == ["b"])
+    except StopIteration:
+        assert what == ["fault-1", "fault-2", "once"]
+        assert reduction.best["faults"] == [{**fault, "function": "b", "when": {"nth": 1}}]
+
+
+# ---------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 4, 8, 15, MOST])
+def test_no_more_trials_than_allowed(tmp_path: Path, most: int) -> None:
+    """The last of them repeat what was found; a bound that is reached is said."""
+    found, kernel, lines = swept(tmp_path, needs(5, lines=("mkdir", "truncate")), most=most)
+    made = [line for line in lines if line["type"] == BEFORE]
+    assert len(made) <= most and len(made) == len([name for name in kernel.ran if name.count("/") == 3])
+    (dossier,) = found.dossiers("x")
+    (line,) = [line for line in lines if line["type"] == "finding"]
+    assert line["runs"] == min(RUNS, most) == line["failed"]
+    readme = dossier.files()[README]
+    assert ("bound of" in readme) == (most in (4, 8, 15))
+    assert ("it was not made smaller" in readme) == (most == 0)
+
+
+def test_without_steps_the_trial_itself_is_handed_over(tmp_path: Path) -> None:
+    swept(tmp_path, needs(), most=0)
+    assert result(tmp_path).faults[0].when.stack == STACK
+
+
+def test_a_known_finding_costs_no_trial(tmp_path: Path) -> None:
+    found, kernel, lines = swept(tmp_path, needs(), known=(Known("judged", "crash: BUG: bch2_dies < bch2_x_caller"),))
+    assert not [line for line in lines if line["type"] == BEFORE]
+    (line,) = [line for line in lines if line["type"] == "finding"]
+    assert line["known"] == "judged" and "Known" in found.dossiers("x")[0].files()[README]
+
+
+def test_what_does_not_fail_again_is_not_made_smaller(tmp_path: Path) -> None:
+    """It failed in the sweep only."""
+    found, _, lines = swept(tmp_path, lambda scenario: scenario.name.count("/") == 2 and needs()(scenario))
+    (line,) = [line for line in lines if line["type"] == "finding"]
+    assert (line["runs"], line["failed"], line["lines"]) == (3, 0, [9, 9])
+    assert "0 of 3 runs failed with this signature: not called reproducible" in found.dossiers("x")[0].files()[README]
+
+
+@pytest.mark.parametrize(("shows", "word"), [(1, "not called reproducible"), (2, ": reproducible")])
+def test_reproducible_from_two_of_three(tmp_path: Path, shows: int, word: str) -> None:
+    def judge(scenario: Scenario) -> bool:
+        name = scenario.name.rpartition("/")[2]
+        return needs()(scenario) and not (name.startswith("run-") and int(name[-1]) > shows)
+
+    found, _, lines = swept(tmp_path, judge)
+    assert f"{shows} of 3 runs failed with this signature{word if word[0] == ':' else ': ' + word}" in (
+        found.dossiers("x")[0].again()
+    )
+
+
+def test_after_its_time_no_step_begins_and_a_resume_goes_on(tmp_path: Path) -> None:
+    clock = [0.0]
+    with SweepJournal(tmp_path / "out", resume=False) as journal:
+        kernel = Kernel(journal, lambda scenario: clock.append(clock[-1] + 1) or needs()(scenario))
+        made = sweeper(journal, seconds=12, now=lambda: clock[-1])
+        made.record(kernel.batch)
+        made.fail(kernel.batch)
+        found = Investigation(made, journal, (), MOST, 7)
+        found.run(kernel.batch)
+        assert found.unfinished and len(kernel.ran) == 12
+        (dossier,) = found.dossiers("x")
+        assert OVER[1:] in dossier.files()[README]
+    with SweepJournal(tmp_path / "out", resume=True) as journal:
+        again = Kernel(journal, needs())
+        found = Investigation(sweeper(journal), journal, (), MOST, 7)
+        found.run(again.batch)
+        assert not found.unfinished and not set(again.ran) & set(kernel.ran)
+        (dossier,) = found.dossiers("x")
+        assert dossier.line()["failed"] == 3
+
+
+# ---------------------------------------------------------------- the journal
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 40), max_size=4))
+def test_after_any_end_no_step_is_lost_and_at_most_the_one_under_way_repeated(tmp_path: Path, kills: list[int]) -> None:
+    directory = tmp_path / os.urandom(8).hex()
+    ran: list[str] = []
+    for number, patience in enumerate([*kills, 1 << 30]):
+        with SweepJournal(directory, resume=number > 0) as journal:
+            made = sweeper(journal)
+            kernel = Kernel(journal, needs(3), patience)
+            try:
+                made.record(kernel.batch)
+                made.fail(kernel.batch)
+                found = Investigation(made, journal, (), MOST, 7)
+                found.run(kernel.batch)
+            except Killed:
+                pass
+            ran += kernel.ran
+            lines = list(journal.lines)
+    whole, straight, _ = swept(tmp_path / os.urandom(8).hex(), needs(3))
+    assert [one.files() for one in found.dossiers("x")] == [one.files() for one in whole.dossiers("x")]
+    assert set(ran) == set(straight.ran) and len(ran) <= len(set(ran)) + len(kills)
+    assert {line["text"] for line in lines if line["type"] == AFTER} <= {
+        line["text"] for line in lines if line["type"] == BEFORE
+    }
+
+
+def test_a_step_is_in_the_journal_before_it_begins(tmp_path: Path) -> None:
+    _, _, lines = swept(tmp_path, needs())
+    steps = [(line["type"], line["what"]) for line in lines if line["type"] in (BEFORE, AFTER, TRACED)]
+    for number, (kind, what) in enumerate(steps):
+        assert kind != AFTER or (BEFORE, what) in steps[:number]
+    assert steps[-3:] == [(BEFORE, "trace"), (AFTER, "trace"), (TRACED, "trace")]
+
+
+def test_a_finding_gets_a_line_in_the_journal_once(tmp_path: Path) -> None:
+    """It is written again only if something is new, such as that it is known."""
+    swept(tmp_path, needs())
+    with SweepJournal(tmp_path / "out", resume=True) as journal:
+        made = sweeper(journal)
+        for known in ((), (), (Known("judged", "crash: BUG: bch2_dies < bch2_x_caller"),)):
+            found = Investigation(made, journal, known, MOST, 7)
+            found.run(None)
+            found.write(tmp_path / "out", found.dossiers("x"))
+        lines = [line for line in journal.lines if line["type"] == "finding"]
+    assert [line["known"] for line in lines] == ["", "judged"]
+    assert {key: lines[0][key] for key in ("signature", "digest", "directory")} == {
+        "signature": "crash: BUG: bch2_dies < bch2_x_caller",
+        "digest": digest("crash: BUG: bch2_dies < bch2_x_caller"),
+        "directory": f"findings/01-{digest('crash: BUG: bch2_dies < bch2_x_caller')}",
+    }
+
+
+# ---------------------------------------------------------------- what counts as the same
+
+
+@pytest.mark.parametrize(
+    ("verdict", "same"),
+    [
+        (Verdict("a", Status.FAIL, Reason.CRASH, PANIC, log=OOPS), True),
+        (Verdict("a", Status.FAIL, Reason.CRASH, PANIC, log=OOPS, counts=(Counts(1, 1, 1),)), True),
+        (Verdict("a", Status.FAIL, Reason.CRASH, PANIC, log=OOPS, counts=(Counts(1, 1, 0),)), False),
+        (Verdict("a", Status.FAIL, Reason.DMESG, "dmesg: " + OOPS[0], log=OOPS, counts=(Counts(1, 1, 1),)), False),
+        (Verdict("a", Status.ERROR, None, PANIC, log=OOPS), False),
+        (Verdict("a", Status.PASS, counts=(Counts(1, 1, 1),)), False),
+    ],
+)
+def test_the_same_failure_after_an_injection(verdict: Verdict, same: bool) -> None:
+    expected = signature(Verdict("a", Status.FAIL, Reason.CRASH, PANIC, log=OOPS), POINT)
+    assert is_same(verdict, expected, POINT) is same
+
+
+def test_a_check_that_fails_without_an_injection_is_another_failure() -> None:
+    verdict = Verdict("a", Status.FAIL, Reason.CHECK, "fsck: bad")
+    expected = signature(verdict, POINT)
+    assert not is_same(verdict, expected, POINT)
+    assert is_same(replace(verdict, counts=(Counts(1, 1, 1),)), expected, POINT)
+
+
+# ---------------------------------------------------------------- the directory
+
+
+def test_the_directory_of_a_finding(tmp_path: Path) -> None:
+    swept(tmp_path, needs(1))
+    (place,) = (tmp_path / "out" / "findings").iterdir()
+    assert sorted(path.name for path in place.iterdir()) == sorted(
+        ["scenario.yaml", "reproduce.sh", "kernel.log", "trace.txt", README]
+    )
+    assert (place / "kernel.log").read_text() == "[1] before\n[2] BUG: here\n"
+    trace = (place / "trace.txt").read_text()
+    assert "swallowed in caller1 (void)" in trace or "swallowed" in trace
+    assert "truncate/6: bch2_x returns -ENOMEM (match 1)" in trace and "caller0+0x0" in trace
+    readme = (place / README).read_text()
+    for words in (
+        "crash: BUG: bch2_dies < bch2_x_caller\n",
+        PANIC[:60],
+        f"inject vm run --kernel stock findings/{place.name}/scenario.yaml",
+        "3 of 3 runs failed with this signature: reproducible.",
+        "1 fault, 1 of 9 lines of the workload, and requires 1 of 10 callers",
+        "Linux 6.12.9, configuration c0ffee",
+        f"{POINT.id}-onward",
+    ):
+        assert words in readme, readme
+    entry = readme[readme.index("- signature:") :].replace("why:", "why: judged")
+    (tmp_path / "known.yaml").write_text(entry)
+    assert why_known("crash: BUG: bch2_dies < bch2_x_caller", read_known(tmp_path / "known.yaml")) == "judged"
+    assert os.access(place / "reproduce.sh", os.X_OK)
+
+
+def test_the_scenario_needs_no_other_file(tmp_path: Path) -> None:
+    swept(tmp_path, needs())
+    (place,) = (tmp_path / "out" / "findings").iterdir()
+    elsewhere = tmp_path / "elsewhere.yaml"
+    shutil.copy(place / "scenario.yaml", elsewhere)
+    (scenario,) = load([elsewhere])
+    assert scenario.name == f"dir/mix/{place.name[3:]}"
+    assert yaml.safe_load(elsewhere.read_text())["expect"] == {"exit": "any"}
