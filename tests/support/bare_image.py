@@ -51,7 +51,7 @@ PACKAGES = (
 LATER = ("gcc", "make", "dwarves", "python3-bpfcc", "python3-venv")
 """Packages of docs/install.md; the kernel's headers come with them."""
 
-WHEELS = ("setuptools", "wheel", "click", "pyyaml", "tabulate", "junitparser")
+WHEELS = ("setuptools", "wheel", "click", "pyyaml", "tabulate", "junitparser", "jinja2")
 PYTHON = "3.13"
 """Of Debian 13."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from inject.model.event import PointReached
 from inject.model.reached import Point
+from inject.model.text import printable
 from inject.report.jsonl import to_json
 from inject.sweep.journal import NAME
 
@@ -76,6 +78,38 @@ Kernel panic - not syncing: Fatal exception""".splitlines()
 CHECKS = ("dmesg: WARNING: CPU: 0 PID: 99 at fs/bcachefs/btree_iter.c:{}", "fsck: bucket {} gen 0 has wrong data type")
 
 
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<!--",
+    "\u2028\x00\x1b[31m",
+    "ok 1 fake\n1..9",
+    "end_of_record\nSF:/etc/passwd",
+    "'\"><img src=x onerror=alert(1)>",
+    "]]>",
+    "f,1,2",
+    "{{ 7 * 7 }}",
+    "../../etc",
+)
+
+
+Lines = list[dict[str, Any]]
+
+
+def of_type(lines: Lines, kind: str) -> Lines:
+    """Those of ``lines`` with this type."""
+    return [line for line in lines if line["type"] == kind]
+
+
+def certain() -> random.Random:
+    """Chances that are the same each time."""
+    return random.Random(1)
+
+
+def point_lines(some: Iterable[Point]) -> Lines:
+    """The lines of a recording of these points."""
+    return [to_json(PointReached("mix", 0, point)) for point in some]
+
+
 def points(count: int, seed: int = 1) -> list[Point]:
     """``count`` different points, with stack traces as a filesystem's workload has them."""
     chance = random.Random(seed)
@@ -118,8 +152,7 @@ def journal(count: int, seed: int = 1, modes: tuple[str, ...] = ("once", "onward
     yield {"type": "recording"}
     yield {"type": "skipped", "scenario": "mix", "trial": 0, "function": "g", "module": "", "why": "returns nothing"}
     some = points(count, seed)
-    for point in some:
-        yield to_json(PointReached("mix", 0, point))
+    yield from point_lines(some)
     yield {"type": "recorded", "notes": []}
     for point in some:
         for mode in modes if point.error_type != "BOOL" else ():
@@ -159,6 +192,24 @@ def _crash(point: Point, chance: random.Random) -> dict[str, Any]:
     )
     detail = f"the guest panicked: BUG: kernel NULL pointer dereference in {function}"
     return {"status": "fail", "reason": "crash", "detail": detail, "signature": signature, "log": log}
+
+
+def hostile() -> Lines:
+    """A sweep of a guest that says whatever it likes."""
+    head, recording = itertools.islice(journal(0), 2)
+    lines: Lines = [{**head, "scenario": f"mix {HOSTILE[0]}"}, recording]
+    names = [text.encode("ascii", "backslashreplace").decode() for text in map(printable, HOSTILE)]
+    points = [Point(f"f{number} {name}", name, (name, "a+0x1"), 1, 1, "ERRNO") for number, name in enumerate(names)]
+    lines += point_lines(points)
+    lines.append({"type": "recorded", "notes": list(HOSTILE)})
+    for number, (point, text) in enumerate(zip(points, HOSTILE)):
+        trial = {"type": "trial", "trial": f"{point.id}-once", "point": point.id, "mode": "once", "spared": 0}
+        told = {"injected": 1, "seconds": 0.5, "notes": [text], "log": [text, text], "detail": text}
+        if number % 3 == 2:
+            lines.append({**trial, **told, "status": "error", "reason": "", "signature": ""})
+        else:
+            lines.append({**trial, **told, "status": "fail", "reason": "dmesg", "signature": f"dmesg: {text}"})
+    return lines
 
 
 def write(directory: Path, lines: Iterable[dict[str, Any]]) -> Path:

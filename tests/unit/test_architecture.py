@@ -40,6 +40,7 @@ OWNERS = {
     "click": {"inject/cli"},
     "tabulate": {"inject/report/table.py"},
     "junitparser": {"inject/report/junit.py"},
+    "jinja2": {"inject/sweep/report/html.py"},
 }
 PRINTS = {"inject/cli", "inject/vm/inguest"}
 """Who may write to the user's terminal: the commands, and the guest's agent on its console."""

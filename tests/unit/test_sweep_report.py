@@ -16,10 +16,6 @@ from typing import Any
 import pytest
 
 from inject.errors import InjectError
-from inject.model.event import PointReached
-from inject.model.reached import Point
-from inject.model.text import printable
-from inject.report.jsonl import to_json
 from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
 from inject.sweep.report.lcov import LISTINGS
@@ -28,24 +24,12 @@ from inject.sweep.report.write import JSONL, JUNIT, KTAP, LCOV, write_reports
 from tests.support import sweep_journal
 from tests.support.command import inject
 from tests.support.ktap_reader import read as read_ktap
+from tests.support.sweep_journal import HOSTILE, Lines, hostile, of_type
 
 SEED = 47
 """Gives findings of each reason, errors, and points without a trial."""
 
-Lines = list[dict[str, Any]]
 SMALL = list(sweep_journal.journal(120, seed=SEED))
-HOSTILE = (
-    "</script><script>alert(1)</script>",
-    "<!--",
-    "\u2028\x00\x1b[31m",
-    "ok 1 fake\n1..9",
-    "end_of_record\nSF:/etc/passwd",
-    "'\"><img src=x onerror=alert(1)>",
-    "]]>",
-    "f,1,2",
-    "{{ 7 * 7 }}",
-    "../../etc",
-)
 
 
 def part(lines: Sequence[dict[str, Any]], name: str = "a/journal.jsonl") -> Part:
@@ -55,10 +39,6 @@ def part(lines: Sequence[dict[str, Any]], name: str = "a/journal.jsonl") -> Part
 def account(*journals: Lines) -> SweepAccount:
     """The account of journals a, b, ..."""
     return account_of(merged([part(some, f"{name}/journal.jsonl") for name, some in zip("abc", journals)], Path()))
-
-
-def of_type(lines: Lines, kind: str) -> Lines:
-    return [line for line in lines if line["type"] == kind]
 
 
 def shards(lines: Lines, count: int) -> list[Lines]:
@@ -217,23 +197,6 @@ def test_why_points_have_no_trial() -> None:
 
 
 # ---------------------------------------------------------------- the formats
-
-
-def hostile() -> Lines:
-    """A sweep of a guest that says whatever it likes."""
-    lines: Lines = [{**SMALL[0], "scenario": f"mix {HOSTILE[0]}"}, SMALL[1]]
-    names = [text.encode("ascii", "backslashreplace").decode() for text in map(printable, HOSTILE)]
-    points = [Point(f"f{number} {name}", name, (name, "a+0x1"), 1, 1, "ERRNO") for number, name in enumerate(names)]
-    lines += [to_json(PointReached("mix", 0, point)) for point in points]
-    lines.append({"type": "recorded", "notes": list(HOSTILE)})
-    for number, (point, text) in enumerate(zip(points, HOSTILE)):
-        trial = {"type": "trial", "trial": f"{point.id}-once", "point": point.id, "mode": "once", "spared": 0}
-        told = {"injected": 1, "seconds": 0.5, "notes": [text], "log": [text, text], "detail": text}
-        if number % 3 == 2:
-            lines.append({**trial, **told, "status": "error", "reason": "", "signature": ""})
-        else:
-            lines.append({**trial, **told, "status": "fail", "reason": "dmesg", "signature": f"dmesg: {text}"})
-    return lines
 
 
 def written(directory: Path, lines: Lines) -> SweepAccount:

@@ -13,6 +13,7 @@ from inject.model.text import listed
 from inject.model.verdict import Status
 from inject.report.jsonl import from_json
 from inject.sweep.agenda import UNKNOWN
+from inject.sweep.ending import End, end_line
 from inject.sweep.journal import Line
 from inject.sweep.shot import value_of
 from inject.sweep.signature import digest
@@ -145,7 +146,7 @@ def account_of(lines: Sequence[Line]) -> SweepAccount:
         (*_missing(head), *(str(note) for line in _of(lines, "recorded") for note in line.get("notes", ()))),
         float(end["seconds"]),
         str(end["reason"]),
-        (*lines[:-1], {**end, **_numbers(totals)}),
+        (*lines[:-1], {**end_line(totals, End.NOTHING, 0), **end}),
     )
 
 
@@ -160,21 +161,6 @@ def _missing(head: Line) -> list[str]:
 
 def _of(lines: Iterable[Line], kind: str) -> list[Line]:
     return [line for line in lines if line["type"] == kind]
-
-
-def _numbers(totals: Totals) -> dict[str, int]:
-    """The totals as the journal's last line has them."""
-    return {
-        "points": totals.points,
-        "injected": totals.injected,
-        "unreached": sum(totals.unreached.values()),
-        "skipped": sum(totals.skipped.values()),
-        "trials": totals.trials,
-        "passed": totals.passed,
-        "findings": totals.findings,
-        "signatures": totals.signatures,
-        "errors": totals.errors,
-    }
 
 
 def _left(points: Sequence[Point], lines: Sequence[Line]) -> dict[str, str]:

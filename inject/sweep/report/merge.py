@@ -13,6 +13,7 @@ from inject.model.text import printable, shown
 from inject.store import read_file
 from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.journal import LARGEST, NAME, Line, lines_of
+from inject.sweep.shot import Mode
 from inject.sweep.state import state_of
 from inject.sweep.sweeper import WHOLE
 
@@ -144,6 +145,7 @@ def _take(merge: _Merge, part: Part, home: Path) -> None:
                 merge.begun[line["trial"]] = line
             elif kind == "trial":
                 own[line["trial"]] = line, part.at(number)
+                Mode(line["mode"])
             elif kind == "finding":
                 findings[str(line["signature"])] = line
             elif kind == "left":

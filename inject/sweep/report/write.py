@@ -9,17 +9,18 @@ from inject.errors import InjectError
 from inject.report import junit
 from inject.store import write_file
 from inject.sweep.report.account import SweepAccount, account_of
+from inject.sweep.report.html import page
 from inject.sweep.report.lcov import listings, tracefile
 from inject.sweep.report.merge import merged, read, text_of
 from inject.sweep.report.verdicts import ktap_of, verdicts
 
-LCOV, JUNIT, KTAP, JSONL = "report.info", "junit.xml", "report.ktap", "report.jsonl"
+HTML, LCOV, JUNIT, KTAP, JSONL = "report.html", "report.info", "junit.xml", "report.ktap", "report.jsonl"
 
 
 def write_reports(journals: Sequence[Path], directory: Path) -> SweepAccount:
     """Merge ``journals``, or those in directories, and write all reports of them to ``directory``.
 
-    Raises InjectError for what is not the journals of one sweep, and if a file cannot be written.
+    Raises InjectError for what is not the journals of one sweep, if a file cannot be written, and without a library.
     """
     account = account_of(merged([read(path) for path in journals], directory))
     try:
@@ -27,6 +28,7 @@ def write_reports(journals: Sequence[Path], directory: Path) -> SweepAccount:
         some = listings(account)
         for listing in some:
             _write(directory / listing.path, [listing.text])
+        _write(directory / HTML, [page(account, directory)])
         _write(directory / LCOV, tracefile(account, some))
         _write(directory / KTAP, ktap_of(account))
         _write(directory / JSONL, text_of(account.lines))
