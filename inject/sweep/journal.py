@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from inject.errors import InjectError
+from inject.model.text import size_text
 from inject.store import loads
 
 NAME = "journal.jsonl"
 LARGEST = 1 << 30
 """Bytes of a journal that are read."""
+
+DELETE = "delete this line, and what it said is done again by --resume"
 
 Line = Mapping[str, Any]
 
@@ -34,7 +38,7 @@ def lines_of(data: bytes, path: Path) -> tuple[list[Line], int]:
             if not isinstance(found, dict) or not isinstance(found.get("type"), str):
                 raise ValueError
         except ValueError:
-            raise InjectError(f"{path}:{number}: not a line of a journal", "begin anew in another -o") from None
+            raise InjectError(f"{path}:{number}: not a line of a journal", DELETE) from None
         lines.append(found)
     return lines, len(rest)
 
@@ -42,30 +46,24 @@ def lines_of(data: bytes, path: Path) -> tuple[list[Line], int]:
 class SweepJournal:
     """The journal in ``directory``, locked for one sweep. ``append`` may be called from any thread.
 
-    With ``resume`` it goes on with what is there; a last line that was cut is taken away. Raises
-    InjectError if there is none, or one without ``resume``, if another sweep uses it, or if it
-    cannot be written.
+    With ``resume`` it goes on with what is there; a last line that was cut is taken away. Without it
+    a journal in which no trial has begun is begun anew. Raises InjectError if there is none to go on with,
+    or one that ``resume`` must be asked for, if another sweep uses it, or if it cannot be written.
     """
 
     def __init__(self, directory: Path, *, resume: bool) -> None:
         self._path = directory / NAME
         self._lock = threading.Lock()
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_APPEND | (0 if resume else os.O_CREAT | os.O_EXCL)
-        try:
-            if not resume:
-                directory.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._path, flags, 0o644)
-        except FileExistsError:
-            raise InjectError(f"{directory} has a sweep", "go on with it (--resume), or choose another -o") from None
-        except FileNotFoundError:
-            raise InjectError(f"{directory} has no sweep to go on with", "omit --resume") from None
-        except OSError as error:
-            raise InjectError(f"cannot write {self._path}: {error.strerror}") from None
+        self._failed = ""
+        """Why a line could not be written: no other may follow a part of it."""
         self.cut = 0
         """Bytes of a line that was not complete, which were taken away."""
+        self._fd = self._opened(directory, resume)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.lines = self._read()
+            if not resume and self.lines:
+                self._clear(directory)
         except BlockingIOError:
             os.close(self._fd)
             raise InjectError(f"another sweep writes to {directory}", "choose another -o") from None
@@ -73,7 +71,35 @@ class SweepJournal:
             os.close(self._fd)
             raise
 
+    def _opened(self, directory: Path, resume: bool) -> int:
+        """A descriptor of the file, which is made unless it is to ``resume``; a crash of the machine keeps it."""
+        try:
+            if not resume:
+                directory.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_APPEND | (0 if resume else os.O_CREAT), 0o644)
+            parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise InjectError(f"{directory} has no sweep to go on with", "omit --resume") from None
+        except FileExistsError:
+            raise InjectError(f"{directory} is not a directory", "choose another -o") from None
+        except OSError as error:
+            raise InjectError(f"cannot write {self._path}: {error.strerror}", "choose another -o") from None
+        with contextlib.suppress(OSError):  # some filesystems cannot
+            os.fsync(parent)
+        os.close(parent)
+        return handle
+
+    def _clear(self, directory: Path) -> None:
+        """Take away what is there; raises InjectError if a trial has begun, which is not lost unasked."""
+        if any(line["type"] == "begun" for line in self.lines):
+            raise InjectError(f"{directory} has a sweep", "go on with it (--resume), or choose another -o")
+        os.ftruncate(self._fd, 0)
+        self.lines = []
+
     def _read(self) -> list[Line]:
+        size = os.fstat(self._fd).st_size
+        if size > LARGEST:
+            raise InjectError(f"{self._path} has {size_text(size)}, and {size_text(LARGEST)} are read at most")
         with os.fdopen(os.dup(self._fd), "rb") as file:
             data = file.read(LARGEST)
         lines, self.cut = lines_of(data, self._path)
@@ -82,19 +108,31 @@ class SweepJournal:
         return lines
 
     def append(self, line: Line, *, sync: bool = True) -> None:
-        """Write one line; raises InjectError if the disk is full. With ``sync`` wait until the disk has all lines."""
+        """Write one line; with ``sync`` wait until the disk has all lines.
+
+        Raises InjectError if the disk is full; the journal ends with a whole line, and takes no other.
+        """
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            try:
-                if os.write(self._fd, data) != len(data):
-                    raise OSError(28, os.strerror(28))  # the rest did not fit
-                if sync:
-                    os.fsync(self._fd)
-            except OSError as error:
-                raise InjectError(
-                    f"cannot write {self._path}: {error.strerror}", "make room, and go on with --resume"
-                ) from None
+            if not self._failed:
+                self._failed = self._write(data, sync)
+            if self._failed:
+                raise InjectError(f"cannot write {self._path}: {self._failed}", "make room, and go on with --resume")
             self.lines.append(line)
+
+    def _write(self, data: bytes, sync: bool) -> str:
+        """Write ``data`` whole or not at all; why it is not on the disk, or ""."""
+        size = os.fstat(self._fd).st_size
+        try:
+            if os.write(self._fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the rest did not fit
+            if sync:
+                os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, size)
+            return error.strerror or str(error)
+        return ""
 
     def close(self) -> None:
         """Let other sweeps write to it."""

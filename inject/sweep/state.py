@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from inject.errors import InjectError
 from inject.model.event import PointReached
@@ -12,7 +12,7 @@ from inject.model.reached import Point
 from inject.model.verdict import Counts, Status, Verdict
 from inject.report.jsonl import from_json, to_json
 from inject.sweep.agenda import Agenda
-from inject.sweep.journal import Line
+from inject.sweep.journal import DELETE, Line
 from inject.sweep.shot import Origin, Shot, is_single
 from inject.sweep.signature import signature
 
@@ -46,6 +46,8 @@ class SweepState:
     origins: dict[str, Origin] = field(default_factory=dict)
     """Where each point was found, by its id."""
     recorded: bool = False
+    baseline: Optional[float] = None
+    """Seconds that the scenario takes if nothing fails; None before it has passed."""
     ended: dict[str, Ended] = field(default_factory=dict)
     begun: dict[str, int] = field(default_factory=dict)
     """How often each trial was begun."""
@@ -67,7 +69,7 @@ def state_of(lines: Iterable[Line]) -> SweepState:
             _add(state, line)
         except (KeyError, TypeError, ValueError) as error:
             raise InjectError(
-                f"line {number} of the journal is damaged: {type(error).__name__}: {error}", "begin anew in another -o"
+                f"line {number} of the journal is damaged: {type(error).__name__}: {error}", DELETE
             ) from None
     return state
 
@@ -83,7 +85,9 @@ def _add(state: SweepState, line: Line) -> None:
         if state.origins.setdefault(event.point.id, origin) is origin:
             state.points.append(event.point)
     elif kind == "recorded":
-        state.recorded = True
+        state.recorded = line.get("points", len(state.points)) == len(state.points)
+    elif kind == "baseline" and line["status"] == Status.PASS.value:
+        state.baseline = float(line["seconds"])
     elif kind == "begun":
         state.begun[line["trial"]] = state.begun.get(line["trial"], 0) + 1
     elif kind == "trial":

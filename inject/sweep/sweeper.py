@@ -24,10 +24,11 @@ from inject.scenario.derived import derived, document_of
 from inject.scenario.files import shared_directory
 from inject.scenario.load import parse
 from inject.scenario.writer import Word, fault_keys
+from inject.sweep import baseline
 from inject.sweep.agenda import Agenda, agenda
 from inject.sweep.ending import End, end_line, end_of
 from inject.sweep.findings import Cause, causes
-from inject.sweep.journal import SweepJournal
+from inject.sweep.journal import Line, SweepJournal
 from inject.sweep.known import Known
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.options import SweepOptions
@@ -82,20 +83,9 @@ class Sweeper:
             "shard": str(options.shard),
         }
         if journal.lines:
-            self._refuse_another(head)
+            _refuse_another(journal.lines[0], head)
         else:
             journal.append({**head, "version": __version__, "file": scenario.file})
-
-    def _refuse_another(self, head: dict[str, Any]) -> None:
-        """Raise InjectError if the journal is of another sweep than ``head`` begins."""
-        first = self._journal.lines[0]
-        for key, value in head.items():
-            was = first.get(key, WHOLE if key == "shard" else None)
-            if was != value:
-                raise InjectError(
-                    f"the journal is of another sweep: {key} was {was!r} and is {value!r}",
-                    "begin anew in another -o",
-                )
 
     @property
     def state(self) -> SweepState:
@@ -125,8 +115,24 @@ class Sweeper:
         if verdict.status is Status.SKIP:
             raise CannotRun(f"{self.scenario.name} cannot be recorded: {verdict.detail}")
         if verdict.status is not Status.PASS:
-            raise InjectError(f"{self.scenario.name} was not recorded completely: {verdict.detail}")
-        self._journal.append({"type": "recorded", "notes": list(verdict.notes)})
+            raise InjectError(
+                f"{self.scenario.name} was not recorded completely: {verdict.detail}", "mend that, and begin anew"
+            )
+        points = len(self.state.points)
+        self._journal.append({"type": "recorded", "points": points, "notes": list(verdict.notes)})
+
+    def check(self, batch: Batch, say: Callable[[str], None] = lambda _: None) -> None:
+        """Run the scenario with nothing failing, unless that passed before; raises InjectError if it does not pass."""
+        shots = self.plan.shots
+        if self.state.baseline is not None or not shots:
+            return
+        faults = [fault_keys(baseline.unfired(fault)) for fault in shots[0].faults(self._options.errno)]
+        about = "nothing fails: what the scenario does by itself"
+        scenario = self._parsed(f"{self.scenario.name}/{baseline.NAME}", {"description": about, "faults": faults})
+        (verdict,) = batch(Ledger([scenario]), Request(self._seed), lambda _: None)
+        self._journal.append(baseline.baseline_line(verdict))
+        for said in baseline.remarks(self.scenario.name, verdict):
+            say(said)
 
     @property
     def plan(self) -> Agenda:
@@ -215,8 +221,12 @@ class Sweeper:
 
     def trial(self, shot: Shot) -> Scenario:
         """The scenario of one trial, with its YAML."""
-        name = self._name(shot)
-        text = self.text_of(shot)
+        limit = baseline.timeout(self.scenario.timeout, self.state.baseline)
+        return self._parsed(self._name(shot), {**self._changes(shot), "timeout": limit})
+
+    def _parsed(self, name: str, changes: dict[str, Any]) -> Scenario:
+        """The scenario ``name`` with ``changes``."""
+        text = self._text({"name": name, **changes})
         (scenario,) = parse(text, self.scenario.file, name)
         return replace(scenario, text=text)
 
@@ -225,24 +235,26 @@ class Sweeper:
 
         With ``alone`` it can be moved anywhere: its scripts know where the shared ones are.
         """
-        what = f"{shot.first.point.function} and then " if shot.first is not None else ""
-        what += shot.point.function
-        changes: dict[str, Any] = {
-            "name": self._name(shot),
-            "description": f"{what} fails {shot.mode.value} where point {shot.point.id} is reached",
-            "faults": [fault_keys(fault) for fault in shot.faults(self._options.errno)],
-            "expect": {"exit": Word("any"), "injected": ">=0"},
-            "finding": None,
-            "sweep": None,
-        }
-        if self._options.checks is not None:
-            changes["checks"] = list(self._options.checks)
+        changes = {"name": self._name(shot), **self._changes(shot)}
         shared = shared_directory(Path(self.scenario.file)) if alone else None
         if shared is not None:
             scripts = {"setup": self.scenario.setup, "run": self.scenario.run, "recover": self.scenario.recover}
             set_lib = f"export LIB={shlex.quote(str(shared))}\n"
             changes.update({key: set_lib + script for key, script in scripts.items() if script})
-        return derived(self._document, changes)
+        return self._text(changes)
+
+    def _changes(self, shot: Shot) -> dict[str, Any]:
+        what = f"{shot.first.point.function} and then " if shot.first is not None else ""
+        what += shot.point.function
+        return {
+            "description": f"{what} fails {shot.mode.value} where point {shot.point.id} is reached",
+            "faults": [fault_keys(fault) for fault in shot.faults(self._options.errno)],
+        }
+
+    def _text(self, changes: dict[str, Any]) -> str:
+        checks = {} if self._options.checks is None else {"checks": list(self._options.checks)}
+        expect = {"exit": Word("any"), "injected": ">=0"}
+        return derived(self._document, {**changes, "expect": expect, "finding": None, "sweep": None, **checks})
 
     def findings(self, known: Sequence[Known] = ()) -> tuple[Cause, ...]:
         """The findings of the plan's trials."""
@@ -278,3 +290,13 @@ class Sweeper:
     def close(self, end: End) -> None:
         """Write the last line of this run."""
         self._journal.append(end_line(self.totals(), end, self._now() - self._started))
+
+
+def _refuse_another(first: Line, head: Line) -> None:
+    """Raise InjectError if the journal that begins with ``first`` is of another sweep than ``head`` begins."""
+    for key, value in head.items():
+        was = first.get(key, WHOLE if key == "shard" else None)
+        if was != value:
+            raise InjectError(
+                f"the journal is of another sweep: {key} was {was!r} and is {value!r}", "begin anew in another -o"
+            )

@@ -107,7 +107,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
         assert (journal.lines, journal.cut) == ([{"type": "one", "text": "ä\n"}, {"type": "two"}], 0)
 
 
-@pytest.mark.parametrize("rest", [b'{"type": "tw', b"{", b'{"type":"two"}'])
+@pytest.mark.parametrize("rest", [b'{"type": "tw', b"{", b'{"type":"two"}', b'{"type":"\xc3', b"\0" * 9])
 def test_a_line_that_was_cut_is_taken_away(tmp_path: Path, rest: bytes) -> None:
     (tmp_path / NAME).write_bytes(b'{"type":"one"}\n' + rest)
     with SweepJournal(tmp_path, resume=True) as journal:
@@ -127,17 +127,38 @@ def test_two_sweeps_do_not_share_a_directory(tmp_path: Path) -> None:
     with SweepJournal(tmp_path, resume=False):
         with pytest.raises(InjectError, match="another sweep writes to"):
             SweepJournal(tmp_path, resume=True)
-        with pytest.raises(InjectError, match="has a sweep; go on with it"):
+        with pytest.raises(InjectError, match="another sweep writes to"):
             SweepJournal(tmp_path, resume=False)
     SweepJournal(tmp_path, resume=True).close()
+
+
+def test_trials_are_not_lost_unasked_and_a_sweep_without_any_is_begun_anew(tmp_path: Path) -> None:
+    for line in ({"type": "recorded"}, {"type": "begun", "trial": "a"}):
+        with SweepJournal(tmp_path, resume=False) as journal:
+            assert journal.lines == []
+            journal.append(line)
+    with pytest.raises(InjectError, match="has a sweep; go on with it"):
+        SweepJournal(tmp_path, resume=False)
+    with SweepJournal(tmp_path, resume=True) as journal:
+        assert journal.lines == [{"type": "begun", "trial": "a"}]
+
+
+def test_a_journal_that_is_too_long_to_be_read_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inject.sweep.journal.LARGEST", 10)
+    (tmp_path / NAME).write_bytes(b'{"type":"one"}\n')
+    with pytest.raises(InjectError, match="has 15, and 10 are read at most"):
+        SweepJournal(tmp_path, resume=True)
+    assert (tmp_path / NAME).stat().st_size == 15
 
 
 def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
     with pytest.raises(InjectError, match="has no sweep to go on with"):
         SweepJournal(tmp_path / "none", resume=True)
     (tmp_path / "file").touch()
-    with pytest.raises(InjectError, match="cannot write"):
+    with pytest.raises(InjectError, match="cannot write .*choose another -o"):
         SweepJournal(tmp_path / "file" / "below", resume=False)
+    with pytest.raises(InjectError, match="file is not a directory; choose another -o"):
+        SweepJournal(tmp_path / "file", resume=False)
 
 
 def test_a_full_disk_is_one_sentence_and_the_rest_can_be_read(tmp_path: Path) -> None:
@@ -152,9 +173,10 @@ def test_a_full_disk_is_one_sentence_and_the_rest_can_be_read(tmp_path: Path) ->
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
             signal.signal(signal.SIGXFSZ, before)
+        with pytest.raises(InjectError, match="cannot write"):
+            journal.append({"type": "three"})
     with SweepJournal(tmp_path, resume=True) as journal:
-        assert journal.lines == [{"type": "one"}]
-        assert journal.cut == 15
+        assert (journal.lines, journal.cut) == ([{"type": "one"}], 0)
 
 
 # ---------------------------------------------------------------- adding up

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from inject.model.verdict import Verdict
 from inject.sweep.ending import NEXT
 from inject.sweep.investigation import Investigation
 from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.nothing import refuse
 from inject.sweep.report.write import write_reports
 from inject.sweep.reproducer import is_step
 from inject.sweep.sweeper import Batch, Sweeper
@@ -98,7 +99,7 @@ def run_sweep(
         interrupted = False
         try:
             batch = ready(sweeper)
-            _make(sweeper, batch)
+            _make(sweeper, batch, choice.only, directory / NAME)
             _look_into(Investigation(sweeper, journal, choice.known, choice.reproduce, seed), batch)
         except KeyboardInterrupt:
             interrupted = True
@@ -114,9 +115,11 @@ def run_sweep(
         return ExitStatus.INTERRUPTED if interrupted else status
 
 
-def _make(sweeper: Sweeper, batch: Batch) -> None:
-    """Record, and make the trials that are left."""
+def _make(sweeper: Sweeper, batch: Batch, only: Sequence[str], journal: Path) -> None:
+    """Record, look what the scenario does by itself, and make the trials that are left."""
     sweeper.record(batch)
+    refuse(sweeper.scenario.name, sweeper.state.points, sweeper.plan, only, journal)
+    sweeper.check(batch, note)
     note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
     sweeper.fail(batch, note)
 
