@@ -199,6 +199,11 @@ class Engine:
 
     # ------------------------------------------------------------ counters
 
+    @property
+    def fired(self) -> tuple[int, int]:
+        """Map and offset of the memory where the injections of the first fault are counted, 0 once it is armed."""
+        return self._maps.addresses(0)[abi.AREAS["tallies"].mark][0], abi.TALLY.before("injected").size
+
     def counts(self) -> tuple[Counts, ...]:
         """Counters of every fault since it was armed, in the scenario's order."""
         dropped = self._collector.backlog.dropped

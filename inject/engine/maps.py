@@ -7,14 +7,24 @@ program has their address in its code, so that it looks nothing up.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 from inject.engine.abi import AREAS, ARRAY, MMAPABLE, TABLES, Area, Table
 from inject.engine.bcc import Bcc, failed
+from inject.engine.syscall import bpf
 from inject.errors import CannotRun
+
+LOOKUP_AND_DELETE_BATCH = 25
+"""enum bpf_cmd, include/uapi/linux/bpf.h"""
+BATCH_ATTRIBUTES = struct.Struct("<QQQQIIQQ")
+"""union bpf_attr of the BPF_MAP_*_BATCH commands (include/uapi/linux/bpf.h)."""
+BATCH = 2048
+"""Entries that are read at once."""
 
 
 class Maps:
@@ -95,6 +105,46 @@ class Maps:
         """Delete every key of a hash."""
         for key in self.keys(table):
             self._lib.bpf_delete_elem(self.descriptors[table], _buffer(key))
+
+    def drain(self, table: str) -> list[tuple[bytes, bytes]]:
+        """All keys and values of a hash, which are deleted; raises CannotRun if the kernel cannot do that at once.
+
+        Linux can since 5.6 (__htab_map_lookup_and_delete_batch(), kernel/bpf/hashtab.c).
+        """
+        key, value, most = self._tables[table].key, self._tables[table].value, self._tables[table].entries
+        count = min(most, BATCH)
+        keys, values = ctypes.create_string_buffer(count * key), ctypes.create_string_buffer(count * value)
+        position = ctypes.c_uint32()
+        found: list[tuple[bytes, bytes]] = []
+        for turn in range(2 * (most // count) + 2):  # each but the last fills at least half
+            where = ctypes.addressof(position)
+            request = bytearray(
+                BATCH_ATTRIBUTES.pack(
+                    where if turn else 0,
+                    where,
+                    ctypes.addressof(keys),
+                    ctypes.addressof(values),
+                    count,
+                    self.descriptors[table],
+                    0,
+                    0,
+                )
+            )
+            more = True
+            try:
+                bpf(LOOKUP_AND_DELETE_BATCH, request)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise CannotRun(f"cannot read BPF map {table}: {error.strerror}", "it needs Linux 5.6") from None
+                more = False
+            got = BATCH_ATTRIBUTES.unpack(request)[4]
+            memory, beside = memoryview(keys), memoryview(values)
+            found += [
+                (bytes(memory[n * key : (n + 1) * key]), bytes(beside[n * value : (n + 1) * value])) for n in range(got)
+            ]
+            if not more:
+                break
+        return found
 
     def keys(self, table: str) -> list[bytes]:
         """All keys of a hash."""

@@ -47,6 +47,7 @@ struct reached {
 #define SHARED(type, mark) ({ type *shared_; asm("%0 = " mark " ll" : "=r"(shared_)); shared_; })
 #define WATCH()		SHARED(struct watch, "0x4ec04dec0101")
 #define LOSSES()	SHARED(struct losses, "0x4ec04dec0102")
+#define GATE()		SHARED(u32, "0x4ec04dec0106")	/* 0: nothing is to be recorded yet */
 
 /* User space makes the maps, with as much room as is asked for. */
 BPF_F_TABLE("hash", u64, u64, functions, 1, BPF_F_NO_PREALLOC);
@@ -94,7 +95,7 @@ int on_call(struct pt_regs *ctx)
 	u64 function, ordinal, *calls;
 	u32 zero = 0;
 
-	if (!watch->armed || !in_scope(watch))
+	if (!watch->armed || !*GATE() || !in_scope(watch))
 		return 0;
 	function = bpf_get_func_ip(ctx);
 	calls = functions.lookup(&function);

@@ -25,6 +25,8 @@ KNOWN_MARK = 0x4EC04DEC0103
 """Replaced by 1 if the kernel says where it keeps preempt_count, else by 0."""
 CONTEXT_MARK, OFFSET_MARK = 0x4EC04DEC0104, 0x4EC04DEC0105
 """Replaced by the address of the per-CPU variable that holds preempt_count, and by the offset in it."""
+GATE_MARK = 0x4EC04DEC0106
+"""Replaced by the address of 32 bits that are 0 as long as nothing is to be recorded."""
 
 PERCPU_ARRAY = 6
 """BPF_MAP_TYPE_PERCPU_ARRAY, include/uapi/linux/bpf.h"""

@@ -36,6 +36,13 @@ class RawPoint(NamedTuple):
     first: int
 
 
+def raw_point(key: bytes, value: bytes) -> RawPoint:
+    """The point of an entry of the table."""
+    function, caller, *frames = record_abi.PATH.unpack(key)
+    end = frames.index(0) if 0 in frames else len(frames)
+    return RawPoint(function, caller, tuple(frames[:end]), *record_abi.REACHED.unpack(value))
+
+
 @dataclass(frozen=True)
 class Losses:
     """Calls in scope that are in no point, and why."""
@@ -63,7 +70,8 @@ class Recorder:
     """One recording. A context manager: leaving it detaches everything.
 
     ``room`` is the number of points that there is room for; ``context`` where the kernel counts interrupts.
-    ``janitor`` is the process that cleans up after this one. Raises CannotRun if bcc, what the
+    ``janitor`` is the process that cleans up after this one. ``gate`` are a BPF map's descriptor and an offset in
+    its memory: nothing is recorded while the 32 bits there are 0. Raises CannotRun if bcc, what the
     compiler needs, memory or privileges are missing.
     """
 
@@ -76,6 +84,7 @@ class Recorder:
         room: int,
         cache: Optional[Path] = None,
         janitor: int = 0,
+        gate: Optional[tuple[int, int]] = None,
     ) -> None:
         if os.geteuid():
             raise CannotRun("attaching probes needs root", "run with sudo")
@@ -89,7 +98,9 @@ class Recorder:
             record_abi.OFFSET_MARK: context.offset if context else 0,
         }
         variables = {record_abi.CONTEXT_MARK: context.variable} if context else {}
-        bound = code.bind("on_call", self._maps.descriptors, numbers, self._maps.addresses(0), variables)
+        addresses = self._maps.addresses(0)
+        addresses[record_abi.GATE_MARK] = gate or (self._maps.descriptors["watch"], record_abi.ARMED)
+        bound = code.bind("on_call", self._maps.descriptors, numbers, addresses, variables)
         self._links = RecordLinks(bcc, kernel, bound)
 
     def __enter__(self) -> Recorder:
@@ -115,6 +126,7 @@ class Recorder:
         Until disarm() inject makes no bpf(2) call: a task that was preempted in one would hide calls on its CPU.
         """
         self._links.forget()
+        self._maps.write("losses", bytes(record_abi.LOSSES.size))
         value = record_abi.WATCH.pack(cgroup, level, any_task, *self._own, True)
         self._maps.write("watch", value[: record_abi.ARMED])
         self._maps.write("watch", value[record_abi.ARMED :], offset=record_abi.ARMED)
@@ -126,18 +138,24 @@ class Recorder:
     def read(self) -> Recorded:
         """Everything that was recorded. It must be detached, so that no program writes any more."""
         assert not self._links
-        points = []
-        for key in self._maps.keys("points"):
-            function, caller, *frames = record_abi.PATH.unpack(key)
-            hits, first = record_abi.REACHED.unpack(self._maps.lookup("points", key))
-            end = frames.index(0) if 0 in frames else len(frames)
-            points.append(RawPoint(function, caller, tuple(frames[:end]), hits, first))
+        points = [raw_point(key, self._maps.lookup("points", key)) for key in self._maps.keys("points")]
         calls = {
             address: COUNTER.unpack(self._maps.lookup("functions", COUNTER.pack(address)))[0]
             for address in self._functions
         }
+        return Recorded(tuple(points), calls, self.losses())
+
+    def losses(self) -> Losses:
+        """What was lost since it was armed."""
         full, untraced, unknown = record_abi.LOSSES.unpack(self._maps.read("losses"))
-        return Recorded(tuple(points), calls, Losses(full, untraced, unknown, self._links.missed))
+        return Losses(full, untraced, unknown, self._links.missed)
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """What was recorded since the last call, for raw_point(), and room for as much; raises CannotRun.
+
+        It must be disarmed, and may stay attached. Equal keys of one boot are the same point.
+        """
+        return self._maps.drain("points")
 
     def detach(self) -> None:
         """Disarm, and take the probes out of the kernel."""

@@ -6,6 +6,7 @@ command line: under emulation each module takes milliseconds to load.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,7 +84,12 @@ def _serve(
             report.write(replace(event, stop=request.stop_on_injection) if isinstance(event, Armed) else event)
 
         emit(run_started(kernel, request.seed, ()))
-        with open_services(kernel, emit, say=lambda _: None, types=types, need=need) as services:
+        with contextlib.ExitStack() as stack:
+            services = stack.enter_context(open_services(kernel, emit, say=lambda _: None, types=types, need=need))
+            if request.observe is not None:
+                from inject.record.observer import Observer  # no other run needs it
+
+                services = replace(services, observer=stack.enter_context(Observer(services, request.observe)))
             verdicts = run_all(
                 scenarios(lines),
                 services,

@@ -48,14 +48,16 @@ class Request:
     def line(self) -> bytes:
         """The first line."""
         record = list(astuple(self.record)) if self.record else None
-        seen = [astuple(self.observe.record), sorted(self.observe.known)] if self.observe else None
+        seen = astuple(self.observe) if self.observe else None
         return _line([self.seed, self.probe.value, self.trace, self.stop_on_injection, self.reproduce, record, seen])
 
 
 def read_request(line: str) -> Request:
     """The inverse of :meth:`Request.line`; ``cwd`` is where this process runs."""
     seed, probe, trace, stop_on_injection, reproduce, record, seen = json.loads(line)
-    observe = ObserveOptions(_record_options(seen[0]), frozenset(seen[1])) if seen else None
+    observe = None
+    if seen:
+        observe = ObserveOptions(_record_options(seen[0]), tuple(seen[1]), tuple(map(tuple, seen[2])))
     options = _record_options(record) if record else None
     return Request(seed, Probe(probe), trace, stop_on_injection, reproduce, options, observe=observe)
 

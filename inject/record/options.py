@@ -29,5 +29,7 @@ class ObserveOptions:
     """What a trial reports of the points that it reaches while something fails: all but those that are known."""
 
     record: RecordOptions
-    known: frozenset[str] = frozenset()
+    known: tuple[str, ...] = ()
     """Their ids."""
+    types: tuple[tuple[str, str, str], ...] = ()
+    """Functions, their modules and what their failed calls return, as far as it is known: to find out takes time."""

@@ -166,7 +166,8 @@ class Sweeper:
     def _make(self, shots: Sequence[Shot], number: int, batch: Batch) -> None:
         """Make the trials ``shots`` of one round."""
         left = {self._name(shot): shot for shot in shots}
-        known = {point.id for point in self.state.points}
+        points = self.state.points
+        known = {point.id for point in points}
         lock = threading.Lock()
 
         def begin(name: str) -> None:
@@ -186,8 +187,9 @@ class Sweeper:
             self._journal.append(trial_line(left[verdict.scenario], verdict))
 
         scenarios = [self.trial(shot) for shot in left.values()]
-        options, record = self._options, replace(self._options.record, functions=self._functions)
-        observe = ObserveOptions(record, frozenset(known)) if options.observed else None
+        record = replace(self._options.record, functions=self._functions)
+        types = {(point.function, point.module, point.error_type) for point in points}
+        observe = ObserveOptions(record, tuple(sorted(known)), tuple(sorted(types))) if self._options.observed else None
         ledger = SweepLedger(scenarios, begin, end, self.is_over, reached)
         batch(ledger, Request(self._seed, observe=observe), lambda _: None)
 

@@ -10,7 +10,7 @@ from inject.errors import CannotRun
 from inject.kernel.log import LogWriter
 from inject.kernel.obstacles import of_addresses, of_switches
 from inject.model.errorpath import as_named
-from inject.model.event import Armed, EngineMemory, ErrorTraced, Injected, Injection
+from inject.model.event import Armed, EngineMemory, ErrorTraced, Injected, Injection, PointReached
 from inject.model.scenario import Scenario
 from inject.model.text import listed
 from inject.process.adopted import Adopted
@@ -85,6 +85,8 @@ class ArmedRun:
                     with signals_held():
                         lease.beat()
                         engine.arm(inner.id, inner.level, LEASE, self._options.budget)
+                        if services.observer is not None:
+                            services.observer.arm(inner)
                         lease.start()
                         pump.start()
                 except KeyboardInterrupt:
@@ -92,14 +94,19 @@ class ArmedRun:
                         raise
                     timeout = 0.0  # Ctrl-C is how a run on something adopted ends, however early
                 workload.release()
-                outcome = workload.wait(timeout, on_end=engine.disarm, tick=lease.beat)
+                outcome = workload.wait(timeout, on_end=self._disarm, tick=lease.beat)
             finally:
-                engine.disarm()
+                self._disarm()
                 lease.stop()
                 pump.stop()
                 self._log.end()
         self._conclude()
         return outcome
+
+    def _disarm(self) -> None:
+        self._engine.disarm()
+        if self._services.observer is not None:
+            self._services.observer.disarm()
 
     def _memory(self) -> Optional[EngineMemory]:
         """Where a guest's host finds what is counted and reported, should this kernel die; None if nothing says."""
@@ -124,6 +131,16 @@ class ArmedRun:
         if seen.uncounted:
             seen.notes.append(f"{seen.uncounted} failed system calls are not among the errnos (table full)")
         seen.counts = engine.counts()
+        self._observe()
+
+    def _observe(self) -> None:
+        """Report the points that show only while something fails."""
+        if self._services.observer is None:
+            return
+        points, notes = self._services.observer.take()
+        self._seen.notes += notes
+        for point in points:
+            self._services.emit(PointReached(self._scenario.name, self._number, point))
 
     def _cut_short(self) -> str:
         """Reason for which not every call failed that should have; "" if there is none."""

@@ -18,6 +18,7 @@ from inject.process.adopted import Adopted
 from inject.process.janitor import Janitor
 from inject.propagation.fate import Reader
 from inject.store import cache_root
+from inject.trial.watcher import PointWatcher
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Services:
     """Attaches to something that runs already, in place of the scenario's ``run``."""
     need: Callable[[Iterable[str]], None] = lambda names: None
     """Loads inject's module if functions cannot be failed without it and it may be loaded."""
+    observer: Optional[PointWatcher] = None
+    """Reports the points that trials reach while something fails."""
     mkfs_cache: MkfsCache = field(default_factory=MkfsCache)
     """Filesystems made for earlier trials."""
 

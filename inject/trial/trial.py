@@ -107,6 +107,8 @@ class Trial:
         """Everything from the fixture to the last check; returns how the workload ended."""
         if not self.options.any_allowed:
             refuse_any_scope(self.scenario)
+        if self.services.observer is not None:  # before anything counts pages, and before a guest is saved
+            self.services.observer.attach(self.scenario, self.services.engine())
         with contextlib.ExitStack() as stack:
             if self.options.replaceable:
                 stack.callback(self._look_at_detectors, spent_detectors(self.services.kernel))

@@ -147,6 +147,6 @@ def test_a_recording_is_asked_for_in_the_first_line() -> None:
 
 
 def test_a_request_says_what_is_known_of_the_points() -> None:
-    seen = ObserveOptions(RecordOptions(("bch2_*",), room=9), frozenset({"a", "b"}))
+    seen = ObserveOptions(RecordOptions(("bch2_*",), room=9), ("a", "b"), (("f", "", "ERRNO"),))
     assert read_request(Request(5, observe=seen).line().decode()) == Request(5, observe=seen)
     assert read_request(Request(5).line().decode()).observe is None

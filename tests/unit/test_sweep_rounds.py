@@ -153,7 +153,7 @@ def test_in_one_round_nothing_is_observed(tmp_path: Path) -> None:
 
 def test_a_trial_is_told_what_is_known(tmp_path: Path) -> None:
     _, world, _ = swept(tmp_path)
-    known = [request.observe.known for request in world.requests if request.observe is not None]
+    known = [set(request.observe.known) for request in world.requests if request.observe is not None]
     assert known == [{POINTS[name].id for name in names} for names in ("abcd", "abcdefg", "abcdefgh")]
 
 

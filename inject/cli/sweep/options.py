@@ -16,12 +16,43 @@ from inject.model.scenario import Scenario
 from inject.record.families import MARKED
 from inject.record.options import MOST_ROOM, ROOM, RecordOptions
 from inject.sweep.known import Known, read_known
-from inject.sweep.options import SweepOptions
+from inject.sweep.options import MOST_ROUNDS, ROUNDS, SweepOptions
 from inject.sweep.reproducer import MOST
 from inject.sweep.shot import Mode
 
 CHEAP = ("dmesg",)
 """The checks of --checks cheap."""
+
+
+def _bounds() -> tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]:
+    """How many trials there are."""
+    return (
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Make N trials at most. Default: 500."),
+        click.option(
+            "--rounds",
+            type=click.IntRange(1, MOST_ROUNDS),
+            default=ROUNDS,
+            show_default=True,
+            metavar="N",
+            help="Rounds at most; each but the first fails points that showed up in the one before.",
+        ),
+        click.option(
+            "--depth",
+            type=click.IntRange(1, 2),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="2: what showed up only while another point failed is failed together with that.",
+        ),
+        shard_option("Make only part I of N of the trials, for N machines."),
+        click.option(
+            "--time-budget",
+            "seconds",
+            type=click.FloatRange(0, 1e7, min_open=True),
+            metavar="SECONDS",
+            help="Begin no trial later than this; --resume makes the others.",
+        ),
+    )
 
 
 def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,15 +77,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Return this where any errno may be returned.",
             ),
             click.option("--only", multiple=True, metavar="POINT", help="Fail only this point; repeatable."),
-            click.option("--limit", type=click.IntRange(1), metavar="N", help="Make N trials at most. Default: 500."),
-            shard_option("Make only part I of N of the trials, for N machines."),
-            click.option(
-                "--time-budget",
-                "seconds",
-                type=click.FloatRange(0, 1e7, min_open=True),
-                metavar="SECONDS",
-                help="Begin no trial later than this; --resume makes the others.",
-            ),
+            *_bounds(),
             click.option(
                 "--checks",
                 type=click.Choice(["all", "cheap"]),
@@ -115,6 +138,8 @@ class SweepChoice:
     errno: str
     only: tuple[str, ...]
     limit: Optional[int]
+    rounds: int
+    depth: int
     shard: Shard
     seconds: Optional[float]
     checks: str
@@ -133,7 +158,12 @@ class SweepChoice:
         return self.output or Path(f"sweep-{Path(file).stem}-{datetime.date.today():%Y-%m-%d}")
 
     def options(self, scenario: Scenario) -> SweepOptions:
-        """What is failed, and how; the scenario says what the command line does not."""
+        """What is failed, and how; the scenario says what the command line does not.
+
+        Raises UsageError for options that do not go together.
+        """
+        if self.depth > 1 and self.rounds < 2:
+            raise click.UsageError("--depth 2 fails what showed up in the first round: it needs --rounds 2 or more")
         asked = scenario.sweep
         return SweepOptions(
             RecordOptions(self.functions, self.checked, room=self.room),
@@ -143,8 +173,9 @@ class SweepChoice:
             self.limit or (asked.limit if asked else SweepOptions.limit),
             CHEAP if self.checks == "cheap" else None,
             self.seconds,
-            rounds=1,
-            shard=self.shard,
+            self.rounds,
+            self.depth,
+            self.shard,
         )
 
 
