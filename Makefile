@@ -1,7 +1,7 @@
 # `make demo` and `make test` need only a Debian or Ubuntu machine and this checkout.
 
 PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap
-TEST_PACKAGES := zsh mandoc lcov
+TEST_PACKAGES := zsh mandoc shellcheck lcov
 # Only without a gdb: the package gdb-minimal replaces a full gdb.
 TEST_PACKAGES += $(if $(shell command -v gdb),,gdb-minimal)
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)

@@ -15,6 +15,7 @@ from typing import Optional
 _LOCK = "a failed call leaves a lock as it was, and its callers may go on as if it was taken or given back"
 _COUNT = "a failed call leaves a count as it was, and its callers may go on as if it had changed"
 _FREE = "a failed call keeps what its callers believe to be gone"
+_ORDER = "it returns which of two is less: a failed call is no error, and its callers sort or search by it"
 _WAKE = "a failed call leaves out what another task waits for"
 
 WORDS = {
@@ -23,6 +24,7 @@ WORDS = {
     **dict.fromkeys(("release", "free", "kfree", "vfree", "kvfree", "destroy", "teardown", "cleanup", "exit"), _FREE),
     **dict.fromkeys(("unmap", "unregister", "detach", "kill"), _FREE),
     **dict.fromkeys(("wake", "complete", "unblock"), _WAKE),
+    **dict.fromkeys(("cmp", "compare"), _ORDER),
 }
 """Words of a name, between underscores, and why a call must not be left out."""
 

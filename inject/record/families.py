@@ -122,6 +122,14 @@ class Families:
             found = narrowed(found, self._callers.tests(symbol.address, symbol.module))
         return found
 
+    def failure(self, symbol: KernelSymbol) -> str:
+        """The same as text; "" if its callers only follow the pointer that it returns: no value would be a failure."""
+        found = self.error_type(symbol)
+        if found is not ErrorType.ERRNO_NULL or self._marked_names.intersection(self._symbols.names_at(symbol.address)):
+            return found.value
+        tests = self._callers.tests(symbol.address, symbol.module)
+        return "" if tests.calls and tests.used + tests.ignored == tests.calls else found.value
+
     @cached_property
     def _callers(self) -> Callers:
         return Callers(self._kernel, self._types)

@@ -162,7 +162,7 @@ class Recording:
             services.emit(FunctionSkipped(scenario.name, 0, skipped))
         points = points_of(recorded.points, chosen.functions, self._survey.symbols.frame)
         reached = {chosen.functions[raw.function] for raw in recorded.points}
-        types = {(one.name, one.module): self._survey.families.error_type(one).value for one in reached}
+        types = {(one.name, one.module): self._survey.families.failure(one) for one in reached}
         for point in points:
             known = replace(point, error_type=types[point.function, point.module])
             services.emit(PointReached(scenario.name, 0, known))

@@ -16,6 +16,11 @@ TOP = 3
 LONGEST = 200
 """Characters of a signature."""
 
+READ_ONLY = " (read-only)"
+"""Behind a check that fails because the filesystem stopped writing: most filesystems do that on purpose."""
+
+_EROFS = "Read-only file system"
+
 _ALSO = "; also: "
 """What stands between the complaints of a verdict (trial/judge.py)."""
 
@@ -29,6 +34,7 @@ _NMI = re.compile(r"\s*<(/?)NMI>")
 _TASK = re.compile(r"task:\S.* state:D |.*/\d+ state D\b")
 """A blocked task: of sysrq w (sched_show_task() in kernel/sched/core.c, 6.12), and as process/blocked.py writes it."""
 _BLOCKED_FRAME = re.compile(r"\s+([A-Za-z_][\w.]*)\+0x[0-9a-f]+(?: \[[^\]]*\])?\s*$")
+_IDLE = re.compile(r"\b(?:do_idle|cpu_startup_entry)\+0x")
 _CLONE = re.compile(r"\.(?:constprop|isra|part|cold|llvm)\b.*")
 
 _VARYING = (
@@ -140,12 +146,12 @@ def signature(verdict: Verdict, point: Point) -> str:
     lines = [_STAMP.sub("", line) for line in verdict.log]
     what, frames = "", list[str]()
     if verdict.reason is Reason.HANG:
-        frames = _where_it_hangs(lines)
+        frames = _where_it_hangs(lines) or _where_it_loops(lines)
     elif verdict.reason in (Reason.CRASH, Reason.DMESG):
         what, frames = _kind([_message(first), *lines]), _splat(lines, last=verdict.reason is Reason.CRASH)
         what = what if frames or verdict.reason is Reason.CRASH and what else normalised(_message(first))
     else:
-        what = _check(first)
+        what = _check(first) + READ_ONLY * (_EROFS in verdict.detail)
     where = frames or [point.function, *(name_of(frame) for frame in point.stack[:1])]
     reason = verdict.reason.value if verdict.reason else ""
     return ": ".join(part for part in (reason, what, " < ".join(where)) if part)[:LONGEST]
@@ -231,7 +237,7 @@ def _functions(lines: Iterable[str]) -> Iterator[str]:
         frame = _FRAME.match(line)
         if frame and not frame.group(1) and not in_nmi:
             yield frame.group(2)
-        elif not frame and not line.lstrip().startswith("<") and line.strip():
+        elif not frame and not in_nmi and not line.lstrip().startswith("<") and line.strip():
             return
 
 
@@ -252,3 +258,9 @@ def _where_it_hangs(lines: Sequence[str]) -> list[str]:
         if told:
             return told
     return []
+
+
+def _where_it_loops(lines: Sequence[str]) -> list[str]:
+    """The top frames of the CPU that an NMI found at work; [] if it found it idle."""
+    idle = any(_IDLE.search(line) for line in lines)
+    return [] if idle else _splat(lines, last=True)

@@ -9,6 +9,7 @@ import pytest
 
 from inject.errors import CannotRun
 from inject.kernel.btf import Result
+from inject.kernel.calls import Checks
 from inject.kernel.text_symbols import TextSymbols
 from inject.kernel.types import Types
 from inject.model.point import ErrorType
@@ -137,3 +138,36 @@ def test_what_is_recorded_if_nothing_is_asked_for(tmp_path: Path) -> None:
     assert unlisted.default(scenario(filesystem=Filesystem("xfs"))) == ("module:xfs",)
     with pytest.raises(CannotRun, match="no list of error-injectable functions, and the scenario has no filesystem"):
         unlisted.default(scenario())
+
+
+@pytest.mark.parametrize(
+    ("tests", "expected"),
+    [
+        (Checks(calls=3, used=3), ""),
+        (Checks(calls=3, used=2, ignored=1), ""),
+        (Checks(calls=3, used=2, is_err=1), "ERRNO"),
+        (Checks(calls=3, used=2, zero=1), "NULL"),
+        (Checks(calls=3, used=2, returned=1), "ERRNO_NULL"),
+        (Checks(), "ERRNO_NULL"),
+    ],
+)
+def test_a_pointer_that_no_caller_tests_has_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tests: Checks, expected: str
+) -> None:
+    """bch2_bkey_to_bset() of bcachefs is such a function: a failed call is followed as an address."""
+
+    class Callers:
+        def tests(self, _address: int, _module: str) -> Checks:
+            return tests
+
+    made = families(tmp_path)
+    monkeypatch.setattr(Prototypes, "result", lambda _self, _name: Result("pointer", 8, "struct bset_tree *"))
+    made.__dict__["_callers"] = Callers()
+    (symbol,) = made.choose(["xfs_int"], OPTIONS).functions.values()
+    assert made.failure(symbol) == expected
+
+
+def test_what_a_marked_function_returns_is_a_failure_whatever_its_callers_do(tmp_path: Path) -> None:
+    made = families(tmp_path)
+    symbols = made.choose([MARKED], OPTIONS).functions.values()
+    assert symbols and all(made.failure(symbol) for symbol in symbols)

@@ -159,6 +159,14 @@ def test_a_check_is_known_by_its_name_and_the_point() -> None:
     assert unmounted == "check: DIR/mnt is still busy after N s: bch2_x < bch2_caller"
 
 
+def test_a_filesystem_that_stopped_writing_is_said_so() -> None:
+    """It explains why a file cannot be read, too."""
+    recovery = "recovery: after disarming, an ordinary operation fails: mkdir: Read-only file system"
+    assert failed(recovery, reason=Reason.CHECK) == "check: recovery (read-only): bch2_x < bch2_caller"
+    found = failed(f"coherence: a: Input/output error; also: {recovery}", reason=Reason.CHECK)
+    assert found == "check: coherence (read-only): bch2_x < bch2_caller"
+
+
 BLOCKED = """\
 bash/300 state S in do_wait syscall 61 0x1
     do_wait+0x60
@@ -195,6 +203,33 @@ def test_a_guest_that_hangs_shows_its_tasks_on_the_console() -> None:
     assert (
         failed("the guest hung: no heartbeat for 90 s", log, Reason.HANG) == "hang: bch2_wait_on_allocator < bch2_write"
     )
+
+
+NMI = """\
+[   87.8] Kernel panic - not syncing: NMI: Not continuing
+[   87.8] Call Trace:
+[   87.8]  <NMI>
+[   87.8]  panic+0x118/0x2db
+[   87.8]  end_repeat_nmi+0xf/0x53
+[   87.8] RIP: 0010:{rip}+0xf/0x20
+[   87.8] RAX: 0000000000000000 RBX: 0000000000000000 RCX: 0000000000000001
+[   87.8]  ? pv_native_safe_halt+0xf/0x20
+[   87.8]  </NMI>
+[   87.8]  <TASK>
+[   87.8]  {caller}+0x269/0x2a0
+[   87.8]  outer+0x29/0x30
+[   87.8]  </TASK>
+"""
+
+
+def test_a_guest_that_hangs_is_known_by_where_its_cpu_loops() -> None:
+    """The host sends an NMI, on which the kernel panics. An idle CPU says nothing of the hang."""
+    said = "with f = -EIO armed, the guest hung: no heartbeat for 30 s"
+    assert failed(said, NMI.format(rip="bch2_spins", caller="bch2_waits"), Reason.HANG) == (
+        "hang: bch2_spins < bch2_waits < outer"
+    )
+    idle = NMI.format(rip="pv_native_safe_halt", caller="do_idle")
+    assert failed(said, idle, Reason.HANG) == "hang: bch2_x < bch2_caller"
 
 
 def test_a_hang_that_shows_no_task_is_known_by_the_point() -> None:

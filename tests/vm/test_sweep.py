@@ -27,6 +27,20 @@ run: |
   head -c 100000 /dev/zero >$MNT/f
   truncate -s 10001 $MNT/f
 """
+LOGGED = """\
+name: logged
+filesystem: {type: bcachefs}
+faults: [{function: bch2_truncate, return: -EIO}]
+run: |
+  mkdir $MNT/d
+  for i in 1 2; do
+    echo $i >$MNT/d/$i
+  done
+  head -c 100000 /dev/zero >$MNT/f
+  truncate -s 10001 $MNT/f
+  sync
+  rm -r $MNT/d
+"""
 DIRECTORIES = """\
 name: directories
 faults: [{function: vfs_mkdir, return: -EIO}]
@@ -49,7 +63,16 @@ def test_a_point_that_kills_the_kernel_is_a_finding_and_the_sweep_goes_on(tmp_pa
     """Both callers of bch2_get_folio_disk_reservation() BUG_ON() its result (fs/bcachefs, v6.12)."""
     (tmp_path / "folios.yaml").write_text(FOLIOS)
     out = tmp_path / "out"
-    words = ["--functions", "bch2_get_folio_disk*", "--functions", "bch2_truncate", "--checks", "cheap"]
+    words = [
+        "--functions",
+        "bch2_get_folio_disk*",
+        "--functions",
+        "bch2_truncate",
+        "--checks",
+        "cheap",
+        "--reproduce",
+        "0",
+    ]
     done = inject("vm", "sweep", tmp_path / "folios.yaml", *words, "-o", out, timeout=LIMIT)
     points, trials = lines(out, "point"), lines(out, "trial")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -69,7 +92,42 @@ def test_a_point_that_kills_the_kernel_is_a_finding_and_the_sweep_goes_on(tmp_pa
         assert str(place / "scenario.yaml") in done.stdout
         (scenario,) = load([place / "scenario.yaml"])
         assert scenario.faults[0].function == "bch2_get_folio_disk_reservation"
-        assert "panic" in (place / "log.txt").read_text()
+        assert "kernel BUG at fs/bcachefs/" in (place / "kernel.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("artifacts")
+def test_a_new_finding_becomes_small_and_shows_again(tmp_path: Path) -> None:
+    """An error of bch2_btree_delete() in bch2_logged_op_finish() is fatal on purpose (logged_ops.c, v6.12)."""
+    (tmp_path / "logged.yaml").write_text(LOGGED)
+    out = tmp_path / "out"
+    words = ["vm", "sweep", tmp_path / "logged.yaml", "--functions", "bch2_btree_delete", "-o", out]
+    done = inject(*words, timeout=2 * LIMIT)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (finding,) = lines(out, "finding")
+    assert finding["signature"] == "check: recovery (read-only): bch2_btree_delete < bch2_logged_op_finish"
+    assert (finding["runs"], finding["failed"], finding["faults"], finding["lines"]) == (3, 3, 1, [2, 8])
+    assert "3 of 3 runs failed with this signature: reproducible" in done.stdout
+    place = out / finding["directory"]
+    (scenario,) = load([place / "scenario.yaml"])
+    assert scenario.run == "head -c 100000 /dev/zero >$MNT/f\ntruncate -s 10001 $MNT/f\n"
+    (fault,) = scenario.faults
+    (point,) = [line for line in lines(out, "point") if finding["trial"].startswith(line["id"])]
+    assert len(fault.when.stack) < len(point["stack"]) and fault.when.trigger.nth == 1
+    assert "deleting logged operation" in (place / "kernel.log").read_text()
+    assert "bch2_btree_delete" in (place / "trace.txt").read_text()
+    readme = (place / "README").read_text()
+    assert "Linux 6." in readme and "(unknown)" not in readme
+    again = inject("vm", "run", place / "scenario.yaml", timeout=LIMIT)
+    assert again.returncode == 1 and "Read-only file system" in again.stdout + again.stderr
+    plain = inject("vm", "exec", "--timeout", "300", "--", "bash", "-c", (place / "reproduce.sh").read_text())
+    assert plain.returncode == 3, plain.stdout + plain.stderr
+    assert "ALLOW_ERROR_INJECTION(bch2_btree_delete, ERRNO);" in plain.stderr
+    (tmp_path / "known.yaml").write_text(readme[readme.index("- signature:") :].replace("why:", "why: it must be"))
+    known = inject(*words, "--resume", "--known", tmp_path / "known.yaml", timeout=LIMIT)
+    assert known.returncode == 0, known.stdout + known.stderr
+    assert "known: " + finding["signature"] in known.stdout and "it must be" in known.stdout
+    assert [line["known"] for line in lines(out, "finding")] == ["", "it must be"]
 
 
 @pytest.mark.slow
