@@ -21,6 +21,7 @@ SIDE_BY_SIDE = --numprocesses=$(if $(ALL),auto,$(shell echo $$(($$(nproc) + 1)))
 ALL :=
 FUZZ_SECONDS := 3600
 KILLS_SECONDS := 14400
+SWEEP_KILLS := 50
 # What `make bench` measures; everything by default.
 PARTS :=
 # The build tree of a kernel of yours, for `make tree-test`.
@@ -34,7 +35,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 SUITE = $(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test bare-test tree-test load cycles unreached plants matrix fuzz kills lint docs bench bench-detectors man clean
+.PHONY: library demo test unit suite guest-test debug-test bare-test tree-test load cycles unreached plants matrix fuzz kills sweep-kills lint docs bench bench-detectors man clean
 
 # Seconds since 1970, and MB that this machine has received (proc_pid_net(5)).
 COUNTERS := date +%s; awk 'NR > 2 && $$1 != "lo:" {sum += $$2} END {printf "%d", sum / 1000000}' /proc/net/dev
@@ -138,6 +139,11 @@ fuzz: $(VENV)/ready
 kills: $(VENV)/ready
 	$(VENV)/bin/inject vm build --kernel test
 	$(VENV)/bin/python -m tests.kills --seconds $(KILLS_SECONDS)
+
+# Kill sweeps, and their guests, SWEEP_KILLS times at random moments, and go on with them.
+sweep-kills: $(VENV)/ready
+	$(VENV)/bin/inject vm build
+	$(VENV)/bin/python -m tests.kills.sweeps --kills $(SWEEP_KILLS)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

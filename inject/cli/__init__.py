@@ -25,6 +25,7 @@ HOMES = {
     "doctor": "inject.cli.doctor:doctor",
     "run": "inject.cli.run:run",
     "record": "inject.cli.record:record",
+    "sweep": "inject.cli.sweep.command:sweep",
     "fail": "inject.cli.fail:fail",
     "watch": "inject.cli.watch.command:watch",
     "report": "inject.cli.report:report",

@@ -82,3 +82,6 @@ class Progress:
             minutes = (self._now() - self._started) / 60
             done, total = len(self._ledger.verdicts()), len(self._ledger.scenarios)
             self.note(f"{done} of {total} done after {minutes:.0f} min, {now}")
+
+    def close(self) -> None:
+        """End it."""

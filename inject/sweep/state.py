@@ -51,6 +51,8 @@ class SweepState:
     ended: dict[str, Ended] = field(default_factory=dict)
     begun: dict[str, int] = field(default_factory=dict)
     """How often each trial was begun."""
+    under_way: dict[str, str] = field(default_factory=dict)
+    """The trials that have begun and not ended, with the boot of the machine that makes them; "" in a guest."""
 
     @property
     def fired(self) -> set[str]:
@@ -90,8 +92,10 @@ def _add(state: SweepState, line: Line) -> None:
         state.baseline = float(line["seconds"])
     elif kind == "begun":
         state.begun[line["trial"]] = state.begun.get(line["trial"], 0) + 1
+        state.under_way[line["trial"]] = str(line.get("boot", ""))
     elif kind == "trial":
         state.ended[line["trial"]] = _ended(line)
+        state.under_way.pop(line["trial"], None)
 
 
 def _ended(line: Line) -> Ended:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Callable, Optional
 
 from inject import __version__
@@ -20,11 +18,7 @@ from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
 from inject.record.options import ObserveOptions
 from inject.report.jsonl import to_json
-from inject.scenario.derived import derived, document_of
-from inject.scenario.files import shared_directory
-from inject.scenario.load import parse
-from inject.scenario.writer import Word, fault_keys
-from inject.sweep import baseline
+from inject.sweep import baseline, boots
 from inject.sweep.agenda import Agenda, agenda
 from inject.sweep.ending import End, end_line, end_of
 from inject.sweep.findings import Cause, causes
@@ -32,6 +26,7 @@ from inject.sweep.journal import Line, SweepJournal
 from inject.sweep.known import Known
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.options import SweepOptions
+from inject.sweep.scenarios import Scenarios
 from inject.sweep.shot import RECORDED, Origin, Shot
 from inject.sweep.state import SweepState, Totals, point_line, state_of, totals, trial_line
 from inject.sweep.tally import Tally
@@ -55,15 +50,18 @@ class Sweeper:
         journal: SweepJournal,
         kernel: str,
         seed: int,
+        *,
+        boot: str = "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scenario = scenario
         self._now = now
         self._started = now()
-        self._document = document_of(text, scenario.name)
+        self._scenarios = Scenarios(scenario, text, options)
         self._options = options
         self._journal = journal
         self._seed = seed
+        self._boot = {"boot": boot} if boot else {}
         self._known = 0, SweepState()
         self._judged: set[str] = set()
         """Trials that have ended in this run."""
@@ -126,10 +124,8 @@ class Sweeper:
         shots = self.plan.shots
         if self.state.baseline is not None or not shots:
             return
-        faults = [fault_keys(baseline.unfired(fault)) for fault in shots[0].faults(self._options.errno)]
-        about = "nothing fails: what the scenario does by itself"
-        scenario = self._parsed(f"{self.scenario.name}/{baseline.NAME}", {"description": about, "faults": faults})
-        (verdict,) = batch(Ledger([scenario]), Request(self._seed), lambda _: None)
+        ledger = Ledger([self._scenarios.baseline(shots[0])])
+        (verdict,) = batch(ledger, Request(self._seed), lambda _: None)
         self._journal.append(baseline.baseline_line(verdict))
         for said in baseline.remarks(self.scenario.name, verdict):
             say(said)
@@ -145,6 +141,16 @@ class Sweeper:
         """The trials that have not ended yet, or not in this run and with an error, which may be over."""
         ended = {id for id, one in self.state.ended.items() if id in self._judged or one.status is not Status.ERROR}
         return [shot for shot in self.plan.shots if shot.id not in ended]
+
+    def blame_boots(self) -> list[str]:
+        """Settle the trials that ended this machine, which has been booted since; a sentence for each."""
+        shots = {shot.id: shot for shot in self.plan.shots}
+        found = [shots[id] for id in boots.ended(self.state.under_way, self._boot.get("boot", "")) if id in shots]
+        for shot in found:
+            self._journal.append(trial_line(shot, boots.verdict_of(shot)))
+        return [
+            f"the machine was booted anew since the trial {shot.id} began, which counts as a crash" for shot in found
+        ]
 
     def fail(self, batch: Batch, say: Callable[[str], None] = lambda _: None) -> None:
         """Make every trial that has not ended yet, round by round, until one brings no point that may be failed."""
@@ -165,14 +171,15 @@ class Sweeper:
 
     def _make(self, shots: Sequence[Shot], number: int, batch: Batch) -> None:
         """Make the trials ``shots`` of one round."""
-        left = {self._name(shot): shot for shot in shots}
+        left = {self._scenarios.name(shot): shot for shot in shots}
         points = self.state.points
         known = {point.id for point in points}
         lock = threading.Lock()
 
         def begin(name: str) -> None:
             shot = left[name]
-            self._journal.append({"type": "begun", "trial": shot.id, "point": shot.point.id, "mode": shot.mode.value})
+            line = {"type": "begun", "trial": shot.id, "point": shot.point.id, "mode": shot.mode.value}
+            self._journal.append({**line, **self._boot})
 
         def reached(event: PointReached) -> None:
             with lock:
@@ -218,56 +225,19 @@ class Sweeper:
         points = len(state.points)
         return Tally(shots, ended, points=points, findings=failed, seconds=self.seconds_left, now=self._now)
 
-    def _name(self, shot: Shot) -> str:
-        return f"{self.scenario.name}/{shot.id}"
-
     def trial(self, shot: Shot) -> Scenario:
         """The scenario of one trial, with its YAML."""
-        limit = baseline.timeout(self.scenario.timeout, self.state.baseline)
-        return self._parsed(self._name(shot), {**self._changes(shot), "timeout": limit})
+        return self._scenarios.trial(shot, self.state.baseline)
 
-    def _parsed(self, name: str, changes: dict[str, Any]) -> Scenario:
-        """The scenario ``name`` with ``changes``."""
-        text = self._text({"name": name, **changes})
-        (scenario,) = parse(text, self.scenario.file, name)
-        return replace(scenario, text=text)
-
-    def text_of(self, shot: Shot, *, alone: bool = False) -> str:
-        """The YAML of one trial: any exit code will do, and all checks must pass.
-
-        With ``alone`` it can be moved anywhere: its scripts know where the shared ones are.
-        """
-        changes = {"name": self._name(shot), **self._changes(shot)}
-        shared = shared_directory(Path(self.scenario.file)) if alone else None
-        if shared is not None:
-            scripts = {"setup": self.scenario.setup, "run": self.scenario.run, "recover": self.scenario.recover}
-            set_lib = f"export LIB={shlex.quote(str(shared))}\n"
-            changes.update({key: set_lib + script for key, script in scripts.items() if script})
-        return self._text(changes)
-
-    def _changes(self, shot: Shot) -> dict[str, Any]:
-        what = f"{shot.first.point.function} and then " if shot.first is not None else ""
-        what += shot.point.function
-        return {
-            "description": f"{what} fails {shot.mode.value} where point {shot.point.id} is reached",
-            "faults": [fault_keys(fault) for fault in shot.faults(self._options.errno)],
-        }
-
-    def _text(self, changes: dict[str, Any]) -> str:
-        checks = {} if self._options.checks is None else {"checks": list(self._options.checks)}
-        expect = {"exit": Word("any"), "injected": ">=0"}
-        return derived(self._document, {**changes, "expect": expect, "finding": None, "sweep": None, **checks})
+    def document_of(self, shot: Shot) -> dict[str, Any]:
+        """The keys of a scenario that makes the trial again, anywhere; unlike a trial it must inject."""
+        return self._scenarios.document(shot)
 
     def findings(self, known: Sequence[Known] = ()) -> tuple[Cause, ...]:
         """The findings of the plan's trials."""
         ended = self.state.ended
         planned = {shot.id for shot in self.plan.shots}
         return causes([one for name, one in ended.items() if name in planned], known, self._journal.lines)
-
-    def document_of(self, shot: Shot) -> dict[str, Any]:
-        """The keys of a scenario that makes the trial again, anywhere; unlike a trial it must inject."""
-        text = self.text_of(shot, alone=True)
-        return {**document_of(text, self._name(shot)), "expect": {"exit": Word("any")}}
 
     def leave(self) -> None:
         """Write to the journal which points get no trial, and why: only the options of this sweep say so."""

@@ -1,29 +1,38 @@
-"""`inject vm sweep`: fail each point that a workload reaches, in guests."""
+"""`inject sweep` and `inject vm sweep`: fail each point that a workload reaches, on this kernel and in guests."""
 
 from __future__ import annotations
 
 import secrets
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from inject.cli import completion
 from inject.cli.display import Display
-from inject.cli.options import JOBS_OPTION
-from inject.cli.progress import note
+from inject.cli.options import JOBS_OPTION, MODULE_OPTION, module_for
+from inject.cli.progress import Progress, note
 from inject.cli.sweep.findings import tell
 from inject.cli.sweep.options import SweepChoice, sweep_options, the_scenario
 from inject.cli.sweep.status import SweepProgress
 from inject.cli.vm import batch_options, guests_for, run_in, run_showing
 from inject.errors import ExitStatus
+from inject.fixture.modules import load as load_modules
+from inject.fixture.modules import mounted_by
+from inject.fleet.here import Here
 from inject.fleet.ledger import Ledger
 from inject.fleet.request import Request
+from inject.kernel.kernel import Kernel
+from inject.kernel.types import Types
 from inject.model.event import Event
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
+from inject.record.recording import require_recording
+from inject.sweep.boots import boot_id
 from inject.sweep.ending import NEXT
 from inject.sweep.investigation import Investigation
 from inject.sweep.journal import NAME, SweepJournal
@@ -32,6 +41,63 @@ from inject.sweep.report.write import write_reports
 from inject.sweep.reproducer import is_step
 from inject.sweep.sweeper import Batch, Sweeper
 from inject.vm import kernels
+
+HERE = "this machine's"
+"""Stands before the release of this machine's kernel in the journal."""
+
+
+@click.command()
+@click.argument("file", metavar="FILE", shell_complete=completion.files)
+@sweep_options
+@MODULE_OPTION
+def sweep(file: str, module: bool, **values: Any) -> int:
+    """Fail each point that the workload of a scenario reaches on this kernel, in turn.
+
+    See `inject vm sweep` for the trials, the journal and the report. On this machine a trial that ends the
+    machine can be made only once: after a crash boot it, and go on with --resume, which counts that trial as
+    a finding. A kernel that must not run more trials ends the sweep; boot it anew, and go on with --resume.
+    Findings are not repeated unless --reproduce says so.
+
+    \b
+    Examples:
+      sudo inject sweep my-scenario.yaml --functions 'bch2_*' --module
+      sudo inject sweep my-scenario.yaml --functions 'bch2_*' --module --resume
+    """
+    choice = SweepChoice.taken(values)
+    if click.get_current_context().get_parameter_source("reproduce") is not ParameterSource.COMMANDLINE:
+        choice = replace(choice, reproduce=0)
+    scenario = the_scenario(file)
+    load_modules(mounted_by([scenario]))
+    kernel = Kernel()
+    types = Types(kernel)
+    require_recording(kernel)
+    here = Here(kernel, types, module_for(kernel, types, module, ()))
+    again = f"sudo inject run{' --module' * module}"
+    return run_sweep(
+        scenario, choice, f"{HERE} {kernel.release}", again, lambda made: _here(made, here), boot=boot_id()
+    )
+
+
+def _here(sweeper: Sweeper, here: Here) -> Batch:
+    """What runs a batch on this machine."""
+
+    def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        recording = request.record is not None
+        progress = Progress(ledger, Display(1, 0, None)) if recording else SweepProgress(ledger, sweeper.tally())
+
+        def take(event: Event) -> None:
+            on_event(event)
+            progress(event)
+            progress.idle()
+
+        try:
+            return here.run(ledger, request, take)
+        finally:
+            progress.close()
+            if here.unusable:
+                note(f"this kernel must not run more trials: {here.unusable}")
+
+    return batch
 
 
 @click.command("sweep")
@@ -82,12 +148,12 @@ def _in_guests(sweeper: Sweeper, jobs: int, guest_choice: dict[str, Any]) -> Bat
 
 
 def run_sweep(
-    scenario: Scenario, choice: SweepChoice, kernel: str, again: str, ready: Callable[[Sweeper], Batch]
+    scenario: Scenario, choice: SweepChoice, kernel: str, again: str, ready: Callable[[Sweeper], Batch], boot: str = ""
 ) -> int:
     """Sweep, write the findings and the reports, and print what was found; the exit code.
 
     ``kernel`` names the kernel, ``again`` begins the command that runs a scenario on it. ``ready`` makes
-    ready what runs the trials.
+    ready what runs the trials. ``boot`` is the id of this boot, if a trial may end it.
     """
     directory = choice.directory(scenario.file)
     with SweepJournal(directory, resume=choice.resume) as journal:
@@ -95,12 +161,15 @@ def run_sweep(
             note(f"the last line of {directory / NAME} was cut, and is taken away")
         text = Path(scenario.file).read_text(encoding="utf-8")
         seed = secrets.randbits(32)
-        sweeper = Sweeper(scenario, text, choice.options(scenario), journal, kernel, seed)
+        sweeper = Sweeper(scenario, text, choice.options(scenario), journal, kernel, seed, boot=boot)
+        for words in sweeper.blame_boots():
+            note(words)
         interrupted = False
         try:
             batch = ready(sweeper)
             _make(sweeper, batch, choice.only, directory / NAME)
-            _look_into(Investigation(sweeper, journal, choice.known, choice.reproduce, seed), batch)
+            if not sweeper.left:
+                _look_into(Investigation(sweeper, journal, choice.known, choice.reproduce, seed), batch)
         except KeyboardInterrupt:
             interrupted = True
         found = Investigation(sweeper, journal, choice.known, choice.reproduce, seed)

@@ -1,0 +1,88 @@
+"""A trial that was under way when the machine ended counts as a crash, once, and only if the machine made it itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inject.fleet.ledger import Ledger
+from inject.model.event import PointReached
+from inject.model.reached import Point
+from inject.model.verdict import Status, Verdict
+from inject.scenario.load import parse
+from inject.sweep.boots import boot_id, ended
+from inject.sweep.journal import SweepJournal
+from inject.sweep.options import SweepOptions
+from inject.sweep.sweeper import Sweeper
+
+TEXT = "name: mix\nfaults: [{function: f0, return: -EIO}]\nrun: 'true'\n"
+POINTS = [Point(f"f{number}", "", ("caller+0x1",), 1, 1, "ERRNO") for number in range(3)]
+
+
+class Ended(BaseException):
+    """The end of the machine."""
+
+
+def machine(ledger: Ledger, ending: str) -> list[Verdict]:
+    """Make the trials up to the one in which the machine ends."""
+    for scenario in ledger.scenarios:
+        assert ledger.give(scenario.name)
+        if scenario.faults[0].function == ending:
+            raise Ended
+        ledger.settle(Verdict(scenario.name, Status.PASS))
+    return ledger.verdicts()
+
+
+def run(directory: Path, boot: str, ending: str = "", *, resume: bool = True) -> tuple[list[str], list[dict[str, Any]]]:
+    """What was said of earlier boots, and the trials of this one; ``ending`` is the function that ends it."""
+    (scenario,) = parse(TEXT, "mix.yaml", "mix")
+    with SweepJournal(directory, resume=resume) as journal:
+        made = Sweeper(scenario, TEXT, SweepOptions(), journal, "this machine's 6.12", 1, boot=boot)
+        said, before = made.blame_boots(), len(journal.lines)
+
+        def record(_ledger: Ledger, _request: object, on_event: Any) -> list[Verdict]:
+            for point in POINTS:
+                on_event(PointReached("mix", 0, point))
+            return [Verdict("mix", Status.PASS)]
+
+        try:
+            made.record(record)
+            made.fail(lambda ledger, _request, _take: machine(ledger, ending))
+        except Ended:
+            pass
+        return said, [dict(line) for line in journal.lines[before:] if line["type"] in ("begun", "trial")]
+
+
+def test_the_trial_that_ended_the_machine_is_a_crash_and_not_made_again(tmp_path: Path) -> None:
+    said, lines = run(tmp_path, "first", "f1", resume=False)
+    assert said == [] and [line.get("boot") for line in lines] == ["first", None, "first"]
+    said, lines = run(tmp_path, "second")
+    assert said == [
+        f"the machine was booted anew since the trial {POINTS[1].id}-once began, which counts as a crash",
+    ]
+    assert [line["trial"] for line in lines if line["type"] == "begun"] == [f"{POINTS[2].id}-once"]
+    with SweepJournal(tmp_path, resume=True) as journal:
+        (crash,) = [line for line in journal.lines if line["type"] == "trial" and line["status"] == "fail"]
+    assert (crash["trial"], crash["reason"]) == (f"{POINTS[1].id}-once", "crash")
+    assert "f1 armed, the machine ended" in crash["detail"]
+
+
+def test_in_the_same_boot_inject_was_killed_and_the_trial_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path, "first", "f1", resume=False)
+    said, lines = run(tmp_path, "first")
+    assert said == []
+    assert [line["trial"] for line in lines if line["type"] == "trial"] == [f"{point.id}-once" for point in POINTS[1:]]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "blamed"),
+    [("a", "b", True), ("a", "a", False), ("", "b", False), ("a", "", False)],
+)
+def test_only_a_trial_of_this_machine_is_to_blame_for_its_end(then: str, now: str, blamed: bool) -> None:
+    assert ended({"t": then}, now) == ["t"] * blamed
+
+
+def test_a_boot_has_one_id() -> None:
+    assert boot_id() == boot_id() != ""
