@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Iterable
 from typing import Any
 
+from inject.model.verdict import Status
 from inject.sweep.agenda import BEYOND, LATE
-from inject.sweep.state import Totals
+from inject.sweep.state import Ended, Totals
+
+_NUMBER = re.compile(r"[0-9]+")
 
 
 class End(enum.Enum):
@@ -54,3 +59,15 @@ NEXT = {
     End.UNUSABLE: "this kernel must not run more trials; reboot, and make those that are left with --resume",
 }
 """What to say about an end before that of all trials."""
+
+
+def unjudged(ended: Iterable[Ended]) -> list[str]:
+    """A sentence for each cause for which trials among ``ended`` were not judged, the most frequent first."""
+    causes: dict[str, list[str]] = {}
+    for one in ended:
+        if one.status in (Status.ERROR, Status.SKIP):
+            causes.setdefault(_NUMBER.sub("N", one.detail), []).append(one.detail)
+    return [
+        f"{len(details)} trial{'s' * (len(details) != 1)} could not be judged: {details[0]}"
+        for details in sorted(causes.values(), key=len, reverse=True)
+    ]

@@ -114,7 +114,8 @@ class Sweeper:
             raise CannotRun(f"{self.scenario.name} cannot be recorded: {verdict.detail}")
         if verdict.status is not Status.PASS:
             raise InjectError(
-                f"{self.scenario.name} was not recorded completely: {verdict.detail}", "mend that, and begin anew"
+                f"{self.scenario.name} was not recorded completely: {verdict.detail}",
+                "fix that, and start the sweep again",
             )
         points = len(self.state.points)
         self._journal.append({"type": "recorded", "points": points, "notes": list(verdict.notes)})

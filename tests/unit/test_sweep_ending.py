@@ -14,9 +14,10 @@ from inject.model.event import Event, PointReached
 from inject.model.reached import Point
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.scenario.load import parse
-from inject.sweep.ending import NEXT, End
+from inject.sweep.ending import NEXT, End, unjudged
 from inject.sweep.journal import SweepJournal
 from inject.sweep.options import SweepOptions
+from inject.sweep.state import Ended
 from inject.sweep.sweeper import Sweeper
 
 TEXT = "name: mix\nfaults: [{function: f0, return: -EIO}]\nrun: 'true'\n"
@@ -127,3 +128,17 @@ def test_trials_that_were_not_judged_are_made_again_by_the_next_run_once(tmp_pat
         made, journal = sweep(tmp_path, machine, resume=True)
         assert (made.totals().errors, machine.ran, made.left) == (errors, ran, [])
         journal.close()
+
+
+def test_trials_that_were_not_judged_are_counted_by_cause(tmp_path: Path) -> None:
+    lost = ["the guest ended: QEMU 1", "no module", "the guest ended: QEMU 22"]
+    ended = [
+        *(Ended(f"t{number}", "p", Status.ERROR, "", words, 0, 0, "") for number, words in enumerate(lost)),
+        Ended("t8", "p", Status.SKIP, "", "no module", 0, 0, ""),
+        Ended("t9", "p", Status.FAIL, "crash", "oops", 1, 0, ""),
+    ]
+    assert unjudged([*ended, ended[1]]) == [
+        "3 trials could not be judged: no module",
+        "2 trials could not be judged: the guest ended: QEMU 1",
+    ]
+    assert unjudged(ended[-1:]) == []

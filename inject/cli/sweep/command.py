@@ -33,7 +33,7 @@ from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.record.recording import require_recording
 from inject.sweep.boots import boot_id
-from inject.sweep.ending import NEXT
+from inject.sweep.ending import NEXT, unjudged
 from inject.sweep.investigation import Investigation
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.nothing import refuse
@@ -175,6 +175,8 @@ def run_sweep(
         found = Investigation(sweeper, journal, choice.known, choice.reproduce, seed)
         found.run(None)
         end = sweeper.ending(interrupted=interrupted, unfinished=found.unfinished)
+        for words in unjudged(sweeper.state.ended.values()):
+            note(words)
         if end in NEXT:
             note(f"{NEXT[end]} -o {shlex.quote(str(directory))}")
         status = tell(sweeper, found, directory, again)
