@@ -124,7 +124,7 @@ class Observer:
         for address in {one.function for one in raw}:
             symbol = self._chosen.functions[address]
             if (symbol.name, symbol.module) in lacking:
-                self._types[symbol.name, symbol.module] = self._survey.families.error_type(symbol).value
+                self._types[symbol.name, symbol.module] = self._survey.families.failure(symbol)
 
     def _name(self, address: int) -> str:
         found = self._names.get(address)

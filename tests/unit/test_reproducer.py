@@ -14,6 +14,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inject.cli.sweep.findings import tell
+from inject.errors import ExitStatus
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.errorpath import ErrorPath, Fate, Frame
@@ -136,7 +138,7 @@ def sweeper(
 ) -> Sweeper:
     (scenario,) = parse(text, "mix.yaml", "mix")
     options = SweepOptions(modes=(Mode.ONCE, Mode.ONWARD), rounds=1, seconds=seconds)
-    return Sweeper(scenario, text, options, journal, "stock", 7, now)
+    return Sweeper(scenario, text, options, journal, "stock", 7, now=now)
 
 
 def swept(
@@ -420,3 +422,22 @@ def test_the_scenario_needs_no_other_file(tmp_path: Path) -> None:
     (scenario,) = load([elsewhere])
     assert scenario.name == f"dir/mix/{place.name[3:]}"
     assert yaml.safe_load(elsewhere.read_text())["expect"] == {"exit": "any"}
+
+
+@pytest.mark.parametrize(("known", "status"), [(False, ExitStatus.FAIL), (True, ExitStatus.OK)])
+def test_known_findings_alone_do_not_fail_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], known: bool, status: ExitStatus
+) -> None:
+    name = "crash: BUG: bch2_dies < bch2_x_caller"
+    swept(tmp_path, needs())
+    with SweepJournal(tmp_path / "out", resume=True) as journal:
+        made = sweeper(journal)
+        found = Investigation(made, journal, (Known("it must be", name),) if known else (), MOST, 7)
+        found.run(None)
+        assert tell(made, found, tmp_path / "out", "inject vm run") == status
+    said = capsys.readouterr().out
+    assert (f"known: {name}: 2 trials" in said and "  it must be\n" in said) is known
+    assert (f"finding 1: {name}\n" in said and "(3 of 3 runs failed with this signature: reproducible)" in said) is (
+        not known
+    )
+    assert "2 findings (1 signatures)" in said.splitlines()[-1]
