@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Callable
+from typing import Callable, Optional
 
 from inject import __version__
 from inject.kernel.kernel import Kernel
@@ -31,8 +31,11 @@ def run_all(
     begin: Callable[[int, Scenario], None],
     end: Callable[[Verdict], None],
     stop_when_unusable: bool = False,
+    hold: Optional[Callable[[Scenario], Scenario]] = None,
 ) -> list[Verdict]:
     """Run every scenario once, in order. With ``stop_when_unusable`` an unusable kernel ends the run.
+
+    ``hold`` is for each Trial.
 
     The next of ``scenarios`` is only asked for when the one before has its verdict. If the kernel log
     has a splat after the end of a trial, its verdict is told a second time, as a failure.
@@ -63,11 +66,13 @@ def run_all(
                 verdict = Verdict(scenario.name, Status.ERROR, None, what)
             else:
                 allowance = replace(options, budget=left)
-                verdict = Trial(scenario, services, allowance, before_arming=partial(tell_late, scenario.allow)).run()
+                first = partial(tell_late, scenario.allow)
+                trial = Trial(scenario, services, allowance, before_arming=first, hold=hold)
+                verdict = trial.run()
                 if options.budget:  # 0 is no budget at all, and must stay 0
                     left -= sum(counts.injected for counts in verdict.counts)
                 tell_late(scenario.allow)  # what it did not look for, because it was not armed
-                aftermath.follow(scenario, verdict)
+                aftermath.follow(trial.scenario, verdict)
             tell(verdict)
             verdicts.append(verdict)
             unusable = unusable or verdict.unusable

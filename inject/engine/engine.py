@@ -128,6 +128,10 @@ class Engine:
         self._write(render(plan))
         self._use(plan, self.used)
 
+    def rehearse(self) -> None:
+        """Load what the first injection would load: the names of the kernel's symbols, which takes a second."""
+        self._symbols.name(self._plan.rules[0].point.address)
+
     def detach(self) -> None:
         """Disarm, and take the probes out of the kernel."""
         if self._maps.descriptors:

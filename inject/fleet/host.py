@@ -125,6 +125,9 @@ class CommandTimeout(InjectError):
 class Host(Protocol):
     """An open host. Every wait on it raises Lost, with the reason and the console's tail, when it is gone."""
 
+    worker: Optional[Command]
+    """inject, which runs there already and waits for the faults of one scenario; None if it is still to be started."""
+
     @property
     def results(self) -> str:
         """The file there whose lines reach ``on_result`` of :meth:`Hosts.open`."""

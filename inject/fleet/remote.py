@@ -20,7 +20,7 @@ from inject.fixture import modules
 from inject.fleet.request import Request, read_request, read_returns, read_scenario_line
 from inject.kernel.kernel import Kernel
 from inject.kernel.types import Types
-from inject.model.event import Armed, Event, RunEnded
+from inject.model.event import Armed, Event, RunEnded, ScenarioHeld
 from inject.model.scenario import Scenario
 from inject.module.demand import demand
 from inject.process.signals import ended_by_signals
@@ -83,6 +83,14 @@ def _serve(
         def emit(event: Event) -> None:
             report.write(replace(event, stop=request.stop_on_injection) if isinstance(event, Armed) else event)
 
+        asked = scenarios(lines)
+
+        def held(scenario: Scenario) -> Scenario:
+            emit(ScenarioHeld(scenario.name))
+            for other in asked:
+                return other
+            raise InjectError("its host sent no faults")
+
         emit(run_started(kernel, request.seed, ()))
         with contextlib.ExitStack() as stack:
             services = stack.enter_context(open_services(kernel, emit, say=lambda _: None, types=types, need=need))
@@ -91,14 +99,15 @@ def _serve(
 
                 services = replace(services, observer=stack.enter_context(Observer(services, request.observe)))
             verdicts = run_all(
-                scenarios(lines),
+                asked,
                 services,
                 options,
                 begin=lambda _number, _scenario: None,
                 end=lambda _: None,
                 stop_when_unusable=True,
+                hold=held if request.hold else None,
             )
-        emit(RunEnded.of(verdicts))
+            emit(RunEnded.of(verdicts))
     return exit_status(verdicts)
 
 

@@ -33,6 +33,7 @@ class Request:
     ``reproduce`` begins the command that a verdict gives for running its scenario again.
     ``record``: arm nothing, and record the points that the workloads reach.
     ``observe``: report the points that armed workloads reach and that are not known yet.
+    ``hold``: set up the first scenario, say that it is held, and run it with the faults of the second.
     ``cwd`` is what relative paths are relative to, here and on the host.
     """
 
@@ -42,6 +43,7 @@ class Request:
     stop_on_injection: bool = False
     reproduce: str = "inject vm run"
     record: Optional[RecordOptions] = None
+    hold: bool = False
     cwd: Path = field(default_factory=Path.cwd)
     observe: Optional[ObserveOptions] = None
 
@@ -49,17 +51,18 @@ class Request:
         """The first line."""
         record = list(astuple(self.record)) if self.record else None
         seen = astuple(self.observe) if self.observe else None
-        return _line([self.seed, self.probe.value, self.trace, self.stop_on_injection, self.reproduce, record, seen])
+        switches = [self.trace, self.stop_on_injection, self.hold]
+        return _line([self.seed, self.probe.value, switches, self.reproduce, record, seen])
 
 
 def read_request(line: str) -> Request:
     """The inverse of :meth:`Request.line`; ``cwd`` is where this process runs."""
-    seed, probe, trace, stop_on_injection, reproduce, record, seen = json.loads(line)
+    seed, probe, (trace, stop_on_injection, hold), reproduce, record, seen = json.loads(line)
     observe = None
     if seen:
         observe = ObserveOptions(_record_options(seen[0]), tuple(seen[1]), tuple(map(tuple, seen[2])))
     options = _record_options(record) if record else None
-    return Request(seed, Probe(probe), trace, stop_on_injection, reproduce, options, observe=observe)
+    return Request(seed, Probe(probe), trace, stop_on_injection, reproduce, options, hold, observe=observe)
 
 
 def _record_options(values: Sequence[Any]) -> RecordOptions:

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from inject.errors import InjectError
+from inject.errors import ExitStatus, InjectError
 from inject.fixture.modules import named_by
 from inject.fleet import request as requests
 from inject.fleet.host import Command, Ending, Host, Lost, Patience
 from inject.fleet.journal import LOG_LINES, SLACK, Journal
+from inject.fleet.request import Request
 from inject.model.scenario import Scenario
 from inject.process.capture import Output
 
@@ -24,8 +25,20 @@ BLOCKED = 3.0
 """Seconds for the kernel to print the stacks of blocked tasks."""
 
 
+def begin(host: Host, files: Sequence[str], own: Sequence[Scenario], request: Request, output: Output) -> Command:
+    """Start inject on ``host`` for the scenarios ``own`` of ``files``, and tell it what holds for all."""
+    env = host.carry(files, request.cwd)
+    argv = requests.argv(host.results, named_by(own))
+    command = host.start(argv, env=env, cwd=str(request.cwd), on_stdout=output.feed, on_stderr=output.feed)
+    host.feed(command, request.line())
+    host.feed(command, requests.returns_line(own))
+    return command
+
+
 class HostSession:
     """inject at work on ``host``; ``take`` gives the next scenario for it, None when there is none.
+
+    A host on which inject waits already gets one scenario, and may be ended after its report.
 
     ``own`` are those that it may get, whose values its kernel must allow; None: all.
     """
@@ -46,17 +59,21 @@ class HostSession:
     def run(self, files: Sequence[str], output: Output) -> Optional[int]:
         """Run scenarios until none is left; inject's exit status, or None after a hang."""
         host, journal = self._host, self._journal
-        cwd = journal.request.cwd
-        env = host.carry(files, cwd)
-        argv = requests.argv(host.results, named_by(self._own))
-        command = host.start(argv, env=env, cwd=str(cwd), on_stdout=output.feed, on_stderr=output.feed)
-        host.feed(command, journal.request.line())
-        host.feed(command, requests.returns_line(self._own))
+        forked = host.worker is not None
+        command = host.worker or begin(host, files, self._own, journal.request, output)
+        command.on_stdout = command.on_stderr = output.feed
         asking = True
         while command.status is None:
             if asking and journal.current is None:
                 asking = self._give_next(command)
+                if forked and not asking:
+                    return ExitStatus.OK
+            if forked and asking:
+                host.end_input(command)
+                asking = False
             host.step()
+            if forked and journal.ended:
+                return ExitStatus.OK
             if command.error:
                 self._raise_refusal(command.error)
             if journal.untrusted:

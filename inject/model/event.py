@@ -84,6 +84,14 @@ class EngineMemory:
 
 
 @dataclass(frozen=True)
+class ScenarioHeld:
+    """A scenario is set up and waits for its faults. Only what saves a guest then asks for it."""
+
+    scenario: str
+    trial: int = 0
+
+
+@dataclass(frozen=True)
 class Armed:
     """A trial is about to be armed; the host then knows which trial killed a guest."""
 
@@ -153,5 +161,5 @@ class FunctionSkipped:
     skipped: Skipped
 
 
-Event = Union[RunStarted, Armed, Injected, ErrorTraced, PointReached, FunctionSkipped, Verdict, RunEnded]
+Event = Union[RunStarted, ScenarioHeld, Armed, Injected, ErrorTraced, PointReached, FunctionSkipped, Verdict, RunEnded]
 """Any event of a run; a verdict is an event."""

@@ -29,6 +29,7 @@ from inject.model.event import (
     PointReached,
     RunEnded,
     RunStarted,
+    ScenarioHeld,
 )
 from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Probe, Scope, When
@@ -60,6 +61,8 @@ def to_json(event: Event) -> dict[str, Any]:
         return {"type": "point", "scenario": event.scenario, "trial": event.trial, **_point(event.point)}
     if isinstance(event, FunctionSkipped):
         return {"type": "skipped", "scenario": event.scenario, "trial": event.trial, **vars(event.skipped)}
+    if isinstance(event, ScenarioHeld):
+        return {"type": "held", **vars(event)}
     if isinstance(event, Armed):
         return _armed(event)
     if isinstance(event, RunStarted):
@@ -301,6 +304,7 @@ def _read_end(data: Mapping[str, Any]) -> RunEnded:
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Event]] = {
     "run": _read_run,
+    "held": lambda data: ScenarioHeld(_text(data["scenario"]), _number(data["trial"])),
     "armed": _read_armed,
     "injection": _read_injected,
     "error": _read_error,

@@ -14,6 +14,7 @@ from inject.model.event import Armed, EngineMemory, ErrorTraced, Injected, Injec
 from inject.model.scenario import Scenario
 from inject.model.text import listed
 from inject.process.adopted import Adopted
+from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.process.signals import signals_held
 from inject.process.workload import Outcome, Workload
@@ -24,12 +25,31 @@ from inject.trial.pump import LEASE, LeaseKeeper, Pump
 from inject.trial.services import RunOptions, Services
 from inject.trial.surroundings import Scene
 
+Ready = tuple[Cgroup, Workload]
+"""A workload that has not begun, and its control group."""
+
+
+def at_gate(scenario: Scenario, scene: Scene, services: Services) -> Ready:
+    """The workload of ``scenario``, which waits for its release."""
+    inner = scene.group.child("workload")
+    return inner, Workload(scenario.run, cgroup=inner, cwd=scene.directory, env=scene.env, on_output=services.on_output)
+
 
 class ArmedRun:
-    """One run of a scenario's workload under ``plan``; what is seen of it goes to ``seen``."""
+    """One run of a scenario's workload under ``plan``; what is seen of it goes to ``seen``.
+
+    ``ready`` is the workload, if it stands at its gate already.
+    """
 
     def __init__(
-        self, scenario: Scenario, number: int, plan: Plan, services: Services, options: RunOptions, seen: Observation
+        self,
+        scenario: Scenario,
+        number: int,
+        plan: Plan,
+        services: Services,
+        options: RunOptions,
+        seen: Observation,
+        ready: Optional[Ready] = None,
     ) -> None:
         self._scenario = scenario
         self._number = number
@@ -37,6 +57,7 @@ class ArmedRun:
         self._services = services
         self._options = options
         self._seen = seen
+        self._ready = ready
         self._engine = services.engine()
         self._log = LogWriter(scenario.name, number)
 
@@ -62,10 +83,7 @@ class ArmedRun:
             workload = self._adopted(services.adopt)
             inner = workload.cgroup
         else:
-            inner = scene.group.child("workload")
-            workload = Workload(
-                self._scenario.run, cgroup=inner, cwd=scene.directory, env=scene.env, on_output=services.on_output
-            )
+            inner, workload = self._ready or at_gate(self._scenario, scene, services)
         pump = Pump(engine, self._take, self._take_trail)
         lease = LeaseKeeper(engine.extend)
         self._log.begin(self._options.seed)

@@ -25,7 +25,7 @@ from inject.oracles.dmesg import Dmesg
 from inject.process.cgroup import Cgroup
 from inject.process.tool import Hung
 from inject.process.workload import Outcome
-from inject.trial.armed import ArmedRun
+from inject.trial.armed import ArmedRun, Ready, at_gate
 from inject.trial.judge import Judgement, command_again, judge, tail, with_finding, with_hangs
 from inject.trial.observe import Observation, exit_code, stacks
 from inject.trial.preflight import missing, refuse_any_scope
@@ -45,7 +45,8 @@ class Trial:
     """One scenario, once.
 
     ``plan`` is what resolve() made for its faults, if it was called. ``before_arming`` is called when
-    the log is read for this trial from now on.
+    the log is read for this trial from now on. ``hold`` is called when all is ready for the faults: it
+    returns the scenario whose faults, name and expectations count from then on.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Trial:
         number: int = 0,
         plan: Optional[Plan] = None,
         before_arming: Callable[[], None] = lambda: None,
+        hold: Optional[Callable[[Scenario], Scenario]] = None,
     ) -> None:
         self.scenario = scenario
         self.services = services
@@ -63,21 +65,25 @@ class Trial:
         self.number = number
         self._plan = plan
         self._before_arming = before_arming
+        self._hold = hold
+        self._started = 0.0
         self._seen = Observation()
         self._around = Surroundings(scenario, services, self._seen)
 
     def run(self) -> Verdict:
         """The verdict. Raises nothing for what a scenario or a kernel does, only if the report cannot be written."""
-        started = time.monotonic()
-        scenario, options, seen = self.scenario, self.options, self._seen
-        judgement = with_finding(scenario, with_hangs(self._judgement(), seen.complaints))
+        self._started = time.monotonic()
+        options, seen = self.options, self._seen
+        judgement = with_hangs(self._judgement(), seen.complaints)
+        scenario = self.scenario
+        judgement = with_finding(scenario, judgement)
         command = command_again(options.reproduce, scenario, options.seed)
         seen.notes += count_notes(scenario, seen.counts)
         if judgement.status is Status.FAIL:
             seen.notes += [f"not checked: {trouble}" for trouble in seen.troubles]
         return replace(
             judgement.verdict(scenario, self.number, command),
-            seconds=time.monotonic() - started,
+            seconds=time.monotonic() - self._started,
             unusable=seen.unusable,
             notes=tuple(dict.fromkeys(seen.notes)),
             counts=seen.counts,
@@ -89,11 +95,7 @@ class Trial:
     def _judgement(self) -> Judgement:
         """The judgement, once everything of the trial is undone."""
         try:
-            if self._plan is None:
-                self.services.need(fault.function for fault in self.scenario.faults)
-            lacking = missing(self.services.kernel, self.services.types, self.scenario, planned=self._plan is not None)
-            if lacking:
-                return Judgement(Status.SKIP, words=lacking)
+            self._require()
             outcome = self._run()
             return judge(self.scenario, self._seen.facts(outcome))
         except CannotRun as error:
@@ -102,6 +104,14 @@ class Trial:
             return Judgement(Status.ERROR, words=str(error))
         except OSError as error:  # a full disk, for one
             return Judgement(Status.ERROR, words=f"{error.filename or 'this machine'}: {error.strerror}")
+
+    def _require(self) -> None:
+        """Raise CannotRun if this kernel lacks what the scenario needs."""
+        if self._plan is None:
+            self.services.need(fault.function for fault in self.scenario.faults)
+        lacking = missing(self.services.kernel, self.services.types, self.scenario, planned=self._plan is not None)
+        if lacking:
+            raise CannotRun(lacking)
 
     def _run(self) -> Outcome:
         """Everything from the fixture to the last check; returns how the workload ended."""
@@ -138,29 +148,23 @@ class Trial:
     def _with_fixture(self, fixture: Optional[Fixture], quiet: Quiet, scene: Scene) -> Outcome:
         seen = self._seen
         self._around.setup(scene)
-        plan = self._planned(fixture)
-        for note in plan.notes:
-            self.services.say(note)
-        seen.notes += plan.warnings
-        armed = ArmedRun(self.scenario, self.number, plan, self.services, self.options, seen)
         with LogReader() as log:
             self._before_arming()
             context = Context(self.scenario, fixture, log, scene.group.child("oracles"), quiet.allocated, quiet.pages)
             oracles = choose(context)
-            try:
-                armed.attach()
-                if fixture is not None and fixture.mounted:
-                    from inject.oracles.syncing import sync
+            if fixture is not None and fixture.mounted:
+                from inject.oracles.syncing import sync
 
-                    self._must("sync", partial(sync, context))
-                oracles = [one for one in oracles if seen.hear(one.name, partial(one.before, context))]
-                if seen.unusable:
-                    raise InjectError(seen.unusable)
-                outcome = armed.run(scene)
-            finally:
-                armed.detach()
-            seen.exit = exit_code(outcome)
-            seen.unkillable(outcome.unkillable, "run")
+                self._must("sync", partial(sync, context))
+            oracles = [one for one in oracles if seen.hear(one.name, partial(one.before, context))]
+            if seen.unusable:
+                raise InjectError(seen.unusable)
+            ready = None
+            if self._hold is not None:
+                ready = self._wait(self._hold, fixture, scene)
+                context = replace(context, scenario=self.scenario)
+            plan = self._planned(fixture)
+            outcome = self._armed(plan, scene, ready)
             if outcome.timed_out:
                 context = replace(context, patience=PATIENCE)
             if not seen.unusable:
@@ -171,6 +175,41 @@ class Trial:
             # Calls that the probe cannot see explain why a fault never fired; otherwise they are of no interest.
             unfired = [rule for rule, tally in zip(plan.rules, seen.counts) if not tally.injected]
             seen.notes += Plan(tuple(unfired)).notes
+        return outcome
+
+    def _wait(self, hold: Callable[[Scenario], Scenario], fixture: Optional[Fixture], scene: Scene) -> Ready:
+        """Have the engine and the workload ready, and go on with the faults that ``hold`` returns.
+
+        Faults are attached once before, so that all is loaded that any need. Raises CannotRun as _require() does.
+        """
+        services, plan = self.services, self._planned(fixture)
+        rehearsed = ArmedRun(self.scenario, self.number, plan, services, self.options, Observation())
+        try:
+            rehearsed.attach()
+            services.engine().rehearse()
+        finally:
+            rehearsed.detach()
+        ready = at_gate(self.scenario, scene, services)
+        self.scenario = hold(self.scenario)
+        self._started = time.monotonic()
+        self._require()
+        return ready
+
+    def _armed(self, plan: Plan, scene: Scene, ready: Optional[Ready]) -> Outcome:
+        """Run the workload while calls fail. After a hold the probes stay: the guest ends with its trial."""
+        seen = self._seen
+        for note in plan.notes:
+            self.services.say(note)
+        seen.notes += plan.warnings
+        armed = ArmedRun(self.scenario, self.number, plan, self.services, self.options, seen, ready)
+        try:
+            armed.attach()
+            outcome = armed.run(scene)
+        finally:
+            if ready is None:
+                armed.detach()
+        seen.exit = exit_code(outcome)
+        seen.unkillable(outcome.unkillable, "run")
         return outcome
 
     def _must(self, name: str, ask: Callable[[], None]) -> None:

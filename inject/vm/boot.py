@@ -18,7 +18,7 @@ from inject.vm.carry import programs, pycache
 from inject.vm.disks import Kept
 from inject.vm.gdb.debugger import Debugger
 from inject.vm.guest import Guest, GuestOptions
-from inject.vm.template import Template
+from inject.vm.template import SavedGuest, Template
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Boot:
 
     ``sign_of_life``: seconds within which the console must show a first byte.
     ``guest`` is the latest one that was started. A QEMU that crashes under TCG is started once more.
-    With ``template`` the guest continues from it; with ``saving``, a directory, the guest can be saved there.
+    With ``saved`` the guest continues from it; with ``saving`` it can be saved there.
     """
 
     artifacts: Artifacts
@@ -37,8 +37,8 @@ class Boot:
     on_result: Optional[Callable[[bytes], None]] = None
     say: Callable[[str], None] = lambda _: None
     tick: Callable[[], None] = lambda: None
-    template: Optional[Template] = None
-    saving: Optional[Path] = None
+    saved: Optional[SavedGuest] = None
+    saving: Optional[Kept] = None
     guest: Optional[Guest] = None
 
     def __enter__(self) -> Guest:
@@ -68,8 +68,8 @@ class Boot:
         try:
             guest.machine.open()
             _phase(guest, "qemu", started)
-            if self.template is not None:
-                template.restore(guest, self.template)
+            if self.saved is not None:
+                self.saved.restore(guest)
                 _phase(guest, "agent", started)
                 return guest
             self._wait_for_agent(guest, started)
@@ -82,9 +82,7 @@ class Boot:
         return guest
 
     def _kept(self) -> Optional[Kept]:
-        if self.template is not None:
-            return self.template.kept
-        return Kept(self.saving, saving=True) if self.saving is not None else None
+        return self.saved.kept if self.saved is not None else self.saving
 
     def _wait_for_agent(self, guest: Guest, started: float) -> None:
         patience = Patience(self.options.boot_seconds())
@@ -129,7 +127,7 @@ def boot(
     options = replace(options, modules=pycache.directory(cache, artifacts.image_key))
     memory = accel.memory_file(cache, artifacts.kernel_key)
     with contextlib.ExitStack() as stack:
-        names = _accelerators(options, memory)
+        names = accelerators(options, memory)
         why = ""
         if len(names) > 1:
             bound = replace(options, boot_timeout=min(accel.FIRST_HEARTBEAT, options.boot_seconds()))
@@ -155,7 +153,7 @@ def _continued(stack: contextlib.ExitStack, fresh: Boot, cache: Path) -> Optiona
     if kept is None:
         return None
     try:
-        return stack.enter_context(replace(fresh, template=kept))
+        return stack.enter_context(replace(fresh, saved=kept))
     except (Lost, InjectError) as error:
         fresh.say(f"the guest that was saved does not go on ({error.message}); booting a new one")
         template.drop(kept)
@@ -172,7 +170,7 @@ def _template(fresh: Boot, cache: Cache) -> Optional[Template]:
         if place is None:
             return None
         options = replace(fresh.options, consoles=None)
-        with replace(fresh, options=options, on_result=None, saving=place.path) as guest:
+        with replace(fresh, options=options, on_result=None, saving=Kept(place.path, saving=True)) as guest:
             programs.push(guest, programs.directory(cache.root, fresh.artifacts))
             try:
                 template.prepare(guest)
@@ -182,7 +180,7 @@ def _template(fresh: Boot, cache: Cache) -> Optional[Template]:
                 return None
 
 
-def _accelerators(options: GuestOptions, memory: Path) -> list[str]:
+def accelerators(options: GuestOptions, memory: Path) -> list[str]:
     """The accelerators to try, in order; raises CannotRun for a choice that this machine or these options exclude.
 
     With gdb only TCG: there the clock stands still with the guest, and breakpoints are cheap.

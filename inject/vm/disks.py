@@ -23,10 +23,14 @@ SCRATCH_SIZE = 8 << 30
 
 @dataclass(frozen=True)
 class Kept:
-    """The files of a guest that is saved, in ``directory``; with ``saving`` of the guest that is to be saved."""
+    """The files of a guest that is saved, in ``directory``; with ``saving`` of the guest that is to be saved.
+
+    With ``scratch`` its scratch disks are among them.
+    """
 
     directory: Path
     saving: bool = False
+    scratch: bool = False
 
     @property
     def memory(self) -> Path:
@@ -42,6 +46,16 @@ class Kept:
     def code(self) -> Path:
         """The checkout that it unpacked."""
         return self.directory / "checkout.tar"
+
+    def scratch_disk(self, number: int) -> Path:
+        """A scratch disk, from 0."""
+        return self.directory / f"scratch{number}.qcow2"
+
+    def prepare_overlays(self, tool: str) -> None:
+        """Make the overlay of each disk, which later guests copy: that takes less time than ``tool``."""
+        for disk in (self.root, *(self.scratch_disk(number) for number in range(SCRATCH_DISKS))):
+            with _overlay(disk).open("xb") as file:
+                _create(tool, file.fileno(), "-b", str(disk.resolve()), "-F", "qcow2")
 
 
 @dataclass(frozen=True)
@@ -87,15 +101,32 @@ class Disks:
     def _make(self, tool: str, parts: Parts) -> tuple[qemu.Disk, ...]:
         """Make the overlay, the checkout and the scratch disks; raises CannotRun when a disk cannot be."""
         root, code = self._root_and_code(tool, parts)
-        scratch = [self._file() for _ in range(SCRATCH_DISKS)]
-        _create(tool, scratch[0], str(SCRATCH_SIZE))
-        for other in scratch[1:]:
-            shutil.copyfile(path_of(scratch[0]), path_of(other))
+        scratch = self._scratch(tool, parts.kept)
         disks = [qemu.Disk("inject-root", root, "qcow2"), qemu.Disk(checkout.SERIAL, code, read_only=True)]
         if parts.headers is not None:
             disks.append(qemu.Disk("inject-headers", str(parts.headers), read_only=True))
-        disks += [qemu.Disk(f"inject-scratch{number}", path_of(fd), "qcow2") for number, fd in enumerate(scratch)]
+        disks += [qemu.Disk(f"inject-scratch{number}", path, "qcow2") for number, path in enumerate(scratch)]
         return tuple(disks)
+
+    def _scratch(self, tool: str, kept: Optional[Kept]) -> list[str]:
+        """Paths of the scratch disks: empty ones, or those of the guest that was saved below overlays."""
+        if kept is not None and kept.scratch and not kept.saving:
+            return [self._over(tool, kept.scratch_disk(number)) for number in range(SCRATCH_DISKS)]
+        named = kept if kept is not None and kept.scratch else None
+        made = [self._file(named.scratch_disk(number) if named else None) for number in range(SCRATCH_DISKS)]
+        _create(tool, made[0], str(SCRATCH_SIZE))
+        for other in made[1:]:
+            shutil.copyfile(path_of(made[0]), path_of(other))
+        return [path_of(fd) for fd in made]
+
+    def _over(self, tool: str, disk: Path) -> str:
+        """Path of a new overlay of the qcow2 file ``disk``."""
+        made = self._file()
+        if _overlay(disk).exists():
+            shutil.copyfile(_overlay(disk), path_of(made))
+        else:
+            _create(tool, made, "-b", str(disk.resolve()), "-F", "qcow2")
+        return path_of(made)
 
     def _root_and_code(self, tool: str, parts: Parts) -> tuple[str, str]:
         """Paths of the overlay and of the checkout's tar; of a guest that is saved they have a name."""
@@ -106,14 +137,16 @@ class Disks:
             _create(tool, overlay, "-b", str(parts.rootfs.resolve()), "-F", "raw")
             checkout.pack(parts.checkout, Path(path_of(code)), parts.modules, parts.override)
             return path_of(overlay), path_of(code)
-        overlay = self._file()
-        _create(tool, overlay, "-b", str(kept.root.resolve()), "-F", "qcow2")
-        return path_of(overlay), str(kept.code)
+        return self._over(tool, kept.root), str(kept.code)
 
     def _file(self, path: Optional[Path] = None) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.fds.append(unnamed_file() if path is None else os.open(path, flags, 0o600))
         return self.fds[-1]
+
+
+def _overlay(disk: Path) -> Path:
+    return disk.with_suffix(".overlay")
 
 
 def path_of(fd: int) -> str:

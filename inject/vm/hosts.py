@@ -7,7 +7,7 @@ import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from inject.errors import InjectError
 from inject.fleet.host import Command, OnOutput, Remains
@@ -30,22 +30,23 @@ mkdir -p "$3"
 class GuestHost:
     """A booted guest, as :class:`inject.fleet.host.Host`. ``kept`` holds programs that earlier guests compiled.
 
-    ``records``: it also gets the program that records.
+    ``records``: it also gets the program that records. ``worker``: inject is at work there and waits for faults.
     """
 
     results = f"/dev/virtio-ports/{RESULTS_PORT}"
 
-    def __init__(self, guest: Guest, kept: Path, *, records: bool = False) -> None:
-        self._guest = guest
+    def __init__(self, guest: Guest, kept: Path, *, records: bool = False, worker: Optional[Command] = None) -> None:
+        self.guest = guest
         self._kept = kept
         self._records = records
+        self.worker = worker
 
     def carry(self, files: Sequence[str], cwd: Path) -> Mapping[str, str]:
         """Give the guest the same files under the same paths, so that every message names the user's path.
 
         The checkout is there already; a link makes it appear where the user has it.
         """
-        requests, home = self._guest.requests, self._guest.options.checkout.resolve()
+        requests, home = self.guest.requests, self.guest.options.checkout.resolve()
         linked = requests.exec(["sh", "-c", _LINK, "sh", str(home), checkout.HOME, str(cwd)], timeout=60) == 0
         shipped = set(checkout.files(home)) if linked else set()
         for file in dict.fromkeys(files):
@@ -57,44 +58,44 @@ class GuestHost:
             except OSError as error:
                 raise InjectError(f"cannot read {file}: {error.strerror}") from None
             requests.write_file(str(path), data, mode=0o755 if os.access(path, os.X_OK) else 0o644)
-        programs.push(self._guest, self._kept)
+        programs.push(self.guest, self._kept)
         if self._records:
-            programs.push_recorder(self._guest, self._kept)
+            programs.push_recorder(self.guest, self._kept)
         return {"PYTHONPATH": checkout.HOME}
 
     def start(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, on_stdout: OnOutput, on_stderr: OnOutput
     ) -> Command:
         """Start a command as root, with an open standard input."""
-        return self._guest.requests.start(argv, env=env, cwd=cwd, stdin=True, on_stdout=on_stdout, on_stderr=on_stderr)
+        return self.guest.requests.start(argv, env=env, cwd=cwd, stdin=True, on_stdout=on_stdout, on_stderr=on_stderr)
 
     def feed(self, command: Command, data: bytes) -> None:
         """Send input to ``command``."""
-        self._guest.requests.feed(command, data)
+        self.guest.requests.feed(command, data)
 
     def end_input(self, command: Command) -> None:
         """Close the input of ``command``."""
-        self._guest.requests.end_input(command)
+        self.guest.requests.end_input(command)
 
     def step(self) -> None:
         """Wait a moment for anything to happen; raises Lost when the guest is gone."""
-        self._guest.step()
+        self.guest.step()
 
     def show_blocked(self) -> None:
         """Have the guest's kernel print the stacks of blocked tasks (sysrq w)."""
-        self._guest.requests.trigger("/proc/sysrq-trigger", b"w")
+        self.guest.requests.trigger("/proc/sysrq-trigger", b"w")
 
     def remains(self) -> Remains:
         """What the guest's memory tells of the trial under way."""
-        return self._guest.examiner.remains()
+        return self.guest.examiner.remains()
 
     def console_tail(self, lines: int = 60) -> str:
         """The last lines that the guest printed."""
-        return self._guest.console_tail(lines)
+        return self.guest.console_tail(lines)
 
     def results_dropped(self) -> int:
         """Number of lines on the results port that were too long to be taken."""
-        return self._guest.results_dropped()
+        return self.guest.results_dropped()
 
 
 class Guests:
@@ -112,15 +113,15 @@ class Guests:
         *,
         records: bool = False,
     ) -> None:
+        self.cache = cache
         self._records = records
         self._artifacts = artifacts
         self._options = options
-        self._cache = cache
         self._kernel_of = kernel_of
 
     def recording(self) -> Guests:
         """The same, for a batch that records."""
-        return Guests(self._artifacts, self._options, self._cache, self._kernel_of, records=True)
+        return Guests(self._artifacts, self._options, self.cache, self._kernel_of, records=True)
 
     @property
     def key(self) -> str:
@@ -149,6 +150,14 @@ class Guests:
     ) -> Iterator[GuestHost]:
         """A booted guest; raises Lost when none boots."""
         assert isinstance(kind, GuestOptions)
-        made = self._artifacts[kind.flavour]
-        with boot(made, kind, cache=self._cache, on_result=on_result, say=say, tick=tick) as guest:
-            yield GuestHost(guest, programs.directory(self._cache, made), records=self._records)
+        made = self.made(kind)
+        with boot(made, kind, cache=self.cache, on_result=on_result, say=say, tick=tick) as guest:
+            yield self.host(guest, made)
+
+    def made(self, kind: GuestOptions) -> Artifacts:
+        """The files that guests of this kind boot from."""
+        return self._artifacts[kind.flavour]
+
+    def host(self, guest: Guest, made: Artifacts, worker: Optional[Command] = None) -> GuestHost:
+        """A booted guest as a host."""
+        return GuestHost(guest, programs.directory(self.cache, made), records=self._records, worker=worker)

@@ -102,6 +102,17 @@ class Requests:
         self._last_id += 1
         return self._last_id
 
+    def save(self, command: Command) -> tuple[int, int]:
+        """What :meth:`resume` needs in a guest that continues from this one, where ``command`` runs: id and credit."""
+        return command.id, command.credit
+
+    def resume(self, saved: tuple[int, int]) -> Command:
+        """A command that ran when the guest was saved."""
+        self._last_id = max(self._last_id, saved[0])
+        command = Command(saved[0], None, None, saved[1])
+        self._commands[command.id] = command
+        return command
+
     def wake(self, now: float) -> None:
         """Tell a guest that was saved the time of day, in seconds since 1970; raises InjectError without an answer."""
         self._request("wake", time=now)

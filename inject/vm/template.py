@@ -66,17 +66,11 @@ Files = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Template:
-    """What a guest continues from: the directory of its files, and what was so when it was saved.
-
-    ``booted``: seconds from the kernel's start to its init. ``files``: (mtime in ns, size) of the checkout's.
-    ``stale`` are those that a guest must get anew.
-    """
+class SavedGuest:
+    """A guest that was saved: the directory of its files; ``booted``: seconds from its kernel's start to its init."""
 
     directory: Path
     booted: float
-    files: Files
-    stale: tuple[str, ...] = ()
 
     @property
     def kept(self) -> Kept:
@@ -91,6 +85,31 @@ class Template:
     def console(self) -> bytes:
         """What the guest had printed."""
         return read_file(self.directory / CONSOLE, 1 << 20)
+
+    def restore(self, guest: Guest) -> None:
+        """Have ``guest``, whose machine has just started, continue from it; raises InjectError if it does not."""
+        go_on(guest, self)
+
+
+@dataclass(frozen=True)
+class Template(SavedGuest):
+    """A saved guest that any command of the same code may continue from.
+
+    ``files``: (mtime in ns, size) of the checkout's files when it was saved. ``stale`` are those that a guest
+    must get anew.
+    """
+
+    files: Files
+    stale: tuple[str, ...] = ()
+
+    def restore(self, guest: Guest) -> None:
+        """As any saved guest's; then it gets the time of day, and the files of the checkout that have changed since."""
+        go_on(guest, self)
+        guest.requests.wake(time.time())
+        top = guest.options.checkout
+        for name in self.stale:
+            path = top / name
+            guest.requests.write_file(f"{checkout.HOME}/{name}", path.read_bytes(), path.stat().st_mode & 0o777)
 
     def changed(self, now: Files) -> Optional[list[str]]:
         """Files outside of CODE that are new or other than they were; None if too many are, or if one is gone."""
@@ -181,13 +200,18 @@ def prepare(guest: Guest) -> None:
 
 def save(guest: Guest, cache: Cache, place: Staging, files: Files) -> Optional[Template]:
     """Stop the guest, write its state, end it, and publish both; raises InjectError if QEMU refuses."""
-    migration.save(guest.machine, place.path / STATE)
-    (place.path / CONSOLE).write_bytes(guest.machine.console.raw())
-    guest.close()
+    write(guest, place.path)
     facts: dict[str, Any] = {"booted": guest.requests.booted, "checkout": files}
     made = place.publish(facts, durable=False)
     prune(cache, made)
     return _of(made)
+
+
+def write(guest: Guest, directory: Path) -> None:
+    """Stop the guest, write what it continues from, and end it; raises InjectError if QEMU refuses."""
+    migration.save(guest.machine, directory / STATE)
+    (directory / CONSOLE).write_bytes(guest.machine.console.raw())
+    guest.close()
 
 
 def prune(cache: Cache, newest: Entry) -> None:
@@ -204,18 +228,10 @@ def drop(template: Template) -> None:
     remove_tree(template.directory)
 
 
-def restore(guest: Guest, template: Template) -> None:
-    """Have the machine of ``guest``, just started, continue from ``template``; raises InjectError if it does not.
-
-    Then the guest gets the time of day, and the files of the checkout that have changed since.
-    """
-    guest.machine.console.feed(template.console())
-    migration.restore(guest.machine, template.state)
-    guest.requests.booted = template.booted
+def go_on(guest: Guest, saved: SavedGuest) -> None:
+    """Have the machine of ``guest``, just started, continue from what was saved; raises InjectError if it does not."""
+    guest.machine.console.feed(saved.console())
+    migration.restore(guest.machine, saved.state)
+    guest.requests.booted = saved.booted
     guest.examiner.booted = True
     guest.alive()
-    guest.requests.wake(time.time())
-    top = guest.options.checkout
-    for name in template.stale:
-        path = top / name
-        guest.requests.write_file(f"{checkout.HOME}/{name}", path.read_bytes(), path.stat().st_mode & 0o777)

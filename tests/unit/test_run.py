@@ -28,7 +28,9 @@ def scenario(name: str) -> Scenario:
 class FakeTrial:
     """Injects twice, in ``b`` leaves the kernel unusable, and shows its budget."""
 
-    def __init__(self, subject: Scenario, _services: Any, options: RunOptions, before_arming: Any) -> None:
+    def __init__(self, subject: Scenario, _services: Any, options: RunOptions, before_arming: Any, hold: Any) -> None:
+        assert hold is None
+        self.scenario = subject
         self._name, self._budget = subject.name, options.budget
         self._before_arming = before_arming
 

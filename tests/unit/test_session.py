@@ -35,8 +35,9 @@ class FakeHost:
 
     results = "/dev/results"
 
-    def __init__(self, answer: Callable[[str], list[Optional[Event]]]) -> None:
+    def __init__(self, answer: Callable[[str], list[Optional[Event]]], worker: Optional[Command] = None) -> None:
         self._answer = answer
+        self.worker = worker
         self._to_tell: list[Optional[Event]] = []
         self._dropped = 0
         self.command: Optional[Command] = None
@@ -57,12 +58,13 @@ class FakeHost:
 
     def feed(self, command: Command, data: bytes) -> None:
         self.asked.append(data.decode())
-        if len(self.asked) > 2:
+        if len(self.asked) > 2 or self.worker is not None:
             self._to_tell += self._answer(read_scenario_line(self.asked[-1])[1])
 
     def end_input(self, command: Command) -> None:
         self._to_tell.append(RunEnded())
-        command.status = 0
+        if self.worker is None:
+            command.status = 0
 
     def step(self) -> None:
         if self._to_tell:
@@ -110,6 +112,22 @@ def test_one_after_the_other() -> None:
     assert values == [WrittenReturn("f", "-ENOMEM", Place("a.yaml"))]
     assert (first.seed, first.probe, first.trace, first.stop_on_injection) == (5, Probe.KPROBE, False, True)
     assert [read_scenario_line(line) for line in host.asked[2:]] == [("a.yaml", "a", ""), ("b.yaml", "b", "")]
+
+
+def test_a_host_on_which_inject_waits_gets_one_scenario() -> None:
+    """It is not waited for after its report: a guest that was forked ends with its trial."""
+    worker = Command(7, None, None, credit=1 << 20)
+    host = FakeHost(told, worker)
+    status, ledger = run(host, "a", "b")
+    assert (status, worker.status, [verdict.scenario for verdict in ledger.verdicts()]) == (0, None, ["a"])
+    assert ([read_scenario_line(line) for line in host.asked], host.argv) == ([("a.yaml", "a", "")], ())
+    assert ledger.names(Stage.WAITING) == ["b"]
+
+
+def test_a_host_on_which_inject_waits_gets_nothing_if_nothing_is_left() -> None:
+    host = FakeHost(told, Command(7, None, None, credit=1 << 20))
+    assert run(host)[0] == 0
+    assert host.asked == []
 
 
 def test_a_line_that_was_too_long_is_in_the_verdicts_notes() -> None:

@@ -41,6 +41,7 @@ from inject.sweep.report.write import write_reports
 from inject.sweep.reproducer import is_step
 from inject.sweep.sweeper import Batch, Sweeper
 from inject.vm import kernels
+from inject.vm.fork import Forks
 
 HERE = "this machine's"
 """Stands before the release of this machine's kernel in the journal."""
@@ -139,10 +140,13 @@ def _in_guests(sweeper: Sweeper, jobs: int, guest_choice: dict[str, Any]) -> Bat
         if is_step(ledger.scenarios[0].name, sweeper.scenario):
             return run_in(guests, ledger, request, Display(len(ledger.scenarios), 0, None), jobs, on_event)
         progress = SweepProgress(ledger, sweeper.tally(), several=jobs > 1)
-        try:
-            return run_showing(guests, ledger, request, progress, jobs, on_event)
-        finally:
-            progress.close()
+        with Forks(guests, ledger.scenarios, request) as forks:
+            try:
+                return run_showing(forks, ledger, request, progress, jobs, on_event)
+            finally:
+                progress.close()
+                if forks.origins.booted:
+                    note(forks.origins.sentence)
 
     return batch
 
