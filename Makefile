@@ -35,7 +35,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 SUITE = $(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test bare-test tree-test load cycles unreached plants matrix fuzz kills sweep-kills lint docs bench bench-detectors man clean
+.PHONY: library demo test unit suite guest-test debug-test bare-test tree-test load cycles unreached plants matrix fuzz kills sweep-kills lint docs bench bench-detectors bench-sweep man clean
 
 # Seconds since 1970, and MB that this machine has received (proc_pid_net(5)).
 COUNTERS := date +%s; awk 'NR > 2 && $$1 != "lo:" {sum += $$2} END {printf "%d", sum / 1000000}' /proc/net/dev
@@ -119,6 +119,11 @@ bench: $(VENV)/ready
 bench-detectors: $(VENV)/ready
 	$(VENV)/bin/inject vm build --kernel test
 	$(VENV)/bin/python -m tests.bench.detectors
+
+# Measure what a trial of a sweep costs: forked, booted, and without isolation.
+bench-sweep: $(VENV)/ready
+	$(VENV)/bin/inject vm build --kernel stock
+	$(VENV)/bin/python -m tests.bench.trials --json bench-sweep.jsonl
 
 # Plant bugs in error paths of the kernel, one at a time, and count those that the scenarios notice. Builds a kernel
 # of its own; takes an hour.
