@@ -15,14 +15,12 @@ from inject.model.reached import Point
 from inject.model.scenario import Scenario
 from inject.process.cgroup import Cgroup
 from inject.record.families import Selection
-from inject.record.options import ObserveOptions
+from inject.record.options import MOST_NEW, ObserveOptions
 from inject.record.points import points_of
 from inject.record.survey import Survey
 from inject.store import cache_root
 from inject.trial.services import Services
 
-MOST = 1000
-"""Points of one trial that are reported."""
 LEAST_ROOM = 4096
 """Points of one trial that there is room for, at least; each takes 1 KB of the kernel's memory."""
 
@@ -106,11 +104,11 @@ class Observer:
         self._looked.update(key for key, _ in entries)
         raw = [raw_point(key, value) for key, value in entries]
         named = [point for point in points_of(raw, self._chosen.functions, self._name) if point.id not in self._known]
-        reported = named[:MOST]
+        reported = named[:MOST_NEW]
         self._known.update(point.id for point in reported)
         notes = []
-        if len(named) > MOST:
-            notes.append(f"{len(named) - MOST} of {len(named)} new points are not reported")
+        if len(named) > MOST_NEW:
+            notes.append(f"{len(named) - MOST_NEW} of {len(named)} new points are not reported")
         losses = self._recorder.losses()
         lost = losses.full + losses.untraced + losses.unknown
         if lost:

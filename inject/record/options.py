@@ -7,6 +7,8 @@ from dataclasses import dataclass
 ROOM = 16384
 """Points that there is room for; each takes 1 KB of the kernel's memory."""
 MOST_ROOM = 1 << 20
+MOST_NEW = 1000
+"""Points that one trial may add to those that are known."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Callable, Optional
@@ -16,7 +17,7 @@ from inject.fleet.request import Request
 from inject.model.event import Event, FunctionSkipped, PointReached, RunStarted
 from inject.model.scenario import Scenario
 from inject.model.verdict import Status, Verdict
-from inject.record.options import ObserveOptions
+from inject.record.options import MOST_NEW, ObserveOptions
 from inject.report.jsonl import to_json
 from inject.sweep import baseline, boots
 from inject.sweep.agenda import Agenda, agenda
@@ -176,6 +177,7 @@ class Sweeper:
         points = self.state.points
         known = {point.id for point in points}
         lock = threading.Lock()
+        shown: Counter[str] = Counter()
 
         def begin(name: str) -> None:
             shot = left[name]
@@ -184,7 +186,8 @@ class Sweeper:
 
         def reached(event: PointReached) -> None:
             with lock:
-                if event.point.id not in known:
+                if event.point.id not in known and shown[event.scenario] < MOST_NEW:
+                    shown[event.scenario] += 1
                     known.add(event.point.id)
                     origin = Origin(number, left[event.scenario].id)
                     line = point_line(replace(event, scenario=self.scenario.name), origin)

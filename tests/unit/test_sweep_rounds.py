@@ -19,6 +19,7 @@ from inject.model.reached import Point
 from inject.model.scenario import Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.scenario.load import parse
+from inject.sweep import sweeper as sweepers
 from inject.sweep.agenda import ALIKE, BEYOND, ELSEWHERE, LATE, UNASKED, agenda
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.options import SweepOptions
@@ -166,6 +167,17 @@ def test_points_come_before_the_trial_that_reached_them(tmp_path: Path) -> None:
             assert (line["round"] == 0) == (line["under"] == "")
         elif line["type"] == "trial":
             ended.add(line["trial"])
+
+
+def test_a_guest_that_reports_without_end_does_not_fill_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweepers, "MOST_NEW", 1)
+    made, _, _ = swept(tmp_path)
+    assert {name for name, origin in made.state.origins.items() if origin.round == 1} == {
+        POINTS["e"].id,
+        POINTS["f"].id,
+    }
 
 
 @pytest.mark.parametrize("depth", [1, 2])
