@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from inject.sweep.pieces import Parses, Piece, count, fewest, parses, pieces_of, text_of
+
+MOST_SCRIPTS = 4096
+"""Scripts whose syntax check is remembered."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Reduction:
 
     def __init__(self, document: Mapping[str, Any], fine: Parses = parses) -> None:
         self.best = dict(document)
-        self._fine = fine
+        self._fine = lru_cache(maxsize=MOST_SCRIPTS)(fine)
         self.of = count(str(document["run"]))
         """Lines of the workload at the beginning."""
 

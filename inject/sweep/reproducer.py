@@ -56,6 +56,7 @@ class Reproducer:
         self._journal = journal
         self._seed = seed
         self._is_over = is_over
+        self._steps: dict[str, Step] = {}
 
     def run(self, reproductions: Iterable[Reproduction], batch: Batch) -> None:
         """Try what each of them asks, side by side, until none asks any more or the time is over."""
@@ -90,10 +91,14 @@ class Reproducer:
     def step(self, one: Reproduction, candidate: Candidate) -> Step:
         """The candidate as a scenario."""
         name = f"{self._base.name[:LONGEST_BASE]}/{one.cause.digest}/{candidate.what}"
+        known = self._steps.get(name)
+        if known is not None and known.of is one and known.candidate == candidate:
+            return known
         text = derived(candidate.document, {"name": name})
         (scenario,) = parse(text, self._base.file, name)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Step(one, candidate, replace(scenario, text=text), key)
+        self._steps[name] = step = Step(one, candidate, replace(scenario, text=text), key)
+        return step
 
     def _lines(self, kind: str) -> dict[tuple[str, str], Line]:
         """The journal's lines of this type, by finding and text."""
