@@ -47,6 +47,12 @@ class Ledger:
         self._standings = {scenario.name: Standing(scenario) for scenario in scenarios}
         self._armings = 0
 
+    def add(self, scenario: Scenario) -> None:
+        """Let one more scenario wait, also while the batch runs; its host must be one that the batch has."""
+        with self._lock:
+            self.scenarios = (*self.scenarios, scenario)
+            self._standings[scenario.name] = Standing(scenario)
+
     def scenario(self, name: str) -> Scenario:
         """The scenario of this name."""
         return self._standings[name].scenario

@@ -33,10 +33,11 @@ class Work:
         longest_first: bool,
     ) -> None:
         self._ledger = ledger
+        self._kind_of = kind_of
         self._lock = threading.Lock()
         known = [seconds[scenario.name] for scenario in ledger.scenarios if scenario.name in seconds]
-        usual = sum(known) / len(known) if known else UNKNOWN
-        self._seconds = {scenario.name: seconds.get(scenario.name, usual) for scenario in ledger.scenarios}
+        self._usual = sum(known) / len(known) if known else UNKNOWN
+        self._seconds = {scenario.name: seconds.get(scenario.name, self._usual) for scenario in ledger.scenarios}
         self._names: dict[Hashable, list[str]] = {}
         for scenario in ledger.scenarios:
             self._names.setdefault(kind_of(scenario), []).append(scenario.name)
@@ -59,8 +60,12 @@ class Work:
             return best
 
     def _left(self, kind: Hashable) -> list[str]:
-        waiting = set(self._ledger.names(Stage.WAITING))
-        return [name for name in self._names[kind] if name in waiting]
+        waiting = self._ledger.names(Stage.WAITING)
+        for name in waiting:
+            if name not in self._seconds:  # it was added meanwhile
+                self._seconds[name] = self._usual
+                self._names[self._kind_of(self._ledger.scenario(name))].append(name)
+        return [name for name in self._names[kind] if name in set(waiting)]
 
     def _share(self, kind: Hashable, more: int = 0) -> float:
         """Seconds of work for each host of a kind, with ``more`` hosts than now."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable
+import threading
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from inject.fleet.request import Request
 from inject.model.errorpath import as_lines
@@ -48,6 +49,16 @@ class Step:
         return {"finding": self.of.cause.digest, "what": self.candidate.what, "text": self.key}
 
 
+@dataclass
+class Track:
+    """A reproduction under way: the steps that it waits for. ``ask`` is None at its end."""
+
+    one: Reproduction
+    asks: Generator[Ask, Answers, None]
+    ask: Optional[Ask]
+    steps: list[Step]
+
+
 class Reproducer:
     """Tries candidates in trials of ``base``, keeps every step in ``journal``, and begins none once it ``is_over``."""
 
@@ -56,78 +67,106 @@ class Reproducer:
         self._journal = journal
         self._seed = seed
         self._is_over = is_over
-        self._steps: dict[str, Step] = {}
+        self._lock = threading.Lock()
+        self._done: dict[tuple[str, str, str], Line] = {}
+        """The lines AFTER and TRACED by type, finding and text; of several the first counts, so that a resume goes
+        the same way."""
+        for line in journal.lines:
+            self._note(line)
 
     def run(self, reproductions: Iterable[Reproduction], batch: Batch) -> None:
-        """Try what each of them asks, side by side, until none asks any more or the time is over."""
-        asking: list[tuple[Reproduction, Generator[Ask, Answers, None], Ask]] = []
+        """Try what each of them asks, side by side, until none asks any more or the time is over.
+
+        What is asked after an answer joins the batch under way: a guest makes many steps.
+        """
+        tracks = []
         for one in reproductions:
             asks = one.asks()
-            asking += [(one, asks, ask) for ask in [next(asks, None)] if ask is not None]
-        while asking:
-            for trace in (False, True):
-                steps = [
-                    self.step(one, candidate)
-                    for one, _, ask in asking
-                    if ask.trace is trace
-                    for candidate in ask.candidates
-                ]
-                self._make(steps, batch, trace=trace)
-            asking = [(one, asks, ask) for one, asks, ask in map(self._answer, asking) if ask is not None]
+            tracks.append(Track(one, asks, next(asks, None), []))
+        for trace in (False, True):
+            for track in tracks:
+                self._advance(track)
+            self._make([track for track in tracks if track.ask is not None and track.ask.trace is trace], batch, trace)
+        for track in tracks:
+            while track.ask is not None:
+                self._send(track)
 
-    def _answer(self, asked: tuple[Reproduction, Generator[Ask, Answers, None], Ask]) -> Any:
-        """Tell a reproduction what became of its candidates; what it asks next, or None."""
-        one, asks, ask = asked
-        steps = [self.step(one, candidate) for candidate in ask.candidates]
-        if ask.trace:
-            traced = self._lines(TRACED).get((one.cause.digest, steps[0].key))
-            one.trace = tuple(map(str, traced["lines"])) if traced is not None else ()
-        done = self._lines(AFTER)
+    def _advance(self, track: Track) -> list[Step]:
+        """Go on with a reproduction as far as the journal has its answers; the steps that are to be made."""
+        while track.ask is not None:
+            track.steps = [self.step(track.one, candidate) for candidate in track.ask.candidates]
+            left = [step for step in track.steps if self._line(track, step) is None]
+            if left:
+                return left
+            self._send(track)
+        return []
+
+    def _line(self, track: Track, step: Step) -> Optional[Line]:
+        kind = TRACED if track.ask is not None and track.ask.trace else AFTER
+        return self._done.get((kind, track.one.cause.digest, step.key))
+
+    def _send(self, track: Track) -> None:
+        """Tell a reproduction what became of its candidates, and take what it asks next."""
+        assert track.ask is not None
+        track.steps = [self.step(track.one, candidate) for candidate in track.ask.candidates]
+        lines = [self._line(track, step) for step in track.steps]
+        if track.ask.trace and lines[0] is not None:
+            track.one.trace = tuple(map(str, lines[0]["lines"]))
         try:
-            return one, asks, asks.send([done.get((one.cause.digest, step.key)) for step in steps])
+            track.ask = track.asks.send(lines)
         except StopIteration:
-            return one, asks, None
+            track.ask = None
+
+    def _note(self, line: Line) -> None:
+        if line["type"] in (AFTER, TRACED):
+            self._done.setdefault((line["type"], line["finding"], line["text"]), line)
+
+    def _write(self, line: Line) -> None:
+        self._journal.append(line)
+        self._note(line)
 
     def step(self, one: Reproduction, candidate: Candidate) -> Step:
         """The candidate as a scenario."""
         name = f"{self._base.name[:LONGEST_BASE]}/{one.cause.digest}/{candidate.what}"
-        known = self._steps.get(name)
-        if known is not None and known.of is one and known.candidate == candidate:
-            return known
         text = derived(candidate.document, {"name": name})
         (scenario,) = parse(text, self._base.file, name)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self._steps[name] = step = Step(one, candidate, replace(scenario, text=text), key)
-        return step
+        return Step(one, candidate, replace(scenario, text=text), key)
 
-    def _lines(self, kind: str) -> dict[tuple[str, str], Line]:
-        """The journal's lines of this type, by finding and text."""
-        return {(line["finding"], line["text"]): line for line in self._journal.lines if line["type"] == kind}
-
-    def _make(self, steps: list[Step], batch: Batch, *, trace: bool) -> None:
-        """Make the trials that the journal does not have."""
-        done = self._lines(TRACED if trace else AFTER)
-        left = {step.scenario.name: step for step in steps if (step.of.cause.digest, step.key) not in done}
-        if not left or self._is_over():
+    def _make(self, tracks: Sequence[Track], batch: Batch, trace: bool) -> None:
+        """Make the steps of ``tracks``, and those that they ask for afterwards, in one batch."""
+        of = {step.scenario.name: (track, step) for track in tracks for step in self._advance(track)}
+        if not of or self._is_over():
             return
-        evidence = Evidence()
+        seen = Evidence()
         paths: dict[str, list[str]] = {}
 
         def take(event: Event) -> None:
-            evidence.take(event)
+            seen.take(event)
             if isinstance(event, Verdict):
                 paths[event.scenario] = [line for path in event.errors for line in as_lines(path)]
 
-        ledger = SweepLedger(
-            [step.scenario for step in left.values()],
-            lambda name: self._journal.append({"type": BEFORE, **left[name].line}),
-            lambda verdict: self._journal.append(after(left[verdict.scenario], verdict)),
-            self._is_over,
-        )
+        def begin(name: str) -> None:
+            self._journal.append({"type": BEFORE, **of[name][1].line})
+
+        def end(verdict: Verdict) -> None:
+            track, step = of[verdict.scenario]
+            with self._lock:
+                late = (AFTER, track.one.cause.digest, step.key) in self._done
+                self._write(after(step, verdict))
+                for more in () if late or trace or self._waits(track) else self._advance(track):
+                    of[more.scenario.name] = (track, more)
+                    if track.ask is not None and not track.ask.trace:
+                        ledger.add(more.scenario)
+
+        ledger = SweepLedger([step.scenario for _, step in of.values()], begin, end, self._is_over)
         batch(ledger, Request(self._seed, trace=trace), take)
         for name in paths if trace else ():
-            lines = [*paths[name], *evidence.of(name).lines()]
-            self._journal.append({"type": TRACED, **left[name].line, "lines": lines})
+            self._write({"type": TRACED, **of[name][1].line, "lines": [*paths[name], *seen.of(name).lines()]})
+
+    def _waits(self, track: Track) -> bool:
+        """True if another step of the same question has not ended."""
+        return any(self._line(track, step) is None for step in track.steps)
 
 
 def after(step: Step, verdict: Verdict) -> dict[str, Any]:

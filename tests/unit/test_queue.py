@@ -43,6 +43,18 @@ def test_one_worker_goes_in_the_order_given() -> None:
     assert (names(work, options), ledger.names(Stage.WAITING)) == (["a", "b", "c"], [])
 
 
+def test_what_is_added_meanwhile_waits_for_its_own_kind_of_guest() -> None:
+    ledger = Ledger([scenario("a"), scenario("b", vm=VmWishes(cpus=1))])
+    work = Work(ledger, KIND, {}, longest_first=True)
+    options = work.join()
+    assert names(work, options) == ["a"]
+    ledger.add(scenario("c", vm=VmWishes(cpus=1)))
+    ledger.add(scenario("d"))
+    assert names(work, options) == ["d"]
+    assert names(work, work.join()) == ["b", "c"]
+    assert work.join() is None
+
+
 def test_the_longest_come_first_and_the_unknown_count_as_usual() -> None:
     seconds = {"short": 1.0, "long": 9.0, "longest": 20.0}
     members = [scenario(name) for name in ("short", "new", "long", "longest")]

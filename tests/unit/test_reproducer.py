@@ -109,13 +109,14 @@ class Kernel:
                 on_event(PointReached("dir/mix", 0, one))
             return [Verdict("dir/mix", Status.PASS)]
         self.requests.append(request)
-        for scenario in ledger.scenarios:
-            if scenario.name in ledger.names(Stage.WAITING) and ledger.give(scenario.name):
-                self.ran.append(scenario.name)
-                on_event(Injected(scenario.name, 0, INJECTION))
-                verdict = self._verdict(scenario, request)
-                ledger.settle(verdict)
-                on_event(verdict)
+        while waiting := ledger.names(Stage.WAITING):
+            scenario = ledger.scenario(waiting[0])
+            assert ledger.give(scenario.name)
+            self.ran.append(scenario.name)
+            on_event(Injected(scenario.name, 0, INJECTION))
+            verdict = self._verdict(scenario, request)
+            ledger.settle(verdict)
+            on_event(verdict)
         return ledger.verdicts()
 
     def _verdict(self, scenario: Scenario, request: Request) -> Verdict:
@@ -180,6 +181,13 @@ def test_a_finding_becomes_one_call_one_line_and_no_stack(tmp_path: Path) -> Non
     assert (line["runs"], line["failed"], line["faults"], line["lines"]) == (RUNS, RUNS, 1, [1, 9])
     assert len(line["trials"]) == 2 and str(line["trial"]).endswith("-once")
     assert [request.trace for request in kernel.requests].count(True) == 1 and kernel.requests[-1].trace
+
+
+def test_all_steps_of_all_findings_are_one_batch_and_the_traces_another(tmp_path: Path) -> None:
+    """What an answer leads to is asked while the batch runs: a guest is not opened for one step."""
+    _, kernel, lines = swept(tmp_path, needs(4, lines=("mkdir", "truncate")))
+    assert [request.trace for request in kernel.requests] == [False, False, True], "trials, steps, traces"
+    assert len([line for line in lines if line["type"] == BEFORE]) > 10
 
 
 @pytest.mark.parametrize("depth", range(10))
