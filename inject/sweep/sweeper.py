@@ -258,10 +258,11 @@ class Sweeper:
         state = self.state
         return totals(state.points, self.plan, state.ended)
 
-    def ending(self, *, interrupted: bool = False, unusable: bool = False, unfinished: bool = False) -> End:
+    def ending(self, *, interrupted: bool = False, unfinished: bool = False) -> End:
         """What ends the sweep now; ``unfinished``: a finding could be looked into further."""
-        left = bool(self.left) or unfinished
-        return end_of(self.totals(), left, interrupted=interrupted, unusable=unusable)
+        left = bool(self.left)
+        unusable = left and not self.is_over()
+        return end_of(self.totals(), left or unfinished, interrupted=interrupted, unusable=unusable)
 
     def close(self, end: End) -> None:
         """Write the last line of this run."""

@@ -142,3 +142,13 @@ def test_trials_that_were_not_judged_are_counted_by_cause(tmp_path: Path) -> Non
         "2 trials could not be judged: the guest ended: QEMU 1",
     ]
     assert unjudged(ended[-1:]) == []
+
+
+def test_trials_that_nobody_makes_in_time_are_those_of_a_kernel_that_must_run_no_more(tmp_path: Path) -> None:
+    machine = Machine()
+    machine.batch = lambda ledger, request, on_event: (  # type: ignore[method-assign]
+        Machine().batch(ledger, request, on_event) if request.record else []
+    )
+    made, journal = sweep(tmp_path, machine)
+    assert made.ending() is End.UNUSABLE
+    journal.close()

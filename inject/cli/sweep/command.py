@@ -20,7 +20,7 @@ from inject.cli.sweep.findings import tell
 from inject.cli.sweep.options import SweepChoice, sweep_options, the_scenario
 from inject.cli.sweep.status import SweepProgress
 from inject.cli.vm import batch_options, guests_for, run_in, run_showing
-from inject.errors import ExitStatus
+from inject.errors import ExitStatus, InjectError
 from inject.fixture.modules import load as load_modules
 from inject.fixture.modules import mounted_by
 from inject.fleet.here import Here
@@ -33,7 +33,7 @@ from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.record.recording import require_recording
 from inject.sweep.boots import boot_id
-from inject.sweep.ending import NEXT, unjudged
+from inject.sweep.ending import NEXT, End, unjudged
 from inject.sweep.investigation import Investigation
 from inject.sweep.journal import NAME, SweepJournal
 from inject.sweep.nothing import refuse
@@ -183,10 +183,7 @@ def run_sweep(
             note(words)
         if end in NEXT:
             note(f"{NEXT[end]} -o {shlex.quote(str(directory))}")
-        status = tell(sweeper, found, directory, again)
-        sweeper.leave()
-        sweeper.close(end)
-        write_reports([directory], directory)
+        status = tell(sweeper, found, directory, again, lambda: _finish(sweeper, end, directory))
         return ExitStatus.INTERRUPTED if interrupted else status
 
 
@@ -204,3 +201,13 @@ def _look_into(found: Investigation, batch: Batch) -> None:
     if found.wanted:
         note(f"{found.wanted} new finding{'s' * (found.wanted != 1)}: looking for the smallest scenario of each")
         found.run(batch)
+
+
+def _finish(sweeper: Sweeper, end: End, directory: Path) -> None:
+    """Write the end of the journal, and the reports. Without these nothing is lost: the journal has it all."""
+    sweeper.leave()
+    sweeper.close(end)
+    try:
+        write_reports([directory], directory)
+    except (InjectError, OSError) as error:
+        note(f"the reports are not written: {error}; `inject report {shlex.quote(str(directory))}` writes them")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,8 +17,17 @@ from inject.sweep.investigation import FINDINGS, Investigation
 from inject.sweep.sweeper import Sweeper
 
 
-def tell(sweeper: Sweeper, found: Investigation, directory: Path, again: str) -> int:
-    """Write the findings and print the report; the exit code. ``again`` begins the command that runs a scenario."""
+def tell(
+    sweeper: Sweeper,
+    found: Investigation,
+    directory: Path,
+    again: str,
+    finish: Callable[[], None] = lambda: None,
+) -> int:
+    """Write the findings, ``finish``, and print the report; the exit code.
+
+    ``again`` begins the command that runs a scenario.
+    """
     totals = sweeper.totals()
     dossiers = found.dossiers(again)
     found.write(directory, dossiers)
@@ -29,6 +39,7 @@ def tell(sweeper: Sweeper, found: Investigation, directory: Path, again: str) ->
         shown.append(report.ShownFinding(cause.signature, one.chosen.detail, names, command, one.again(), cause.known))
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     left = {"not reached again": totals.unreached, "skipped": totals.skipped}
+    finish()
     click.echo(report.render(shown, left, totals.line, width=width, file=README), nl=False)
     if any(not one.known for one in shown):
         return ExitStatus.FAIL
