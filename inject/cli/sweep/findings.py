@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from inject.errors import ExitStatus
+from inject.errors import ExitStatus, InjectError
 from inject.report import sweep as report
 from inject.sweep.findings import README
 from inject.sweep.investigation import FINDINGS, Investigation
@@ -26,11 +26,15 @@ def tell(
 ) -> int:
     """Write the findings, ``finish``, and print the report; the exit code.
 
-    ``again`` begins the command that runs a scenario.
+    ``again`` begins the command that runs a scenario. Raises InjectError if the findings cannot be written.
     """
     totals = sweeper.totals()
     dossiers = found.dossiers(again)
-    found.write(directory, dossiers)
+    try:
+        found.write(directory, dossiers)
+    except OSError as error:
+        place = error.filename or directory / FINDINGS
+        raise InjectError(f"cannot write {place}: {error.strerror}", "make room, and go on with --resume") from error
     shown = []
     for one in dossiers:
         cause = one.cause

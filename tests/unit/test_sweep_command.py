@@ -1,0 +1,222 @@
+"""The command around a sweep: exit codes, the last line, and each bad end as one sentence with the next step."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from inject.cli.sweep import command
+from inject.cli.sweep.command import run_sweep
+from inject.cli.sweep.options import SweepChoice, sweep_options, the_scenario
+from inject.errors import CannotRun, InjectError
+from inject.fleet.ledger import Ledger
+from inject.fleet.request import Request
+from inject.model.event import Event, PointReached
+from inject.model.reached import Point
+from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.sweep.journal import NAME
+
+TEXT = "name: mix\nfaults: [{function: f0, return: -EIO}]\nrun: 'true'\n"
+POINTS = [Point(f"f{number}", "", ("caller+0x1",), 1, 1, "ERRNO") for number in range(4)]
+
+
+class FakeGuests:
+    """Runs batches: functions named in ``ends`` have these verdicts; ``stop`` is raised in the trial of its key."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, Status] = {}
+        self.stop: dict[str, Callable[[], BaseException]] = {}
+        self.points = POINTS
+
+    def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        if request.record is not None:
+            for point in self.points:
+                on_event(PointReached("mix", 0, point))
+            return [Verdict("mix", Status.PASS)]
+        for name in [scenario.name for scenario in ledger.scenarios]:
+            assert ledger.give(name)
+            function = "baseline" if name.endswith("/baseline") else ledger.scenario(name).faults[0].function
+            if function in self.stop:
+                raise self.stop[function]()
+            status = self.ends.get(function, Status.PASS)
+            reason = Reason.CRASH if status is Status.FAIL else None
+            words = "" if status is Status.PASS else f"{function} did it"
+            ledger.settle(Verdict(name, status, reason, words, counts=(Counts(1, 1, 1),), exit=0))
+        return ledger.verdicts()
+
+
+@pytest.fixture
+def guests() -> FakeGuests:
+    return FakeGuests()
+
+
+def sweep(directory: Path, guests: FakeGuests, *words: str) -> int:
+    """`inject vm sweep mix.yaml WORDS` with other guests; the exit code."""
+    file = directory / "mix.yaml"
+    file.write_text(TEXT)
+
+    @click.command()
+    @sweep_options
+    def run(**values: Any) -> int:
+        choice = SweepChoice.taken(values)
+        return run_sweep(the_scenario(str(file)), choice, "stock", "inject vm run", lambda _: guests.batch)
+
+    words = (*words, "-o", str(directory / "out"), "--reproduce", "0", "--rounds", "1")
+    return int(run.main(list(words), standalone_mode=False))
+
+
+def lines(directory: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (directory / "out" / NAME).read_text().splitlines()]
+    return [line for line in found if line["type"] == kind]
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "last"),
+    [
+        ({}, 0, "4 passed, 0 findings (0 signatures), 0 errors"),
+        ({"f1": Status.FAIL, "f2": Status.ERROR}, 1, "2 passed, 1 findings (1 signatures), 1 errors"),
+        ({"f2": Status.ERROR}, 4, "3 passed, 0 findings (0 signatures), 1 errors"),
+    ],
+)
+def test_the_exit_code_and_the_last_line(
+    tmp_path: Path,
+    guests: FakeGuests,
+    capsys: pytest.CaptureFixture[str],
+    ends: dict[str, Status],
+    code: int,
+    last: str,
+) -> None:
+    guests.ends = ends
+    assert sweep(tmp_path, guests) == code
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].endswith(f"trials 4: {last}")
+    (end,) = lines(tmp_path, "end")
+    assert f"{end['passed']} passed, {end['findings']} findings ({end['signatures']} signatures)" in last
+    assert (end["errors"], end["reason"]) == (int(last.split()[-2]), "")
+    assert ("1 trial could not be judged: f2 did it" in shown.err) == ("f2" in ends)
+    assert json.loads((tmp_path / "out" / NAME).read_text().splitlines()[-1]) == end
+
+
+def test_an_interrupted_sweep_reports_what_it_has_and_goes_on(
+    tmp_path: Path, guests: FakeGuests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guests.stop["f2"] = KeyboardInterrupt
+    assert sweep(tmp_path, guests) == 130
+    shown = capsys.readouterr()
+    assert "interrupted; make the trials that are left with --resume -o " in shown.err
+    assert "trials 2: 2 passed" in shown.out.splitlines()[-1]
+    assert lines(tmp_path, "end")[-1]["reason"] == "interrupted"
+    guests.stop.clear()
+    assert sweep(tmp_path, guests, "--resume") == 0
+    assert "trials 4: 4 passed" in capsys.readouterr().out.splitlines()[-1]
+    assert lines(tmp_path, "end")[-1]["reason"] == ""
+
+
+def test_a_bound_is_said(tmp_path: Path, guests: FakeGuests, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(tmp_path, guests, "--limit", "3") == 0
+    assert "points are left, because of --limit or --rounds" in capsys.readouterr().err
+    assert lines(tmp_path, "end")[-1]["reason"] == "limit"
+    assert sweep(tmp_path, guests, "--resume", "--limit", "9") == 0
+    assert lines(tmp_path, "end")[-1]["trials"] == 4
+
+
+@contextmanager
+def room(size: Optional[int]) -> Iterator[None]:
+    """Files may grow to ``size`` bytes, as on a full disk."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size or old[0], old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.7, 0.8, 0.9, 0.99])
+def test_a_full_disk_loses_no_trial(tmp_path: Path, guests: FakeGuests, part: float) -> None:
+    """Wherever the journal ends, the rest is made once there is room."""
+    guests.ends = {"f1": Status.FAIL}
+    (tmp_path / "whole").mkdir()
+    assert sweep(tmp_path / "whole", guests) == 1
+    size = (tmp_path / "whole" / "out" / NAME).stat().st_size
+    with room(int(part * size)), pytest.raises(InjectError, match="make room, and go on with --resume"):
+        sweep(tmp_path, guests)
+    assert (tmp_path / "out" / NAME).read_bytes().endswith((b"\n", b"")), "no line is torn"
+    begun = {line["trial"] for line in lines(tmp_path, "begun")}
+    assert sweep(tmp_path, guests, *["--resume"] * bool(begun)) == 1
+    trials = [line["trial"] for line in lines(tmp_path, "trial")]
+    assert len(set(trials)) == len(trials) == 4
+    assert len(lines(tmp_path, "begun")) <= 5
+
+
+def test_reports_that_cannot_be_written_are_a_remark(
+    tmp_path: Path, guests: FakeGuests, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_journals: object, _directory: Path) -> None:
+        raise CannotRun("jinja2 is not installed", "apt install python3-jinja2")
+
+    monkeypatch.setattr(command, "write_reports", refused)
+    assert sweep(tmp_path, guests) == 0
+    shown = capsys.readouterr()
+    assert (
+        "the reports are not written: jinja2 is not installed; apt install python3-jinja2; `inject report" in shown.err
+    )
+    assert shown.out.splitlines()[-1].startswith("points 4: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "points", "sentence"),
+    [
+        ((), [], "reaches none of the functions that are recorded; choose others"),
+        (("--only", "nix"), POINTS, "no point's name begins with `nix` (--only); "),
+        ((), [Point("f", "", (), 1, 1, "BOOL")], "none of the points of mix can be failed: 1 returns a value"),
+    ],
+)
+def test_nothing_to_fail(
+    tmp_path: Path, guests: FakeGuests, words: tuple[str, ...], points: list[Point], sentence: str
+) -> None:
+    guests.points = points
+    with pytest.raises(InjectError) as caught:
+        sweep(tmp_path, guests, *words)
+    assert sentence in str(caught.value)
+    guests.points = POINTS
+    assert sweep(tmp_path, guests) == 0, "the directory is not blocked"
+
+
+def test_a_broken_workload_is_said_before_any_trial(tmp_path: Path, guests: FakeGuests) -> None:
+    guests.ends = {"baseline": Status.FAIL}
+    with pytest.raises(InjectError, match=r"mix fails with no fault armed \(crash\): baseline did it; change"):
+        sweep(tmp_path, guests)
+    assert lines(tmp_path, "begun") == []
+
+
+def test_options_that_are_no_directory_or_no_mode(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    @click.command()
+    @sweep_options
+    def run(**_: Any) -> None:
+        pytest.fail("it must not begin")
+
+    for words, sentence in (
+        (["-o", str(tmp_path / "file")], "is a file"),
+        (["--modes", "twice"], "write once, onward"),
+    ):
+        done = CliRunner().invoke(run, words)
+        assert done.exit_code == 2 and sentence in done.output
+
+
+def test_a_file_of_several_scenarios(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(TEXT + "---\n" + TEXT.replace("mix", "other"))
+    with pytest.raises(click.UsageError, match="has 2 scenarios: a sweep is of one"):
+        the_scenario(str(tmp_path / "two.yaml"))
