@@ -38,6 +38,8 @@ class Addresses(NamedTuple):
 
 def addresses(maps: Maps, btf: Btf) -> Optional[Addresses]:
     """Where the kernel has the memory of ``maps``; None if it does not say."""
+    if maps.where is not None:
+        return Addresses(*maps.where)
     try:
         buffer = btf.member("bpf_ringbuf_map", "rb")
         produced, data = (btf.member("bpf_ringbuf", name) for name in ("producer_pos", "data"))
@@ -53,7 +55,9 @@ def addresses(maps: Maps, btf: Btf) -> Optional[Addresses]:
             tallies, ring = FOUND.unpack_from(memory)
     except (InjectError, OSError):
         return None
-    return Addresses(tallies, ring + produced, ring + data)
+    found = Addresses(tallies, ring + produced, ring + data)
+    maps.where = found
+    return found
 
 
 def program(tallies: int, events: int, buffer: int, answer: int) -> bytes:

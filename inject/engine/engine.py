@@ -197,9 +197,8 @@ class Engine:
         """
         self._forget()
         found = addresses(self._maps, btf)
-        if found is None:
-            return None
-        return EngineMemory(*found, begin=self._collector.produced, text=text, functions=self._decoder.functions)
+        functions = self._decoder.functions
+        return EngineMemory(*found, self._collector.produced, text, functions) if found is not None else None
 
     # ------------------------------------------------------------ counters
 

@@ -49,6 +49,16 @@ def probe_entries(code: bytes, addresses: Sequence[int], name: str) -> tuple[int
     return _attached(code, KPROBE_MULTI, 0, addresses[:MOST], name)
 
 
+def load_entries(code: bytes, name: str) -> int:
+    """Load the kprobe program ``code`` for :func:`attach_entries`; raises OSError if the kernel refuses it."""
+    return load_program(KPROBE, code, name, attach_type=KPROBE_MULTI)
+
+
+def attach_entries(program: int, addresses: Sequence[int]) -> int:
+    """Attach a loaded ``program`` to the entry of all functions; the link. Raises OSError if the kernel refuses."""
+    return _link(program, KPROBE_MULTI, 0, addresses[:MOST])
+
+
 def probe_returns(code: bytes, addresses: Sequence[int], name: str, session: bool = True) -> tuple[int, int]:
     """Attach the kprobe program ``code`` to the entry and return of all functions at ``addresses``.
 

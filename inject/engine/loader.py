@@ -10,8 +10,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from inject.engine import abi, bytecode
+from inject.engine import abi, bytecode, kprobe_multi
 from inject.engine.bcc import Bcc, captured_stderr
+from inject.engine.loaded import LoadedPrograms
 from inject.engine.maps import Maps
 from inject.engine.module_btf import btf_of
 from inject.engine.rule import Cast, PerCpu
@@ -96,6 +97,11 @@ class Loader:
         self._lib = bcc.lib
         self._maps = maps
         self._code = code
+        self._loaded = LoadedPrograms()
+
+    def close(self) -> None:
+        """Let go of the programs that are kept for the next attaching."""
+        self._loaded.close()
 
     @cached_property
     def _returns(self) -> tuple[int, ...]:
@@ -150,6 +156,9 @@ class Loader:
         libbcc reads all of vmlinux's BTF to find the function in ``name``; ``btf_id``, its number there, saves that.
         """
         code = self.bound(program, constants)
+        return self._loaded.get((program, code, name, btf_id), lambda: self._load(program, code, name, btf_id))
+
+    def _load(self, program: str, code: bytes, name: str, btf_id: int) -> int:
         if btf_id:
             try:
                 return load_program(PROGRAMS[program], code, program, attach_type=MODIFY_RETURN, btf_id=btf_id)
@@ -169,6 +178,14 @@ class Loader:
     def load_with_kfunc(self, program: str, constants: Constants, module: str, number: int) -> int:
         """As load(), with kfunc ``number`` of ``module`` in place of the helper bpf_override_return()."""
         code = bytecode.with_kfunc(self.bound(program, constants), number, 1)
+        return self._loaded.get((program, code, module), lambda: self._load_with_btf(program, code, module))
+
+    def load_entries(self, constants: Constants) -> int:
+        """A descriptor of on_enter(), to be attached to many functions. Raises OSError if the kernel refuses it."""
+        code = self.bound("on_enter", constants)
+        return self._loaded.get(("on_enter", code), lambda: kprobe_multi.load_entries(code, "on_enter"))
+
+    def _load_with_btf(self, program: str, code: bytes, module: str) -> int:
         btf = btf_of(module)
         try:
             return load_program(PROGRAMS[program], code, program, btfs=(0, btf))

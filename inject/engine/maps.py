@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
 from inject.engine.abi import AREAS, ARRAY, MMAPABLE, TABLES, Area, Table
 from inject.engine.bcc import Bcc, failed
@@ -35,6 +35,8 @@ class Maps:
         self._tables = tables
         self._areas = areas
         self.descriptors: dict[str, int] = {}
+        self.where: Optional[tuple[int, ...]] = None
+        """What engine/addresses.py found of them: it stays true."""
         self._memory: dict[str, mmap.mmap] = {}
         try:
             for name, table in tables.items():

@@ -61,11 +61,14 @@ class Marks:
             return None
         constants = Constants(context=of.context, cast=of.cast, inside=number)
         self._maps.write("marks", bytes(abi.MARKS * abi.COUNTER.size), number * abi.MARKS)
+        program = -1
         try:
-            link, program = kprobe_multi.probe_entries(self._loader.bound("on_enter", constants), addresses, "on_enter")
+            program = self._loader.load_entries(constants)
+            self._links += [kprobe_multi.attach_entries(program, addresses), program]
         except OSError:  # a function without ftrace, or a kernel before 5.18: unwind
+            if program >= 0:
+                os.close(program)
             return None
-        self._links += [link, program]
         self._programs[number] = program
         return number
 

@@ -150,6 +150,7 @@ class Probes:
         """Leave nothing in the kernel."""
         self.detach()
         self._unwatch()
+        self._loader.close()
 
 
 def wanted(plan: Plan, slot: int, probe: Probe) -> tuple[Probe, ...]:

@@ -71,6 +71,15 @@ class ArmedRun:
             early=self._services.adopt is None,
         )
 
+    def rehearse(self) -> None:
+        """Attach, have loaded what any run needs, and detach."""
+        try:
+            self.attach()
+            self._engine.rehearse()
+            self._memory()
+        finally:
+            self.detach()
+
     def detach(self) -> None:
         """Remove the probes."""
         self._engine.detach()

@@ -95,7 +95,11 @@ class Trial:
     def _judgement(self) -> Judgement:
         """The judgement, once everything of the trial is undone."""
         try:
-            self._require()
+            if self._plan is None:
+                self._need()
+            lacking = missing(self.services.kernel, self.services.types, self.scenario, planned=self._plan is not None)
+            if lacking:
+                return Judgement(Status.SKIP, words=lacking)
             outcome = self._run()
             return judge(self.scenario, self._seen.facts(outcome))
         except CannotRun as error:
@@ -105,13 +109,9 @@ class Trial:
         except OSError as error:  # a full disk, for one
             return Judgement(Status.ERROR, words=f"{error.filename or 'this machine'}: {error.strerror}")
 
-    def _require(self) -> None:
-        """Raise CannotRun if this kernel lacks what the scenario needs."""
-        if self._plan is None:
-            self.services.need(fault.function for fault in self.scenario.faults)
-        lacking = missing(self.services.kernel, self.services.types, self.scenario, planned=self._plan is not None)
-        if lacking:
-            raise CannotRun(lacking)
+    def _need(self) -> None:
+        """Have the module loaded if a fault needs it; raises CannotRun if that cannot be."""
+        self.services.need(fault.function for fault in self.scenario.faults)
 
     def _run(self) -> Outcome:
         """Everything from the fixture to the last check; returns how the workload ended."""
@@ -180,19 +180,14 @@ class Trial:
     def _wait(self, hold: Callable[[Scenario], Scenario], fixture: Optional[Fixture], scene: Scene) -> Ready:
         """Have the engine and the workload ready, and go on with the faults that ``hold`` returns.
 
-        Faults are attached once before, so that all is loaded that any need. Raises CannotRun as _require() does.
+        Faults are attached once before, so that all is loaded that any need. Raises CannotRun as _need() does.
         """
-        services, plan = self.services, self._planned(fixture)
-        rehearsed = ArmedRun(self.scenario, self.number, plan, services, self.options, Observation())
-        try:
-            rehearsed.attach()
-            services.engine().rehearse()
-        finally:
-            rehearsed.detach()
-        ready = at_gate(self.scenario, scene, services)
+        plan = self._planned(fixture)
+        ArmedRun(self.scenario, self.number, plan, self.services, self.options, Observation()).rehearse()
+        ready = at_gate(self.scenario, scene, self.services)
         self.scenario = hold(self.scenario)
         self._started = time.monotonic()
-        self._require()
+        self._need()
         return ready
 
     def _armed(self, plan: Plan, scene: Scene, ready: Optional[Ready]) -> Outcome:

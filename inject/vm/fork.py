@@ -124,7 +124,7 @@ class Forks:
         with contextlib.ExitStack() as stack:
             host = self._forked(stack, kind, on_result, say, tick)
             if host is None:
-                self.origins.booted += 1
+                self.origins.booted += self._pays
                 host = stack.enter_context(self._guests.open(kind, on_result=on_result, say=say, tick=tick))
             yield host
 

@@ -14,6 +14,7 @@ import pytest
 from inject.engine import abi
 from inject.engine import loader as loaders
 from inject.engine.bytecode import INSTRUCTION, Bytecode
+from inject.engine.loaded import MOST, LoadedPrograms
 from inject.engine.loader import PROGRAMS, SOURCE, Constants, Loader, bytecode_of
 from inject.engine.rule import Cast, PerCpu
 from inject.engine.syscall import ProgramRefused
@@ -89,7 +90,7 @@ def loader(answer: int, noise: str = "", number: int = 0) -> tuple[Loader, list[
         asked.append(arguments)
         os.write(2, noise.encode())
         ctypes.set_errno(number)
-        return answer
+        return os.open(os.devnull, os.O_RDONLY) if answer >= 0 else answer
 
     bcc: Any = SimpleNamespace(lib=SimpleNamespace(bcc_prog_load=bcc_prog_load))
     maps: Any = Maps()
@@ -156,17 +157,39 @@ def call(number: int, of: int = 0) -> bytes:
 
 def test_a_program_is_loaded_by_its_type_and_name() -> None:
     made, asked = loader(3)
-    assert made.load("on_kprobe", Constants()) == 3
-    assert made.load("on_trampoline", Constants(), "kmod_ret__open_ctree") == 3
+    for _ in range(2):  # the second time both are in the kernel already
+        os.close(made.load("on_kprobe", Constants()))
+        os.close(made.load("on_trampoline", Constants(), "kmod_ret__open_ctree"))
     assert [(arguments[0], arguments[1]) for arguments in asked] == [(2, b"on_kprobe"), (26, b"kmod_ret__open_ctree")]
+    os.close(made.load("on_kprobe", Constants(slot=1)))
+    assert len(asked) == 3
+    made.close()
+
+
+def test_few_programs_are_kept() -> None:
+    kept, made = LoadedPrograms(), []
+
+    def load() -> int:
+        made.append(os.open(os.devnull, os.O_RDONLY))
+        return made[-1]
+
+    for key in (*range(MOST), 0, MOST, 0, 1):
+        os.close(kept.get(key, load))
+    assert len(made) == MOST + 2, "1 had to go for MOST, 0 was used since"
+    kept.close()
+    for descriptor in made:
+        with pytest.raises(OSError):
+            os.fstat(descriptor)
 
 
 def test_a_function_is_found_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without libbcc, which would look for its name."""
-    answers: list[Any] = [17, ProgramRefused(OSError(errno.EINVAL, "no"), "R2 invalid")]
+    numbers: list[int] = []
+    answers: list[Any] = [os.open(os.devnull, os.O_RDONLY), ProgramRefused(OSError(errno.EINVAL, "no"), "R2 invalid")]
 
     def load_program(*arguments: Any, **more: Any) -> int:
-        assert (arguments[0], arguments[2]) == (26, "on_trampoline") and more == {"attach_type": 26, "btf_id": 4711}
+        assert (arguments[0], arguments[2], more["attach_type"]) == (26, "on_trampoline", 26)
+        numbers.append(more["btf_id"])
         answer = answers.pop(0)
         if isinstance(answer, OSError):
             raise answer
@@ -174,10 +197,11 @@ def test_a_function_is_found_by_its_number(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(loaders, "load_program", load_program)
     made, asked = loader(3)
-    assert made.load("on_trampoline", Constants(), "kmod_ret__open_ctree", 4711) == 17 and not asked
+    os.close(made.load("on_trampoline", Constants(), "kmod_ret__open_ctree", 4711))
     with pytest.raises(CannotRun, match=r"refuses the BPF program \(no\): R2 invalid"):
-        made.load("on_trampoline", Constants(), "kmod_ret__open_ctree", 4711)
-    assert not asked
+        made.load("on_trampoline", Constants(), "kmod_ret__open_ctree", 4712)
+    assert (numbers, asked) == ([4711, 4712], [])
+    made.close()
 
 
 def test_a_refused_program_says_the_kernels_last_word() -> None:
