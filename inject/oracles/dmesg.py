@@ -206,8 +206,9 @@ class Dmesg(Oracle):
             )
         return None
 
-    def last(self) -> tuple[str, ...]:
-        """The last lines of the trial's part of the log, of the kernel and of inject."""
+    def last(self, context: Context) -> tuple[str, ...]:
+        """The last lines of the log by now, of the kernel and of inject."""
+        self._collect(context)
         return tuple(record.text[:LINE] for record in self._records[-LAST_LINES:])
 
     def _splat_complaint(self, splats: list[Splat], taints: list[str], unexplained: Sequence[str]) -> Complaint:

@@ -102,7 +102,7 @@ class Dossier:
         if self.repeated is not None and self.repeated.failed:
             line = self.repeated.failed[0]
             return [*map(str, line["kernel_log"])] or [*map(str, line["log"])]
-        return list(self.chosen.log) or ["(the trial kept no line of the kernel's log)"]
+        return list(self.chosen.kernel_log or self.chosen.log) or ["(the trial kept no line of the kernel's log)"]
 
     def _trace(self) -> Iterator[str]:
         """Where the error went, as far as the run with --trace saw it; always the point."""

@@ -16,6 +16,9 @@ from inject.sweep.journal import DELETE, Line
 from inject.sweep.shot import Origin, Shot, is_single
 from inject.sweep.signature import signature
 
+KERNEL_LOG = 50
+"""Lines of the kernel's log that a failed trial keeps; the runs that repeat a finding keep all of the verdict's."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -30,6 +33,7 @@ class Ended:
     spared: int
     signature: str
     log: tuple[str, ...] = ()
+    kernel_log: tuple[str, ...] = ()
 
     @property
     def hit(self) -> bool:
@@ -109,6 +113,7 @@ def _ended(line: Line) -> Ended:
         int(line["spared"]),
         str(line["signature"]),
         tuple(map(str, line["log"])),
+        tuple(map(str, line.get("kernel_log", ()))),
     )
 
 
@@ -135,6 +140,7 @@ def trial_line(shot: Shot, verdict: Verdict) -> dict[str, Any]:
         "signature": signature(verdict, shot.point) if verdict.status is Status.FAIL else "",
         "notes": list(verdict.notes),
         "log": list(verdict.log),
+        **({"kernel_log": list(verdict.kernel_log[-KERNEL_LOG:])} if verdict.kernel_log else {}),
     }
 
 

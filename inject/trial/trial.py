@@ -170,7 +170,7 @@ class Trial:
             if not seen.unusable:
                 self._recover(scene, context.limit(self._around.script_limit))
             self._ask(oracles, context, scene.group)
-            seen.kernel_log = next((one.last() for one in oracles if isinstance(one, Dmesg)), ())
+            seen.kernel_log = next((one.last(context) for one in oracles if isinstance(one, Dmesg)), ())
             seen.notes += [note for oracle in oracles for note in oracle.notes]
             # Calls that the probe cannot see explain why a fault never fired; otherwise they are of no interest.
             unfired = [rule for rule, tally in zip(plan.rules, seen.counts) if not tally.injected]

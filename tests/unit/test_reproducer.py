@@ -261,6 +261,8 @@ def test_no_more_trials_than_allowed(tmp_path: Path, most: int) -> None:
 def test_without_steps_the_trial_itself_is_handed_over(tmp_path: Path) -> None:
     swept(tmp_path, needs(), most=0)
     assert result(tmp_path).faults[0].when.stack == STACK
+    (place,) = (tmp_path / "out" / "findings").iterdir()
+    assert (place / "kernel.log").read_text() == "[1] before\n[2] BUG: here\n"
 
 
 def test_a_known_finding_costs_no_trial(tmp_path: Path) -> None:
