@@ -32,6 +32,11 @@ def unfired(fault: Fault) -> Fault:
     return replace(fault, when=replace(fault.when, trigger=NEVER))
 
 
+def is_baseline(scenario: str) -> bool:
+    """True if the scenario of this name is the baseline of a sweep."""
+    return scenario.endswith(f"/{NAME}")
+
+
 def baseline_line(verdict: Verdict) -> dict[str, Any]:
     """The journal's line for it."""
     return {

@@ -1,7 +1,8 @@
 """`make sweep-kills`: sweeps in guests, killed at random moments and gone on with until they are done.
 
-Each kill takes the sweep, or one of its QEMUs. When a sweep is done, no trial may be missing, at most one for each
-worker and kill may have been repeated, and points and verdicts must be those of a sweep that nobody disturbed.
+Each kill takes the sweep, or one of its QEMUs; most come while trials are made. When a sweep is done, no trial may be
+missing, at most one for each worker and kill may have been repeated, and points and verdicts must be those of a sweep
+that nobody disturbed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ LIMIT = 3600.0
 """Seconds that a sweep that nobody kills may take."""
 MOST_STARTS = 200
 """Starts of one sweep, and looks at it, after which it will never be done."""
+AMONG_TRIALS = 0.7
+"""Share of the kills that wait for a trial to begin: recording and guests take most of the time."""
 GONE = 60.0
 """Seconds in which all processes of a killed sweep must be gone."""
 
@@ -135,25 +138,48 @@ class Sweep:
                 yield int(directory.name), name
 
 
-def undisturbed(directory: Path) -> tuple[Sweep, float]:
-    """A sweep that nobody kills, and its seconds."""
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a sweep that nobody kills: in all, and from its first trial on."""
+
+    whole: float
+    trials: float
+
+
+def undisturbed(directory: Path) -> tuple[Sweep, Times]:
+    """A sweep that nobody kills, and its times."""
     sweep, started = Sweep(directory), time.monotonic()
-    code = sweep.start().wait(LIMIT)
+    process = sweep.start()
+    _wait_for_trial(sweep, process, 0)
+    first = time.monotonic()
+    code = process.wait(LIMIT)
     said = (directory / "stderr").read_text()
     assert code == 1 and len(sweep.result()) >= 10, f"exit {code}, {len(sweep.result())} trials: {said}"
-    return sweep, time.monotonic() - started
+    return sweep, Times(time.monotonic() - started, time.monotonic() - first)
 
 
-def disturbed(directory: Path, dice: random.Random, left: int, patience: float, found: Kills) -> Sweep:
-    """A sweep with at most ``left`` kills, each within ``patience`` seconds of the last, made up to its end."""
+def _wait_for_trial(sweep: Sweep, process: subprocess.Popen[bytes], begun: int) -> None:
+    """Wait until more than ``begun`` trials have begun, or the sweep has ended."""
+    deadline = time.monotonic() + LIMIT
+    while process.poll() is None and len(sweep.lines("begun")) <= begun:
+        assert time.monotonic() < deadline, f"no trial began within {LIMIT:g} s"
+        time.sleep(0.05)
+
+
+def disturbed(directory: Path, dice: random.Random, left: int, times: Times, found: Kills) -> Sweep:
+    """A sweep with at most ``left`` kills, made up to its end."""
     sweep = Sweep(directory)
     process = sweep.start()
     for _ in range(MOST_STARTS):
-        kill = left > 0
+        begun = len(sweep.lines("begun"))
         try:
-            process.wait(dice.uniform(0, patience) if kill else LIMIT)
+            if left and dice.random() < AMONG_TRIALS:
+                _wait_for_trial(sweep, process, begun)
+                process.wait(dice.uniform(0, times.trials))
+            else:
+                process.wait(dice.uniform(0, times.whole) if left else LIMIT)
         except subprocess.TimeoutExpired:
-            assert kill, f"the sweep did not end within {LIMIT:g} s"
+            assert left, f"the sweep did not end within {LIMIT:g} s"
             left -= _kill(sweep, process, dice, found)
             continue
         if process.returncode in (0, 1) and not any(one[2] == "error" for one in sweep.result().values()):
@@ -218,12 +244,12 @@ def kill_sweeps(kills: int, seconds: float, seed: int, say: Callable[[str], None
     with tempfile.TemporaryDirectory(prefix="inject-sweep-kills-") as root:
         place = Path(root) / "undisturbed"
         place.mkdir()
-        model, took = undisturbed(place)
-        say(f"undisturbed: {len(model.points())} points, {len(model.result())} trials in {took:.0f} s; seed {seed}")
+        model, times = undisturbed(place)
+        say(f"undisturbed: {len(model.points())} points, {len(model.result())} trials; {times}; seed {seed}")
         while (done := found.inject + found.qemu) < kills and time.monotonic() < deadline:
             place = Path(root) / f"sweep-{found.sweeps + 1}"
             place.mkdir()
-            sweep = disturbed(place, dice, min(each, kills - done), took, found)
+            sweep = disturbed(place, dice, min(each, kills - done), times, found)
             check(sweep, model, found.inject + found.qemu - done, found)
             found.sweeps += 1
             say(f"{place.name}: {found}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shlex
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from inject.model.event import Event
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.record.recording import require_recording
+from inject.sweep.baseline import is_baseline
 from inject.sweep.boots import boot_id
 from inject.sweep.ending import NEXT, End, unjudged
 from inject.sweep.investigation import Investigation
@@ -140,6 +142,9 @@ def _in_guests(sweeper: Sweeper, jobs: int, guest_choice: dict[str, Any]) -> Bat
         if is_step(ledger.scenarios[0].name, sweeper.scenario):
             return run_in(guests, ledger, request, Display(len(ledger.scenarios), 0, None), jobs, on_event)
         progress = SweepProgress(ledger, sweeper.tally(), several=jobs > 1)
+        if is_baseline(ledger.scenarios[0].name):
+            with contextlib.closing(progress):
+                return run_showing(guests, ledger, request, progress, jobs, on_event)
         with Forks(guests, ledger.scenarios, request) as forks:
             try:
                 return run_showing(forks, ledger, request, progress, jobs, on_event)
