@@ -159,7 +159,7 @@ class Dossier:
         callers = len(scenario.faults[0].when.stack)
         words += (
             f", {one.reduction.lines} of {one.reduction.of} lines of the workload, and requires {callers} of"
-            f" {len(self.point.stack)} callers; {one.spent} trials were made for it."
+            f" {len(self.point.stack)} callers; {one.spent} trial{'s were' if one.spent != 1 else ' was'} made for it."
         )
         return f"{words} {one.cut[0].upper()}{one.cut[1:]}." if one.cut else words
 

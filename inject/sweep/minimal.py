@@ -96,11 +96,11 @@ class Reduction:
                 lost = depth
 
     def _names(self, number: int) -> Steps:
-        """Functions in place of exact frames: they are the same in other builds of the kernel."""
+        """Functions in place of exact frames: other builds have them, too. ``twin#2`` is not the name of a function."""
         when = self._when(number)
         stack = list(when.get("stack") or ())
-        names = [str(frame).partition("+")[0] for frame in stack]
-        if names != stack and not any("#" in name for name in names):
+        names = [frame if "#" in frame else frame.partition("+")[0] for frame in map(str, stack)]
+        if names != stack:
             yield from self._try("names", faults=self._with(number, {**when, "stack": names}))
 
     def _fewest_lines(self) -> Steps:

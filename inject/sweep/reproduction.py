@@ -109,6 +109,7 @@ class Reproduction:
         """True if it fails with the signature; raises TimeOver if it was not tried."""
         (line,) = yield self._ask([candidate])
         if line is None:
+            self.spent -= 1
             raise TimeOver
         return bool(line["same"])
 

@@ -226,6 +226,20 @@ def test_no_script_with_a_syntax_error_is_tried(tmp_path: Path) -> None:
     assert len(tried) > 10
 
 
+def test_only_frames_of_functions_with_a_name_of_their_own_become_names() -> None:
+    document = {"faults": [{"function": "a", "return": "-EIO", "when": {"stack": ["b#2+0x1", "c+0x2"], "nth": 1}}]}
+    reduction = Reduction({**document, "run": "true"})
+    steps = reduction.steps()
+    tried = []
+    try:
+        candidate = next(steps)
+        while True:
+            tried.append(candidate.document["faults"][0]["when"].get("stack", []))
+            candidate = steps.send(len(tried[-1]) == 2)
+    except StopIteration:
+        assert tried == [[], ["b#2+0x1"], ["b#2+0x1", "c"]]
+
+
 def test_of_two_faults_the_one_that_is_enough_is_left() -> None:
     fault = {"function": "a", "return": "-EIO"}
     document = {"faults": [{**fault, "when": {"nth": 1}}, {**fault, "function": "b"}], "run": "true"}
@@ -304,6 +318,7 @@ def test_after_its_time_no_step_begins_and_a_resume_goes_on(tmp_path: Path) -> N
         assert found.unfinished and len(kernel.ran) == 12
         (dossier,) = found.dossiers("x")
         assert OVER[1:] in dossier.files()[README]
+        assert f"{len(kernel.ran) - 2} trials were made for it" in dossier.files()[README].replace("\n  ", " ")
     with SweepJournal(tmp_path / "out", resume=True) as journal:
         again = Kernel(journal, needs())
         found = Investigation(sweeper(journal), journal, (), MOST, 7)
