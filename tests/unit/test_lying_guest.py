@@ -276,6 +276,7 @@ class Liar:
     """A host that says ``says`` at each step and never ends."""
 
     results = "x"
+    worker = None
 
     def __init__(self, says: Callable[[], object]) -> None:
         self.says = says
