@@ -21,7 +21,7 @@ from inject.fleet.host import Command, Host, Lost, Patience
 from inject.fleet.journal import bound
 from inject.fleet.request import Request
 from inject.fleet.session import begin
-from inject.model.event import ScenarioHeld
+from inject.model.event import RunStarted, ScenarioHeld
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
 from inject.process.capture import Output
@@ -51,9 +51,13 @@ OUTPUT = 64 << 10
 
 @dataclass(frozen=True)
 class Fork(SavedGuest):
-    """A guest that was saved while inject in it waited for faults; ``worker`` is that command (Requests.save)."""
+    """A guest that was saved while inject in it waited for faults; ``worker`` is that command (Requests.save).
+
+    ``report`` has the lines that inject reported before; each trial's report begins with them.
+    """
 
     worker: tuple[int, int]
+    report: tuple[bytes, ...]
 
     @property
     def kept(self) -> Kept:
@@ -151,6 +155,8 @@ class Forks:
                 self._refused.add(kind)
             return None
         self.origins.forked += 1
+        for line in fork.report:
+            on_result(line)
         return self._guests.host(guest, made, guest.requests.resume(fork.worker))
 
     def _fork(self, kind: GuestOptions, say: Callable[[str], None], tick: Callable[[], None]) -> Optional[Fork]:
@@ -175,7 +181,7 @@ class Forks:
         place = self._place(cache, kind.memory)
         kept = Kept(place.path, saving=True, scratch=True)
         options = replace(kind, modules=pycache.directory(cache.root, made.image_key), consoles=None)
-        waiting = _Waiting(self._base.name)
+        waiting = Waiting(self._base.name)
         with Boot(made, options, say=say, tick=tick, saving=kept, on_result=waiting.take) as guest:
             worker = self._set_up(guest, made, waiting)
             guest.requests.wake(time.time())  # all that the agent wrote before has come once it answers
@@ -184,7 +190,7 @@ class Forks:
             assert booted is not None
             template.write(guest, place.path)
         Kept(place.path).prepare_overlays(qemu.find(qemu.IMAGE_TOOL))
-        return Fork(place.path, booted, saved)
+        return Fork(place.path, booted, saved, tuple(waiting.report))
 
     def _place(self, cache: Cache, memory: int) -> Staging:
         """A directory for its files, which is removed at the end; raises InjectError if there is none."""
@@ -194,7 +200,7 @@ class Forks:
                 return place
         raise InjectError(f"{cache.root} has no room for its memory, or {MOST_AT_ONCE} others use it")
 
-    def _set_up(self, guest: Guest, made: Artifacts, waiting: _Waiting) -> Command:
+    def _set_up(self, guest: Guest, made: Artifacts, waiting: Waiting) -> Command:
         """Start inject in the guest and wait until the scenario is held; raises InjectError if it is not."""
         host, base, output = self._guests.host(guest, made), self._base, Output(OUTPUT)
         worker = begin(host, [base.file], [base], replace(self._request, hold=True), output)
@@ -212,13 +218,14 @@ class Forks:
         return worker
 
 
-class _Waiting:
+class Waiting:
     """What a guest reports until its scenario is held. ``why`` it will not be, "" as long as it may."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.held = False
         self.why = ""
+        self.report: list[bytes] = []
 
     def take(self, line: bytes) -> None:
         """Take one line of its report."""
@@ -227,7 +234,10 @@ class _Waiting:
         except NotAnEvent as error:
             self.why = f"it reported what is not an event: {error}"
             return
-        if isinstance(event, ScenarioHeld) and event.scenario == self._name:
-            self.held = True
+        if isinstance(event, RunStarted):
+            self.report.append(line)
+        elif isinstance(event, ScenarioHeld):
+            self.held = event.scenario == self._name
+            self.why = "" if self.held else f"it reported of {event.scenario}"
         elif isinstance(event, Verdict):
             self.why = event.detail or f"{event.scenario} ended: {event.status.value}"
