@@ -130,6 +130,10 @@ class Families:
         tests = self._callers.tests(symbol.address, symbol.module)
         return "" if tests.calls and tests.used + tests.ignored == tests.calls else found.value
 
+    def read_ahead(self) -> None:
+        """Read the kernel's text, which error_type() looks at for a function that returns a pointer."""
+        _ = self._callers.unknown
+
     @cached_property
     def _callers(self) -> Callers:
         return Callers(self._kernel, self._types)

@@ -74,7 +74,9 @@ class Observer:
                     )
                 )
                 recorder.attach()
-                self._name(next(iter(self._chosen.functions)))  # what names them is read once, before any trial
+                recorder.take()  # as the next lines: what a trial needs is read before, and once
+                self._name(next(iter(self._chosen.functions)))
+                families.read_ahead()
             except InjectError as error:
                 self._trouble = str(error)
                 return

@@ -120,7 +120,7 @@ class Guests:
         self._kernel_of = kernel_of
 
     def recording(self) -> Guests:
-        """The same, for a batch that records."""
+        """The same, for a batch that records, or reports the points of its trials."""
         return Guests(self._artifacts, self._options, self.cache, self._kernel_of, records=True)
 
     @property

@@ -145,7 +145,7 @@ def _in_guests(sweeper: Sweeper, jobs: int, guest_choice: dict[str, Any]) -> Bat
         if is_baseline(ledger.scenarios[0].name):
             with contextlib.closing(progress):
                 return run_showing(guests, ledger, request, progress, jobs, on_event)
-        with Forks(guests, ledger.scenarios, request) as forks:
+        with Forks(guests.recording() if request.observe else guests, ledger.scenarios, request) as forks:
             try:
                 return run_showing(forks, ledger, request, progress, jobs, on_event)
             finally:
