@@ -2,6 +2,8 @@
 
 PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap
 TEST_PACKAGES := zsh mandoc shellcheck lcov
+TEST_PACKAGES := zsh mandoc lcov
+BROWSER_PACKAGES := chromium chromium-driver python3-selenium
 # Only without a gdb: the package gdb-minimal replaces a full gdb.
 TEST_PACKAGES += $(if $(shell command -v gdb),,gdb-minimal)
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
@@ -35,7 +37,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 SUITE = $(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test bare-test tree-test load cycles unreached plants matrix fuzz kills sweep-kills lint docs bench bench-detectors bench-sweep man clean
+.PHONY: library demo test unit suite guest-test debug-test browser-test bare-test tree-test load cycles unreached plants matrix fuzz kills sweep-kills lint docs bench bench-detectors bench-sweep man clean
 
 # Seconds since 1970, and MB that this machine has received (proc_pid_net(5)).
 COUNTERS := date +%s; awk 'NR > 2 && $$1 != "lo:" {sum += $$2} END {printf "%d", sum / 1000000}' /proc/net/dev
@@ -70,6 +72,11 @@ library: $(VENV)/ready $(REPORTS)
 load: $(VENV)/ready
 	$(VENV)/bin/inject vm build --kernel test
 	INJECT_CALLS=1000000 $(GUEST_PYTEST) tests/guest/test_load.py
+
+# Test the page of a sweep in Debian's chromium, which has no window for it.
+browser-test: $(VENV)/ready $(REPORTS)
+	$(call install,$(BROWSER_PACKAGES))
+	$(PYTEST)$(call JUNIT,browser-test) tests/browser
 
 # Follow docs/install.md on a bare machine: a guest of Debian's kernel that has nothing of inject. Takes some 15
 # minutes on two CPUs.

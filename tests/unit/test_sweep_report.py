@@ -166,6 +166,26 @@ def test_a_sweep_says_how_it_ended() -> None:
     }
 
 
+def test_journals_of_two_kernels_are_refused_with_their_places() -> None:
+    first, second = shards(SMALL, 2)
+    kernel = {"type": "kernel", "release": "6.12.57", "config": "aaa"}
+    found = account([*first, {**kernel, "release": "6.1"}, kernel], [*second, kernel])
+    assert found.kernel == "6.12.57 (aaa)", "the last one of a journal counts: its recording was made anew"
+    with pytest.raises(InjectError) as error:
+        account([*first, kernel], [*second, {**kernel, "config": "bbb"}])
+    assert str(error.value) == (
+        f"b/journal.jsonl:{len(second) + 1}: another kernel: config is `bbb` here, and `aaa` in "
+        f"a/journal.jsonl:{len(first) + 1}; merge shards of one kernel"
+    )
+
+
+def test_lines_of_other_types_are_kept_once() -> None:
+    first, second = shards(SMALL, 2)
+    told = {"type": "reduced", "finding": "x", "what": "y"}
+    lines = account([*first, told, {"type": "reducing"}], [*second, told, {"type": "round", "round": 1}]).lines
+    assert [line for line in lines if line["type"] not in {line["type"] for line in SMALL}] == [told, lines[-1]]
+
+
 def test_findings_of_several_shards_are_one_for_each_signature(tmp_path: Path) -> None:
     failed = [line for line in SMALL if line["type"] == "trial" and line["status"] == "fail"]
     signature = failed[0]["signature"]

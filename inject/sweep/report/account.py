@@ -85,6 +85,7 @@ class Group:
     signature: str
     digest: str
     trials: tuple[Tried, ...]
+    """The one that is shown comes first."""
     directory: str = ""
     """Where its files are, relative to the journal; "" if that is not known."""
     known: str = ""
@@ -101,6 +102,8 @@ class SweepAccount:
     """All of it."""
 
     head: Line
+    kernel: str
+    """Release and configuration of the kernel; "" if the journal does not say."""
     rows: tuple[PointRow, ...]
     skipped: tuple[Skipped, ...]
     groups: tuple[Group, ...]
@@ -137,8 +140,10 @@ def account_of(lines: Sequence[Line]) -> SweepAccount:
     told = {line["id"]: line for line in _of(lines, "point")}
     rows = tuple(_row(point, tried.get(point.id, ()), told[point.id], left) for point in state.points)
     trials = [one for row in rows for one in row.trials]
+    kernels = [f"{line.get('release', '')} ({line.get('config', '')})" for line in _of(lines, "kernel")]
     return SweepAccount(
         head,
+        next(iter(kernels), ""),
         rows,
         tuple(event.skipped for event in map(from_json, _of(lines, "skipped")) if isinstance(event, FunctionSkipped)),
         tuple(_groups(trials, _of(lines, "finding"))),
@@ -205,7 +210,7 @@ def _groups(trials: Sequence[Tried], findings: Sequence[Line]) -> Iterable[Group
         yield Group(
             signature,
             str(line.get("digest") or digest(signature)),
-            tuple(of[signature]),
+            tuple(sorted(of[signature], key=lambda one: one.ended.shot != line.get("trial"))),
             str(line.get("directory") or ""),
             str(line.get("known") or ""),
             runs=_number(line.get("runs")),

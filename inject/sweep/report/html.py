@@ -90,7 +90,7 @@ def _data(account: SweepAccount) -> dict[str, Any]:
 def _facts(account: SweepAccount) -> Iterator[tuple[str, str]]:
     head = account.head
     yield "workload", str(head.get("file", ""))
-    yield "kernel", str(head["kernel"])
+    yield "kernel", f"{head['kernel']}: {account.kernel}" if account.kernel else str(head["kernel"])
     yield "functions", ", ".join(map(str, head["functions"])) or "error-injectable"
     yield "returned", str(head["errno"])
     yield "ended", _ENDED.get(account.reason, account.reason)

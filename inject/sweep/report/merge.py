@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from inject.errors import InjectError
 from inject.model.text import printable, shown
@@ -19,6 +20,9 @@ from inject.sweep.sweeper import WHOLE
 
 SAME = ("scenario", "text", "functions", "checked", "errno", "kernel")
 """What the first lines of all shards agree in."""
+
+PASSING = ("sweep", "round", "reducing")
+"""Lines that say what a run is about to do: nothing of it is left at its end."""
 
 INTERRUPTED = "interrupted"
 """Why a sweep ended whose journal does not say so."""
@@ -70,8 +74,10 @@ class _Merge:
     findings: dict[str, Line] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     """Why a point has no trial, by its id."""
-    others: list[Line] = field(default_factory=list)
-    """Lines of types that are not known here."""
+    kernel: Optional[tuple[Line, str]] = None
+    """What the first recording ran on, and the place of that line."""
+    others: dict[str, Line] = field(default_factory=dict)
+    """Lines of types that are not known here, each once."""
     ends: list[Line] = field(default_factory=list)
 
 
@@ -128,6 +134,7 @@ def _take(merge: _Merge, part: Part, home: Path) -> None:
     own: dict[str, tuple[Line, str]] = {}
     findings: dict[str, Line] = {}
     ends: list[Line] = []
+    kernel: Optional[tuple[Line, str]] = None
     closed = False  # whether the last run wrote its end
     for number, line in enumerate(part.lines, 1):
         kind = line["type"]
@@ -152,10 +159,14 @@ def _take(merge: _Merge, part: Part, home: Path) -> None:
                 _leave(merge, map(str, line["points"]), str(line["why"]))
             elif kind == "end":
                 ends.append({**line, "seconds": _seconds(line)})
-            elif kind not in ("sweep", "round") and line not in merge.others:
-                merge.others.append(line)
+            elif kind == "kernel":
+                kernel = line, part.at(number)
+            elif kind not in PASSING:
+                merge.others.setdefault(json.dumps(line, sort_keys=True), line)
         except (KeyError, TypeError, ValueError) as error:
             raise InjectError(f"{part.at(number)}: a damaged {kind} line: {printable(str(error))}") from None
+    if kernel is not None:
+        _add_kernel(merge, *kernel)
     if state.recorded:
         for identity, line in points.items():
             merge.points.setdefault(identity, line)
@@ -188,6 +199,18 @@ def _ending(pair: tuple[str, str]) -> str:
     return printable(f"{status} ({reason})" if reason else status)
 
 
+def _add_kernel(merge: _Merge, line: Line, place: str) -> None:
+    """Note the kernel of a recording; raise InjectError if another shard had another one: its points are others."""
+    known, elsewhere = merge.kernel = merge.kernel or (line, place)
+    for key in ("release", "config"):
+        if line.get(key) != known.get(key):
+            raise InjectError(
+                f"{place}: another kernel: {key} is {_value(line.get(key))} here, and {_value(known.get(key))} "
+                f"in {elsewhere}",
+                "merge shards of one kernel",
+            )
+
+
 def _leave(merge: _Merge, points: Iterable[str], why: str) -> None:
     """Note why points have no trial."""
     for point in points:
@@ -214,6 +237,8 @@ def _lines(merge: _Merge) -> Iterator[Line]:
     """The lines of the merged journal, in an order that does not depend on who made the trials."""
     yield {**{key: value for key, value in merge.head.items() if key != "shard"}, "shards": list(merge.shards)}
     yield {"type": "recording"}
+    if merge.kernel is not None:
+        yield merge.kernel[0]
     yield from merge.points.values()
     yield from merge.skipped.values()
     yield {"type": "recorded", "notes": list(merge.recorded)}
@@ -223,7 +248,7 @@ def _lines(merge: _Merge) -> Iterator[Line]:
     yield from (line for line, _ in trials)
     yield from merge.findings.values()
     yield from _left(merge, {line["point"] for line, _ in trials})
-    yield from merge.others
+    yield from merge.others.values()
     reasons = [str(end.get("reason", "")) for end in merge.ends]
     seconds = round(sum(_seconds(end) for end in merge.ends), 3)
     yield {"type": "end", "seconds": seconds, "reason": next(filter(None, reasons), "")}
@@ -241,7 +266,5 @@ def _left(merge: _Merge, tried: set[str]) -> Iterator[Line]:
 
 def text_of(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The lines of a journal as JSON."""
-    from json import dumps
-
     for line in lines:
-        yield dumps(line, separators=(",", ":")) + "\n"
+        yield json.dumps(line, separators=(",", ":")) + "\n"

@@ -375,7 +375,7 @@
     points.modules.forEach((name, module) => option(byId("module"), String(module), name));
     byId("module").hidden = points.modules.length < 2;
     for (const control of ["words", "verdict", "module"]) {
-      byId(control).addEventListener("input", () => {
+      byId(control).addEventListener(control === "words" ? "input" : "change", () => {
         wanted[control] = byId(control).value;
         arrange();
       });

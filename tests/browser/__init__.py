@@ -1,0 +1,1 @@
+"""The page of a sweep in Debian's chromium, headless: `make browser-test`."""
