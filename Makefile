@@ -2,7 +2,6 @@
 
 PACKAGES := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring uidmap
 TEST_PACKAGES := zsh mandoc shellcheck lcov
-TEST_PACKAGES := zsh mandoc lcov
 BROWSER_PACKAGES := chromium chromium-driver python3-selenium
 # Only without a gdb: the package gdb-minimal replaces a full gdb.
 TEST_PACKAGES += $(if $(shell command -v gdb),,gdb-minimal)

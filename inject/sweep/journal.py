@@ -17,6 +17,8 @@ from inject.model.text import size_text
 from inject.store import loads
 
 NAME = "journal.jsonl"
+HERE = "this machine's"
+"""Stands before the release of this machine's kernel, if the sweep was made on it."""
 LARGEST = 1 << 30
 """Bytes of a journal that are read."""
 

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inject.model.reached import Point, named
+from inject.sweep.journal import HERE
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
-from inject.sweep.report.evidence import FILES, LEAST, MOST, PAGES, ROOM, cut
+from inject.sweep.report.evidence import FILES, LEAST, MOST, PAGES, ROOM, cut, shown_groups
 from inject.sweep.report.html import PAGE, SHORT, page
 from inject.sweep.report.merge import Part, merged
 from inject.sweep.report.pack import LONGEST_DETAIL, as_json, packed
@@ -218,6 +219,28 @@ def test_the_evidence_of_many_findings_is_bounded(tmp_path: Path) -> None:
     assert f"Only the first {PAGES} findings have a section below" in text
     assert text.count("x" * 200) * 200 <= max(ROOM, PAGES * LEAST) < len(points) * MOST
     assert all(f"dmesg: {point.id}" in text for point in points)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "run", "sweep"),
+    [
+        ("stock:6.1", "inject vm run --kernel stock:6.1 ", "inject vm sweep mix.yaml --kernel stock:6.1 "),
+        ("a b/bz", "inject vm run --kernel-image 'a b/bz' ", "inject vm sweep mix.yaml --kernel-image 'a b/bz' "),
+        (f"{HERE} 6.12.1", "sudo inject run ", "sudo inject sweep mix.yaml "),
+    ],
+)
+def test_the_commands_are_those_of_the_sweep(tmp_path: Path, kernel: str, run: str, sweep: str) -> None:
+    (tmp_path / "findings" / "01-x").mkdir(parents=True)
+    (tmp_path / "findings" / "01-x" / "scenario.yaml").write_text("run: true\n")
+    failed = [line for line in of_type(SMALL, "trial") if line["status"] == "fail"]
+    told = {"type": "finding", "signature": failed[0]["signature"], "directory": "findings/01-x"}
+    found = account([{**SMALL[0], "kernel": kernel}, *SMALL[1:], told], tmp_path)
+    groups = {one.group.signature: one for one in shown_groups(found, tmp_path)}
+    assert groups[failed[0]["signature"]].command == f"{run}findings/01-x/scenario.yaml"
+    other = next(one for one in groups.values() if not one.group.directory)
+    point = other.first.ended.point
+    rest = "--functions 'bch2_*' --return -ENOMEM --modes once,onward"
+    assert other.command == f"{sweep}{rest} --only {point} -o again-{point}"
 
 
 def test_a_page_of_many_points_is_small() -> None:

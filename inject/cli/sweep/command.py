@@ -37,16 +37,13 @@ from inject.sweep.baseline import is_baseline
 from inject.sweep.boots import boot_id
 from inject.sweep.ending import NEXT, End, unjudged
 from inject.sweep.investigation import Investigation
-from inject.sweep.journal import NAME, SweepJournal
+from inject.sweep.journal import HERE, NAME, SweepJournal
 from inject.sweep.nothing import refuse
 from inject.sweep.report.write import write_reports
 from inject.sweep.reproducer import is_step
 from inject.sweep.sweeper import Batch, Sweeper
 from inject.vm import kernels
 from inject.vm.fork import Forks
-
-HERE = "this machine's"
-"""Stands before the release of this machine's kernel in the journal."""
 
 
 @click.command()

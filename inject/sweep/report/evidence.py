@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inject.store import read_file
+from inject.sweep.journal import HERE
 from inject.sweep.report.account import Group, PointRow, SweepAccount, Tried
 from inject.sweep.shot import Mode
 
@@ -63,7 +64,8 @@ def _shown(
     if not any(name in files for name in LOGS) and first.ended.log:
         evidence.insert(0, ("Log", cut("\n".join(first.ended.log), share)))
     if SCENARIO in files:
-        again = f"inject vm run {_kernel(account)} {shlex.quote(f'{group.directory}/{SCENARIO}')}"
+        words = ["sudo inject run"] if _is_here(account) else ["inject vm run", _kernel(account)]
+        again = " ".join([*words, shlex.quote(f"{group.directory}/{SCENARIO}")])
     else:
         again = sweep_command(account, row.point.id)
     return ShownGroup(group, first, row, page, again, _again(group), tuple(evidence))
@@ -95,6 +97,11 @@ def cut(text: str, most: int) -> str:
     return f"{kept}\n[... {len(text) - len(kept)} more characters ...]"
 
 
+def _is_here(account: SweepAccount) -> bool:
+    """True for a sweep by `inject sweep`, on the machine's own kernel."""
+    return str(account.head["kernel"]).startswith(f"{HERE} ")
+
+
 def _kernel(account: SweepAccount) -> str:
     kernel = str(account.head["kernel"])
     return f"{'--kernel-image' if '/' in kernel else '--kernel'} {shlex.quote(kernel)}"
@@ -104,7 +111,8 @@ def sweep_command(account: SweepAccount, point: str) -> str:
     """The command that fails one point again, as the sweep did."""
     head = account.head
     modes = dict.fromkeys(one.mode for one in account.trials)
-    words = ["inject", "vm", "sweep", shlex.quote(str(head.get("file", ""))), _kernel(account)]
+    file = shlex.quote(str(head.get("file", "")))
+    words = ["sudo inject sweep", file] if _is_here(account) else ["inject vm sweep", file, _kernel(account)]
     words += [f"--functions {shlex.quote(str(name))}" for name in head["functions"]]
     words += ["--checked"] * bool(head["checked"])
     words.append(f"--return {shlex.quote(str(head['errno']))}")
