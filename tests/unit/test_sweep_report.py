@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from inject.errors import InjectError
+from inject.model.reached import Point
 from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
 from inject.sweep.report.lcov import LISTINGS
@@ -26,8 +27,8 @@ from tests.support.command import inject
 from tests.support.ktap_reader import read as read_ktap
 from tests.support.sweep_journal import HOSTILE, Lines, hostile, of_type
 
-SEED = 47
-"""Gives findings of each reason, errors, and points without a trial."""
+SEED = 324
+"""Gives findings of each reason, errors, points without a trial and points that are not reached again."""
 
 SMALL = list(sweep_journal.journal(120, seed=SEED))
 
@@ -209,6 +210,21 @@ def test_findings_of_several_shards_are_one_for_each_signature(tmp_path: Path) -
     assert line["trials"] == ["x", "y"]
 
 
+def test_a_trial_under_way_is_kept_until_it_has_ended() -> None:
+    begun = {"type": "begun", "trial": "x-once", "point": "x", "mode": "once"}
+    assert of_type(list(account([*SMALL, begun]).lines), "begun") == [begun]
+    assert of_type(list(account(SMALL).lines), "begun") == []
+
+
+def test_another_reason_counts_more_than_that_a_point_belongs_to_another_shard() -> None:
+    """As if one machine made two shards in turn, in one journal."""
+    some = list(dict.fromkeys(line["point"] for line in of_type(SMALL, "trial")))[:1]
+    lines = [line for line in SMALL if line.get("point") not in some]
+    told = [{"type": "left", "why": why, "points": some} for why in ("is too far", ELSEWHERE)]
+    for order in (told, told[::-1]):
+        assert account([*lines, *order]).totals.skipped["is too far"] == 1
+
+
 def test_why_points_have_no_trial() -> None:
     some = list(dict.fromkeys(line["point"] for line in of_type(SMALL, "trial")))[:6]
     lines = [line for line in SMALL if line["type"] not in ("begun", "trial") or line["point"] not in some[:5]]
@@ -265,8 +281,10 @@ def tracefile(path: Path) -> Counter[str]:
         elif key == "DA":
             found["lines"] += 1
             found["hit"] += value.rpartition(",")[2] != "0"
+        elif key == "FN":
+            assert re.fullmatch("[0-9]+,[^,]+", value), line
         else:
-            assert key in ("TN", "SF", "FN", "FNDA", "end_of_record"), line
+            assert key in ("TN", "SF", "FNDA", "end_of_record"), line
     return found
 
 
@@ -279,7 +297,10 @@ def test_all_formats_have_the_same_totals(tmp_path: Path, lines: Lines) -> None:
     info = tracefile(tmp_path / LCOV)
     assert info["BRF"] == info["LF"] == info["branches"] == info["lines"] == totals.points
     assert info["BRH"] == info["LH"] == info["taken"] == info["hit"] == totals.injected
+    without = sum(not row.trials for row in found.rows)
     suite = ElementTree.parse(tmp_path / JUNIT).getroot()[0]
+    assert suite.get("skipped") == str(without)
+    assert sum(one.directive == "SKIP" for one in read_ktap((tmp_path / KTAP).read_text())) == without
     assert [(one.get("name"), one.get("value")) for one in suite.iter("property")] == [("totals", totals.line)]
     assert (tmp_path / KTAP).read_text().splitlines()[-1] == f"# {totals.line}"
     assert account_of(merged([read(tmp_path / JSONL)], tmp_path)) == found
@@ -291,12 +312,17 @@ def test_each_point_is_a_line_of_the_listing_of_its_module(tmp_path: Path) -> No
     for row in found.rows:
         (line,) = (line for line in listing if row.point.id in line)
         assert line.endswith(": " + " < ".join(row.point.stack))
-        assert (row.why or row.trials[0].said) in line
+        assert (row.trials[0].said if row.trials else row.why) in line
 
 
 def test_no_module_is_written_outside_or_over_another(tmp_path: Path) -> None:
+    points = [Point("f", module, ("a+0x1",), error_type="ERRNO") for module in ("a b", "a_b", "a.b", "")]
+    lines = [*SMALL[:2], *sweep_journal.point_lines(points), {"type": "recorded", "notes": []}]
+    written(tmp_path / "alike", lines)
+    texts = [path.read_text() for path in (tmp_path / "alike" / LISTINGS).iterdir()]
+    assert sorted(text.splitlines()[0] for text in texts) == ["f [a b]:", "f [a.b]:", "f [a_b]:", "f:"]
     written(tmp_path / "in" / "out", hostile())
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alike", "in"]
     assert len(list((tmp_path / "in" / "out" / LISTINGS).iterdir())) == len(HOSTILE)
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["out"]
 
