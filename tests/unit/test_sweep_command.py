@@ -23,7 +23,9 @@ from inject.fleet.request import Request
 from inject.model.event import Event, PointReached
 from inject.model.reached import Point
 from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.sweep.agenda import BEYOND
 from inject.sweep.journal import NAME
+from inject.sweep.report.write import HTML, KTAP
 
 TEXT = "name: mix\nfaults: [{function: f0, return: -EIO}]\nrun: 'true'\n"
 POINTS = [Point(f"f{number}", "", ("caller+0x1",), 1, 1, "ERRNO") for number in range(4)]
@@ -79,6 +81,13 @@ def lines(directory: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in found if line["type"] == kind]
 
 
+def reported(directory: Path) -> str:
+    """The totals of the reports; the page has the same as the others."""
+    last = (directory / "out" / KTAP).read_text().splitlines()[-1][2:]
+    assert f"<p>{last}</p>" in (directory / "out" / HTML).read_text()
+    return last
+
+
 @pytest.mark.parametrize(
     ("ends", "code", "last"),
     [
@@ -104,6 +113,7 @@ def test_the_exit_code_and_the_last_line(
     assert (end["errors"], end["reason"]) == (int(last.split()[-2]), "")
     assert ("1 trial could not be judged: f2 did it" in shown.err) == ("f2" in ends)
     assert json.loads((tmp_path / "out" / NAME).read_text().splitlines()[-1]) == end
+    assert reported(tmp_path) == shown.out.splitlines()[-1]
 
 
 def test_an_interrupted_sweep_reports_what_it_has_and_goes_on(
@@ -114,10 +124,12 @@ def test_an_interrupted_sweep_reports_what_it_has_and_goes_on(
     shown = capsys.readouterr()
     assert "interrupted; make the trials that are left with --resume -o " in shown.err
     assert "trials 2: 2 passed" in shown.out.splitlines()[-1]
+    assert reported(tmp_path) == shown.out.splitlines()[-1], "the reports are written after an interruption, too"
     assert lines(tmp_path, "end")[-1]["reason"] == "interrupted"
     guests.stop.clear()
     assert sweep(tmp_path, guests, "--resume") == 0
-    assert "trials 4: 4 passed" in capsys.readouterr().out.splitlines()[-1]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "trials 4: 4 passed" in last and reported(tmp_path) == last
     assert lines(tmp_path, "end")[-1]["reason"] == ""
 
 
@@ -125,6 +137,7 @@ def test_a_bound_is_said(tmp_path: Path, guests: FakeGuests, capsys: pytest.Capt
     assert sweep(tmp_path, guests, "--limit", "3") == 0
     assert "points are left, because of --limit or --rounds" in capsys.readouterr().err
     assert lines(tmp_path, "end")[-1]["reason"] == "limit"
+    assert BEYOND in (tmp_path / "out" / HTML).read_text().replace("&#39;", "'")
     assert sweep(tmp_path, guests, "--resume", "--limit", "9") == 0
     assert lines(tmp_path, "end")[-1]["trials"] == 4
 

@@ -102,7 +102,7 @@ def _facts(account: SweepAccount) -> Iterator[tuple[str, str]]:
     rounds = max((row.round for row in account.rows), default=0)
     if rounds:
         later = sum(row.round > 0 for row in account.rows)
-        yield "rounds", f"{later} points showed up in {rounds} later round{'s' * (rounds != 1)}"
+        yield "rounds", f"{later} of the points showed up in {rounds} later round{'s' * (rounds != 1)}"
     if head["shards"] != ["1/1"]:
         yield "shards", ", ".join(map(str, head["shards"]))
     yield "inject", str(head.get("version", ""))
