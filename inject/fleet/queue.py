@@ -65,7 +65,8 @@ class Work:
             if name not in self._seconds:  # it was added meanwhile
                 self._seconds[name] = self._usual
                 self._names[self._kind_of(self._ledger.scenario(name))].append(name)
-        return [name for name in self._names[kind] if name in set(waiting)]
+        still = set(waiting)
+        return [name for name in self._names[kind] if name in still]
 
     def _share(self, kind: Hashable, more: int = 0) -> float:
         """Seconds of work for each host of a kind, with ``more`` hosts than now."""
