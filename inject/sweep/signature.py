@@ -16,8 +16,9 @@ TOP = 3
 LONGEST = 200
 """Characters of a signature."""
 
-READ_ONLY = " (read-only)"
-"""Behind a check that fails because the filesystem stopped writing: most filesystems do that on purpose."""
+READ_ONLY = "read-only"
+"""In place of the check, if one says that the filesystem stopped writing: it is why the others fail, and most
+filesystems do that on purpose. Which of them complains first depends on what the workload left."""
 
 _EROFS = "Read-only file system"
 
@@ -151,7 +152,7 @@ def signature(verdict: Verdict, point: Point) -> str:
         what, frames = _kind([_message(first), *lines]), _splat(lines, last=verdict.reason is Reason.CRASH)
         what = what if frames or verdict.reason is Reason.CRASH and what else normalised(_message(first))
     else:
-        what = _check(first) + READ_ONLY * (_EROFS in verdict.detail)
+        what = READ_ONLY if _EROFS in verdict.detail else _check(first)
     where = frames or [point.function, *(name_of(frame) for frame in point.stack[:1])]
     reason = verdict.reason.value if verdict.reason else ""
     return ": ".join(part for part in (reason, what, " < ".join(where)) if part)[:LONGEST]

@@ -160,11 +160,11 @@ def test_a_check_is_known_by_its_name_and_the_point() -> None:
 
 
 def test_a_filesystem_that_stopped_writing_is_said_so() -> None:
-    """It explains why a file cannot be read, too."""
+    """It explains why a file cannot be read, too, so both are one finding."""
     recovery = "recovery: after disarming, an ordinary operation fails: mkdir: Read-only file system"
-    assert failed(recovery, reason=Reason.CHECK) == "check: recovery (read-only): bch2_x < bch2_caller"
+    assert failed(recovery, reason=Reason.CHECK) == "check: read-only: bch2_x < bch2_caller"
     found = failed(f"coherence: a: Input/output error; also: {recovery}", reason=Reason.CHECK)
-    assert found == "check: coherence (read-only): bch2_x < bch2_caller"
+    assert found == "check: read-only: bch2_x < bch2_caller"
 
 
 BLOCKED = """\

@@ -105,7 +105,7 @@ def test_a_new_finding_becomes_small_and_shows_again(tmp_path: Path) -> None:
     done = inject(*words, timeout=2 * LIMIT)
     assert done.returncode == 1, done.stdout + done.stderr
     (finding,) = lines(out, "finding")
-    assert finding["signature"] == "check: recovery (read-only): bch2_btree_delete < bch2_logged_op_finish"
+    assert finding["signature"] == "check: read-only: bch2_btree_delete < bch2_logged_op_finish"
     assert (finding["runs"], finding["failed"], finding["faults"], finding["lines"]) == (3, 3, 1, [2, 8])
     assert "3 of 3 runs failed with this signature: reproducible" in done.stdout
     place = out / finding["directory"]
