@@ -81,13 +81,16 @@ class Observation:
     def undo(self, action: Callable[[], None]) -> None:
         """Do ``action``. What it leaves behind does not change the verdict: no other trial may run on this kernel.
 
-        But if the kernel blocks it where SIGKILL does not help, the kernel has left something locked: that is a hang.
+        But if it waits in the kernel until its time is up, the kernel has left something locked: that is a hang.
         """
         try:
             action()
         except Hung as error:
-            if error.in_kernel:
-                self.unkillable(error.blocked, str(error))
+            waiting = next((task for task in error.blocked if task.state == "D"), None)
+            if waiting is not None and not self.has_unkillable:
+                where = waiting.stack[0] if waiting.stack else waiting.wchan
+                evidence = stacks((*error.blocked, *kernel_threads()))
+                self.complaints.append(Complaint(Reason.HANG, f"{error}; it waited in {where}", evidence))
             self.spoil(str(error))
         except InjectError as error:
             self.spoil(str(error))
