@@ -185,7 +185,7 @@ VM_MEMORY = (256 << 20, 64 << 30)
 """Least and most bytes of memory of a guest."""
 
 
-VM_KERNELS = ("stock", "stock:6.1", "stock:6.12", "stock:7.3", "test", "debug", "plants")
+VM_KERNELS = ("stock", "stock:6.1", "stock:6.12", "stock:7.3", "test", "debug", "plants", "coverage")
 """Kernels that a guest can boot, by name; vm/build/ has them."""
 
 

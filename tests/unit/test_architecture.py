@@ -18,7 +18,7 @@ LAYERS = (
     {"store"},
     {"model"},
     {"filesystems"},
-    {"scenario", "kernel", "process"},
+    {"scenario", "kernel", "process", "coverage"},
     {"module"},
     {"engine", "fixture"},
     {"doctor"},

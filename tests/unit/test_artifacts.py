@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,38 @@ def test_kernel_key_does_not_change_with_comments(tmp_path: Path) -> None:
     assert key_of(kernel.inputs("test", folder)) == kernel.key("test")
 
 
+def test_only_the_coverage_kernel_depends_on_what_it_has_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "kernel-config"
+    shutil.copytree(kernel.CONFIG_DIR, folder)
+    monkeypatch.setitem(kernel.FLAVOURS, "coverage", replace(kernel.FLAVOURS["coverage"], extra=folder / "coverage"))
+    others = [name for name in kernel.FLAVOURS if name != "coverage"]
+    before = [key_of(kernel.inputs(name, folder)) for name in others]
+    keys = [key_of(kernel.inputs("coverage", folder))]
+    for name, more in (
+        ("coverage.sh", "exit 0\n"),
+        ("coverage.fragment", "CONFIG_NEW=y\n"),
+        ("coverage/0001-bcachefs-gcov.patch", "+\n"),
+    ):
+        (folder / name).write_text((folder / name).read_text() + more)
+        keys.append(key_of(kernel.inputs("coverage", folder)))
+    assert len(set(keys)) == len(keys)
+    assert [key_of(kernel.inputs(name, folder)) for name in others] == before
+    rest = {name: value for name, value in kernel.inputs("coverage").items() if not name.startswith(("extra/", "cov"))}
+    assert {**rest, "config": ""} == {**kernel.inputs("test"), "config": ""}
+
+
+def test_what_reads_the_counters_is_packed_after_the_build(tmp_path: Path) -> None:
+    chosen = kernel.FLAVOURS["coverage"]
+    kernel._make_kit(tmp_path / "kit", chosen)
+    assert (tmp_path / "kit" / "coverage.sh").is_file()
+    patches = sorted(path.name for path in (tmp_path / "kit" / "patches").iterdir())
+    assert patches[-1] == "coverage-0001-bcachefs-gcov.patch"
+    hooks = list(kernel._tree(tmp_path, tmp_path / "kit", chosen).hooks)
+    steps = [next(n for n, hook in enumerate(hooks) if text in hook) for text in ("build.sh", "coverage.sh", "tar")]
+    assert steps == sorted(steps)
+    assert not any("coverage" in hook for hook in kernel._tree(tmp_path, tmp_path, kernel.FLAVOURS["test"]).hooks)
+
+
 def test_image_key_changes_with_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [image.key()]
     bootstrap = tmp_path / "bootstrap"
@@ -155,7 +188,7 @@ def test_both_halves_are_needed_and_nothing_is_built_then(cache: Cache, monkeypa
 
 def test_unknown_flavour_is_a_sentence(cache: Cache) -> None:
     for function in (artifacts.find, artifacts.build):
-        with pytest.raises(InjectError, match="no kernel 'fast'; choose stock, .*, test, debug or plants"):
+        with pytest.raises(InjectError, match="no kernel 'fast'; choose stock, .*, test, debug, plants or coverage"):
             function("fast")
 
 

@@ -47,7 +47,7 @@ class Artifacts:
     debug information was not downloaded (debuginfo.py).
     ``release`` is what ``uname -r`` says in the guest. ``initramfs`` loads what a kernel
     needs for its disks, None if all that is built in. ``override`` is inject's kernel module
-    for it, None if none can be built.
+    for it, None if none can be built. ``coverage`` is what reads the counters of a kernel that has some.
     """
 
     bzimage: Path
@@ -60,6 +60,7 @@ class Artifacts:
     release: str
     initramfs: Optional[Path] = None
     override: Optional[Path] = None
+    coverage: Optional[Path] = None
 
 
 def _silent(_: str) -> None:
@@ -196,6 +197,7 @@ def _of_entries(built: Entry, module: Entry, root: Entry, debug: Optional[Path])
         release=built.manifest["release"],
         initramfs=_listed(built, "initramfs"),
         override=override.file_of(module),
+        coverage=_listed(built, kernel.COVERAGE),
     )
 
 

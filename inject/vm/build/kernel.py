@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -22,6 +23,10 @@ HERE = Path(__file__).resolve().parent
 CONFIG_DIR = HERE.parents[2] / "kernel-config"
 PLANTS_DIR = HERE.parents[2] / "tests" / "plants"
 """Patches of the flavour `plants`: bugs that are alive one at a time."""
+COVERAGE_DIR = CONFIG_DIR / "coverage"
+"""Patches of the flavour `coverage`: which directories have counters."""
+COVERAGE = "coverage.tar"
+"""What reads the counters of the flavour `coverage` (inject/coverage/): gcov, notes and sources."""
 
 RECIPE = "1"
 """Raise it when this file starts to put something else into an entry."""
@@ -66,6 +71,18 @@ class Flavour:
     limit: float
     extra: Optional[Path] = None
     """Directory of patches that come after those of kernel-config/."""
+    packs: tuple[str, ...] = ()
+    """Artefacts that only this flavour has; ``NAME.sh`` of kernel-config/ makes ``NAME.tar`` after the build."""
+
+    @property
+    def artefacts(self) -> tuple[str, ...]:
+        """Files of its entry."""
+        return ARTEFACTS + self.packs
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """Files of kernel-config/ that make what only this flavour has."""
+        return tuple(f"{Path(name).stem}.sh" for name in self.packs)
 
 
 BASIS = ("boot", "inject", "oracles", "bcachefs", "filesystems")
@@ -73,6 +90,15 @@ FLAVOURS = {
     "test": Flavour("test", BASIS, space=6_000_000_000, steps=2350, limit=3 * 3600.0),
     "debug": Flavour("debug", (*BASIS, "debug"), space=9_000_000_000, steps=2400, limit=6 * 3600.0),
     "plants": Flavour("plants", BASIS, space=6_000_000_000, steps=2350, limit=3 * 3600.0, extra=PLANTS_DIR),
+    "coverage": Flavour(
+        "coverage",
+        (*BASIS, "coverage"),
+        space=6_000_000_000,
+        steps=2370,
+        limit=3 * 3600.0,
+        extra=COVERAGE_DIR,
+        packs=(COVERAGE,),
+    ),
 }
 
 
@@ -112,6 +138,8 @@ def inputs(name: str, folder: Path = CONFIG_DIR) -> dict[str, Input]:
             found[str(file.relative_to(folder))] = file
     for file in extra_patches(chosen):
         found[f"extra/{file.name}"] = _without_header(file)
+    for script in chosen.scripts:
+        found[script] = folder / script
     return found
 
 
@@ -150,9 +178,9 @@ def key(name: str) -> str:
     return key_of(inputs(name))
 
 
-def find(cache: Cache, identity: str) -> Optional[Entry]:
+def find(cache: Cache, identity: str, artefacts: Sequence[str] = ARTEFACTS) -> Optional[Entry]:
     """The kernel of this key, if the cache has all of it."""
-    return cache.find(KIND, identity, ARTEFACTS, ("release",))
+    return cache.find(KIND, identity, artefacts, ("release",))
 
 
 def build(name: str, cache: Cache, progress: Progress) -> Entry:
@@ -162,12 +190,12 @@ def build(name: str, cache: Cache, progress: Progress) -> Entry:
     this machine lacks a program, is no x86_64, or runs out of space.
     """
     chosen, identity = flavour(name), key(name)
-    found = find(cache, identity)
+    found = find(cache, identity, chosen.artefacts)
     if found:
         return found
     require_x86()
     with cache.building(KIND, identity, progress) as staging:
-        return find(cache, identity) or _build(chosen, identity, cache, staging, progress)
+        return find(cache, identity, chosen.artefacts) or _build(chosen, identity, cache, staging, progress)
 
 
 def require_x86() -> None:
@@ -184,7 +212,7 @@ def _build(chosen: Flavour, identity: str, cache: Cache, staging: Staging, progr
     with debian.work_directory(staging.path) as work:
         need_space(work, chosen.space, purpose)
         debian.run(
-            _tree(staging.path, kit),
+            _tree(staging.path, kit, chosen),
             f"kernel {chosen.name}",
             work,
             cache.log(KIND, identity),
@@ -205,19 +233,21 @@ def _make_kit(kit: Path, chosen: Flavour) -> None:
     for file in extra_patches(chosen):
         shutil.copy(file, kit / "patches" / f"{chosen.name}-{file.name}")  # sorted after those of kernel-config/
     shutil.copytree(CONFIG_DIR / "module", kit / "module")
-    for file in (CONFIG_DIR / "build.sh", CONFIG_DIR / "inlined.c", HERE / "kconfig.py"):
+    scripts = [CONFIG_DIR / name for name in ("build.sh", *chosen.scripts)]
+    for file in (*scripts, CONFIG_DIR / "inlined.c", HERE / "kconfig.py"):
         shutil.copy(file, kit)
     (kit / "fragments").mkdir()
     for file in fragments(chosen):
         shutil.copy(file, kit / "fragments")
 
 
-def _tree(stage: Path, kit: Path) -> debian.Tree:
+def _tree(stage: Path, kit: Path, chosen: Flavour) -> debian.Tree:
     hooks = [
         f"copy-in {shlex.quote(str(kit))} /",
         f'chroot "$1" sh /kit/build.sh {jobs()}',
     ]
-    hooks += [f"download /out/{name} {shlex.quote(str(stage / name))}" for name in ARTEFACTS]
+    hooks += [f'chroot "$1" sh /kit/{name}' for name in chosen.scripts]
+    hooks += [f"download /out/{name} {shlex.quote(str(stage / name))}" for name in chosen.artefacts]
     return debian.Tree("apt", PACKAGES, tuple(hooks))
 
 
