@@ -36,7 +36,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 SUITE = $(PYTEST) $(SIDE_BY_SIDE) --dist=loadgroup --no-loadscope-reorder
 GUEST_PYTEST = $(if $(REPORTS),INJECT_CONSOLES=$(REPORTS)/consoles )$(PYTEST)
 
-.PHONY: library demo test unit suite guest-test debug-test browser-test bare-test tree-test load cycles unreached plants matrix fuzz kills sweep-kills lint docs bench bench-detectors bench-sweep man clean
+.PHONY: library demo test unit suite guest-test debug-test browser-test bare-test tree-test load cycles unreached plants coverage matrix fuzz kills sweep-kills lint docs bench bench-detectors bench-sweep man clean
 
 # Seconds since 1970, and MB that this machine has received (proc_pid_net(5)).
 COUNTERS := date +%s; awk 'NR > 2 && $$1 != "lo:" {sum += $$2} END {printf "%d", sum / 1000000}' /proc/net/dev
@@ -136,6 +136,13 @@ bench-sweep: $(VENV)/ready
 plants: $(VENV)/ready $(REPORTS)
 	$(VENV)/bin/inject vm build --kernel plants
 	$(VENV)/bin/python -m tests.plants $(if $(REPORTS),--json $(REPORTS)/plants.jsonl --consoles $(REPORTS)/consoles) $(PLANTS)
+
+# Count the error lines of bcachefs that the library reaches, on a kernel of its own with gcov. Takes an hour.
+coverage: $(VENV)/ready $(REPORTS)
+	$(VENV)/bin/inject vm build --kernel coverage
+	$(PYTEST)$(call JUNIT,coverage) tests/coverage
+	$(VENV)/bin/inject vm run --coverage $(or $(REPORTS),.)/coverage.info$(call RUN_REPORTS,coverage-library) scenarios/
+	$(VENV)/bin/inject coverage $(or $(REPORTS),.)/coverage.info
 
 # Replay the library on Debian's kernels 6.1, 6.12 and 7.3 and on the test kernel, and print scenario x kernel.
 matrix: $(VENV)/ready $(REPORTS)

@@ -30,6 +30,7 @@ HOMES = {
     "watch": "inject.cli.watch.command:watch",
     "report": "inject.cli.report:report",
     "module": "inject.cli.module:module",
+    "coverage": "inject.cli.coverage:coverage",
     "vm": "inject.cli.vm:vm",
     "schema": "inject.cli.schema:schema",
     "completion": "inject.cli.completion:completion",

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from inject.campaign.shard import Shard
 from inject.cli import completion
 from inject.cli.building import building
+from inject.cli.coverage import COVERAGE_OPTION, counting, require_counters
 from inject.cli.display import Display, report_file, reporting
 from inject.cli.lazy import Commands
 from inject.cli.options import JOBS_OPTION, chosen, report_options, with_options
@@ -335,6 +336,7 @@ def run_showing(
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR...", shell_complete=completion.files)
 @report_options
 @batch_options
+@COVERAGE_OPTION
 @STOP_OPTION
 @JOBS_OPTION
 def run_(
@@ -352,6 +354,7 @@ def run_(
     shard: Shard,
     stop_on_injection: bool,
     jobs: int,
+    coverage_path: Optional[Path],
     **guest_choice: Any,
 ) -> int:
     """Run scenarios in a guest. If the guest dies, a new one runs the rest.
@@ -371,6 +374,7 @@ def run_(
     guest_choice["gdb"] = guest_choice["gdb"] or stop_on_injection
     if guest_choice["gdb"] and jobs > 1:
         raise click.UsageError("gdb attaches to one guest; omit --jobs")
+    require_counters(coverage_path, guest_choice)
     found = chosen(files, only, shard)
     seed = secrets.randbits(32) if seed is None else seed
     with (
@@ -380,9 +384,9 @@ def run_(
         if not found:
             return display.nothing(shard, junit_path)
         again = _again(guest_choice["flavour"], guest_choice["kernel_image"])
-        guests = guests_for(found, stop=stop_on_injection, **guest_choice)
-        display.start()
         request = Request(seed, probe_for(probe, stop_on_injection), trace, stop_on_injection, again)
-        verdicts = run_in(guests, Ledger(found), request, display, jobs)
+        with counting(guests_for(found, stop=stop_on_injection, **guest_choice), coverage_path) as guests:
+            display.start()
+            verdicts = run_in(guests, Ledger(found), request, display, jobs)
         display.finish(verdicts, junit_path)
     return exit_status(verdicts, no_skip=no_skip)

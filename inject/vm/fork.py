@@ -157,6 +157,7 @@ class Forks:
         self.origins.forked += 1
         for line in fork.report:
             on_result(line)
+        stack.enter_context(self._guests.counted(guest, say))
         return self._guests.host(guest, made, guest.requests.resume(fork.worker))
 
     def _fork(self, kind: GuestOptions, say: Callable[[str], None], tick: Callable[[], None]) -> Optional[Fork]:

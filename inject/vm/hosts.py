@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Optional
 
-from inject.errors import InjectError
+from inject.coverage.gcov import Coverage
+from inject.errors import CannotRun, InjectError
 from inject.fleet.host import Command, OnOutput, Remains
 from inject.model.scenario import Scenario
 from inject.vm.boot import boot
@@ -17,6 +18,7 @@ from inject.vm.build.artifacts import Artifacts
 from inject.vm.build.cache import key_of
 from inject.vm.carry import checkout, programs
 from inject.vm.channel import RESULTS_PORT
+from inject.vm.counters import counted
 from inject.vm.guest import Guest, GuestOptions
 
 _LINK = """
@@ -101,7 +103,8 @@ class GuestHost:
 class Guests:
     """Boots guests for a batch, as :class:`inject.fleet.host.Hosts`. A kind is the options of a guest.
 
-    ``artifacts`` has what ``kernel_of`` names for the scenarios of the batch.
+    ``artifacts`` has what ``kernel_of`` names for the scenarios of the batch. ``coverage`` gets the counters of
+    every guest.
     """
 
     def __init__(
@@ -112,16 +115,33 @@ class Guests:
         kernel_of: Callable[[Scenario], str],
         *,
         records: bool = False,
+        coverage: Optional[Coverage] = None,
     ) -> None:
         self.cache = cache
         self._records = records
+        self._coverage = coverage
         self._artifacts = artifacts
         self._options = options
         self._kernel_of = kernel_of
 
     def recording(self) -> Guests:
         """The same, for a batch that records, or reports the points of its trials."""
-        return Guests(self._artifacts, self._options, self.cache, self._kernel_of, records=True)
+        return Guests(
+            self._artifacts, self._options, self.cache, self._kernel_of, records=True, coverage=self._coverage
+        )
+
+    def coverage_archive(self, kernel: str) -> Path:
+        """What reads the counters of that kernel; raises CannotRun if it has none."""
+        made = self._artifacts.get(kernel)
+        if made is None or made.coverage is None:
+            raise CannotRun(f"the kernel {kernel} counts no lines", "use --kernel coverage")
+        return made.coverage
+
+    def counting(self, coverage: Coverage) -> Guests:
+        """The same, whose counters are kept."""
+        return Guests(
+            self._artifacts, self._options, self.cache, self._kernel_of, records=self._records, coverage=coverage
+        )
 
     @property
     def key(self) -> str:
@@ -151,8 +171,15 @@ class Guests:
         """A booted guest; raises Lost when none boots."""
         assert isinstance(kind, GuestOptions)
         made = self.made(kind)
-        with boot(made, kind, cache=self.cache, on_result=on_result, say=say, tick=tick) as guest:
+        with (
+            boot(made, kind, cache=self.cache, on_result=on_result, say=say, tick=tick) as guest,
+            self.counted(guest, say),
+        ):
             yield self.host(guest, made)
+
+    def counted(self, guest: Guest, say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+        """Fetch the counters of ``guest`` when the context is left, if they are kept."""
+        return counted(guest, self._coverage, say)
 
     def made(self, kind: GuestOptions) -> Artifacts:
         """The files that guests of this kind boot from."""

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from inject.cli import completion
+from inject.cli.coverage import counting, file_of_sweep
 from inject.cli.display import Display
 from inject.cli.options import JOBS_OPTION, MODULE_OPTION, module_for
 from inject.cli.progress import Progress, note
@@ -44,6 +45,7 @@ from inject.sweep.reproducer import is_step
 from inject.sweep.sweeper import Batch, Sweeper
 from inject.vm import kernels
 from inject.vm.fork import Forks
+from inject.vm.hosts import Guests
 
 
 @click.command()
@@ -126,12 +128,18 @@ def sweep_in_guests(file: str, jobs: int, **values: Any) -> int:
     option = "--kernel-image" if values["kernel_image"] is not None else "--kernel"
     kernel = str(values["kernel_image"] or values["flavour"])
     again = f"inject vm run {option} {shlex.quote(kernel)}"
-    return run_sweep(scenario, choice, kernel, again, lambda sweeper: _in_guests(sweeper, jobs, values))
+    counts = file_of_sweep(kernel, choice.directory(scenario.file))
+
+    def ready(sweeper: Sweeper) -> Batch:
+        guests = guests_for([scenario], **values)
+        kept = counting(guests, counts, add=choice.resume)
+        return _in_guests(sweeper, jobs, click.get_current_context().with_resource(kept))
+
+    return run_sweep(scenario, choice, kernel, again, ready)
 
 
-def _in_guests(sweeper: Sweeper, jobs: int, guest_choice: dict[str, Any]) -> Batch:
+def _in_guests(sweeper: Sweeper, jobs: int, guests: Guests) -> Batch:
     """What runs a batch in guests."""
-    guests = guests_for([sweeper.scenario], **guest_choice)
 
     def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
         if request.record is not None:

@@ -1,0 +1,1 @@
+"""Tests of the kernel that counts its lines: `make coverage`."""
