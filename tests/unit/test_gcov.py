@@ -189,6 +189,7 @@ def test_what_a_guest_sends_that_is_no_part_of_the_kernel_is_left_out(toy: Toy, 
         (tar({"./etc/passwd": b"x"}), "has no counters"),
         (tar({"./build/fs/toyfs/io.gcda": b"not counters of gcov"}), "gcov"),
     ],
+    ids=["empty", "noise", "cut", "others", "damaged"],
 )
 def test_a_damaged_archive_counts_as_none(toy: Toy, coverage: Coverage, archive: bytes, said: str) -> None:
     coverage.add(toy.guest(-1))
