@@ -51,7 +51,7 @@ Trace = dict[str, FileCounts]
 
 
 @dataclass(frozen=True)
-class Tally:
+class ErrorTally:
     """How many error lines there are, and how many of them ran; ``own``: of those with a private code."""
 
     reached: int = 0
@@ -73,7 +73,7 @@ def merge(traces: Iterable[Mapping[str, FileCounts]]) -> Trace:
     return total
 
 
-def tally(files: Iterable[FileCounts]) -> Tally:
+def tally(files: Iterable[FileCounts]) -> ErrorTally:
     """Count the error lines of ``files``, as ``tally(merge(traces).values())``."""
     reached = lines = own_reached = own = 0
     for counts in files:
@@ -81,7 +81,7 @@ def tally(files: Iterable[FileCounts]) -> Tally:
             ran = counts.lines.get(line, 0) > 0
             lines, reached = lines + 1, reached + ran
             own, own_reached = own + private, own_reached + (ran and private)
-    return Tally(reached, lines, own_reached, own)
+    return ErrorTally(reached, lines, own_reached, own)
 
 
 def reached(trace: Mapping[str, FileCounts]) -> dict[tuple[str, int], bool]:

@@ -14,7 +14,7 @@ import pytest
 
 from inject.coverage import gcov
 from inject.coverage.gcov import Coverage, Kit, coverage_of
-from inject.coverage.tracefile import Tally, tally
+from inject.coverage.tracefile import ErrorTally, tally
 from inject.errors import InjectError
 from inject.vm.build import kernel
 
@@ -143,7 +143,7 @@ def ran(coverage: Coverage) -> set[tuple[str, int]]:
 def test_only_the_error_lines_that_ran_are_reached(toy: Toy, coverage: Coverage) -> None:
     coverage.add(toy.guest(1, 2, 3))
     assert ran(coverage) == set()
-    assert tally(coverage.trace().values()) == Tally(0, 4, 0, 1)
+    assert tally(coverage.trace().values()) == ErrorTally(0, 4, 0, 1)
     coverage.add(toy.guest(-1, 50))
     assert ran(coverage) == {INVALID, HELPED}
     coverage.add(toy.guest(101, 7))

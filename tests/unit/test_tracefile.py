@@ -10,8 +10,8 @@ import pytest
 
 from inject.coverage.tracefile import (
     BadTracefile,
+    ErrorTally,
     FileCounts,
-    Tally,
     Trace,
     merge,
     parse,
@@ -52,8 +52,8 @@ def test_merging_sums_and_changes_nothing_else() -> None:
 
 
 def test_error_lines_are_counted() -> None:
-    assert tally(LIBRARY.values()) == Tally(reached=1, lines=2, own_reached=0, own=1)
-    assert tally(merge([LIBRARY, SWEEP]).values()) == Tally(reached=2, lines=3, own_reached=1, own=2)
+    assert tally(LIBRARY.values()) == ErrorTally(reached=1, lines=2, own_reached=0, own=1)
+    assert tally(merge([LIBRARY, SWEEP]).values()) == ErrorTally(reached=2, lines=3, own_reached=1, own=2)
     assert reached(SWEEP) == {
         ("fs/toyfs/io.c", 6): True,
         ("fs/toyfs/io.c", 10): False,
