@@ -15,10 +15,10 @@ from tests.support.command import inject
 LIMIT = 600
 
 PLAIN = "scenarios/disk-reservation/buffered-write.yaml"
-FAULT = "scenarios/dynamic-fault/device-add.yaml"
-NAME = "dynamic-fault/add-super-realloc"
-FILE = "fs/bcachefs/super-io.c"
-LINE = "return -BCH_ERR_ENOMEM_sb_realloc_injected;"
+FAULT = "scenarios/dynamic-fault/init.yaml"
+NAME = "dynamic-fault/init-dev-alloc"
+FILE = "fs/bcachefs/super.c"
+LINE = "return -BCH_ERR_ENOMEM_dev_alloc;"
 """What the fault of NAME runs into, and nothing else does."""
 
 CRASH = """
@@ -76,14 +76,14 @@ def test_the_line_that_the_fault_runs_into_is_reached_with_it_only(plain: Path, 
 
 
 def test_most_error_lines_are_there_and_few_are_reached(plain: Path, sources: Path) -> None:
-    """Without the passes that join them (kernel-config/coverage/) a third had no count."""
+    """With gcc 14.2, 420 of 682 have a count (docs/coverage.md)."""
     from inject.coverage.error_lines import error_lines
 
     trace: Trace = read(plain)
     found = tally(trace.values())
     named = sum(len(error_lines(path.read_text(errors="replace"))) for path in sources.rglob("*.[ch]"))
     assert named > 500
-    assert found.lines > 0.85 * named
+    assert found.lines > 0.6 * named
     assert 0 < found.reached < found.lines / 4
 
 
@@ -107,14 +107,16 @@ def test_nothing_is_written_if_no_guest_has_counted(place: Path) -> None:
     assert not info.exists()
 
 
-def test_the_table_of_both(plain: Path, failing: Path) -> None:
+def test_the_table_of_both(plain: Path, failing: Path, sources: Path) -> None:
     done = inject("coverage", plain, failing)
     assert done.returncode == 0, done.stderr
     head, *rows, last = [line for line in done.stdout.splitlines() if line]
     assert head.split() == ["file", "error", "lines", "plain", "failing", "both", "any"]
     assert any(row.startswith(FILE) for row in rows)
     assert last.startswith("error lines reached: plain ")
-    assert LINE not in inject("coverage", plain, failing, "--unreached").stdout
+    line = f"{FILE}:{line_of(sources, LINE)}: "
+    assert line in inject("coverage", plain, "--unreached").stdout
+    assert line not in inject("coverage", plain, failing, "--unreached").stdout
 
 
 def test_genhtml_shows_the_sources_with_equal_totals(place: Path, failing: Path, sources: Path) -> None:
@@ -132,7 +134,7 @@ def test_genhtml_shows_the_sources_with_equal_totals(place: Path, failing: Path,
     assert done.returncode == 0, done.stderr
     found = tally(read(failing).values())
     assert f"{found.reached} of {found.lines} branches" in done.stdout
-    (page,) = (sources / "html").rglob("super-io.c.gcov.html")
+    (page,) = (sources / "html").rglob("super.c.gcov.html")
     assert LINE in page.read_text()
 
 
