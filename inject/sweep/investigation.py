@@ -13,7 +13,7 @@ from inject.sweep.findings import Cause
 from inject.sweep.journal import SweepJournal
 from inject.sweep.known import Known
 from inject.sweep.minimal import Reduction
-from inject.sweep.reproducer import Reproducer
+from inject.sweep.reproducer import AFTER, Reproducer
 from inject.sweep.reproduction import OVER, Reproduction
 from inject.sweep.shot import BESIDE, Mode
 from inject.sweep.state import Ended
@@ -34,17 +34,20 @@ class Investigation:
         self._repeated: dict[str, Reproduction] = {}
 
     def run(self, batch: Optional[Batch]) -> None:
-        """Make what is new smaller and repeat it; without ``batch`` take only what the journal has of that."""
+        """Make what is new smaller and repeat it. Of what is known, or without ``batch``, take what the journal has."""
         points = {point.id: point for point in self._sweeper.state.points}
-        if self._most:
-            for cause in self.causes:
-                if not cause.known:
-                    first = chosen(cause)
-                    reduction = Reduction(self._document(first))
-                    self._repeated[cause.digest] = Reproduction(cause, points[first.point], reduction, self._most)
-        is_over = self._sweeper.is_over if batch is not None else lambda: True
-        made = Reproducer(self._sweeper.scenario, self._journal, self._seed, is_over)
-        made.run(self._repeated.values(), batch or (lambda *_: []))
+        begun = {line["finding"] for line in self._journal.lines if line["type"] == AFTER}
+        for cause in self.causes:
+            if self._most and (not cause.known or cause.digest in begun):
+                first = chosen(cause)
+                reduction = Reduction(self._document(first))
+                self._repeated[cause.digest] = Reproduction(cause, points[first.point], reduction, self._most)
+        known = [one for one in self._repeated.values() if one.cause.known or batch is None]
+        new = [one for one in self._repeated.values() if one not in known]
+        scenario, journal = self._sweeper.scenario, self._journal
+        Reproducer(scenario, journal, self._seed, lambda: True).run(known, lambda *_: [])
+        if batch is not None:
+            Reproducer(scenario, journal, self._seed, self._sweeper.is_over).run(new, batch)
 
     def _document(self, trial: Ended) -> dict[str, object]:
         shots = {shot.id: shot for shot in self._sweeper.plan.shots}
@@ -58,7 +61,7 @@ class Investigation:
     @property
     def unfinished(self) -> bool:
         """True if --resume would go on with a finding."""
-        return any(one.cut == OVER for one in self._repeated.values())
+        return any(one.cut == OVER and not one.cause.known for one in self._repeated.values())
 
     def dossiers(self, again: str) -> list[Dossier]:
         """All that is known of each finding. ``again`` begins the command that runs a scenario."""

@@ -375,7 +375,7 @@ def test_a_finding_gets_a_line_in_the_journal_once(tmp_path: Path) -> None:
             found.run(None)
             found.write(tmp_path / "out", found.dossiers("x"))
         lines = [line for line in journal.lines if line["type"] == "finding"]
-    assert [line["known"] for line in lines] == ["", "judged"]
+    assert [(line["known"], line["failed"]) for line in lines] == [("", 3), ("judged", 3)], "what was made stays"
     assert {key: lines[0][key] for key in ("signature", "digest", "directory")} == {
         "signature": "crash: BUG: bch2_dies < bch2_x_caller",
         "digest": digest("crash: BUG: bch2_dies < bch2_x_caller"),

@@ -127,7 +127,7 @@ def test_a_new_finding_becomes_small_and_shows_again(tmp_path: Path) -> None:
     known = inject(*words, "--resume", "--known", tmp_path / "known.yaml", timeout=LIMIT)
     assert known.returncode == 0, known.stdout + known.stderr
     assert "known: " + finding["signature"] in known.stdout and "it must be" in known.stdout
-    assert [line["known"] for line in lines(out, "finding")] == ["", "it must be"]
+    assert [(line["known"], line["failed"]) for line in lines(out, "finding")] == [("", 3), ("it must be", 3)]
 
 
 @pytest.mark.slow
