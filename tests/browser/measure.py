@@ -1,4 +1,4 @@
-"""Size of the page of a sweep, and how long chromium takes to open it: `python -m tests.browser.measure [POINTS]`."""
+"""Size of the page of a sweep, and what opening and scrolling it cost: `python -m tests.browser.measure [POINTS]`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ from tests.support import sweep_journal
 
 TIMES = 5
 EMPTY = "data:text/html,<title>nothing</title>"
+FRAMES, STEP, LIMIT = 60, 150, 150
+"""Frames, pixels and seconds at most of the scrolling."""
+SCROLL = """
+const [frames, step, done] = arguments, top = document.getElementById("list").offsetTop;
+let frame = 0;
+const next = () => {
+  scrollTo(0, top + step * ++frame);
+  if (frame < frames) requestAnimationFrame(next); else done();
+};
+next();
+"""
 COMPLETE = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
 
 
@@ -35,6 +46,17 @@ def opened(driver: Any, url: str) -> tuple[float, float]:
     return statistics.median(times), statistics.median(ticks)
 
 
+def scrolled(driver: Any) -> float:
+    """Milliseconds of the CPU for each frame while the points go by, STEP pixels a frame."""
+    driver.set_script_timeout(LIMIT)
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    before = worked(driver)
+    driver.execute_async_script(SCROLL, FRAMES, STEP)
+    after = worked(driver)
+    driver.execute_cdp_cmd("Performance.disable", {})
+    return 1000 * (after - before) / FRAMES
+
+
 def worked(driver: Any) -> float:
     """Seconds that the page's thread was at work."""
     metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
@@ -54,6 +76,8 @@ def main() -> None:
             page, nothing = opened(driver, (directory / HTML).as_uri()), opened(driver, EMPTY)
             for what, own, empty in zip(("until it is complete", "of the CPU"), page, nothing):
                 print(f"{size[0]}x{size[1]}: {own:.0f} ms {what}; an empty page: {empty:.0f} ms")
+            driver.get((directory / HTML).as_uri())
+            print(f"{size[0]}x{size[1]}: {scrolled(driver):.1f} ms of the CPU for each frame of {STEP} pixels")
 
 
 if __name__ == "__main__":
