@@ -120,10 +120,10 @@ def coverage(files: tuple[Path, ...], unreached: bool, output: Optional[Path], s
     """
     runs = _runs(files)
     total = tracefile.merge(runs.values())
-    if output is not None:
-        write_file(output, tracefile.text_of(total), mode=0o644)
     if sources is not None:
         _unpack(sources)
+    if output is not None:
+        write_file(output, tracefile.text_of(total), mode=0o644, parents=True)
     if unreached:
         click.echo("".join(f"{line}\n" for line in report.unreached(total)), nl=False)
     else:
