@@ -23,7 +23,7 @@ LINE = "return -BCH_ERR_ENOMEM_dev_alloc;"
 
 CRASH = """
 name: coverage/crash
-filesystem: bcachefs
+filesystem: {type: bcachefs}
 faults: [{function: bch2_dynamic_fault, return: 1, when: {comm: nobody}}]
 run: echo c >/proc/sysrq-trigger
 expect: {injected: 0}
