@@ -560,6 +560,7 @@ def test_fail_that_fired_nothing_is_no_success() -> None:
 def test_killed_while_armed_leaves_nothing(engine: Engine, tmp_path: Path, probe: Probe) -> None:
     """SIGKILL: no probe, no mount, no cgroup, no loop device, no process, no directory."""
     engine.detach()  # what the tests before it have left attached
+    before = programs()  # detached ones, which the engine keeps for its next attaching
     own = tmp_path / "sleep.yaml"
     own.write_text(
         "filesystem: {type: ext4, size: 64M}\n"
@@ -568,13 +569,13 @@ def test_killed_while_armed_leaves_nothing(engine: Engine, tmp_path: Path, probe
     )
     tool = Tool("run", "--probe", probe.value, str(own))
     try:
-        wait_for(programs, "the probe is attached")
+        wait_for(lambda: programs() != before, "the probe is attached")
         wait_for(lambda: "sleep\0001000" in all_commands(), "the workload runs")
         assert " ext4 " in Path("/proc/mounts").read_text().replace("/dev/root", "")
         tool.send_signal(signal.SIGKILL)
     finally:
         tool.wait(BOUND)
-    wait_for(lambda: not KPROBES.read_text() and not programs(), "no probe is left")
+    wait_for(lambda: not KPROBES.read_text() and programs() == before, "no probe is left")
     wait_for(lambda: not list(Path("/sys/fs/cgroup").glob("inject-*")), "no cgroup is left")
     wait_for(lambda: "/inject-" not in Path("/proc/mounts").read_text(), "no mount is left")
     wait_for(lambda: not list(Path("/tmp").glob("inject-*")), "no directory is left")
