@@ -75,6 +75,12 @@ class Work:
     def _pays(self, kind: Hashable) -> bool:
         return not self._hosts[kind] or self._share(kind) > START
 
+    def of(self, kind: Hashable) -> list[Scenario]:
+        """The scenarios of this kind, waiting or not, in the order of the batch."""
+        with self._lock:
+            names = set(self._names[kind])
+            return [scenario for scenario in self._ledger.scenarios if scenario.name in names]
+
     def leave(self, kind: Hashable) -> None:
         """Note that a host of this kind is gone."""
         with self._lock:

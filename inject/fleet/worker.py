@@ -85,7 +85,7 @@ class Worker(threading.Thread):
         take = partial(batch.work.take, kind)
         journal = Journal(batch.ledger, batch.request, lambda event: self._post(partial(batch.callbacks.event, event)))
         output = Output(OUTPUT, lambda data: self._post(partial(batch.callbacks.output, data)))
-        own = [scenario for scenario in batch.ledger.scenarios if batch.hosts.kind(scenario) == kind]
+        own = batch.work.of(kind)
         files = [scenario.file for scenario in own]
         opened = False
         try:

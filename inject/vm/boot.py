@@ -154,7 +154,7 @@ def _continued(stack: contextlib.ExitStack, fresh: Boot, cache: Path) -> Optiona
         return None
     try:
         return stack.enter_context(replace(fresh, saved=kept))
-    except (Lost, InjectError) as error:
+    except InjectError as error:
         fresh.say(f"the guest that was saved does not go on ({error.message}); booting a new one")
         template.drop(kept)
         return None

@@ -17,7 +17,7 @@ from typing import Callable, Optional
 
 from inject.errors import InjectError
 from inject.fleet import request as requests
-from inject.fleet.host import Command, Host, Lost, Patience
+from inject.fleet.host import Command, Host, Patience
 from inject.fleet.journal import bound
 from inject.fleet.request import Request
 from inject.fleet.session import begin
@@ -148,7 +148,7 @@ class Forks:
         boot = Boot(made, kind, on_result=on_result, say=say, tick=tick, saved=fork)
         try:
             guest = stack.enter_context(boot)
-        except (Lost, InjectError) as error:
+        except InjectError as error:
             self.origins.failed += 1
             say(f"the guest that was saved does not go on ({error.message}); booting a new one")
             if self.origins.failed >= MOST_FAILURES:

@@ -43,6 +43,15 @@ def test_one_worker_goes_in_the_order_given() -> None:
     assert (names(work, options), ledger.names(Stage.WAITING)) == (["a", "b", "c"], [])
 
 
+def test_the_scenarios_of_a_kind_are_in_the_order_of_the_batch_whatever_their_stage() -> None:
+    ledger = Ledger([scenario("a"), scenario("b", vm=VmWishes(cpus=1)), scenario("c")])
+    work = Work(ledger, KIND, {"a": 1.0, "c": 99.0}, longest_first=True)
+    options = work.join()
+    assert options is not None
+    assert names(work, options) == ["c", "a"]
+    assert [one.name for one in work.of(options)] == ["a", "c"]
+
+
 def test_what_is_added_meanwhile_waits_for_its_own_kind_of_guest() -> None:
     ledger = Ledger([scenario("a"), scenario("b", vm=VmWishes(cpus=1))])
     work = Work(ledger, KIND, {}, longest_first=True)
