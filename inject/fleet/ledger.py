@@ -25,6 +25,14 @@ class Stage(enum.Enum):
     """It has its verdict."""
 
 
+class Start(enum.Enum):
+    """How the host of a scenario came to be."""
+
+    BOOT = "boot"
+    FORK = "fork"
+    """It continued from one that was saved when all was ready for the faults."""
+
+
 @dataclass
 class Standing:
     """One scenario and how far it is. ``number`` counts the armings of a batch, from 1; 0 before."""
@@ -33,6 +41,8 @@ class Standing:
     stage: Stage = Stage.WAITING
     number: int = 0
     verdict: Optional[Verdict] = None
+    start: Optional[Start] = None
+    """None before a guest got it, and on this machine."""
 
 
 class Ledger:
@@ -79,7 +89,18 @@ class Ledger:
     def give_back(self, name: str) -> None:
         """Let the scenario wait again; it was given but not begun."""
         with self._lock:
-            self._standings[name].stage = Stage.WAITING
+            standing = self._standings[name]
+            standing.stage, standing.start = Stage.WAITING, None
+
+    def place(self, name: str, start: Start) -> None:
+        """Note how the host came to be that gets the scenario."""
+        with self._lock:
+            self._standings[name].start = start
+
+    def start(self, name: str) -> Optional[Start]:
+        """How the host of the scenario came to be; None if no guest got it."""
+        with self._lock:
+            return self._standings[name].start
 
     def arm(self, name: str) -> None:
         """Note that the host is about to inject."""

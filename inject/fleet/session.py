@@ -11,6 +11,7 @@ from inject.fixture.modules import named_by
 from inject.fleet import request as requests
 from inject.fleet.host import Command, Ending, Host, Lost, Patience
 from inject.fleet.journal import LOG_LINES, SLACK, Journal
+from inject.fleet.ledger import Start
 from inject.fleet.request import Request
 from inject.model.scenario import Scenario
 from inject.process.capture import Output
@@ -94,6 +95,7 @@ class HostSession:
             self._host.end_input(command)
             self._journal.moved = Patience(CLEANING if unusable else SLACK)
             return False
+        self._journal.ledger.place(scenario.name, Start.BOOT if self._host.worker is None else Start.FORK)
         self._journal.give(scenario)
         self._host.feed(command, requests.scenario_line(scenario))
         return True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from inject.errors import InjectError
+from inject.fleet.ledger import Start
 from inject.model.event import PointReached
 from inject.model.reached import Point
 from inject.model.verdict import Counts, Status, Verdict
@@ -122,14 +123,18 @@ def point_line(event: PointReached, origin: Origin) -> dict[str, Any]:
     return {**to_json(event), "round": origin.round, "under": origin.under}
 
 
-def trial_line(shot: Shot, verdict: Verdict) -> dict[str, Any]:
-    """The journal's line for a trial that has ended. Of two faults the last one is that of its point."""
+def trial_line(shot: Shot, verdict: Verdict, start: Optional[Start] = None) -> dict[str, Any]:
+    """The journal's line for a trial that has ended. Of two faults the last one is that of its point.
+
+    ``start`` is how its guest came to be; None for a trial on this machine.
+    """
     point = verdict.counts[-1] if verdict.counts else Counts()
     return {
         "type": "trial",
         "trial": shot.id,
         "point": shot.point.id,
         "mode": shot.mode.value,
+        **({"how": start.value} if start is not None else {}),
         "status": verdict.status.value,
         "reason": verdict.reason.value if verdict.reason else "",
         "detail": verdict.detail,

@@ -194,8 +194,9 @@ class Sweeper:
                     self._journal.append(line, sync=False)
 
         def end(verdict: Verdict) -> None:
-            self._judged.add(left[verdict.scenario].id)
-            self._journal.append(trial_line(left[verdict.scenario], verdict))
+            shot = left[verdict.scenario]
+            self._judged.add(shot.id)
+            self._journal.append(trial_line(shot, verdict, ledger.start(verdict.scenario)))
 
         scenarios = [self.trial(shot) for shot in left.values()]
         record = replace(self._options.record, functions=self._functions)

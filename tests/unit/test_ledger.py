@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inject.fleet.ledger import Ledger, Stage
+from inject.fleet.ledger import Ledger, Stage, Start
 from inject.model.scenario import Fault, Scenario
 from inject.model.verdict import Status, Verdict
 
@@ -34,8 +34,9 @@ def test_verdicts_come_in_the_order_of_the_batch() -> None:
 def test_what_was_given_back_waits() -> None:
     made = ledger("a")
     made.give("a")
+    made.place("a", Start.FORK)
     made.give_back("a")
-    assert made.names(Stage.WAITING) == ["a"]
+    assert (made.names(Stage.WAITING), made.start("a")) == (["a"], None)
 
 
 def test_a_foreign_verdict_is_refused() -> None:

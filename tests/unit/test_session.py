@@ -14,7 +14,7 @@ from inject.fleet import journal as journals
 from inject.fleet import session as sessions
 from inject.fleet.host import Command, OnOutput, Remains
 from inject.fleet.journal import Journal
-from inject.fleet.ledger import Ledger, Stage
+from inject.fleet.ledger import Ledger, Stage, Start
 from inject.fleet.request import Request, read_request, read_returns, read_scenario_line
 from inject.fleet.session import HostSession
 from inject.model.event import Armed, Event, RunEnded
@@ -107,6 +107,7 @@ def test_one_after_the_other() -> None:
     host = FakeHost(told)
     status, ledger = run(host, "a", "b")
     assert (status, [verdict.status for verdict in ledger.verdicts()]) == (0, [Status.PASS] * 2)
+    assert [ledger.start(name) for name in "ab"] == [Start.BOOT] * 2
     assert list(host.argv) == ["python3", "-m", "inject.fleet.remote", "/dev/results"]
     first, values = read_request(host.asked[0]), read_returns(host.asked[1])
     assert values == [WrittenReturn("f", "-ENOMEM", Place("a.yaml"))]
@@ -122,6 +123,7 @@ def test_a_host_on_which_inject_waits_gets_one_scenario() -> None:
     assert (status, worker.status, [verdict.scenario for verdict in ledger.verdicts()]) == (0, None, ["a"])
     assert ([read_scenario_line(line) for line in host.asked], host.argv) == ([("a.yaml", "a", "")], ())
     assert ledger.names(Stage.WAITING) == ["b"]
+    assert (ledger.start("a"), ledger.start("b")) == (Start.FORK, None)
 
 
 def test_a_host_on_which_inject_waits_gets_nothing_if_nothing_is_left() -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inject.errors import CannotRun, InjectError
-from inject.fleet.ledger import Ledger, Stage
+from inject.fleet.ledger import Ledger, Stage, Start
 from inject.fleet.request import Request
 from inject.model.event import Armed, Event, FunctionSkipped, PointReached, RunEnded, RunStarted
 from inject.model.reached import Point, Skipped
@@ -396,6 +396,24 @@ def test_the_journal_of_another_sweep_is_refused(tmp_path: Path, key: str, value
     sweeper(tmp_path)._journal.close()
     with pytest.raises(InjectError, match=f"the journal is of another sweep: {key} was"):
         sweeper(tmp_path, resume=True, **{key: value})
+
+
+def test_a_trial_says_how_its_guest_came_to_be(tmp_path: Path) -> None:
+    made = sweeper(tmp_path)
+    machine = Machine(made._journal)
+    starts = iter((Start.FORK, Start.BOOT, None, *[Start.FORK] * len(POINTS) * 2))
+
+    def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        if request.record is None:
+            for scenario, start in zip(ledger.scenarios, starts):
+                if start is not None:
+                    ledger.place(scenario.name, start)
+        return machine.batch(ledger, request, on_event)
+
+    made.record(batch)
+    made.fail(batch)
+    trials = [line for line in made._journal.lines if line["type"] == "trial"]
+    assert [trial.get("how") for trial in trials[:4]] == ["fork", "boot", None, "fork"]
 
 
 def test_a_recording_that_was_cut_begins_anew(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from inject.model.reached import Point, named
 from inject.sweep.journal import HERE
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
 from inject.sweep.report.evidence import FILES, LEAST, MOST, PAGES, ROOM, cut, shown_groups
-from inject.sweep.report.html import PAGE, SHORT, page
+from inject.sweep.report.html import PAGE, SHORT, _facts, page
 from inject.sweep.report.merge import Part, merged
 from inject.sweep.report.pack import LONGEST_DETAIL, as_json, packed
 from tests.support import sweep_journal
@@ -137,6 +137,15 @@ def test_the_totals_stand_on_the_page() -> None:
         assert re.search(rf"\n{name}{number}\n", text), name
     for group in found.groups:
         assert group.signature in text
+
+
+def test_the_page_says_how_the_guests_of_trials_came_to_be() -> None:
+    trials = of_type(SMALL, "trial")
+    assert "trials ran" not in dict(_facts(account(SMALL))), "this machine has no guests"
+    told = [{**trial, "how": how} for trial, how in zip(trials, ("fork", "boot", "fork"))]
+    said = "1 in guests that were booted (boot), 2 in guests that continued from a saved one (fork)"
+    assert dict(_facts(account([*SMALL, *told])))["trials ran"] == said
+    assert dict(_facts(account([*SMALL, {**told[0], "how": "else"}])))["trials ran"] == "1 by else"
 
 
 @pytest.mark.parametrize("modes", [("once", "onward"), ("once",)])

@@ -44,7 +44,7 @@ class Tried:
     seconds: float
     notes: tuple[str, ...] = ()
     how: str = ""
-    """How its guest came to be: fork or boot; "" if the journal does not say."""
+    """How its guest came to be, a fork or a boot; "" if the journal does not say, and on this machine."""
 
     @property
     def said(self) -> str:

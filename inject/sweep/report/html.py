@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inject.errors import CannotRun
+from inject.fleet.ledger import Start
 from inject.model.text import duration, printable_lines
 from inject.sweep.report.account import PointRow, SweepAccount, TrialOutcome
 from inject.sweep.report.evidence import shown_groups, sweep_command
@@ -29,6 +30,10 @@ _ENDED = {
     "time": "the time was over (--time-budget)",
     "interrupted": "it was interrupted, or still runs",
     "unusable": "the kernel must not run more trials before it boots anew",
+}
+_RAN = {
+    Start.BOOT.value: "in guests that were booted (boot)",
+    Start.FORK.value: "in guests that continued from a saved one (fork)",
 }
 
 
@@ -98,7 +103,7 @@ def _facts(account: SweepAccount) -> Iterator[tuple[str, str]]:
         yield "time", f"{duration(account.seconds)}, {account.totals.trials / account.seconds:.2f} trials a second"
     hows = Counter(one.how for one in account.trials if one.how)
     if hows:
-        yield "guests", ", ".join(f"{number} by {how}" for how, number in sorted(hows.items()))
+        yield "trials ran", ", ".join(f"{number} {_RAN.get(how, f'by {how}')}" for how, number in sorted(hows.items()))
     rounds = max((row.round for row in account.rows), default=0)
     if rounds:
         later = sum(row.round > 0 for row in account.rows)
