@@ -141,6 +141,7 @@ def trial_line(shot: Shot, verdict: Verdict, start: Optional[Start] = None) -> d
         "injected": point.injected,
         "spared": point.spared,
         "fired": [counts.injected for counts in verdict.counts],
+        "exit": verdict.exit,
         "seconds": round(verdict.seconds, 3),
         "signature": signature(verdict, shot.point) if verdict.status is Status.FAIL else "",
         "notes": list(verdict.notes),

@@ -279,18 +279,19 @@ def test_its_words_can_be_read_in_light_and_dark(page: Page, scheme: str) -> Non
                 return getComputedStyle(probe).color;
             };
             const names = ["--back", "--raised", "--fore", "--soft", "--link"];
-            for (let n = 0; n < 6; n++) names.push("--o" + n, "--f" + n);
+            for (let n = 0; n < arguments[0]; n++) names.push("--o" + n, "--f" + n);
             const found = Object.fromEntries(names.map(name => [name, rgb(name)]));
-            probe.remove(); return found;"""
+            probe.remove(); return found;""",
+            len(TrialOutcome),
         )
     finally:
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     light = {name: luminance(value) for name, value in colours.items()}
     assert (light["--back"] > 0.5) is (scheme == "light")
     for back in ("--back", "--raised"):
-        for name in ("--fore", "--soft", "--link", *(f"--o{number}" for number in range(6))):
+        for name in ("--fore", "--soft", "--link", *(f"--o{number}" for number in range(len(TrialOutcome)))):
             assert contrast(light[name], light[back]) >= 4.5, (name, back)
-    assert all(contrast(light[f"--f{number}"], light["--fore"]) >= 4.5 for number in range(6))
+    assert all(contrast(light[f"--f{number}"], light["--fore"]) >= 4.5 for number in range(len(TrialOutcome)))
 
 
 def luminance(colour: str) -> float:

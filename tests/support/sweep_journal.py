@@ -154,6 +154,7 @@ def journal(count: int, seed: int = 1, modes: tuple[str, ...] = ("once", "onward
     some = points(count, seed)
     yield from point_lines(some)
     yield {"type": "recorded", "notes": []}
+    yield {"type": "baseline", "status": "pass", "reason": "", "detail": "", "exit": 0, "seconds": 1.0, "log": []}
     for point in some:
         for mode in modes if point.error_type != "BOOL" else ():
             trial = f"{point.id}-{mode}"
@@ -166,6 +167,7 @@ def trial_line(point: Point, mode: str, chance: random.Random) -> dict[str, Any]
     line = {
         **{"type": "trial", "trial": f"{point.id}-{mode}", "point": point.id, "mode": mode, "status": "pass"},
         **{"reason": "", "detail": "", "injected": 1 if mode == "once" else chance.randrange(1, 40), "spared": 0},
+        **{"exit": int(int(point.id, 16) % 3 == 0), "how": "fork"},
         **{"seconds": round(chance.uniform(0.5, 2.5), 3), "signature": "", "notes": [], "log": []},
     }
     throw = chance.random()

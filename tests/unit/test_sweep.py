@@ -398,6 +398,12 @@ def test_the_journal_of_another_sweep_is_refused(tmp_path: Path, key: str, value
         sweeper(tmp_path, resume=True, **{key: value})
 
 
+def test_a_trial_says_how_its_workload_ended() -> None:
+    shot = Shot(POINTS[0], Mode.ONCE)
+    ends = [trial_line(shot, Verdict("mix", Status.PASS, exit=exit))["exit"] for exit in (0, 137, None)]
+    assert ends == [0, 137, None]
+
+
 def test_a_trial_says_how_its_guest_came_to_be(tmp_path: Path) -> None:
     made = sweeper(tmp_path)
     machine = Machine(made._journal)

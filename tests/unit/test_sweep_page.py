@@ -114,6 +114,7 @@ def test_the_data_has_every_trial() -> None:
         assert data["outcomes"][int(trials["outcome"][number])] == one.outcome.value
         assert trials["modes"][int(trials["mode"][number])] == one.mode
         assert trials["injected"][number] == one.ended.injected
+        assert trials["said"][trials["fate"][number]] == one.fate
         said = trials["detail"].get(str(number))
         assert (trials["said"][said] if said is not None else "") == one.ended.detail
         group = trials["group"].get(str(number))
@@ -141,27 +142,37 @@ def test_the_totals_stand_on_the_page() -> None:
 
 def test_the_page_says_how_the_guests_of_trials_came_to_be() -> None:
     trials = of_type(SMALL, "trial")
-    assert "trials ran" not in dict(_facts(account(SMALL))), "this machine has no guests"
+    here = [{key: value for key, value in line.items() if key != "how"} for line in SMALL]
+    assert "trials ran" not in dict(_facts(account(here))), "this machine has no guests"
     told = [{**trial, "how": how} for trial, how in zip(trials, ("fork", "boot", "fork"))]
     said = "1 in guests that were booted (boot), 2 in guests that continued from a saved one (fork)"
-    assert dict(_facts(account([*SMALL, *told])))["trials ran"] == said
-    assert dict(_facts(account([*SMALL, {**told[0], "how": "else"}])))["trials ran"] == "1 by else"
+    assert dict(_facts(account([*here, *told])))["trials ran"] == said
+    assert dict(_facts(account([*here, {**told[0], "how": "else"}])))["trials ran"] == "1 by else"
 
 
 @pytest.mark.parametrize("modes", [("once", "onward"), ("once",)])
 def test_each_point_and_its_verdict_is_there_without_javascript(modes: tuple[str, ...]) -> None:
     found = account(list(sweep_journal.journal(300, seed=7, modes=modes)))
     (plain,) = re.findall("(?s)<noscript>(.*)</noscript>", page(found, Path("sweep")))
-    rows = re.findall("<td>([^<]*)<td>([0-9a-f]+)<td>([^<\n]*)\n", plain)
-    expected = set()
+    rows = []
+    for function in plain.split("<tr><th rowspan=")[1:]:
+        number, name = re.findall('^"([0-9]+)">([^\n]*)\n', function)[0]
+        of_function = re.findall('(?:<td(?: rowspan="([0-9]+)")?>([^<]*))?<td>([0-9a-f]+)<td>([^<\n]*)\n', function)
+        assert len(of_function) == int(number)
+        left, caller = 0, ""
+        for span, first, id, verdict in of_function:
+            if not left:
+                left, caller = int(span or 1), first.strip()
+            left -= 1
+            rows.append((name, caller, id, verdict))
+        assert left == 0
+    expected = []
     for row in found.rows:
         said = [one.said for one in row.trials] or [TrialOutcome.SKIPPED.value]
-        modes = [f"{one.mode} {one.said}" for one in row.trials]
-        expected.add((row.point.stack[0], row.point.id[:SHORT], said[0] if len(set(said)) == 1 else ", ".join(modes)))
-    assert set(rows) == expected and len(rows) == len(found.rows)
-    assert re.findall('<th rowspan="([0-9]+)">([^\n]*)\n', plain) == [
-        (str(number), name) for name, number in sorted(Counter(row.point.function for row in found.rows).items())
-    ]
+        each = [f"{one.mode} {one.said}" for one in row.trials]
+        verdict = said[0] if len(set(said)) == 1 else ", ".join(each)
+        expected.append((row.point.function, row.point.stack[0], row.point.id[:SHORT], verdict))
+    assert sorted(rows) == sorted(expected)
 
 
 @pytest.mark.parametrize("lines", [SMALL, hostile()], ids=["small", "hostile"])

@@ -225,6 +225,45 @@ def test_another_reason_counts_more_than_that_a_point_belongs_to_another_shard()
         assert account([*lines, *order]).totals.skipped["is too far"] == 1
 
 
+BASELINE = of_type(SMALL, "baseline")[0]
+
+
+@pytest.mark.parametrize(
+    ("baselines", "exit", "injected", "outcome"),
+    [
+        ([BASELINE], 1, 1, TrialOutcome.PROPAGATED),
+        ([BASELINE, {**BASELINE, "seconds": 2.0}], 1, 1, TrialOutcome.PROPAGATED),
+        ([BASELINE, {**BASELINE, "status": "fail", "exit": 1}], 1, 1, TrialOutcome.PROPAGATED),
+        ([{**BASELINE, "exit": 1}], 0, 1, TrialOutcome.PROPAGATED),
+        ([BASELINE], 0, 1, TrialOutcome.PASSED),
+        ([BASELINE], None, 1, TrialOutcome.PASSED),
+        ([BASELINE], "1", 1, TrialOutcome.PASSED),
+        ([BASELINE], 1, 0, TrialOutcome.UNREACHED),
+        ([], 1, 1, TrialOutcome.PASSED),
+        ([BASELINE, {**BASELINE, "exit": 2}], 1, 1, TrialOutcome.PASSED),
+    ],
+)
+def test_a_failure_that_reaches_the_workload_is_propagated(
+    baselines: Lines, exit: object, injected: int, outcome: TrialOutcome
+) -> None:
+    """The only thing that shows it is another exit code than with nothing failing, which must be one for all shards."""
+    trial = next(line for line in of_type(SMALL, "trial") if line["status"] == "pass" and line["injected"])
+    some = [line for line in SMALL if line["type"] != "baseline" and line.get("trial") != trial["trial"]]
+    found = account([*some, *baselines, {**trial, "exit": exit, "injected": injected}])
+    (one,) = (one for one in found.trials if one.ended.shot == trial["trial"])
+    assert one.outcome is outcome
+    assert bool(one.fate) is (outcome is TrialOutcome.PROPAGATED)
+    assert not one.fate or one.fate.startswith(f"the workload exited with {exit}, and with ")
+
+
+def test_a_point_that_propagates_in_one_trial_counts_as_such() -> None:
+    point = next(row.point.id for row in account(SMALL).rows if row.worst is TrialOutcome.PASSED)
+    once, onward = (line for line in of_type(SMALL, "trial") if line["point"] == point)
+    assert once["exit"] == onward["exit"] == BASELINE["exit"]
+    found = account([*SMALL, {**onward, "exit": 1}])
+    assert next(row for row in found.rows if row.point.id == point).worst is TrialOutcome.PROPAGATED
+
+
 def test_why_points_have_no_trial() -> None:
     some = list(dict.fromkeys(line["point"] for line in of_type(SMALL, "trial")))[:6]
     lines = [line for line in SMALL if line["type"] not in ("begun", "trial") or line["point"] not in some[:5]]

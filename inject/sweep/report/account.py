@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class TrialOutcome(enum.Enum):
     ERROR = "error"
     UNREACHED = "not reached again"
     SKIPPED = "no trial"
+    PROPAGATED = "propagated"
+    """It passed, and the failure reached the workload."""
     PASSED = "passed"
 
 
@@ -45,6 +47,8 @@ class Tried:
     notes: tuple[str, ...] = ()
     how: str = ""
     """How its guest came to be, a fork or a boot; "" if the journal does not say, and on this machine."""
+    fate: str = ""
+    """What shows that the failure reached the workload; "" if nothing does."""
 
     @property
     def said(self) -> str:
@@ -132,9 +136,10 @@ def account_of(lines: Sequence[Line]) -> SweepAccount:
     head, end = lines[0], lines[-1]
     raw = {line["trial"]: line for line in lines if line["type"] == "trial"}
     known = {str(line["signature"]): str(line.get("known") or "") for line in _of(lines, "finding")}
+    exits = {line.get("exit") for line in _of(lines, "baseline") if line.get("status") == Status.PASS.value}
     tried: dict[str, list[Tried]] = {}
     for one in state.ended.values():
-        tried.setdefault(one.point, []).append(_tried(one, raw[one.shot], known))
+        tried.setdefault(one.point, []).append(_tried(one, raw[one.shot], known, exits))
     left = _left(state.points, lines)
     totals = count(state.points, left, list(state.ended.values()))
     told = {line["id"]: line for line in _of(lines, "point")}
@@ -175,15 +180,26 @@ def _left(points: Sequence[Point], lines: Sequence[Line]) -> dict[str, str]:
     return {**said, **{point.id: UNKNOWN for point in points if value_of(point, errno) is None}}
 
 
-def _tried(ended: Ended, line: Line, known: Mapping[str, str]) -> Tried:
+def _tried(ended: Ended, line: Line, known: Mapping[str, str], exits: Collection[Any]) -> Tried:
+    """The trial of a ``line``; ``exits`` are the workload's exit codes with nothing failing."""
+    fate = _fate(ended, line.get("exit"), exits)
     if ended.status is Status.FAIL:
         outcome = TrialOutcome.KNOWN if known.get(ended.signature) else TrialOutcome.FINDING
     elif ended.status is not Status.PASS:
         outcome = TrialOutcome.ERROR
+    elif not ended.injected:
+        outcome = TrialOutcome.UNREACHED
     else:
-        outcome = TrialOutcome.PASSED if ended.injected else TrialOutcome.UNREACHED
+        outcome = TrialOutcome.PROPAGATED if fate else TrialOutcome.PASSED
     notes = tuple(map(str, line.get("notes", ())))
-    return Tried(ended, outcome, str(line["mode"]), float(line["seconds"]), notes, str(line.get("how", "")))
+    return Tried(ended, outcome, str(line["mode"]), float(line["seconds"]), notes, str(line.get("how", "")), fate)
+
+
+def _fate(ended: Ended, exit: Any, exits: Collection[Any]) -> str:
+    """What shows that the failure reached the workload: another exit code than with nothing failing."""
+    if not ended.injected or not isinstance(exit, int) or len(exits) != 1 or exit in exits:
+        return ""
+    return f"the workload exited with {exit}, and with {next(iter(exits))} if nothing fails"
 
 
 def _row(point: Point, trials: Sequence[Tried], line: Mapping[str, Any], left: Mapping[str, str]) -> PointRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,16 @@ class PlainRow:
 
     id: str
     """The beginning of its name: --only takes that as well."""
-    caller: str
     said: str
+
+
+@dataclass(frozen=True)
+class PlainFunction:
+    """A function in that table: the number of its points, and these by their callers."""
+
+    name: str
+    points: int
+    callers: Mapping[str, Sequence[PlainRow]]
 
 
 def page(account: SweepAccount, home: Path) -> str:
@@ -70,6 +78,7 @@ def page(account: SweepAccount, home: Path) -> str:
         findings=shown_groups(account, home),
         functions=_functions(account),
         most_trials=TRIALS,
+        propagated=sum(one.outcome is TrialOutcome.PROPAGATED for one in account.trials),
         outcomes=[outcome.value for outcome in TrialOutcome],
         style=Markup((PAGE / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
@@ -113,13 +122,14 @@ def _facts(account: SweepAccount) -> Iterator[tuple[str, str]]:
     yield "inject", str(head.get("version", ""))
 
 
-def _functions(account: SweepAccount) -> list[tuple[str, list[PlainRow]]]:
+def _functions(account: SweepAccount) -> list[PlainFunction]:
     """The points by function, for the table that is shown without JavaScript."""
-    found: dict[str, list[PlainRow]] = {}
+    found: dict[str, dict[str, list[PlainRow]]] = {}
     for row in sorted(account.rows, key=lambda row: row.point.function):
         caller = row.point.stack[0] if row.point.stack else ""
-        found.setdefault(row.point.function, []).append(PlainRow(row.point.id[:SHORT], caller, _said(row)))
-    return list(found.items())
+        plain = PlainRow(row.point.id[:SHORT], _said(row))
+        found.setdefault(row.point.function, {}).setdefault(caller, []).append(plain)
+    return [PlainFunction(name, sum(map(len, callers.values())), callers) for name, callers in found.items()]
 
 
 def _said(row: PointRow) -> str:

@@ -209,7 +209,7 @@
       const [round, under] = points.round[point];
       inside.append(make("p", {}, "found in round " + round + (under ? ", in trial " + under : "")));
     }
-    if (points.whys[points.why[point]]) inside.append(make("p", {}, "It " + points.whys[points.why[point]] + "."));
+    if (point in points.why) inside.append(make("p", {}, "It " + points.whys[points.why[point]] + "."));
     const stack = make("pre", {}, stackOf(point).join("\n"));
     inside.append(make("h4", {}, "Called by"), stack);
     const own = trialsOf(point);
@@ -223,6 +223,8 @@
           told.append(make("a", { href: "#finding-" + data.digests[trials.group[trial]] }, "evidence and reproducer"), " ");
         }
         told.append(trial in trials.detail ? trials.said[trials.detail[trial]] : "");
+        const fate = trials.said[trials.fate[trial]];
+        if (fate) told.append(make("div", { class: "soft" }, fate));
         for (const note of trials.notes[trial] || []) told.append(make("div", { class: "soft" }, "note: " + trials.said[note]));
         const calls = make("td", { class: "number" }, String(trials.injected[trial]));
         const seconds = make("td", { class: "number" }, trials.seconds[trial] + " s");
