@@ -232,7 +232,7 @@ class Engine:
         for key in self._maps.keys("results"):
             call, error = abi.RESULT.unpack(key)
             (count,) = abi.COUNTER.unpack(self._maps.lookup("results", key))
-            found[self.system_call(call), errno_name(error) or str(error)] = count
+            found[call_name(call), errno_name(error) or str(error)] = count
         return found
 
     def bypassed(self) -> list[str]:
@@ -244,7 +244,7 @@ class Engine:
         return int(abi.COUNTER.unpack(self._maps.read("uncounted"))[0])
 
     def untraced(self) -> int:
-        """Injections whose error was not traced, because a buffer was full."""
+        """Injections whose error was not traced: a buffer was full, or the time was over."""
         slots = range(len(self._plan.rules))
         lost = (abi.COUNTER.unpack(self._maps.read("untraced", slot))[0] for slot in slots)
         return int(sum(lost)) + self._collector.dropped_trails
@@ -264,6 +264,10 @@ class Engine:
         """The oldest injections that were collected and not taken yet, ``most`` at most."""
         return [self._decoder.injection(raw, at) for raw, at in self._collector.backlog.take(most)]
 
+    def abandon(self, trails: int) -> None:
+        """Count the injections that wait as lost, and ``trails`` that were taken as not traced: time is over."""
+        self._collector.abandon(trails)
+
     def trails(self, *, rest: bool = False) -> list[Trail]:
         """Errors whose system call has ended since the last call; with ``rest`` all others as well, once and for all.
 
@@ -278,7 +282,3 @@ class Engine:
     def written(self, fault: int, value: int) -> str:
         """Name in the scenario of ``value``, the 64 bits that fault number ``fault`` returned."""
         return self._decoder.written(fault, value)
-
-    def system_call(self, number: int) -> str:
-        """The name of a system call, ``write``."""
-        return call_name(number)

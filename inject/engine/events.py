@@ -29,14 +29,13 @@ class Backlog:
         self._added = 0
         self._taken = 0
         self.dropped: dict[int, int] = {}
-        """Events that found no room, by slot."""
+        """Events that found no room, or that nobody took in time, by slot."""
 
     def add(self, events: bytes) -> None:
         """Keep ``events``, headers included, as far as there is room."""
         room = (MOST_EVENTS - self._added + self._taken) * STRIDE
         for at in range(room, len(events), STRIDE):
-            (slot,) = struct.unpack_from("<I", events, at + SLOT_AT)
-            self.dropped[slot] = self.dropped.get(slot, 0) + 1
+            self._drop(events, at)
         if events[:room]:
             self._chunks.append(events[:room])
             self._added += len(self._chunks[-1]) // STRIDE
@@ -53,6 +52,19 @@ class Backlog:
                 self._chunks.popleft()
                 self._offset = 0
         return found
+
+    def _drop(self, events: bytes, at: int) -> None:
+        (slot,) = struct.unpack_from("<I", events, at + SLOT_AT)
+        self.dropped[slot] = self.dropped.get(slot, 0) + 1
+
+    def abandon(self) -> None:
+        """Drop the events that wait, and count them as those that found no room."""
+        while self._chunks:
+            events = self._chunks.popleft()
+            for at in range(self._offset, len(events), STRIDE):
+                self._drop(events, at)
+            self._offset = 0
+        self._taken = self._added
 
     def forget(self) -> None:
         """Drop the events that wait."""
@@ -111,6 +123,11 @@ class Collector:
         """Trails whose system call has ended since the last trails(); with ``rest`` all others too."""
         ripe, self._ripe = self._ripe, []
         return ripe + (self._trails.done() + self._trails.rest() if rest else [])
+
+    def abandon(self, trails: int) -> None:
+        """Count the events that wait, and ``trails`` that were taken, as those that found no room."""
+        self.backlog.abandon()
+        self._trails.dropped += trails
 
     @property
     def produced(self) -> int:

@@ -74,6 +74,8 @@ class Verdict:
     trial: int = 0
     counts: tuple[Counts, ...] = ()
     seconds: float = 0.0
+    workload: float = 0.0
+    """Seconds of ``seconds`` in which ``run`` ran; 0 if it never did."""
     reproduce: str = ""
     finding: str = ""
     """Text of the known failure, if the scenario has one and it occurred."""

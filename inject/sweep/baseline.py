@@ -45,7 +45,7 @@ def baseline_line(verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason.value if verdict.reason else "",
         "detail": verdict.detail,
         "exit": verdict.exit,
-        "seconds": round(verdict.seconds, 3),
+        "seconds": round(verdict.workload, 3),
         "log": list(verdict.log),
     }
 

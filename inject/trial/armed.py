@@ -12,6 +12,7 @@ from inject.kernel.obstacles import of_addresses, of_switches
 from inject.model.errorpath import as_named
 from inject.model.event import Armed, EngineMemory, ErrorTraced, Injected, Injection, PointReached
 from inject.model.scenario import Scenario
+from inject.model.syscalls import call_name
 from inject.model.text import listed
 from inject.process.adopted import Adopted
 from inject.process.cgroup import Cgroup
@@ -151,7 +152,7 @@ class ArmedRun:
         engine, seen = self._engine, self._seen
         untraced = engine.untraced()
         if untraced:
-            seen.notes.append(f"{untraced} injection{'s were' if untraced != 1 else ' was'} not traced (map full)")
+            seen.notes.append(f"{untraced} injection{'s were' if untraced != 1 else ' was'} not traced (too many)")
         seen.cut_short = self._cut_short()
         seen.errnos = engine.errnos()
         seen.uncounted = engine.uncounted()
@@ -230,7 +231,7 @@ class ArmedRun:
     def _take_trail(self, trail: Trail) -> None:
         engine, services = self._engine, self._services
         point = self._plan.rules[trail.fault].point
-        call = engine.system_call(trail.call) if trail.call is not None else ""
+        call = call_name(trail.call) if trail.call is not None else ""
         written = engine.written(trail.fault, trail.injected)
         path = services.reader.error_path(
             point, trail.fault, written, trail.injected, engine.path(trail), call, trail.result

@@ -42,6 +42,8 @@ class Observation:
     counts: tuple[Counts, ...] = ()
     exit: Optional[int] = None
     """The workload's exit code as a shell gives it; None if it never ran."""
+    workload: float = 0.0
+    """Seconds that the workload ran."""
     errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By system call and errno: how often user space saw it."""
     uncounted: int = 0

@@ -84,6 +84,7 @@ class Trial:
         return replace(
             judgement.verdict(scenario, self.number, command),
             seconds=time.monotonic() - self._started,
+            workload=seen.workload,
             unusable=seen.unusable,
             notes=tuple(dict.fromkeys(seen.notes)),
             counts=seen.counts,
@@ -203,7 +204,7 @@ class Trial:
         finally:
             if ready is None:
                 armed.detach()
-        seen.exit = exit_code(outcome)
+        seen.exit, seen.workload = exit_code(outcome), outcome.seconds
         seen.unkillable(outcome.unkillable, "run")
         return outcome
 
@@ -257,7 +258,7 @@ def count_notes(scenario: Scenario, counts: Sequence[Counts]) -> list[str]:
         if tally.lost:
             notes.append(
                 f"{fault.function}: {tally.lost} of {tally.injected} injections are counted but not reported one by"
-                " one (event buffer full)"
+                " one (too many)"
             )
         if tally.unread:
             calls = "1 call was" if tally.unread == 1 else f"{tally.unread} calls were"

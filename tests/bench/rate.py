@@ -11,6 +11,8 @@ from inject.report import jsonl
 from inject.trial.pump import Pump
 from tests.bench.loop import Caller
 
+LIMIT = 600.0
+"""Seconds in which all must have arrived."""
 RATE = 100_000
 """Injections a second, on a processor that does 1,000,000,000 instructions a second."""
 
@@ -24,7 +26,7 @@ def report(tell: Callable[..., None], engine: Engine, caller: Caller, number: in
             lines.write(Injected("bench", 0, injection))
             told[0] += 1
 
-        pump = Pump(engine, take, lambda _: None)
+        pump = Pump(engine, take, lambda _: None, LIMIT)
         pump.start()
         caller.start_paced(injections, number, 0o22, 10**9 // RATE)
         late = caller.late()

@@ -30,6 +30,7 @@ from inject.kernel.types import Types
 from inject.model.errorpath import ErrorPath, Fate, describe
 from inject.model.event import Injection
 from inject.model.scenario import Filesystem, Probe
+from inject.model.syscalls import call_name
 from inject.process.cgroup import Cgroup
 from inject.process.janitor import Janitor
 from inject.propagation import watchlist
@@ -86,7 +87,7 @@ class Bench:
                 self.engine.written(trail.fault, trail.injected),
                 trail.injected,
                 self.engine.path(trail),
-                "" if trail.call is None else self.engine.system_call(trail.call),
+                "" if trail.call is None else call_name(trail.call),
                 trail.result,
             )
             for trail in trails

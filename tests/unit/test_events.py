@@ -57,6 +57,19 @@ def test_what_finds_no_room_is_counted_by_rule(monkeypatch: pytest.MonkeyPatch) 
     assert ordinals(backlog.take(9)) == [2, 3, 7]
 
 
+def test_what_is_abandoned_is_counted_by_rule_and_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_EVENTS", 4)
+    backlog = Backlog()
+    backlog.add(event(1) + event(2, slot=3))
+    backlog.add(event(3, slot=3) + event(4))
+    backlog.take(1)
+    backlog.abandon()
+    assert backlog.dropped == {0: 1, 3: 2}
+    assert backlog.take(9) == []
+    backlog.add(b"".join(event(number) for number in range(5, 9)))
+    assert ordinals(backlog.take(9)) == [5, 6, 7, 8]
+
+
 def test_what_is_forgotten_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MOST_EVENTS", 2)
     backlog = Backlog()

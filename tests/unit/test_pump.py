@@ -8,7 +8,7 @@ from typing import Any, Optional
 import pytest
 
 from inject.model.event import Injection
-from inject.trial.pump import LEASE, LeaseKeeper, Pump, Ticker
+from inject.trial.pump import LEASE, PASSING, LeaseKeeper, Pump, Ticker
 from tests.support.waiting import wait_for
 
 
@@ -24,6 +24,10 @@ class FakeEngine:
         self.pending: list[Any] = []
         self.rest: list[Any] = []
         self.collected = 0
+        self.abandoned: Optional[tuple[int, int]] = None
+
+    def abandon(self, trails: int) -> None:
+        self.abandoned = len(self.injections), trails
 
     def collect(self, _milliseconds: int) -> None:
         self.collected += 1
@@ -39,7 +43,7 @@ class FakeEngine:
         return ripe
 
 
-def pump(engine: FakeEngine, error: Optional[Exception] = None) -> tuple[Pump, list[Any]]:
+def pump(engine: FakeEngine, error: Optional[Exception] = None, seconds: float = PASSING) -> tuple[Pump, list[Any]]:
     """A pump and what it passed on."""
     seen: list[Any] = []
 
@@ -48,7 +52,7 @@ def pump(engine: FakeEngine, error: Optional[Exception] = None) -> tuple[Pump, l
             raise error
         seen.append(injection.ordinal)
 
-    return Pump(engine, take, seen.append), seen  # type: ignore[arg-type]
+    return Pump(engine, take, seen.append, seconds), seen  # type: ignore[arg-type]
 
 
 def test_injections_come_before_their_trails_and_the_rest_at_the_end() -> None:
@@ -70,6 +74,17 @@ def test_without_a_start_stop_passes_on_what_is_there() -> None:
     subject, seen = pump(engine)
     subject.stop()
     assert seen == [1]
+    assert engine.abandoned == (0, 0)
+
+
+def test_after_its_time_the_rest_is_only_counted() -> None:
+    engine = FakeEngine()
+    engine.injections = [fired(1), fired(2)]
+    engine.pending, engine.rest = ["trail"], ["last trail"]
+    subject, seen = pump(engine, seconds=-1.0)
+    subject.stop()
+    assert seen == []
+    assert engine.abandoned == (2, 2)
 
 
 def test_stop_raises_what_went_wrong_in_the_thread() -> None:

@@ -24,9 +24,10 @@ name: folios
 filesystem: {type: bcachefs}
 faults: [{function: bch2_truncate, return: -EIO}]
 run: |
-  head -c 100000 /dev/zero >$MNT/f
+  dd if=/dev/zero of=$MNT/f bs=102400 count=1 oflag=direct
   truncate -s 10001 $MNT/f
 """
+"""The write is direct, so that no point depends on whether the flusher came before truncate(1)."""
 LOGGED = """\
 name: logged
 filesystem: {type: bcachefs}
@@ -60,7 +61,7 @@ def lines(directory: Path, *kinds: str) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("artifacts")
 def test_a_point_that_kills_the_kernel_is_a_finding_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    """Both callers of bch2_get_folio_disk_reservation() BUG_ON() its result (fs/bcachefs, v6.12)."""
+    """__bch2_truncate_folio() BUG_ON()s what bch2_get_folio_disk_reservation() returns (fs-io.c, v6.12)."""
     (tmp_path / "folios.yaml").write_text(FOLIOS)
     out = tmp_path / "out"
     words = [
@@ -157,3 +158,41 @@ def test_a_sweep_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> No
     again = inject(*words, "--resume", timeout=LIMIT)
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert lines(out, "begun") == begun, "nothing was left to do"
+
+
+LADDER = """\
+name: ladder
+faults: [{function: vfs_mkdir, return: -EIO}]
+run: mkdir x || { touch f; ln f g || mv f h; }
+"""
+"""A call of the second function comes only if the first one fails, and of the third only if both do."""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("artifacts")
+def test_what_shows_up_while_something_fails_is_failed_with_it(tmp_path: Path) -> None:
+    (tmp_path / "ladder.yaml").write_text(LADDER)
+    out = tmp_path / "out"
+    names = ["--functions", "vfs_mkdir", "--functions", "vfs_link", "--functions", "vfs_rename"]
+    done = inject("vm", "sweep", tmp_path / "ladder.yaml", *names, "--depth", "2", "-o", out, timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = lines(out, "point")
+    one, two, three = (f"{point['id']}-once" for point in points)
+    assert [(point["function"], point["round"], point["under"]) for point in points] == [
+        ("vfs_mkdir", 0, ""),
+        ("vfs_link", 1, one),
+        ("vfs_rename", 2, f"{one}+{two}"),
+    ]
+    assert [(trial["trial"], trial["fired"]) for trial in lines(out, "trial")] == [
+        (one, [1]),
+        (f"{one}+{two}", [1, 1]),
+        (three, [0]),
+    ]
+    assert [(line["round"], line["points"], line["trials"]) for line in lines(out, "round")] == [
+        (1, 1, 1),
+        (2, 2, 1),
+        (3, 3, 1),
+    ]
+    assert done.stdout.splitlines()[-1] == (
+        "points 3: 2 injected, 1 not reached again, 0 skipped; trials 3: 3 passed, 0 findings (0 signatures), 0 errors"
+    )
