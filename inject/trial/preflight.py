@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from inject.engine.planner import Planner
 from inject.engine.rule import Plan
 from inject.errors import CannotRun, InjectError, Place, ScenarioError
 from inject.fixture.device_numbers import device_numbers
+from inject.kernel.config import short_name
 from inject.kernel.functions import Functions
 from inject.kernel.kernel import Kernel
 from inject.kernel.obstacles import refuse
@@ -128,5 +128,4 @@ def refuse_any_scope(scenario: Scenario) -> None:
 
 def config_hash(kernel: Kernel) -> str:
     """A short name for the kernel's configuration; "" if the kernel does not show it."""
-    text = "\n".join(f"{name}={value}" for name, value in sorted(kernel.config.options.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+    return short_name(kernel.config.options)

@@ -93,4 +93,5 @@ def test_words_can_be_read(scheme: str) -> None:
 
 def test_each_verdict_has_its_colours() -> None:
     style = (PAGE / "report.css").read_text()
-    assert set(re.findall(r"\.(o\d) {", style)) == {f"o{number}" for number in OUTCOMES}
+    for kind in "os":
+        assert set(re.findall(rf"\.({kind}\d) {{", style)) == {f"{kind}{number}" for number in OUTCOMES}

@@ -16,6 +16,7 @@ from inject.model.text import duration, printable_lines
 from inject.sweep.report.account import PointRow, SweepAccount, TrialOutcome
 from inject.sweep.report.evidence import shown_groups, sweep_command
 from inject.sweep.report.pack import as_json, packed
+from inject.sweep.report.source import SourceView
 
 PAGE = Path(__file__).parent / "page"
 TRIALS = 100
@@ -24,6 +25,7 @@ SHORT = 8
 """Digits of a point's name in the table that is shown without JavaScript."""
 
 _ID = "0" * 16
+_NO_SOURCE = SourceView()
 _ENDED = {
     "": "all trials were made",
     "limit": "at a limit (--limit or --rounds)",
@@ -55,7 +57,7 @@ class PlainFunction:
     callers: Mapping[str, Sequence[PlainRow]]
 
 
-def page(account: SweepAccount, home: Path) -> str:
+def page(account: SweepAccount, home: Path, source: SourceView = _NO_SOURCE) -> str:
     """The page, which will be in the directory ``home``. Raises CannotRun without Jinja2."""
     try:
         import jinja2
@@ -78,6 +80,7 @@ def page(account: SweepAccount, home: Path) -> str:
         findings=shown_groups(account, home),
         functions=_functions(account),
         most_trials=TRIALS,
+        source=source,
         propagated=sum(one.outcome is TrialOutcome.PROPAGATED for one in account.trials),
         outcomes=[outcome.value for outcome in TrialOutcome],
         style=Markup((PAGE / "report.css").read_text(encoding="utf-8")),

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Optional
 
 from inject.errors import InjectError
 from inject.report import junit
 from inject.store import write_file
 from inject.sweep.report.account import SweepAccount, account_of
+from inject.sweep.report.debug_lines import BuildTree
 from inject.sweep.report.html import page
 from inject.sweep.report.lcov import listings, tracefile
 from inject.sweep.report.merge import merged, read, text_of
+from inject.sweep.report.source import SourceView, view
 from inject.sweep.report.verdicts import ktap_of, verdicts
 
 HTML, LCOV, JUNIT, KTAP, JSONL = "report.html", "report.info", "junit.xml", "report.ktap", "report.jsonl"
 
 
-def write_reports(journals: Sequence[Path], directory: Path) -> SweepAccount:
+def write_reports(journals: Sequence[Path], directory: Path, tree: Optional[BuildTree] = None) -> SweepAccount:
     """Merge ``journals``, or those in directories, and write all reports of them to ``directory``.
 
-    Raises InjectError for what is not the journals of one sweep, if a file cannot be written, and without a library.
+    The page shows the source in the ``tree`` of the kernel. Raises InjectError for what is not the journals of one
+    sweep, if a file cannot be written, and without a library, and BadTree if the tree is of another kernel.
     """
     account = account_of(merged([read(path) for path in journals], directory))
+    source = _source(account, tree) if tree is not None else SourceView()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         some = listings(account)
         for listing in some:
             _write(directory / listing.path, [listing.text])
-        _write(directory / HTML, [page(account, directory)])
+        _write(directory / HTML, [page(account, directory, source)])
         _write(directory / LCOV, tracefile(account, some))
         _write(directory / KTAP, ktap_of(account))
         _write(directory / JSONL, text_of(account.lines))
@@ -36,6 +41,15 @@ def write_reports(journals: Sequence[Path], directory: Path) -> SweepAccount:
         raise InjectError(f"cannot write {error.filename or directory}: {error.strerror}") from None
     junit.write(directory / JUNIT, verdicts(account), account.name, properties={"totals": account.totals.line})
     return account
+
+
+def _source(account: SweepAccount, tree: BuildTree) -> SourceView:
+    """What the page shows of the source."""
+    for line in account.lines:
+        if line["type"] == "kernel":
+            tree.require(str(line.get("release", "")), str(line.get("config", "")))
+    callers = {row.point.stack[0] for row in account.rows if row.point.stack}
+    return view(account.rows, tree.places(sorted(callers)), tree.text)
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:
