@@ -66,6 +66,10 @@ class Reduction:
             if (yield from self._try(f"fault-{number + 1}", faults=[faults[number]])):
                 return
 
+    def _of(self, number: int, what: str) -> str:
+        """The name of a step that changes one fault: of two faults each has its own, as a guest gets each name once."""
+        return f"{number + 1}-{what}" if len(self.faults) > 1 else what
+
     def _when(self, number: int) -> dict[str, Any]:
         return dict(self.faults[number].get("when") or {})
 
@@ -79,7 +83,7 @@ class Reduction:
     def _once(self, number: int) -> Steps:
         when = self._when(number)
         if not {"nth", "times", "every", "probability"} & set(when):
-            yield from self._try("once", faults=self._with(number, {**when, "nth": 1}))
+            yield from self._try(self._of(number, "once"), faults=self._with(number, {**when, "nth": 1}))
 
     def _shortest(self, number: int) -> Steps:
         """Bisect over the depth: ``lost`` callers are too few, ``kept`` are enough."""
@@ -90,7 +94,7 @@ class Reduction:
             depth = (lost + kept) // 2 if lost >= 0 else 0
             rest = {key: value for key, value in when.items() if key != "stack"}
             shorter = {"stack": list(stack[:depth]), **rest} if depth else rest
-            if (yield from self._try(f"stack-{depth}", faults=self._with(number, shorter))):
+            if (yield from self._try(self._of(number, f"stack-{depth}"), faults=self._with(number, shorter))):
                 kept = depth
             else:
                 lost = depth
@@ -101,7 +105,7 @@ class Reduction:
         stack = list(when.get("stack") or ())
         names = [frame if "#" in frame else frame.partition("+")[0] for frame in map(str, stack)]
         if names != stack:
-            yield from self._try("names", faults=self._with(number, {**when, "stack": names}))
+            yield from self._try(self._of(number, "names"), faults=self._with(number, {**when, "stack": names}))
 
     def _fewest_lines(self) -> Steps:
         """Only scripts without a syntax error are tried."""

@@ -255,6 +255,25 @@ def test_of_two_faults_the_one_that_is_enough_is_left() -> None:
         assert reduction.best["faults"] == [{**fault, "function": "b", "when": {"nth": 1}}]
 
 
+@pytest.mark.parametrize("enough", [0, 2])
+def test_each_step_of_two_faults_has_a_name_of_its_own(enough: int) -> None:
+    """A guest that gets a name a second time takes its failure for a late one of the first."""
+    fault = {"function": "a", "return": "-EIO", "when": {"stack": ["b+0x1", "c+0x2", "d+0x3"]}}
+    reduction = Reduction({"faults": [fault, {**fault, "function": "b"}], "run": "true\nfalse\n"})
+    steps = reduction.steps()
+    what, candidate = [], next(steps)
+    try:
+        while True:
+            what.append(candidate.what)
+            faults = candidate.document["faults"]
+            depths = [len(one.get("when", {}).get("stack", ())) for one in faults]
+            candidate = steps.send(len(faults) == 2 and min(depths) >= enough)
+    except StopIteration:
+        assert len(what) == len(set(what)) > 4, what
+        assert {"1-once", "2-once", "1-stack-0", "2-stack-0"} <= set(what)
+        assert len(reduction.best["faults"]) == 2
+
+
 # ---------------------------------------------------------------- bounds
 
 
