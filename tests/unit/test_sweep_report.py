@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
 from inject.sweep.report.lcov import LISTINGS
 from inject.sweep.report.merge import INTERRUPTED, Part, merged, read
-from inject.sweep.report.write import JSONL, JUNIT, KTAP, LCOV, write_reports
+from inject.sweep.report.write import COBERTURA, JSONL, JUNIT, KTAP, LCOV, write_reports
 from tests.support import sweep_journal
 from tests.support.command import inject
 from tests.support.ktap_reader import read as read_ktap
@@ -336,6 +337,14 @@ def test_all_formats_have_the_same_totals(tmp_path: Path, lines: Lines) -> None:
     info = tracefile(tmp_path / LCOV)
     assert info["BRF"] == info["LF"] == info["branches"] == info["lines"] == totals.points
     assert info["BRH"] == info["LH"] == info["taken"] == info["hit"] == totals.injected
+    document = ElementTree.parse(tmp_path / COBERTURA).getroot()
+    lines_of = [line.attrib for line in document.iter("line")]
+    covered = [line["condition-coverage"] for line in lines_of if line["hits"] != "0"]
+    assert (len(lines_of), covered) == (totals.points, ["100% (1/1)"] * totals.injected)
+    for what in ("lines", "branches"):
+        assert [document.get(f"{what}-{which}") for which in ("valid", "covered")] == [
+            *(str(totals.points), str(totals.injected)),
+        ]
     without = sum(not row.trials for row in found.rows)
     suite = ElementTree.parse(tmp_path / JUNIT).getroot()[0]
     assert suite.get("skipped") == str(without)
@@ -380,6 +389,37 @@ def test_lcov_and_genhtml_read_it_with_the_same_totals(tmp_path: Path, lines: Li
         assert done.returncode == 0, done.stdout + done.stderr
         assert re.findall(of, done.stdout) == [("lines", "lines"), ("branches", "branches")], done.stdout
     assert list((tmp_path / "html").rglob("*.txt.gcov.html"))
+
+
+@pytest.mark.parametrize("lines", [SMALL, hostile()], ids=["small", "hostile"])
+def test_cobertura_has_the_lines_of_the_tracefile(tmp_path: Path, lines: Lines) -> None:
+    written(tmp_path, lines)
+    info = re.findall(r"^(SF|DA):(.*)$", (tmp_path / LCOV).read_text(), re.MULTILINE)
+    document = ElementTree.parse(tmp_path / COBERTURA).getroot()
+    assert document.findtext("sources/source") == str(tmp_path.resolve())
+    told = []
+    for file in document.iter("class"):
+        told.append(("SF", file.get("filename")))
+        told += [("DA", f"{line.get('number')},{line.get('hits')}") for line in file.iter("line")]
+    assert told == info and len(info) > 10
+
+
+@pytest.mark.parametrize("lines", [SMALL, hostile(), SMALL[:2]], ids=["small", "hostile", "nothing"])
+def test_gcovr_reads_it_with_the_same_totals(tmp_path: Path, lines: Lines) -> None:
+    pytest.importorskip("gcovr")
+    totals = written(tmp_path, lines).totals
+    words = ["--cobertura-add-tracefile", COBERTURA]
+    words += ["--json-summary", "summary.json", "--html-details", "details.html"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gcovr", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for what in ("line", "branch"):
+        assert (summary[f"{what}_total"], summary[f"{what}_covered"]) == (totals.points, totals.injected)
+    listed = [one["filename"] for one in summary["files"]]
+    assert sorted(listed) == sorted(f"{LISTINGS}/{path.name}" for path in (tmp_path / LISTINGS).glob("*"))
+    assert len(list(tmp_path.glob("details.*.html"))) >= len(listed)
 
 
 # ---------------------------------------------------------------- the command

@@ -10,6 +10,7 @@ from inject.errors import InjectError
 from inject.report import junit
 from inject.store import write_file
 from inject.sweep.report.account import SweepAccount, account_of
+from inject.sweep.report.cobertura import cobertura
 from inject.sweep.report.debug_lines import BuildTree
 from inject.sweep.report.html import page
 from inject.sweep.report.lcov import listings, tracefile
@@ -17,7 +18,8 @@ from inject.sweep.report.merge import merged, read, text_of
 from inject.sweep.report.source import SourceView, view
 from inject.sweep.report.verdicts import ktap_of, verdicts
 
-HTML, LCOV, JUNIT, KTAP, JSONL = "report.html", "report.info", "junit.xml", "report.ktap", "report.jsonl"
+HTML, LCOV, COBERTURA = "report.html", "report.info", "cobertura.xml"
+JUNIT, KTAP, JSONL = "junit.xml", "report.ktap", "report.jsonl"
 
 
 def write_reports(journals: Sequence[Path], directory: Path, tree: Optional[BuildTree] = None) -> SweepAccount:
@@ -35,6 +37,7 @@ def write_reports(journals: Sequence[Path], directory: Path, tree: Optional[Buil
             _write(directory / listing.path, [listing.text])
         _write(directory / HTML, [page(account, directory, source)])
         _write(directory / LCOV, tracefile(account, some))
+        _write(directory / COBERTURA, [cobertura(account, some, directory)])
         _write(directory / KTAP, ktap_of(account))
         _write(directory / JSONL, text_of(account.lines))
     except OSError as error:
