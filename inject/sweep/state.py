@@ -101,6 +101,8 @@ def _add(state: SweepState, line: Line) -> None:
     elif kind == "trial":
         state.ended[line["trial"]] = _ended(line)
         state.under_way.pop(line["trial"], None)
+    elif kind == "end":
+        state.under_way.clear()  # inject lived longer than the trial: no end of the machine cut it short
 
 
 def _ended(line: Line) -> Ended:

@@ -76,6 +76,18 @@ def test_in_the_same_boot_inject_was_killed_and_the_trial_is_made_again(tmp_path
     assert [line["trial"] for line in lines if line["type"] == "trial"] == [f"{point.id}-once" for point in POINTS[1:]]
 
 
+def test_a_trial_that_was_interrupted_is_not_to_blame_for_a_later_boot(tmp_path: Path) -> None:
+    """`reboot` sends SIGTERM first: inject writes its last line, and the machine is booted anew."""
+    run(tmp_path, "first", "f1", resume=False)
+    with SweepJournal(tmp_path, resume=True) as journal:
+        journal.append({"type": "end", "reason": "interrupted"})
+    said, lines = run(tmp_path, "second")
+    assert said == []
+    assert [(line["trial"], line["status"]) for line in lines if line["type"] == "trial"] == [
+        (f"{point.id}-once", "pass") for point in POINTS[1:]
+    ]
+
+
 @pytest.mark.parametrize(
     ("then", "now", "blamed"),
     [("a", "b", True), ("a", "a", False), ("", "b", False), ("a", "", False)],
