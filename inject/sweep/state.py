@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from inject.errors import InjectError
@@ -35,11 +35,13 @@ class Ended:
     signature: str
     log: tuple[str, ...] = ()
     kernel_log: tuple[str, ...] = ()
+    fired: tuple[int, ...] = ()
+    """Injections of each fault; () if nobody lived to count them."""
 
     @property
     def hit(self) -> bool:
         """True if its point was failed: a lost guest need not have said so. Of two points the first may be to blame."""
-        return self.injected > 0 or (self.status is Status.FAIL and is_single(self.shot))
+        return self.injected > 0 or (self.status is Status.FAIL and is_single(self.shot) and not self.fired)
 
 
 @dataclass
@@ -117,7 +119,16 @@ def _ended(line: Line) -> Ended:
         str(line["signature"]),
         tuple(map(str, line["log"])),
         tuple(map(str, line.get("kernel_log", ()))),
+        tuple(map(int, line.get("fired", ()))),
     )
+
+
+def judged(verdict: Verdict) -> Verdict:
+    """``verdict`` as that on a trial: a failure with nothing injected is not of its point, and so an error."""
+    if verdict.status is not Status.FAIL or not verdict.counts or any(one.injected for one in verdict.counts):
+        return verdict
+    detail = f"it failed with nothing injected: {verdict.detail}"
+    return replace(verdict, status=Status.ERROR, reason=None, detail=detail)
 
 
 def point_line(event: PointReached, origin: Origin) -> dict[str, Any]:
@@ -130,6 +141,7 @@ def trial_line(shot: Shot, verdict: Verdict, start: Optional[Start] = None) -> d
 
     ``start`` is how its guest came to be; None for a trial on this machine.
     """
+    verdict = judged(verdict)
     point = verdict.counts[-1] if verdict.counts else Counts()
     return {
         "type": "trial",

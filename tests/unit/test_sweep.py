@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import pytest
 import yaml
@@ -182,8 +183,10 @@ def test_a_full_disk_is_one_sentence_and_the_rest_can_be_read(tmp_path: Path) ->
 # ---------------------------------------------------------------- adding up
 
 
-def ended(shot: Shot, status: Status, *, injected: int = 0, spared: int = 0, detail: str = "") -> dict[str, object]:
-    counts = (Counts(9, 9, injected, spared),)
+def ended(
+    shot: Shot, status: Status, *, injected: int = 0, spared: int = 0, detail: str = "", counted: bool = True
+) -> dict[str, object]:
+    counts = (Counts(9, 9, injected, spared),) if counted else ()
     reason = Reason.CRASH if status is Status.FAIL else None
     log = ("Call Trace:", " xfs_dies+0x1/0x2") if status is Status.FAIL else ()
     return trial_line(shot, Verdict("mix", status, reason, detail, counts=counts, log=log))
@@ -199,7 +202,7 @@ def test_every_point_and_every_trial_is_counted_once() -> None:
         ended(shots[1, Mode.ONCE], Status.PASS),
         ended(shots[2, Mode.ONCE], Status.PASS, spared=2),
         ended(shots[3, Mode.ONCE], Status.ERROR),
-        ended(shots[4, Mode.ONCE], Status.FAIL, detail="oops at 0x99"),
+        ended(shots[4, Mode.ONCE], Status.FAIL, detail="oops at 0x99", counted=False),
         ended(shots[5, Mode.ONCE], Status.ERROR),
         ended(shots[5, Mode.ONCE], Status.PASS, injected=1),
     ]
@@ -219,6 +222,27 @@ def test_it_always_adds_up(trials: list[tuple[int, Mode, Status, int]]) -> None:
     found = totals(points, agenda(points, SweepOptions(modes=BOTH, limit=12)), state_of(lines).ended)
     assert found.points == found.injected + sum(found.unreached.values()) + sum(found.skipped.values()) == 10
     assert found.trials == found.passed + found.findings + found.errors
+
+
+def test_a_trial_that_fails_with_nothing_injected_is_an_error() -> None:
+    """It says nothing about the failure of its point, and the next run makes it again."""
+    line = ended(Shot(POINTS[0], Mode.ONCE), Status.FAIL, detail="fsck: 3 errors")
+    assert (line["status"], line["reason"], line["signature"]) == ("error", "", "")
+    assert line["detail"] == "it failed with nothing injected: fsck: 3 errors"
+    found = totals(POINTS[:1], agenda(POINTS[:1], SweepOptions()), state_of([line]).ended)
+    assert (found.injected, found.findings, found.errors, found.skipped) == (0, 0, 1, {UNJUDGED: 1})
+
+
+@pytest.mark.parametrize(("fired", "injected"), [([0], 0), ([1], 1), (None, 1), ([], 1)])
+def test_a_finding_of_an_older_journal_is_injected_unless_its_counts_say_otherwise(
+    fired: Optional[list[int]], injected: int
+) -> None:
+    line = dict(ended(Shot(POINTS[0], Mode.ONCE), Status.FAIL, counted=False))
+    line.update({"injected": sum(fired or ()), "fired": fired} if fired is not None else {})
+    if fired is None:
+        del line["fired"]
+    found = totals(POINTS[:1], agenda(POINTS[:1], SweepOptions()), state_of([line]).ended)
+    assert (found.injected, sum(found.unreached.values()), found.findings) == (injected, 1 - injected, 1)
 
 
 # ---------------------------------------------------------------- derived scenarios

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -14,7 +15,7 @@ from inject.fleet.ledger import Ledger
 from inject.model.event import Armed
 from inject.model.reached import Point
 from inject.model.scenario import Fault, Scenario
-from inject.model.verdict import Reason, Status, Verdict
+from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.sweep.shot import Mode, Shot
 from inject.sweep.tally import RECENT, Tally
 from tests.support import ROOT
@@ -97,6 +98,18 @@ def test_without_a_terminal_a_line_comes_now_and_then(capsys: pytest.CaptureFixt
         "inject: points 0 of 3, trials 0 of 6, 0 findings",
         f"pass mix/{SHOTS[0].id} 0.0 s",
     ]
+
+
+def test_a_failure_with_nothing_injected_is_shown_and_counted_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    counts = tally(clock)
+    progress = SweepProgress(Ledger(scenarios()), counts, now=clock)
+    progress(replace(FAIL, scenario=f"mix/{SHOTS[0].id}", counts=(Counts(3, 3, 0),)))
+    progress(replace(FAIL, scenario=f"mix/{SHOTS[1].id}", counts=(Counts(3, 3, 1),)))
+    assert counts.line().startswith("points 1 of 3, trials 2 of 6, 1 finding")
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == f"error mix/{SHOTS[0].id} 0.0 s: it failed with nothing injected: oops"
+    assert f"fail (crash) mix/{SHOTS[1].id} 0.0 s: oops" in shown, shown
 
 
 SCRIPT = """

@@ -19,6 +19,8 @@ from inject.fleet.ledger import Ledger
 from inject.model.event import Event
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
+from inject.sweep.baseline import is_baseline
+from inject.sweep.state import judged
 from inject.sweep.tally import Tally
 
 PLAIN = 30.0
@@ -87,6 +89,7 @@ class SweepProgress(Progress):
     def __call__(self, event: Event) -> None:
         """Show one event, and count it."""
         if isinstance(event, Verdict):
+            event = event if is_baseline(event.scenario) else judged(event)
             self._tally.take(event.scenario.rpartition("/")[2], event)
         super().__call__(event)
 
