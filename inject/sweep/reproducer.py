@@ -20,12 +20,18 @@ from inject.scenario.load import parse
 from inject.sweep.journal import Line, SweepJournal
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.minimal import Candidate
-from inject.sweep.reproduction import Answers, Ask, Reproduction
+from inject.sweep.reproduction import Answers, Ask, Reproduction, is_judged
 from inject.sweep.signature import signature
 from inject.sweep.sweeper import Batch
 
 BEFORE, AFTER, TRACED = "reducing", "reduced", "traced"
 """Types of the journal's lines: before a step, after it, and what the run with --trace saw."""
+
+Key = tuple[str, str, str]
+"""Type, finding and text of a line."""
+
+Numbered = tuple[int, Line]
+"""A line and its place in the journal."""
 
 MOST = 40
 """Trials for each signature, unless the user says otherwise."""
@@ -68,11 +74,13 @@ class Reproducer:
         self._seed = seed
         self._is_over = is_over
         self._lock = threading.Lock()
-        self._done: dict[tuple[str, str, str], Line] = {}
-        """The lines AFTER and TRACED by type, finding and text; of several the first counts, so that a resume goes
-        the same way."""
+        self._number = 0
+        self._done: dict[Key, list[Numbered]] = {}
+        """The lines AFTER and TRACED, in the order of the journal; there is a second one if a verdict came late."""
+        self._unjudged: dict[Key, Numbered] = {}
+        """Steps that inject or the machine failed to make in an earlier run. They are made again, if there is time."""
         for line in journal.lines:
-            self._note(line)
+            self._note(line, earlier=True)
 
     def run(self, reproductions: Iterable[Reproduction], batch: Batch) -> None:
         """Try what each of them asks, side by side, until none asks any more or the time is over.
@@ -87,6 +95,8 @@ class Reproducer:
             for track in tracks:
                 self._advance(track)
             self._make([track for track in tracks if track.ask is not None and track.ask.trace is trace], batch, trace)
+        for key, numbered in self._unjudged.items():
+            self._done.setdefault(key, [numbered])
         for track in tracks:
             while track.ask is not None:
                 self._send(track)
@@ -95,21 +105,31 @@ class Reproducer:
         """Go on with a reproduction as far as the journal has its answers; the steps that are to be made."""
         while track.ask is not None:
             track.steps = [self.step(track.one, candidate) for candidate in track.ask.candidates]
-            left = [step for step in track.steps if self._line(track, step) is None]
+            left = [step for step in track.steps if not self._lines(track, step)]
             if left:
                 return left
             self._send(track)
         return []
 
-    def _line(self, track: Track, step: Step) -> Optional[Line]:
+    def _lines(self, track: Track, step: Step) -> list[Numbered]:
         kind = TRACED if track.ask is not None and track.ask.trace else AFTER
-        return self._done.get((kind, track.one.cause.digest, step.key))
+        return self._done.get((kind, track.one.cause.digest, step.key), [])
+
+    def _answers(self, track: Track) -> list[Optional[Line]]:
+        """The journal's line of each step: the latest one at the time at which all had ended, so that a resume goes
+        the same way. A patient question takes what came later, too."""
+        assert track.ask is not None
+        found = [self._lines(track, step) for step in track.steps]
+        until = max((lines[0][0] for lines in found if lines), default=0)
+        if track.ask.patient:
+            until = self._number
+        return [next((line for number, line in reversed(lines) if number <= until), None) for lines in found]
 
     def _send(self, track: Track) -> None:
         """Tell a reproduction what became of its candidates, and take what it asks next."""
         assert track.ask is not None
         track.steps = [self.step(track.one, candidate) for candidate in track.ask.candidates]
-        lines = [self._line(track, step) for step in track.steps]
+        lines = self._answers(track)
         if track.ask.trace and lines[0] is not None:
             track.one.trace = tuple(map(str, lines[0]["lines"]))
         try:
@@ -117,9 +137,15 @@ class Reproducer:
         except StopIteration:
             track.ask = None
 
-    def _note(self, line: Line) -> None:
+    def _note(self, line: Line, *, earlier: bool = False) -> None:
+        """Remember a line of the journal; ``earlier``: it was there before this run."""
+        self._number += 1
         if line["type"] in (AFTER, TRACED):
-            self._done.setdefault((line["type"], line["finding"], line["text"]), line)
+            key = line["type"], line["finding"], line["text"]
+            if earlier and not is_judged(line):
+                self._unjudged[key] = self._number, line
+            else:
+                self._done.setdefault(key, []).append((self._number, line))
 
     def _write(self, line: Line) -> None:
         self._journal.append(line)
@@ -143,7 +169,7 @@ class Reproducer:
 
         def take(event: Event) -> None:
             seen.take(event)
-            if isinstance(event, Verdict):
+            if isinstance(event, Verdict) and event.status in (Status.PASS, Status.FAIL):
                 paths[event.scenario] = [line for path in event.errors for line in as_lines(path)]
 
         def begin(name: str) -> None:
@@ -152,7 +178,7 @@ class Reproducer:
         def end(verdict: Verdict) -> None:
             track, step = of[verdict.scenario]
             with self._lock:
-                late = (AFTER, track.one.cause.digest, step.key) in self._done
+                late = bool(self._done.get((AFTER, track.one.cause.digest, step.key)))
                 self._write(after(step, verdict))
                 for more in () if late or trace or self._waits(track) else self._advance(track):
                     of[more.scenario.name] = (track, more)
@@ -165,8 +191,10 @@ class Reproducer:
             self._write({"type": TRACED, **of[name][1].line, "lines": [*paths[name], *seen.of(name).lines()]})
 
     def _waits(self, track: Track) -> bool:
-        """True if another step of the same question has not ended."""
-        return any(self._line(track, step) is None for step in track.steps)
+        """True if another step of the same question has not ended, or a verdict that comes late would count."""
+        return (track.ask is not None and track.ask.patient) or any(
+            not self._lines(track, step) for step in track.steps
+        )
 
 
 def after(step: Step, verdict: Verdict) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from inject.model.reached import Point
+from inject.model.verdict import Status
 from inject.sweep.findings import Cause
 from inject.sweep.journal import Line
 from inject.sweep.minimal import Candidate, Reduction
@@ -20,6 +21,9 @@ ENOUGH = 2
 OVER = "the time was over (--time-budget): --resume goes on"
 
 
+UNJUDGED = "inject or the machine failed in {} of the trials for it: --resume makes them again"
+
+
 class TimeOver(Exception):
     """A candidate was not tried, because no more trials may begin."""
 
@@ -30,6 +34,8 @@ class Ask:
 
     candidates: tuple[Candidate, ...]
     trace: bool = False
+    patient: bool = False
+    """The answers wait until no guest is under way: a splat that comes after the end of a trial counts."""
 
 
 Answers = Sequence[Optional[Line]]
@@ -53,6 +59,8 @@ class Reproduction:
     """Where the error went, as lines."""
     cut: str = ""
     """Why there may be a smaller scenario, or another number of runs; "" if the search came to its end."""
+    _unjudged: set[str] = field(default_factory=set)
+    """The candidates on whose trials there is no verdict."""
 
     @property
     def reproducible(self) -> bool:
@@ -77,21 +85,23 @@ class Reproduction:
             self.cut = OVER
             return
         best = self.reduction.best
-        lines = yield self._ask([Candidate(f"run-{number + 1}", best) for number in range(min(RUNS, self.most))])
-        self.runs = sum(line is not None for line in lines)
-        self.failed = [line for line in lines if line is not None and line["same"]]
+        lines = yield from self._ask(
+            [Candidate(f"run-{number + 1}", best) for number in range(min(RUNS, self.most))], patient=True
+        )
+        judged = [line for line in lines if line is not None and is_judged(line)]
+        self.runs = len(judged)
+        self.failed = [line for line in judged if line["same"]]
         if None in lines:
             self.cut = OVER
-        elif self.failed and self.spent < self.most:
-            yield self._ask([Candidate("trace", best)], trace=True)
+            return
+        if self._unjudged:
+            self.cut = "; ".join(filter(None, (self.cut, UNJUDGED.format(len(self._unjudged)))))
+        if self.failed and self.spent < self.most:
+            yield from self._ask([Candidate("trace", best)], trace=True)
 
     def _smaller(self) -> Generator[Ask, Answers, None]:
         """Search for the smallest, as long as there are trials beside those that repeat it; raises TimeOver."""
-        for number in range(RUNS):
-            if (yield from self._same(Candidate(f"again-{number + 1}", self.reduction.best))):
-                break
-        else:
-            self.cut = f"it did not fail again in {RUNS} runs, so no smaller one was looked for"
+        if not (yield from self._again()):
             return
         steps = self.reduction.steps()
         candidate = next(steps, None)
@@ -99,20 +109,53 @@ class Reproduction:
             if self.spent >= self.most - RUNS - 1:
                 self.cut = f"the bound of {self.most} trials was reached (--reproduce): a smaller one may fail as well"
                 return
-            answer = yield from self._same(candidate)
+            (line,) = yield from self._tried([candidate], new=1)
             try:
-                candidate = steps.send(answer)
+                candidate = steps.send(bool(line["same"]))
             except StopIteration:
                 return
 
-    def _same(self, candidate: Candidate) -> Generator[Ask, Answers, bool]:
-        """True if it fails with the signature; raises TimeOver if it was not tried."""
-        (line,) = yield self._ask([candidate])
-        if line is None:
-            self.spent -= 1
-            raise TimeOver
-        return bool(line["same"])
+    def _again(self) -> Generator[Ask, Answers, bool]:
+        """True if the trial's scenario fails again. Each question names the trials before: their verdicts may change.
 
-    def _ask(self, candidates: Sequence[Candidate], *, trace: bool = False) -> Ask:
-        self.spent += len(candidates)
-        return Ask(tuple(candidates), trace)
+        A splat after the end of a trial is told before the next one in that guest is armed.
+        """
+        candidates: list[Candidate] = []
+        for number in range(RUNS):
+            candidates.append(Candidate(f"again-{number + 1}", self.reduction.best))
+            *before, last = yield from self._tried(candidates, new=1)
+            if last["same"]:
+                return True
+            if any(line["same"] for line in before):
+                self.cut = "its splat comes after the end of the trial, so no smaller one was looked for"
+                return False
+        judged = RUNS - len(self._unjudged)
+        runs = f"it did not fail again in {judged} run{'s' * (judged != 1)}" if judged else "no run of it was judged"
+        self.cut = f"{runs}, so no smaller one was looked for"
+        return False
+
+    def _tried(self, candidates: Sequence[Candidate], new: int) -> Generator[Ask, Answers, list[Line]]:
+        """The lines of ``candidates``, of which the last ``new`` are new; raises TimeOver if one was not tried."""
+        answers = yield from self._ask(candidates, new=new)
+        lines = [line for line in answers if line is not None]
+        if len(lines) < len(answers):
+            self.spent -= new
+            raise TimeOver
+        return lines
+
+    def _ask(
+        self, candidates: Sequence[Candidate], *, new: Optional[int] = None, trace: bool = False, patient: bool = False
+    ) -> Generator[Ask, Answers, Answers]:
+        """What became of ``candidates``, of which ``new`` were not asked for before; None: all."""
+        self.spent += len(candidates) if new is None else new
+        lines = yield Ask(tuple(candidates), trace, patient)
+        for candidate, line in zip(candidates, lines):
+            self._unjudged.discard(candidate.what)
+            if line is not None and not is_judged(line):
+                self._unjudged.add(candidate.what)
+        return lines
+
+
+def is_judged(line: Line) -> bool:
+    """False if inject or the machine failed in the trial of a line, which says nothing of the kernel then."""
+    return line.get("status") in (None, Status.PASS.value, Status.FAIL.value)

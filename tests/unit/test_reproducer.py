@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 import yaml
@@ -67,7 +68,8 @@ OOPS = (
 )
 PANIC = "with bch2_x = -ENOMEM armed, the guest panicked: BUG: kernel NULL pointer dereference; the last of 1 injection"
 
-Judge = Callable[[Scenario], bool]
+Judge = Callable[[Scenario], Optional[bool]]
+"""Whether a scenario fails; None: inject or the machine fails."""
 
 
 def needs(depth: int = 0, *, onward: bool = False, names: bool = True, lines: tuple[str, ...] = ("truncate",)) -> Judge:
@@ -85,13 +87,17 @@ def needs(depth: int = 0, *, onward: bool = False, names: bool = True, lines: tu
 
 
 class Kernel:
-    """Runs batches on a kernel that dies as ``judge`` says; journals end with Killed after ``patience`` lines."""
+    """Runs batches on a kernel that dies as ``judge`` says; journals end with Killed after ``patience`` lines.
 
-    def __init__(self, journal: SweepJournal, judge: Judge, patience: int = 1 << 30) -> None:
+    With ``late`` a trial passes, and fails before the next one is armed, or at the end.
+    """
+
+    def __init__(self, journal: SweepJournal, judge: Judge, patience: int = 1 << 30, late: bool = False) -> None:
         self.ran: list[str] = []
         self.requests: list[Request] = []
         self.patience = patience
         self._judge = judge
+        self._late = late
         append = journal.append
 
         def counted(line: dict[str, object], *, sync: bool = True) -> None:
@@ -109,19 +115,32 @@ class Kernel:
                 on_event(PointReached("dir/mix", 0, one))
             return [Verdict("dir/mix", Status.PASS)]
         self.requests.append(request)
+        late: list[Verdict] = []
         while waiting := ledger.names(Stage.WAITING):
             scenario = ledger.scenario(waiting[0])
             assert ledger.give(scenario.name)
             self.ran.append(scenario.name)
             on_event(Injected(scenario.name, 0, INJECTION))
             verdict = self._verdict(scenario, request)
-            ledger.settle(verdict)
-            on_event(verdict)
+            told = [*late, verdict]
+            late = []
+            if self._late and verdict.status is Status.FAIL:
+                late = [verdict]
+                told[-1] = replace(verdict, status=Status.PASS, reason=None)
+            for one in told:
+                ledger.settle(one)
+                on_event(one)
+        for one in late:
+            ledger.settle(one)
+            on_event(one)
         return ledger.verdicts()
 
     def _verdict(self, scenario: Scenario, request: Request) -> Verdict:
         counts = (Counts(3, 3, 1),)
-        if not self._judge(scenario):
+        dies = self._judge(scenario)
+        if dies is None:
+            return Verdict(scenario.name, Status.ERROR, None, "no memory")
+        if not dies:
             return Verdict(scenario.name, Status.PASS, counts=counts)
         path = ErrorPath(0, "bch2_x", "-ENOMEM", Fate.SWALLOWED, where="caller1", frames=(Frame("caller0", "-ENOMEM"),))
         errors = (path,) if request.trace else ()
@@ -143,11 +162,18 @@ def sweeper(
 
 
 def swept(
-    directory: Path, judge: Judge, *, most: int = MOST, known: tuple[Known, ...] = (), text: str = TEXT
+    directory: Path,
+    judge: Judge,
+    *,
+    most: int = MOST,
+    known: tuple[Known, ...] = (),
+    text: str = TEXT,
+    late: bool = False,
+    resume: bool = False,
 ) -> tuple[Investigation, Kernel, list[dict[str, object]]]:
     """A whole sweep with all its steps, and the lines of its journal."""
-    with SweepJournal(directory / "out", resume=False) as journal:
-        kernel = Kernel(journal, judge)
+    with SweepJournal(directory / "out", resume=resume) as journal:
+        kernel = Kernel(journal, judge, late=late)
         made = sweeper(journal, text)
         made.record(kernel.batch)
         made.fail(kernel.batch)
@@ -323,6 +349,60 @@ def test_reproducible_from_two_of_three(tmp_path: Path, shows: int, word: str) -
     assert f"{shows} of 3 runs failed with this signature{word if word[0] == ':' else ': ' + word}" in (
         found.dossiers("x")[0].again()
     )
+
+
+def step_of(scenario: Scenario) -> str:
+    """What a step is called; "" for a trial of the sweep."""
+    return scenario.name.rpartition("/")[2] if scenario.name.count("/") == 3 else ""
+
+
+def test_an_error_is_no_run_and_a_resume_makes_it_again(tmp_path: Path) -> None:
+    """It says nothing of the kernel: the finding failed in each run that was judged."""
+    found, _, lines = swept(tmp_path, lambda one: None if step_of(one) in ("run-1", "run-3") else needs()(one))
+    (line,) = [line for line in lines if line["type"] == "finding"]
+    assert (line["runs"], line["failed"]) == (1, 1)
+    readme = found.dossiers("x")[0].files()[README].replace("\n  ", " ")
+    assert "Inject or the machine failed in 2 of the trials for it: --resume makes them again." in readme
+    found, kernel, lines = swept(tmp_path, needs(), resume=True)
+    assert [name.rpartition("/")[2] for name in kernel.ran] == ["run-1", "run-3"]
+    line = [line for line in lines if line["type"] == "finding"][-1]
+    assert (line["runs"], line["failed"]) == (3, 3)
+    assert "machine failed" not in found.dossiers("x")[0].files()[README]
+
+
+@pytest.mark.parametrize("step", ["again-", "stack-0", "lines-1", "trace"])
+def test_a_step_that_ended_in_an_error_is_made_again(tmp_path: Path, step: str) -> None:
+    """In the same run the search goes on without it."""
+    swept(tmp_path / "whole", needs())
+    broken, _, lines = swept(tmp_path, lambda one: None if step_of(one).startswith(step) else needs()(one))
+    (line,) = [line for line in lines if line["type"] == "finding"]
+    assert (line["runs"], line["failed"]) == (3, 3)
+    assert ("No run of it was judged" in broken.dossiers("x")[0].files()[README]) is (step == "again-")
+    _, kernel, _ = swept(tmp_path, needs(), resume=True)
+    assert kernel.ran[0].rpartition("/")[2].startswith(step)
+    assert result(tmp_path) == replace(result(tmp_path / "whole"), file=result(tmp_path).file)
+
+
+def test_without_time_a_resume_loses_nothing_behind_an_error(tmp_path: Path) -> None:
+    swept(tmp_path, lambda one: None if step_of(one) == "stack-0" else needs()(one))
+    before = result(tmp_path)
+    with SweepJournal(tmp_path / "out", resume=True) as journal:
+        found = Investigation(sweeper(journal, seconds=0), journal, (), MOST, 7)
+        found.run(Kernel(journal, needs()).batch)
+        found.write(tmp_path / "out", found.dossiers("x"))
+    assert result(tmp_path) == before and not found.unfinished
+
+
+def test_what_fails_after_the_end_of_its_trial_is_reproducible(tmp_path: Path) -> None:
+    """No smaller one is looked for: what is tried next is chosen before the splat comes."""
+    found, kernel, lines = swept(tmp_path, needs(), late=True)
+    (line,) = [line for line in lines if line["type"] == "finding"]
+    assert (line["runs"], line["failed"], line["lines"]) == (3, 3, [9, 9])
+    steps = [name.rpartition("/")[2] for name in kernel.ran if name.count("/") == 3]
+    assert steps == ["again-1", "again-2", "run-1", "run-2", "run-3", "trace"]
+    assert "Its splat comes after the end of the trial" in found.dossiers("x")[0].files()[README]
+    _, again, _ = swept(tmp_path, needs(), late=True, resume=True)
+    assert again.ran == [], "the same way"
 
 
 def test_after_its_time_no_step_begins_and_a_resume_goes_on(tmp_path: Path) -> None:
