@@ -229,6 +229,34 @@ def test_options_that_are_no_directory_or_no_mode(tmp_path: Path) -> None:
         assert done.exit_code == 2 and sentence in done.output
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("0", "`0` is not a failure; write an errno such as -EIO"),
+        ("NULL", "`NULL` is not a failure"),
+        ("true", "`true` is not a failure"),
+        ("VM_FAULT_OOM", "`VM_FAULT_OOM` is not a failure"),
+        ("-4000", "`-4000` is not a failure"),
+        ("ENOMEM", "an errno must be negative and in capitals, got `ENOMEM`; write -ENOMEM"),
+        ("-enomem", "write -ENOMEM"),
+        ("-EFOO", "there is no errno `EFOO`"),
+        ("5", "no error-injectable function may return `5`; write -5"),
+        ("", "`--return` has no value"),
+    ],
+)
+def test_only_a_failure_is_returned(tmp_path: Path, guests: FakeGuests, text: str, sentence: str) -> None:
+    """A success would fail no call, and a misspelt one would be noticed after the recording."""
+    with pytest.raises(click.BadParameter) as caught:
+        sweep(tmp_path, guests, "--return", text)
+    assert sentence in str(caught.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "errno"), [("-EIO", "-EIO"), ("-5", "-EIO"), ("-BCH_ERR_x", "-BCH_ERR_x")])
+def test_an_errno_has_one_name(tmp_path: Path, guests: FakeGuests, text: str, errno: str) -> None:
+    assert sweep(tmp_path, guests, "--return", text) == 0
+    assert [line["errno"] for line in lines(tmp_path, "sweep")] == [errno]
+
+
 def test_a_file_of_several_scenarios(tmp_path: Path) -> None:
     (tmp_path / "two.yaml").write_text(TEXT + "---\n" + TEXT.replace("mix", "other"))
     with pytest.raises(click.UsageError, match="has 2 scenarios: a sweep is of one"):

@@ -12,9 +12,14 @@ import click
 
 from inject.campaign.shard import Shard
 from inject.cli.options import chosen, chosen_functions, shard_option, with_options
+from inject.errors import Place, ScenarioError
+from inject.model.errnos import errno_name
 from inject.model.scenario import Scenario
+from inject.model.text import shown
 from inject.record.families import MARKED
 from inject.record.options import MOST_ROOM, ROOM, RecordOptions
+from inject.scenario.tree import ScalarNode
+from inject.scenario.values import ReturnValue
 from inject.sweep.known import Known, read_known
 from inject.sweep.options import MOST_ROUNDS, ROUNDS, SweepOptions
 from inject.sweep.reproducer import MOST
@@ -74,6 +79,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default="-ENOMEM",
                 show_default=True,
                 metavar="-ERRNO",
+                callback=_errno,
                 help="Return this where any errno may be returned.",
             ),
             click.option("--only", multiple=True, metavar="POINT", help="Fail only this point; repeatable."),
@@ -125,6 +131,19 @@ def _modes(_ctx: click.Context, _param: click.Parameter, text: Optional[str]) ->
         return tuple(dict.fromkeys(Mode(word) for word in text.split(","))) if text else ()
     except ValueError:
         raise click.BadParameter("write once, onward or once,onward") from None
+
+
+def _errno(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+    """The errno by its name; only a negative one is a failure."""
+    try:
+        value = ReturnValue().read(ScalarNode(Place("--return"), text, True), "--return")
+    except ScenarioError as error:
+        raise click.BadParameter("; ".join(filter(None, (error.message, error.hint)))) from None
+    if isinstance(value, int):
+        value = f"-{errno_name(-value)}" if errno_name(-value) else ""
+    if not value.startswith("-"):
+        raise click.BadParameter(f"{shown(text)} is not a failure; write an errno such as -EIO")
+    return value
 
 
 @dataclass(frozen=True)
