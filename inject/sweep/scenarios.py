@@ -7,20 +7,41 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
+from inject.errors import InjectError
+from inject.model.reached import Point
 from inject.model.scenario import Scenario
 from inject.scenario.derived import derived, document_of
 from inject.scenario.files import shared_directory
-from inject.scenario.load import parse
+from inject.scenario.load import MAX_NAME, parse
 from inject.scenario.writer import Word, fault_keys
 from inject.sweep import baseline
 from inject.sweep.options import SweepOptions
-from inject.sweep.shot import Shot
+from inject.sweep.shot import Mode, Shot
+
+NO_POINT = Point("", "", ())
+"""The names of all points have one length."""
+
+
+def longest_addition(options: SweepOptions) -> int:
+    """Characters that the name of a trial of ``options`` has at most after the scenario's."""
+    first = max((Shot(NO_POINT, mode) for mode in options.modes), key=lambda shot: len(shot.id))
+    return len("/") + len((first if options.depth < 2 else Shot(NO_POINT, Mode.ONCE, first)).id)
 
 
 class Scenarios:
-    """Makes scenarios of ``scenario``, whose YAML is in ``text``, as ``options`` say."""
+    """Makes scenarios of ``scenario``, whose YAML is in ``text``, as ``options`` say.
+
+    Raises InjectError if its name is too long for those of the trials.
+    """
 
     def __init__(self, scenario: Scenario, text: str, options: SweepOptions) -> None:
+        room = MAX_NAME - longest_addition(options)
+        if len(scenario.name) > room:
+            raise InjectError(
+                f"the name of {scenario.name} has {len(scenario.name)} characters, and {room} at most leave room for "
+                f"those of its trials ({MAX_NAME})",
+                "write a shorter `name`",
+            )
         self._scenario = scenario
         self._document = document_of(text, scenario.name)
         self._options = options

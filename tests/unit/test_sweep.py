@@ -263,6 +263,29 @@ def test_a_trial_is_the_scenario_with_another_fault(tmp_path: Path) -> None:
     assert parse(made.text, "x.yaml", "x")[0] == made.__class__(**{**vars(made), "file": "x.yaml"})
 
 
+@pytest.mark.parametrize(
+    ("depth", "modes", "room"),
+    [(1, (Mode.ONCE,), 128 - 22), (1, BOTH, 128 - 24), (2, (Mode.ONCE,), 128 - 44), (2, BOTH, 128 - 46)],
+)
+def test_a_name_leaves_room_for_those_of_the_trials(
+    tmp_path: Path, depth: int, modes: tuple[Mode, ...], room: int
+) -> None:
+    """The longest name that is taken is that of a scenario that can be made; the next one is refused at once."""
+    first = Shot(POINTS[0], modes[-1])
+    shot = first if depth == 1 else Shot(POINTS[1], Mode.ONCE, first)
+    for length in (room, room + 1):
+        text = TEXT.replace("mix", "m" * length)
+        (scenario,) = parse(text, "mix.yaml", "mix")
+        with SweepJournal(tmp_path / str(length), resume=False) as journal:
+            options = SweepOptions(modes=modes, depth=depth)
+            if length == room:
+                made = Sweeper(scenario, text, options, journal, "stock", 7).trial(shot)
+                assert len(made.name) == 128
+                continue
+            with pytest.raises(InjectError, match=f"has {length} characters, and {room} at most leave room .*shorter"):
+                Sweeper(scenario, text, options, journal, "stock", 7)
+
+
 def test_the_scenario_of_several_is_found_by_its_name() -> None:
     text = "name: a\nrun: one\n---\nname: b\nrun: two\n"
     assert document_of(text, "b") == {"name": "b", "run": "two"}
