@@ -22,6 +22,9 @@ HERE = "this machine's"
 LARGEST = 1 << 30
 """Bytes of a journal that are read."""
 
+_FIRST = b'{"type":"sweep"'
+"""What a journal begins with as inject writes it, even if its first line was cut."""
+
 DELETE = "delete this line, and what it said is done again by --resume"
 
 Line = Mapping[str, Any]
@@ -50,7 +53,7 @@ class SweepJournal:
 
     With ``resume`` it goes on with what is there; a last line that was cut is taken away. Without it
     a journal in which no trial has begun is begun anew. Raises InjectError if there is none to go on with,
-    or one that ``resume`` must be asked for, if another sweep uses it, or if it cannot be written.
+    or one that ``resume`` must be asked for, if another sweep uses it, if it is not one, or if it cannot be written.
     """
 
     def __init__(self, directory: Path, *, resume: bool) -> None:
@@ -81,7 +84,9 @@ class SweepJournal:
             handle = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_APPEND | (0 if resume else os.O_CREAT), 0o644)
             parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise InjectError(f"{directory} has no sweep to go on with", "omit --resume") from None
+            raise InjectError(
+                f"{directory} has no sweep to go on with", "name its directory with -o, or omit --resume"
+            ) from None
         except FileExistsError:
             raise InjectError(f"{directory} is not a directory", "choose another -o") from None
         except OSError as error:
@@ -105,6 +110,9 @@ class SweepJournal:
         with os.fdopen(os.dup(self._fd), "rb") as file:
             data = file.read(LARGEST)
         lines, self.cut = lines_of(data, self._path)
+        known = lines[0]["type"] == "sweep" if lines else _FIRST.startswith(data[: len(_FIRST)])
+        if not known:
+            raise InjectError(f"{self._path} is not the journal of a sweep", "choose another -o")
         if self.cut:
             os.ftruncate(self._fd, len(data) - self.cut)
         return lines

@@ -102,24 +102,24 @@ def test_once_is_the_first_call_and_onward_every_one() -> None:
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     with SweepJournal(tmp_path / "new" / "dir", resume=False) as journal:
-        journal.append({"type": "one", "text": "ä\n"})
+        journal.append({"type": "sweep", "text": "ä\n"})
         journal.append({"type": "two"})
     with SweepJournal(tmp_path / "new" / "dir", resume=True) as journal:
-        assert (journal.lines, journal.cut) == ([{"type": "one", "text": "ä\n"}, {"type": "two"}], 0)
+        assert (journal.lines, journal.cut) == ([{"type": "sweep", "text": "ä\n"}, {"type": "two"}], 0)
 
 
 @pytest.mark.parametrize("rest", [b'{"type": "tw', b"{", b'{"type":"two"}', b'{"type":"\xc3', b"\0" * 9])
 def test_a_line_that_was_cut_is_taken_away(tmp_path: Path, rest: bytes) -> None:
-    (tmp_path / NAME).write_bytes(b'{"type":"one"}\n' + rest)
+    (tmp_path / NAME).write_bytes(b'{"type":"sweep"}\n' + rest)
     with SweepJournal(tmp_path, resume=True) as journal:
-        assert (journal.lines, journal.cut) == ([{"type": "one"}], len(rest))
+        assert (journal.lines, journal.cut) == ([{"type": "sweep"}], len(rest))
         journal.append({"type": "three"})
-    assert (tmp_path / NAME).read_text() == '{"type":"one"}\n{"type":"three"}\n'
+    assert (tmp_path / NAME).read_text() == '{"type":"sweep"}\n{"type":"three"}\n'
 
 
 @pytest.mark.parametrize("line", [b"no", b"[]", b'{"kind": 1}', b'{"type": 1}', b"\xff", b""])
 def test_a_damaged_journal_is_refused_with_its_line(tmp_path: Path, line: bytes) -> None:
-    (tmp_path / NAME).write_bytes(b'{"type":"one"}\n' + line + b'\n{"type":"two"}\n')
+    (tmp_path / NAME).write_bytes(b'{"type":"sweep"}\n' + line + b'\n{"type":"two"}\n')
     with pytest.raises(InjectError, match=f"{NAME}:2: not a line of a journal"):
         SweepJournal(tmp_path, resume=True)
 
@@ -134,22 +134,50 @@ def test_two_sweeps_do_not_share_a_directory(tmp_path: Path) -> None:
 
 
 def test_trials_are_not_lost_unasked_and_a_sweep_without_any_is_begun_anew(tmp_path: Path) -> None:
+    head = {"type": "sweep"}
     for line in ({"type": "recorded"}, {"type": "begun", "trial": "a"}):
         with SweepJournal(tmp_path, resume=False) as journal:
             assert journal.lines == []
+            journal.append(head)
             journal.append(line)
     with pytest.raises(InjectError, match="has a sweep; go on with it"):
         SweepJournal(tmp_path, resume=False)
     with SweepJournal(tmp_path, resume=True) as journal:
-        assert journal.lines == [{"type": "begun", "trial": "a"}]
+        assert journal.lines == [head, {"type": "begun", "trial": "a"}]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"visit","page":1}\n',
+        b'{"type":"visit"}\n{"type":"vi',
+        b"notes without a newline",
+        b'{"type":"sweeper',
+        b"\0",
+    ],
+)
+@pytest.mark.parametrize("resume", [True, False])
+def test_another_file_of_this_name_is_left_alone(tmp_path: Path, data: bytes, resume: bool) -> None:
+    (tmp_path / NAME).write_bytes(data)
+    with pytest.raises(InjectError, match=f"{NAME} is not the journal of a sweep; choose another -o"):
+        SweepJournal(tmp_path, resume=resume)
+    assert (tmp_path / NAME).read_bytes() == data
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"type":"swe', b'{"type":"sweep","scena', b'{"type": "sweep"}\n'])
+def test_a_journal_whose_first_line_was_cut_is_begun_anew(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / NAME).write_bytes(data)
+    with SweepJournal(tmp_path, resume=False) as journal:
+        assert journal.lines == []
+    assert (tmp_path / NAME).read_bytes() == b""
 
 
 def test_a_journal_that_is_too_long_to_be_read_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inject.sweep.journal.LARGEST", 10)
-    (tmp_path / NAME).write_bytes(b'{"type":"one"}\n')
-    with pytest.raises(InjectError, match="has 15, and 10 are read at most"):
+    (tmp_path / NAME).write_bytes(b'{"type":"sweep"}\n')
+    with pytest.raises(InjectError, match="has 17, and 10 are read at most"):
         SweepJournal(tmp_path, resume=True)
-    assert (tmp_path / NAME).stat().st_size == 15
+    assert (tmp_path / NAME).stat().st_size == 17
 
 
 def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
@@ -164,7 +192,7 @@ def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_sentence_and_the_rest_can_be_read(tmp_path: Path) -> None:
     with SweepJournal(tmp_path, resume=False) as journal:
-        journal.append({"type": "one"})
+        journal.append({"type": "sweep"})
         old = resource.getrlimit(resource.RLIMIT_FSIZE)
         before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30, old[1]))
@@ -177,7 +205,7 @@ def test_a_full_disk_is_one_sentence_and_the_rest_can_be_read(tmp_path: Path) ->
         with pytest.raises(InjectError, match="cannot write"):
             journal.append({"type": "three"})
     with SweepJournal(tmp_path, resume=True) as journal:
-        assert (journal.lines, journal.cut) == ([{"type": "one"}], 0)
+        assert (journal.lines, journal.cut) == ([{"type": "sweep"}], 0)
 
 
 # ---------------------------------------------------------------- adding up

@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -255,6 +256,34 @@ def test_only_a_failure_is_returned(tmp_path: Path, guests: FakeGuests, text: st
 def test_an_errno_has_one_name(tmp_path: Path, guests: FakeGuests, text: str, errno: str) -> None:
     assert sweep(tmp_path, guests, "--return", text) == 0
     assert [line["errno"] for line in lines(tmp_path, "sweep")] == [errno]
+
+
+def test_resume_goes_on_with_the_latest_sweep_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after midnight, when the directory of a new one would have another name."""
+    monkeypatch.chdir(tmp_path)
+    other = ("sweep-mix-2026-01-09", "sweep-mix-2026-01-10", "sweep-mix-more-2026-01-11", "sweep-mix-2026-01-12")
+    for name in other:
+        (tmp_path / name).mkdir()
+    for name in other[:3]:
+        (tmp_path / name / NAME).touch()
+    choice = chosen_by()
+    assert choice.directory("mix.yaml").name not in other
+    assert replace(choice, resume=True).directory("some/mix.yaml") == Path("sweep-mix-2026-01-10")
+    assert replace(choice, resume=True, output=Path("o")).directory("mix.yaml") == Path("o")
+    assert replace(choice, resume=True).directory("nix.yaml") == choice.directory("nix.yaml")
+
+
+def chosen_by(*words: str) -> SweepChoice:
+    """What the command line says."""
+
+    @click.command()
+    @sweep_options
+    def run(**values: Any) -> SweepChoice:
+        return SweepChoice.taken(values)
+
+    found = run.main(list(words), standalone_mode=False)
+    assert isinstance(found, SweepChoice)
+    return found
 
 
 def test_a_file_of_several_scenarios(tmp_path: Path) -> None:

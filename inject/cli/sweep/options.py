@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import glob
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,10 +21,14 @@ from inject.record.families import MARKED
 from inject.record.options import MOST_ROOM, ROOM, RecordOptions
 from inject.scenario.tree import ScalarNode
 from inject.scenario.values import ReturnValue
+from inject.sweep.journal import NAME
 from inject.sweep.known import Known, read_known
 from inject.sweep.options import MOST_ROUNDS, ROUNDS, SweepOptions
 from inject.sweep.reproducer import MOST
 from inject.sweep.shot import Mode
+
+_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+"""Matches the date in the name of a sweep's directory."""
 
 CHEAP = ("dmesg",)
 """The checks of --checks cheap."""
@@ -92,7 +97,9 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Ask the scenario's checks, or only the kernel log.",
             ),
             *_finding_options(),
-            click.option("--resume", is_flag=True, help="Go on with the sweep in DIR."),
+            click.option(
+                "--resume", is_flag=True, help="Go on with the sweep in DIR. Without -o: with the latest of FILE."
+            ),
             click.option(
                 "-o",
                 "--output",
@@ -173,8 +180,13 @@ class SweepChoice:
         return cls(**{field.name: values.pop(field.name) for field in fields(cls)})
 
     def directory(self, file: str) -> Path:
-        """The directory of the sweep of ``file``."""
-        return self.output or Path(f"sweep-{Path(file).stem}-{datetime.date.today():%Y-%m-%d}")
+        """The directory of the sweep of ``file``: of several days, --resume goes on with the latest one."""
+        if self.output is not None:
+            return self.output
+        name = f"sweep-{Path(file).stem}-"
+        pattern = f"{glob.escape(name)}{_DAY}"
+        earlier = max(Path().glob(f"{pattern}/{NAME}"), default=None) if self.resume else None
+        return earlier.parent if earlier is not None else Path(f"{name}{datetime.date.today():%Y-%m-%d}")
 
     def options(self, scenario: Scenario) -> SweepOptions:
         """What is failed, and how; the scenario says what the command line does not.
