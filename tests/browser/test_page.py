@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
 from inject.sweep.report.account import SweepAccount, TrialOutcome
+from inject.sweep.report.debug_lines import BuildTree, SourcePlace
 from inject.sweep.report.html import SHORT
 from inject.sweep.report.write import HTML, write_reports
 from tests.browser.chromium import NARROW, PROGRAMS, WIDE, browser, resize
@@ -36,12 +37,12 @@ def driver() -> Iterator[Any]:
 class Page:
     """A page in the browser, and what it should show."""
 
-    def __init__(self, driver: Any, directory: Path, lines: Lines, hash: str = "") -> None:
+    def __init__(self, driver: Any, directory: Path, lines: Lines, tree: Optional[BuildTree] = None) -> None:
         self.driver = driver
         sweep_journal.write(directory, lines)
-        self.account: SweepAccount = write_reports([directory], directory)
+        self.account: SweepAccount = write_reports([directory], directory, tree)
         self.url = (directory / HTML).as_uri()
-        self.open(hash)
+        self.open()
 
     def open(self, hash: str = "") -> None:
         self.driver.get("about:blank")
@@ -247,6 +248,49 @@ def test_every_finding_is_in_the_tree(page: Page) -> None:
     labels = page.run("return [...document.querySelectorAll('.node')].map(one => one.getAttribute('aria-label'))")
     for row in found.values():
         assert any(label.startswith(f"{row.point.function} [bcachefs]: ") and " finding " in label for label in labels)
+
+
+# ---------------------------------------------------------------- the source
+
+
+class FakeTree(BuildTree):
+    """A tree whose files have a line for each call, ten lines apart, and long ones between them."""
+
+    def __init__(self) -> None:
+        self.source = Path("linux")
+
+    def require(self, release: str, config: str) -> None:
+        """Be of any kernel."""
+
+    def text(self, file: str) -> Sequence[str]:
+        return [f"\tint line_{number} = {'x' * (number % 100)};" for number in range(1, 1001)]
+
+    def places(self, frames: Iterable[str]) -> dict[str, SourcePlace]:
+        return {frame: SourcePlace(f"fs/f{number % 4}.c", 5 * number + 1) for number, frame in enumerate(frames)}
+
+
+def test_a_line_of_the_source_is_coloured_and_leads_to_its_point(driver: Any, tmp_path: Path) -> None:
+    page = Page(driver, tmp_path, list(sweep_journal.journal(80, seed=324)), FakeTree())
+    marks = page.run(
+        """return [...document.querySelectorAll("#source mark")].map(mark => [mark.className, mark.textContent.trim(),
+            getComputedStyle(mark).backgroundColor, mark.nextElementSibling.getAttribute("href")]);"""
+    )
+    callers = sorted({row.point.stack[0] for row in page.account.rows})
+    assert len(marks) == len(callers) and len({name for name, *_ in marks}) > 2
+    assert len({colour for _, _, colour, _ in marks}) == len({name for name, *_ in marks})
+    rows = {row.point.id: row for row in page.account.rows}
+    for name, text, _, link in marks:
+        row = rows[link.removeprefix("#p-")]
+        number = 5 * callers.index(row.point.stack[0]) + 1
+        assert text.startswith(f"{number} \tint line_{number} = ")
+        assert name == f"s{list(TrialOutcome).index(row.worst)}"
+    link = page.all("#source a")[7]
+    point = link.get_attribute("href").rpartition("-")[2]
+    link.click()
+    wait_for(lambda: page.texts(".more p.mono") == [f"point {point}"], "the row is open")
+    assert page.focused == rows[point].point.function
+    resize(driver, NARROW)
+    assert page.run("return document.documentElement.scrollWidth") == NARROW[0]
 
 
 # ---------------------------------------------------------------- everywhere

@@ -168,6 +168,7 @@ def trial_line(point: Point, mode: str, chance: random.Random) -> dict[str, Any]
         **{"type": "trial", "trial": f"{point.id}-{mode}", "point": point.id, "mode": mode, "status": "pass"},
         **{"reason": "", "detail": "", "injected": 1 if mode == "once" else chance.randrange(1, 40), "spared": 0},
         **{"exit": int(int(point.id, 16) % 3 == 0), "how": "fork"},
+        **({"fates": {"swallowed": 1}} if int(point.id, 16) % 7 == 0 else {}),
         **{"seconds": round(chance.uniform(0.5, 2.5), 3), "signature": "", "notes": [], "log": []},
     }
     throw = chance.random()

@@ -87,9 +87,9 @@ def test_the_tree_must_be_of_the_kernel_that_was_swept(tree: BuildTree) -> None:
 
 
 def copied(tree: BuildTree, place: Path) -> BuildTree:
-    for one in {tree._built, tree._source}:
+    for one in {tree._built, tree.source}:
         shutil.copytree(one, place / one.name)
-    return BuildTree(place / tree._built.name, place / tree._source.name)
+    return BuildTree(place / tree._built.name, place / tree.source.name)
 
 
 def test_a_kernel_without_debug_information_is_refused(tree: BuildTree, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_kernel_without_debug_information_is_refused(tree: BuildTree, tmp_path
         made.places([first])
 
 
-def test_another_source_is_refused(tree: BuildTree, tmp_path: Path) -> None:
+def test_anothersource_is_refused(tree: BuildTree, tmp_path: Path) -> None:
     with pytest.raises(BadTree, match="is not its source"):
         BuildTree(tree._built, tmp_path).places(frames(tree._built / "vmlinux", "toy_open"))
 
@@ -133,7 +133,7 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytes
         BuildTree(tmp_path, tmp_path).places(["f+0x1"])
 
 
-def test_no_file_outside_of_the_source_is_read(tmp_path: Path) -> None:
+def test_no_file_outside_of_thesource_is_read(tmp_path: Path) -> None:
     """Debug information may name any file."""
     (tmp_path / "source" / "fs").mkdir(parents=True)
     (tmp_path / "vmlinux").write_text("")

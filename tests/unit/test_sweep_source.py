@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from inject.kernel.config import options_of, short_name
 from inject.model.reached import Point
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
 from inject.sweep.report.debug_lines import SourcePlace
+from inject.sweep.report.lcov import source_tracefile
 from inject.sweep.report.merge import Part, merged
-from inject.sweep.report.source import AROUND, LONGEST, ROOM, SourceView, view
+from inject.sweep.report.source import AROUND, LONGEST, ROOM, SourceView, located, view
+from inject.sweep.report.write import SOURCE
 from tests.support import sweep_journal, toy_kernel
 from tests.support.command import inject
 from tests.support.sweep_journal import HOSTILE, of_type
@@ -28,14 +31,17 @@ TEXT = [f"line {number}" for number in range(1, 101)]
 
 
 def account(points: Sequence[Point], **ends: str) -> SweepAccount:
-    """A sweep in which each of ``points`` was failed once; ``ends``: the status of those that did not pass."""
+    """A sweep in which each of ``points`` was failed once; ``ends``: what else became of some, as their status."""
     lines = [*SMALL[:2], *sweep_journal.point_lines(points), {"type": "recorded", "notes": []}]
     lines += of_type(SMALL, "baseline")
     for point in points:
         status = ends.get(point.function, "pass")
+        if status == "none":
+            continue
         failed = {"reason": "dmesg", "signature": f"dmesg: {point.function}"} if status == "fail" else {}
         trial = sweep_journal.trial_line(point, "once", sweep_journal.certain())
-        lines.append({**trial, "status": status, "injected": 1, "exit": 0, **failed})
+        injected, status = int(status != "unreached"), "pass" if status == "unreached" else status
+        lines.append({**trial, "status": status, "injected": injected, "exit": 0, "fates": {}, **failed})
     return account_of(merged([Part(Path("a/journal.jsonl"), lines)], Path("a")))
 
 
@@ -55,7 +61,7 @@ def shown(found: SourceView) -> dict[str, list[list[int]]]:
 def seen(where: Mapping[str, int], texts: Mapping[str, Sequence[str]] = {"a.c": TEXT}, room: int = ROOM) -> SourceView:
     some = points(**{f"f{number}": caller for number, caller in enumerate(where)})
     places = {caller: SourcePlace("a.c", number) for caller, number in where.items()}
-    return view(account(some).rows, places, lambda file: texts.get(file, ()), room)
+    return view(located(account(some).rows, places, lambda file: texts.get(file, ())), room)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_a_call_is_shown_with_the_lines_around(lines: Sequence[int], parts: Sequ
 def test_a_line_has_all_points_that_were_called_from_it() -> None:
     some = points(good="x+0x1", bad="x+0x2", broken="x+0x1", elsewhere="y+0x1", nowhere="z+0x1")
     places = {"x+0x1": SourcePlace("b.c", 3), "x+0x2": SourcePlace("b.c", 3), "y+0x1": SourcePlace("a.c", 5)}
-    found = view(account(some, bad="fail", broken="error").rows, places, lambda _: TEXT)
+    found = view(located(account(some, bad="fail", broken="error").rows, places, lambda _: TEXT))
     assert [file.path for file in found.files] == ["a.c", "b.c"]
     calls = [line.call for file in found.files for part in file.parts for line in part if line.call]
     assert [(call.said, call.worst, call.shown_point) for call in calls] == [
@@ -98,12 +104,12 @@ def test_a_line_has_all_points_that_were_called_from_it() -> None:
 def test_without_room_the_worst_are_shown() -> None:
     some = points(**{f"f{number}": f"x+0x{number + 1}" for number in range(9)})
     places = {f"x+0x{number + 1}": SourcePlace("a.c", 10 * number + 5) for number in range(9)}
-    rows = account(some, f7="fail", f4="error").rows
-    assert [len(file.parts) for file in view(rows, places, lambda _: TEXT).files] == [9]
-    found = view(rows, places, lambda _: TEXT, room=520)
+    source = located(account(some, f7="fail", f4="error").rows, places, lambda _: TEXT)
+    assert [len(file.parts) for file in view(source).files] == [9]
+    found = view(source, room=520)
     assert shown(found) == {"a.c": [[43, 44, -45, 46, 47], [73, 74, -75, 76, 77]]}
     assert found.notes == ["7 of 9 lines are left out, to keep the page small"]
-    assert view(rows, places, lambda _: TEXT, room=100).files == []
+    assert view(source, room=100).files == []
 
 
 def test_a_long_line_is_cut_and_no_character_acts_on_a_terminal() -> None:
@@ -132,6 +138,17 @@ def test_the_command_shows_the_source_of_the_kernel_that_was_swept(tmp_path: Pat
         "\tret += toy_alloc(ret +",
         "\treturn toy_alloc(x) + 2; /* inlined */",
     ]
+    first, second, inlined = (
+        toy_kernel.line(toy_kernel.OPEN, "first"),
+        toy_kernel.line(toy_kernel.OPEN, "second") - 1,
+        toy_kernel.line(toy_kernel.HEADER, "inlined"),
+    )
+    assert (tmp_path / "out" / SOURCE).read_text().splitlines() == [
+        *("TN:mix", f"SF:{tree}/fs/open.c", f"BRDA:{first},0,0,1", f"BRDA:{second},0,0,1", "BRF:2", "BRH:2"),
+        *(f"DA:{first},1", f"DA:{second},1", "LF:2", "LH:2", "end_of_record"),
+        *(f"SF:{tree}/include/toy.h", f"BRDA:{inlined},0,0,1", "BRF:1", "BRH:1", f"DA:{inlined},1", "LF:1", "LH:1"),
+        "end_of_record",
+    ]
     for place, changed, said in (
         (tree, {"release": "6.1"}, f"{tree}/include/config/kernel.release is of {toy_kernel.RELEASE}, and the sweep "),
         (tmp_path / "sweep", {}, f"{tmp_path}/sweep has no vmlinux; give the directory"),
@@ -147,7 +164,7 @@ def test_the_page_shows_the_source_only_if_there_is_one() -> None:
     plain = page(found, Path("a"))
     assert 'id="source"' not in plain and "#source" not in plain and "<mark" not in plain
     assert page(found, Path("a"), SourceView()) == plain
-    text = page(found, Path("a"), view(found.rows, {"x+0x1": SourcePlace("fs/a.c", 3)}, lambda _: TEXT))
+    text = page(found, Path("a"), view(located(found.rows, {"x+0x1": SourcePlace("fs/a.c", 3)}, lambda _: TEXT)))
     assert 'href="#source"' in text and '<section id="source"' in text
 
 
@@ -155,7 +172,7 @@ def test_each_call_on_the_page_leads_to_a_point() -> None:
     some = points(good="x+0x1", bad="x+0x2", elsewhere="y+0x1")
     places = {"x+0x1": SourcePlace("fs/b.c", 3), "x+0x2": SourcePlace("fs/b.c", 9), "y+0x1": SourcePlace("fs/a.c", 5)}
     found = account(some, bad="fail")
-    text = page(found, Path("a"), view(found.rows, places, lambda _: TEXT))
+    text = page(found, Path("a"), view(located(found.rows, places, lambda _: TEXT)))
     marks = re.findall(r'<mark class="s(\d)"> *(\d+) ([^<]*)</mark>  <a href="#p-(\w+)">([^<]*)</a>\n', text)
     order = list(TrialOutcome)
     assert marks == [
@@ -168,12 +185,39 @@ def test_each_call_on_the_page_leads_to_a_point() -> None:
     assert second == ("fs/b.c", "      1 line 1\n      2 line 2\n")
 
 
+@pytest.mark.skipif(shutil.which("genhtml") is None, reason="lcov is not installed")
+def test_lcov_shows_the_calls_with_the_same_totals(tmp_path: Path) -> None:
+    """Points of one line are branches of it: one was failed, one was not reached again, one has no trial."""
+    (tmp_path / "linux" / "fs").mkdir(parents=True)
+    (tmp_path / "linux" / "fs" / "a.c").write_text("\n".join(TEXT))
+    some = points(hit="x+0x1", missed="x+0x2", untried="x+0x3", elsewhere="y+0x1")
+    places = {**{f"x+0x{n}": SourcePlace("fs/a.c", 3) for n in (1, 2, 3)}, "y+0x1": SourcePlace("fs/a.c", 9)}
+    found = account(some, missed="unreached", untried="none")
+    calls = located(found.rows, places, lambda _: TEXT).calls
+    text = "".join(source_tracefile(found, calls, tmp_path / "linux"))
+    assert re.findall("BRDA:.*", text) == ["BRDA:3,0,0,1", "BRDA:3,0,1,0", "BRDA:3,0,2,-", "BRDA:9,0,0,1"]
+    (tmp_path / SOURCE).write_text(text)
+    totals = found.totals
+    assert (totals.injected, totals.points) == (2, 4)
+    for command in (
+        ["lcov", "--rc", "lcov_branch_coverage=1", "--summary", SOURCE],
+        ["genhtml", "--branch-coverage", "-o", "html", SOURCE],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "(2 of 4 branches)" in done.stdout and "(2 of 2 lines)" in done.stdout, done.stdout
+    (shown,) = (tmp_path / "html").rglob("a.c.gcov.html")
+    assert "line 50" in shown.read_text()
+
+
 def test_what_stands_in_the_source_is_text() -> None:
     hostile = [text.replace("\n", " ") for text in HOSTILE]
     some = points(f=f"x+0x{len(hostile)}")
     found = account(some)
     named = f"fs/{HOSTILE[0]}.c"
-    text = page(found, Path("a"), view(found.rows, {some[0].stack[0]: SourcePlace(named, 3)}, lambda _: hostile))
+    text = page(
+        found, Path("a"), view(located(found.rows, {some[0].stack[0]: SourcePlace(named, 3)}, lambda _: hostile))
+    )
     assert text.count("<script") == 2 and "<img" not in text and "\x1b" not in text
     assert "alert(1)&lt;/script&gt;.c" in text
 
@@ -185,7 +229,7 @@ def test_the_page_stays_small_with_its_source() -> None:
     places = {
         caller: SourcePlace(f"fs/bcachefs/file{number % 50}.c", number + 1) for number, caller in enumerate(callers)
     }
-    source = view(found.rows, places, lambda _: ["&" * 60] * len(callers))
+    source = view(located(found.rows, places, lambda _: ["&" * 60] * len(callers)))
     text = page(found, Path("a"), source)
     assert len(text.encode()) <= 1_000_000
     section = text[text.index('<section id="source"') : text.index('<section id="evidence"')]
@@ -195,7 +239,7 @@ def test_the_page_stays_small_with_its_source() -> None:
 
 def test_the_source_costs_nothing_else() -> None:
     found = account(points(f="x+0x1"))
-    source = view(found.rows, {"x+0x1": SourcePlace("fs/a.c", 3)}, lambda _: TEXT)
+    source = view(located(found.rows, {"x+0x1": SourcePlace("fs/a.c", 3)}, lambda _: TEXT))
     text = page(found, Path("a"), source)
     start, end = text.index('<section id="source"'), text.index("</section>\n", text.index('<section id="source"'))
     without = text[:start] + text[end + len("</section>\n") :]

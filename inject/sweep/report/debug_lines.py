@@ -64,7 +64,7 @@ class BuildTree:
 
     def __init__(self, built: Path, source: Path) -> None:
         self._built = built
-        self._source = source
+        self.source = source
         if not (built / VMLINUX).is_file():
             raise BadTree(f"{built} has no {VMLINUX}", "give the directory that the kernel was built in")
 
@@ -87,7 +87,7 @@ class BuildTree:
     def text(self, file: str) -> Sequence[str]:
         """The lines of a file of the source; () if it cannot be read."""
         try:
-            return read_file(self._source / file, LARGEST).decode(errors="replace").split("\n")
+            return read_file(self.source / file, LARGEST).decode(errors="replace").split("\n")
         except OSError:
             return ()
 
@@ -138,7 +138,7 @@ class BuildTree:
                 lines[section, address] = self._place(line)
         if lines and not any(lines.values()):
             raise BadTree(
-                f"{file} does not say from which lines its code is, or {self._source} is not its source",
+                f"{file} does not say from which lines its code is, or {self.source} is not its source",
                 "build the kernel with CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y",
             )
         for frame, some in asked.items():
@@ -155,7 +155,7 @@ class BuildTree:
         parts = [part for part in Path(os.path.normpath(found[1])).parts if part not in ("/", "..")]
         for first in range(len(parts) - SHORTEST + 1):
             path = Path(*parts[first:])
-            if (self._source / path).is_file():
+            if (self.source / path).is_file():
                 return SourcePlace(str(path), int(found[2]))
         return None
 

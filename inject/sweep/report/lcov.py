@@ -1,17 +1,21 @@
 """The points of a sweep as an lcov tracefile: a point is a branch, which was taken if the point was failed.
 
 The journal knows no lines of the kernel's source. So each module has a listing, in which every point is a line, and
-the tracefile is of these: genhtml shows them as it shows source. geninfo(1) of lcov 1.16 describes the format.
+the tracefile is of these: genhtml shows them as it shows source. Where the source is at hand, another tracefile
+is of its lines. geninfo(1) of lcov 1.16 describes the format.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from inject.model.reached import named
 from inject.model.text import printable
 from inject.sweep.report.account import PointRow, SweepAccount
+from inject.sweep.report.source import Call
 
 LISTINGS = "points"
 """The directory of the listings, beside the tracefile."""
@@ -81,6 +85,23 @@ def tracefile(account: SweepAccount, all_of: Sequence[Listing]) -> Iterator[str]
         for line, (injected, _tried) in hits.items():
             yield f"DA:{line},{injected}\n"
         yield f"LF:{len(hits)}\nLH:{taken}\nend_of_record\n"
+
+
+def source_tracefile(account: SweepAccount, calls: Sequence[Call], directory: Path) -> Iterator[str]:
+    """A tracefile of the kernel's source, which is in ``directory``: a point is a branch of the line that calls it."""
+    yield f"TN:{_word(account.name)}\n"
+    for file, some in itertools.groupby(calls, key=lambda call: call.place.file):
+        lines = {call.place.line: call.rows for call in some}
+        yield f"SF:{directory / file}\n"
+        for line, rows in lines.items():
+            for number, row in enumerate(rows):
+                yield f"BRDA:{line},0,{number},{row.injected if row.trials else '-'}\n"
+        found = [row for rows in lines.values() for row in rows]
+        yield f"BRF:{len(found)}\nBRH:{sum(row.injected > 0 for row in found)}\n"
+        counts = {line: sum(row.injected for row in rows) for line, rows in lines.items()}
+        for line, count in counts.items():
+            yield f"DA:{line},{count}\n"
+        yield f"LF:{len(counts)}\nLH:{sum(count > 0 for count in counts.values())}\nend_of_record\n"
 
 
 def _word(text: str) -> str:

@@ -75,33 +75,39 @@ class SourceView:
     notes: Sequence[str] = ()
 
 
-def calls_of(rows: Sequence[PointRow], places: Mapping[str, SourcePlace]) -> list[Call]:
-    """The lines from which points were called, by file and line; ``places`` has those of frames."""
+@dataclass(frozen=True)
+class SourceCalls:
+    """The ``calls`` of ``rows`` in the kernel's source, by file and line, and the ``texts`` of these files."""
+
+    rows: Sequence[PointRow]
+    calls: Sequence[Call]
+    texts: Mapping[str, Sequence[str]]
+
+
+def located(
+    rows: Sequence[PointRow], places: Mapping[str, SourcePlace], text: Callable[[str], Sequence[str]]
+) -> SourceCalls:
+    """The lines from which points were called; ``places`` has those of frames, ``text`` the lines of a file."""
+    texts = {file: text(file) for file in {place.file for place in places.values()}}
     found: dict[SourcePlace, list[PointRow]] = {}
     for row in rows:
         place = places.get(row.point.stack[0]) if row.point.stack else None
-        if place is not None:
+        if place is not None and place.line <= len(texts[place.file]):
             found.setdefault(place, []).append(row)
-    return [Call(place, tuple(found[place])) for place in sorted(found)]
+    return SourceCalls(rows, [Call(place, tuple(found[place])) for place in sorted(found)], texts)
 
 
-def view(
-    rows: Sequence[PointRow], places: Mapping[str, SourcePlace], text: Callable[[str], Sequence[str]], room: int = ROOM
-) -> SourceView:
-    """What the page shows of the source, the calls with the worst outcomes first if there is no ``room`` for all.
-
-    ``text`` has the lines of a file.
-    """
-    texts = {file: text(file) for file in {place.file for place in places.values()}}
-    calls = [call for call in calls_of(rows, places) if call.place.line <= len(texts[call.place.file])]
-    chosen = _chosen(calls, texts, room)
+def view(source: SourceCalls, room: int = ROOM) -> SourceView:
+    """What the page shows of it, the calls with the worst outcomes first if there is no ``room`` for all."""
+    calls = source.calls
+    chosen = _chosen(calls, source.texts, room)
     notes = []
-    unknown = len(rows) - sum(len(call.rows) for call in calls)
+    unknown = len(source.rows) - sum(len(call.rows) for call in calls)
     if unknown:
-        notes.append(f"{unknown} of {len(rows)} points: the debug information names no line of this source")
+        notes.append(f"{unknown} of {len(source.rows)} points: the debug information names no line of this source")
     if len(chosen) < len(calls):
         notes.append(f"{len(calls) - len(chosen)} of {len(calls)} lines are left out, to keep the page small")
-    return SourceView(_files(sorted(chosen, key=lambda call: call.place), texts), notes)
+    return SourceView(_files(sorted(chosen, key=lambda call: call.place), source.texts), notes)
 
 
 def _chosen(calls: Sequence[Call], texts: Mapping[str, Sequence[str]], room: int) -> list[Call]:

@@ -13,12 +13,14 @@ from inject.sweep.report.account import SweepAccount, account_of
 from inject.sweep.report.cobertura import cobertura
 from inject.sweep.report.debug_lines import BuildTree
 from inject.sweep.report.html import page
-from inject.sweep.report.lcov import listings, tracefile
+from inject.sweep.report.lcov import listings, source_tracefile, tracefile
 from inject.sweep.report.merge import merged, read, text_of
-from inject.sweep.report.source import SourceView, view
+from inject.sweep.report.source import SourceCalls, SourceView, located, view
 from inject.sweep.report.verdicts import ktap_of, verdicts
 
 HTML, LCOV, COBERTURA = "report.html", "report.info", "cobertura.xml"
+SOURCE = "source.info"
+"""A tracefile of the kernel's source, if that is at hand."""
 JUNIT, KTAP, JSONL = "junit.xml", "report.ktap", "report.jsonl"
 
 
@@ -29,14 +31,16 @@ def write_reports(journals: Sequence[Path], directory: Path, tree: Optional[Buil
     sweep, if a file cannot be written, and without a library, and BadTree if the tree is of another kernel.
     """
     account = account_of(merged([read(path) for path in journals], directory))
-    source = _source(account, tree) if tree is not None else SourceView()
+    source = _source(account, tree) if tree is not None else None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         some = listings(account)
         for listing in some:
             _write(directory / listing.path, [listing.text])
-        _write(directory / HTML, [page(account, directory, source)])
+        _write(directory / HTML, [page(account, directory, view(source) if source else SourceView())])
         _write(directory / LCOV, tracefile(account, some))
+        if tree is not None and source is not None:
+            _write(directory / SOURCE, source_tracefile(account, source.calls, tree.source.absolute()))
         _write(directory / COBERTURA, [cobertura(account, some, directory)])
         _write(directory / KTAP, ktap_of(account))
         _write(directory / JSONL, text_of(account.lines))
@@ -46,13 +50,13 @@ def write_reports(journals: Sequence[Path], directory: Path, tree: Optional[Buil
     return account
 
 
-def _source(account: SweepAccount, tree: BuildTree) -> SourceView:
-    """What the page shows of the source."""
+def _source(account: SweepAccount, tree: BuildTree) -> SourceCalls:
+    """The calls in the source of the ``tree``."""
     for line in account.lines:
         if line["type"] == "kernel":
             tree.require(str(line.get("release", "")), str(line.get("config", "")))
     callers = {row.point.stack[0] for row in account.rows if row.point.stack}
-    return view(account.rows, tree.places(sorted(callers)), tree.text)
+    return located(account.rows, tree.places(sorted(callers)), tree.text)
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:
