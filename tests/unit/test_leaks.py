@@ -40,5 +40,5 @@ def test_memory_of_another_filesystem(
     spec: Any = SimpleNamespace(type="xfs")
     fixture = SimpleNamespace(devices=("/dev/vdc1", "/dev/vdd1"), spec=spec, mounted=OWN in mounted)
     oracle = Leaks()
-    oracle.before(cast(Context, SimpleNamespace(fixture=fixture)))
+    oracle.before(cast(Context, SimpleNamespace(fixture=fixture, pages=None)))
     assert (oracle._alone, oracle.notes) == (alone, notes)
