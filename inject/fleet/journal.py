@@ -80,6 +80,7 @@ class Journal:
     def give(self, scenario: Scenario) -> None:
         """Note that the host is asked to run ``scenario``."""
         self.current = scenario
+        self._reported.discard(scenario.name)
         self.last = LastInjections()
         self.moved = Patience(bound(scenario))
         self.whole = Patience(2 * bound(scenario))

@@ -22,6 +22,9 @@ TRAILING = 2.0
 CLEANING = 60.0
 """Seconds that inject on a host which gets no more scenarios may take to end."""
 
+TAKING = 120.0
+"""Seconds in which inject on a host must take more of the lines that it waits for."""
+
 BLOCKED = 3.0
 """Seconds for the kernel to print the stacks of blocked tasks."""
 
@@ -31,9 +34,27 @@ def begin(host: Host, files: Sequence[str], own: Sequence[Scenario], request: Re
     env = host.carry(files, request.cwd)
     argv = requests.argv(host.results, named_by(own))
     command = host.start(argv, env=env, cwd=str(request.cwd), on_stdout=output.feed, on_stderr=output.feed)
-    host.feed(command, request.line())
-    host.feed(command, requests.returns_line(own))
+    send(host, command, request.line())
+    send(host, command, requests.returns_line(own))
     return command
+
+
+def send(host: Host, command: Command, data: bytes) -> None:
+    """Send lines to ``command``, as fast as the host takes them. Raises InjectError if it takes no more.
+
+    A command that has ended takes none, which is its caller's to see.
+    """
+    patience, rest = Patience(TAKING), memoryview(data)
+    while rest and command.status is None and not command.error:
+        size = min(command.credit, len(rest))
+        if size:
+            host.feed(command, bytes(rest[:size]))
+            rest = rest[size:]
+            patience.reset()
+        elif patience.over():
+            raise InjectError(f"inject in the guest took no input for {patience.limit:g} s")
+        else:
+            host.step()
 
 
 class HostSession:
@@ -97,7 +118,7 @@ class HostSession:
             return False
         self._journal.ledger.place(scenario.name, Start.BOOT if self._host.worker is None else Start.FORK)
         self._journal.give(scenario)
-        self._host.feed(command, requests.scenario_line(scenario))
+        send(self._host, command, requests.scenario_line(scenario))
         return True
 
     def _raise_refusal(self, said: str) -> None:

@@ -127,8 +127,11 @@ class Worker(threading.Thread):
     def _settle_rest(self, journal: Journal, take: Callable[[], Optional[Scenario]], status: int, said: str) -> None:
         """Give back what inject was given and did not begin before it ended.
 
-        If it has settled nothing at all, the next host would fare no better: settle one as an error.
+        If it has settled nothing at all, the next host would fare no better: settle one as an error. One that was
+        given nothing, because nothing waited then, says nothing of what waits now.
         """
+        if journal.current is None and status == ExitStatus.OK:
+            return
         if journal.settled and journal.current is not None and not journal.armed:
             self._batch.ledger.give_back(journal.current.name)
             return

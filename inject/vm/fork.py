@@ -20,7 +20,7 @@ from inject.fleet import request as requests
 from inject.fleet.host import Command, Host, Patience
 from inject.fleet.journal import bound
 from inject.fleet.request import Request
-from inject.fleet.session import begin
+from inject.fleet.session import begin, send
 from inject.model.event import RunStarted, ScenarioHeld
 from inject.model.scenario import Scenario
 from inject.model.verdict import Verdict
@@ -205,7 +205,7 @@ class Forks:
         """Start inject in the guest and wait until the scenario is held; raises InjectError if it is not."""
         host, base, output = self._guests.host(guest, made), self._base, Output(OUTPUT)
         worker = begin(host, [base.file], [base], replace(self._request, hold=True), output)
-        host.feed(worker, requests.scenario_line(base))
+        send(host, worker, requests.scenario_line(base))
         patience = Patience(bound(base))
         while not waiting.held:
             host.step()

@@ -133,6 +133,29 @@ def test_a_host_that_refuses_the_scenarios_ends_the_batch_as_wrong_usage(
     assert seen == [] and not _workers()
 
 
+def test_a_host_that_was_given_nothing_judges_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one took what waited while it booted, and more waits only after it was told that nothing does."""
+    ledger = Ledger([scenario("0")])
+
+    def opens(*_: Any, **__: Any) -> Any:
+        if ledger.give("0"):
+            ledger.settle(verdict("0"))
+        return nullcontext(SimpleNamespace(results_dropped=int))
+
+    def run(session: worker.HostSession, _files: Any, _output: Any) -> int:
+        given = session._take()
+        if given is None:
+            ledger.add(scenario("late"))
+        else:
+            session._journal.current = given
+            session._journal._settle(verdict(given.name))
+        return ExitStatus.OK
+
+    monkeypatch.setattr(worker.HostSession, "run", run)
+    found = run_batch(ledger, Request(1), FakeHosts(opens), cache=tmp_path, on_event=lambda _: None)
+    assert found == [verdict("0"), verdict("late")]
+
+
 def test_an_interrupt_ends_all(tmp_path: Path) -> None:
     def waits(*_: Any, tick: Any, say: Any, **__: Any) -> Any:
         say("here")

@@ -215,6 +215,15 @@ def test_the_log_after_a_trial_may_change_its_verdict() -> None:
     assert made.ledger.verdicts() == [late]
 
 
+def test_a_scenario_that_is_given_again_is_judged_again() -> None:
+    """Its failure is the verdict that is waited for, not one on the run before."""
+    again = Verdict("a", Status.FAIL, Reason.DMESG)
+    made, seen = journal([armed("a"), passed("a")], scenario("a"))
+    made.give(scenario("a"))
+    made.take(encode(to_json(again))[:-1])
+    assert (made.current, made.settled, last(seen)) == (None, 2, again)
+
+
 @pytest.mark.parametrize("event", [passed("a"), Verdict("b", Status.FAIL, Reason.DMESG)])
 def test_no_other_second_verdict_is_believed(event: Verdict) -> None:
     made, _ = journal([armed("a"), passed("a"), event], scenario("a"))

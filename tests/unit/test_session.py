@@ -9,14 +9,14 @@ from typing import Callable, Optional
 
 import pytest
 
-from inject.errors import Place
+from inject.errors import InjectError, Place
 from inject.fleet import journal as journals
 from inject.fleet import session as sessions
 from inject.fleet.host import Command, OnOutput, Remains
 from inject.fleet.journal import Journal
 from inject.fleet.ledger import Ledger, Stage, Start
 from inject.fleet.request import Request, read_request, read_returns, read_scenario_line
-from inject.fleet.session import HostSession
+from inject.fleet.session import HostSession, send
 from inject.model.event import Armed, Event, RunEnded
 from inject.model.scenario import Fault, Probe, Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
@@ -170,3 +170,29 @@ def test_a_request_says_what_is_known_of_the_points() -> None:
     seen = ObserveOptions(RecordOptions(("bch2_*",), room=9), ("a", "b"), (("f", "", "ERRNO"),))
     assert read_request(Request(5, observe=seen).line().decode()) == Request(5, observe=seen)
     assert read_request(Request(5).line().decode()).observe is None
+
+
+def test_what_is_more_than_a_host_takes_at_once_comes_in_pieces() -> None:
+    """As the points that a sweep knows, of which each takes 20 bytes."""
+    taken: list[bytes] = []
+
+    class Slow(FakeHost):
+        def feed(self, command: Command, data: bytes) -> None:
+            assert len(data) <= command.credit
+            command.credit -= len(data)
+            taken.append(data)
+
+        def step(self) -> None:
+            command.credit = min(10, command.credit + 4)
+
+    command = Command(1, None, None, credit=10)
+    send(Slow(told), command, b"x" * 25)
+    assert b"".join(taken) == b"x" * 25 and len(taken[0]) == 10
+    command.credit, command.status = 0, 1
+    send(Slow(told), command, b"more")  # it has ended
+
+
+def test_a_host_that_takes_no_more_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "TAKING", 0.0)
+    with pytest.raises(InjectError, match="took no input for 0 s"):
+        send(FakeHost(told), Command(1, None, None, credit=0), b"line\n")
