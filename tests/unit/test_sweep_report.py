@@ -128,6 +128,35 @@ def test_two_ends_of_one_trial_are_refused_with_their_places() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "worse"),
+    [
+        (("error", ""), ("pass", ""), ("pass", "")),
+        (("pass", ""), ("fail", "check"), ("fail", "check")),
+        (("fail", "check"), ("fail", "hang"), ("fail", "hang")),
+        (("fail", "exit"), ("skip", ""), ("fail", "exit")),
+    ],
+)
+def test_of_two_shards_the_worse_end_of_a_trial_counts(
+    first: tuple[str, str], second: tuple[str, str], worse: tuple[str, str]
+) -> None:
+    """A point that shows up in trials of two shards is tried in both, under one name."""
+    trial = next(line for line in of_type(SMALL, "trial") if line["status"] == "pass")
+    one, two = (
+        [{**SMALL[0], "shard": f"{number}/2"}, *SMALL[1:], {**trial, "status": status, "reason": reason}]
+        for number, (status, reason) in enumerate((first, second), 1)
+    )
+    found = account(one, two)
+    (ended,) = (one.ended for one in found.trials if one.ended.shot == trial["trial"])
+    assert (ended.status.value, ended.reason) == worse
+    note = f"two shards made the trial {trial['trial']}, which ended differently: the worse end counts"
+    assert found.notes == (note,)
+    assert plain(account(two, one)) == plain(found)
+    assert plain(account_of(merged([part(found.lines), part(two)], Path()))) == plain(found)
+    with pytest.raises(InjectError, match="ended as"):
+        account(one, [one[0], *two[1:]])
+
+
 def test_a_trial_of_an_unknown_point_is_refused_with_its_place() -> None:
     trial = next(line for line in SMALL if line["type"] == "trial")
     with pytest.raises(InjectError, match="^a/journal.jsonl:3: trial `x-once` is of a point that no recording has$"):

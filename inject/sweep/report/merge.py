@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from inject.errors import InjectError
-from inject.model.text import printable, shown
+from inject.model.text import listed, printable, shown
+from inject.model.verdict import Reason, Status
 from inject.store import read_file
 from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.journal import LARGEST, NAME, Line, lines_of
@@ -69,8 +70,10 @@ class _Merge:
     recorded: dict[str, None] = field(default_factory=dict)
     """Notes of the recordings."""
     begun: dict[str, Line] = field(default_factory=dict)
-    trials: dict[str, tuple[Line, str]] = field(default_factory=dict)
-    """With their places."""
+    trials: dict[str, tuple[Line, str, frozenset[str]]] = field(default_factory=dict)
+    """With their places, and the shards of their journals."""
+    torn: dict[str, None] = field(default_factory=dict)
+    """Trials that ended differently in two shards."""
     findings: dict[str, Line] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     """Why a point has no trial, by its id."""
@@ -85,7 +88,8 @@ def merged(parts: Sequence[Part], home: Path) -> list[Line]:
     """The lines of one journal that says what all ``parts`` say; it may be merged again.
 
     Trials stand in the order of their points. Paths in it are relative to ``home``, where it will be. Raises
-    InjectError for journals of different sweeps, and for two that end one trial differently.
+    InjectError for journals of different sweeps, and for two of one shard that end a trial differently: of two
+    shards, which may both have a point that showed up in a trial, the worse end counts.
     """
     first = parts[0]
     shards = {str(shard): None for part in parts for shard in _shards(part)}
@@ -93,8 +97,8 @@ def merged(parts: Sequence[Part], home: Path) -> list[Line]:
     for part in parts:
         _agree(first, part)
         _take(merge, part, home)
-    for identity, (_line, place) in merge.trials.items():
-        if _line["point"] not in merge.points:
+    for identity, (line, place, _) in merge.trials.items():
+        if line["point"] not in merge.points:
             raise InjectError(f"{place}: trial {shown(identity)} is of a point that no recording has")
     return list(_lines(merge))
 
@@ -171,8 +175,9 @@ def _take(merge: _Merge, part: Part, home: Path) -> None:
         for identity, line in points.items():
             merge.points.setdefault(identity, line)
         merge.skipped.update({key: line for key, line in skipped.items() if key not in merge.skipped})
+    shards = frozenset(map(str, _shards(part)))
     for identity, (line, place) in own.items():
-        _add_trial(merge, identity, line, place)
+        _add_trial(merge, identity, line, place, shards)
     for signature, line in findings.items():
         _add_finding(merge, signature, line, _rebased(str(line.get("directory") or ""), part, home))
     reason = ends[-1].get("reason", "") if closed else INTERRUPTED
@@ -183,15 +188,31 @@ def _seconds(end: Line) -> float:
     return float(end.get("seconds", 0))
 
 
-def _add_trial(merge: _Merge, identity: str, line: Line, place: str) -> None:
-    """Add the end of a trial; raise InjectError if another journal ends it in another way."""
-    known, elsewhere = merge.trials.setdefault(identity, (line, place))
+def _add_trial(merge: _Merge, identity: str, line: Line, place: str, shards: frozenset[str]) -> None:
+    """Add the end of a trial. Of two shards the worse end counts; raise InjectError if one shard has two ends."""
+    known, elsewhere, others = merge.trials.setdefault(identity, (line, place, shards))
     ours, theirs = ((one["status"], one["reason"]) for one in (line, known))
-    if ours != theirs:
+    if ours == theirs:
+        return
+    if shards == others:
         raise InjectError(
             f"{place}: trial {shown(identity)} ended as {_ending(ours)} here, and as {_ending(theirs)} in {elsewhere}",
             "merge the shards of one sweep; repeated sweeps get a report each",
         )
+    merge.torn[identity] = None
+    if _badness(ours) < _badness(theirs):
+        merge.trials[identity] = line, place, shards
+
+
+def _badness(pair: tuple[str, str]) -> tuple[int, int]:
+    """The place of an end among all, the worst first: a failure, a pass, what was not judged."""
+    status, reason = pair
+    judged = (Status.FAIL.value, Status.PASS.value)
+    reasons = [one.value for one in Reason]
+    return (
+        judged.index(status) if status in judged else len(judged),
+        reasons.index(reason) if reason in reasons else len(reasons),
+    )
 
 
 def _ending(pair: tuple[str, str]) -> str:
@@ -241,17 +262,26 @@ def _lines(merge: _Merge) -> Iterator[Line]:
         yield merge.kernel[0]
     yield from merge.points.values()
     yield from merge.skipped.values()
-    yield {"type": "recorded", "notes": list(merge.recorded)}
+    yield {"type": "recorded", "notes": list(dict.fromkeys([*merge.recorded, *_torn(merge)]))}
     order = {identity: number for number, identity in enumerate(merge.points)}
     yield from (line for identity, line in sorted(merge.begun.items()) if identity not in merge.trials)
-    trials = sorted(merge.trials.values(), key=lambda pair: (order[pair[0]["point"]], pair[0]["trial"]))
-    yield from (line for line, _ in trials)
+    trials = sorted(
+        (line for line, _, _ in merge.trials.values()), key=lambda line: (order[line["point"]], line["trial"])
+    )
+    yield from trials
     yield from merge.findings.values()
-    yield from _left(merge, {line["point"] for line, _ in trials})
+    yield from _left(merge, {line["point"] for line in trials})
     yield from merge.others.values()
     reasons = [str(end.get("reason", "")) for end in merge.ends]
     seconds = round(sum(_seconds(end) for end in merge.ends), 3)
     yield {"type": "end", "seconds": seconds, "reason": next(filter(None, reasons), "")}
+
+
+def _torn(merge: _Merge) -> list[str]:
+    """A note on the trials that ended differently in two shards."""
+    names = sorted(merge.torn)
+    one = "the trial" if len(names) == 1 else f"{len(names)} trials"
+    return [f"two shards made {one} {listed(names)}, which ended differently: the worse end counts"] if names else []
 
 
 def _left(merge: _Merge, tried: set[str]) -> Iterator[Line]:
