@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -31,16 +32,22 @@ from inject.model.event import (
     RunStarted,
     ScenarioHeld,
 )
+from inject.model.point import ErrorType
 from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.text import printable_lines
 from inject.model.trigger import KEYS, Trigger
 from inject.model.verdict import Counts, Reason, Status, Verdict
+from inject.scenario.spelling import FRAME, FUNCTION
 from inject.store import loads
 
 _COUNTS = tuple(field.name for field in fields(Counts))
 _LATER = frozenset({"unread", "missed"})
 """Those of them that files of older versions do not have."""
+
+
+_FUNCTION, _FRAME = re.compile(FUNCTION), re.compile(FRAME)
+"""What a scenario takes: a point becomes a fault of one."""
 
 
 class NotAnEvent(ValueError):
@@ -187,6 +194,12 @@ def _read_point(data: Mapping[str, Any]) -> PointReached:
     point = Point(*names, *numbers, error_type=_text(data["error_type"]))
     if data["id"] != point.id:
         raise ValueError("the id of another point")
+    if point.error_type:
+        ErrorType(point.error_type)
+    if not _FUNCTION.fullmatch(point.function):
+        raise ValueError("not the name of a function")
+    if not all(map(_FRAME.fullmatch, point.stack)):
+        raise ValueError("not a frame of a stack trace")
     return PointReached(_text(data["scenario"]), _number(data["trial"]), point)
 
 

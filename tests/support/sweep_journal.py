@@ -198,12 +198,16 @@ def _crash(point: Point, chance: random.Random) -> dict[str, Any]:
 
 
 def hostile() -> Lines:
-    """A sweep of a guest that says whatever it likes."""
+    """A sweep of a guest that says whatever it likes; a point must be one that a scenario can fail."""
     head, recording = itertools.islice(journal(0), 2)
     lines: Lines = [{**head, "scenario": f"mix {HOSTILE[0]}"}, recording]
     names = [text.encode("ascii", "backslashreplace").decode() for text in map(printable, HOSTILE)]
-    points = [Point(f"f{number} {name}", name, (name, "a+0x1"), 1, 1, "ERRNO") for number, name in enumerate(names)]
+    points = [Point(f"f{number}", name, ("b+0x2", "a+0x1"), 1, 1, "ERRNO") for number, name in enumerate(names)]
     lines += point_lines(points)
+    lines += [
+        {"type": "skipped", "scenario": name, "trial": 0, "function": name, "module": name, "why": name}
+        for name in names
+    ]
     lines.append({"type": "recorded", "notes": list(HOSTILE)})
     for number, (point, text) in enumerate(zip(points, HOSTILE)):
         trial = {"type": "trial", "trial": f"{point.id}-once", "point": point.id, "mode": "once", "spared": 0}

@@ -19,6 +19,7 @@ from inject.model.event import (
     RunEnded,
     RunStarted,
 )
+from inject.model.point import ErrorType
 from inject.model.reached import Point, Skipped
 from inject.model.scenario import Fault, Probe, Scope, When
 from inject.model.trigger import Trigger
@@ -110,6 +111,29 @@ def test_a_point_under_the_id_of_another_is_the_same_error():
     told = jsonl.to_json(PointReached("s", 0, Point("f", "", ("g+0x1",))))
     with pytest.raises(jsonl.NotAnEvent, match="id of another"):
         jsonl.from_json({**told, "stack": ["g+0x2"]})
+
+
+@pytest.mark.parametrize("kind", ["", *(kind.value for kind in ErrorType)])
+def test_a_point_has_an_error_type_or_none(kind):
+    event = PointReached("s", 0, Point("f.isra.0", "", ("twin#2+0x1 [xfs]", "0xffffffff81000000"), 1, 1, kind))
+    assert jsonl.from_json(jsonl.to_json(event)) == event
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("f", "", ("g+0x1",), error_type="BANANA"),
+        Point("a b", "", ("g+0x1",), error_type="ERRNO"),
+        Point("", "", ("g+0x1",), error_type="ERRNO"),
+        Point("f", "", ("g+0x1", "a b"), error_type="ERRNO"),
+        Point("f", "", ("g+0x1\n",), error_type="ERRNO"),
+        Point("f", "", ("",), error_type="ERRNO"),
+    ],
+)
+def test_a_point_that_no_scenario_can_fail_is_the_same_error(point):
+    """A guest may lie, and what a scenario cannot say would end the sweep once the point is in its journal."""
+    with pytest.raises(jsonl.NotAnEvent):
+        jsonl.from_json(jsonl.to_json(PointReached("s", 0, point)))
 
 
 def test_a_number_beyond_a_float_is_the_same_error():

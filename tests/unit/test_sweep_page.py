@@ -93,7 +93,9 @@ def unpacked(data: dict[str, Any]) -> list[list[str]]:
     return found
 
 
-FRAMES = st.sampled_from(["a+0x1", "b+0x1f [m]", "c", "a+0x01", "a+0xg", "a b+0x1 [m] [n]", "", "x+0x1 [m", "é+0x2"])
+FRAMES = st.sampled_from(
+    ["a+0x1", "b+0x1f [m]", "c", "a+0x01", "0xffffffff81000000", "twin#2+0x3", "m.o", "!n", "module:m", "a+0x123456789"]
+)
 
 
 @given(st.lists(st.tuples(st.sampled_from("fg"), st.sampled_from(["", "m"]), st.lists(FRAMES, max_size=6)), max_size=8))
