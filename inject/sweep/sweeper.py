@@ -39,6 +39,9 @@ Batch = Callable[[Ledger, Request, Callable[[Event], None]], list[Verdict]]
 WHOLE = "1/1"
 """The shard of a sweep that is not split; journals of older versions name none."""
 
+ADDED = ("checks",)
+"""Keys of the first line whose values in journals of older versions, which lack them, are not known."""
+
 
 class Sweeper:
     """The sweep of one scenario, whose YAML is in ``text``. The journal is all that it keeps."""
@@ -78,6 +81,7 @@ class Sweeper:
             "functions": list(options.record.functions),
             "checked": options.record.checked,
             "errno": options.errno,
+            "checks": "all" if options.checks is None else list(options.checks),
             "kernel": kernel,
             "shard": str(options.shard),
         }
@@ -273,7 +277,7 @@ class Sweeper:
 def _refuse_another(first: Line, head: Line) -> None:
     """Raise InjectError if the journal that begins with ``first`` is of another sweep than ``head`` begins."""
     for key, value in head.items():
-        was = first.get(key, WHOLE if key == "shard" else None)
+        was = first.get(key, WHOLE if key == "shard" else value if key in ADDED else None)
         if was != value:
             raise InjectError(
                 f"the journal is of another sweep: {key} was {was!r} and is {value!r}", "begin anew in another -o"

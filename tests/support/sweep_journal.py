@@ -147,7 +147,7 @@ def journal(count: int, seed: int = 1, modes: tuple[str, ...] = ("once", "onward
     chance = random.Random(seed)
     yield {
         **{"type": "sweep", "scenario": "mix", "text": "0" * 64, "functions": ["bch2_*"], "checked": False},
-        **{"errno": "-ENOMEM", "kernel": "test", "version": "0.1.0", "file": "mix.yaml"},
+        **{"errno": "-ENOMEM", "checks": "all", "kernel": "test", "version": "0.1.0", "file": "mix.yaml"},
     }
     yield {"type": "recording"}
     yield {"type": "skipped", "scenario": "mix", "trial": 0, "function": "g", "module": "", "why": "returns nothing"}

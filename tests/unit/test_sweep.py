@@ -400,7 +400,8 @@ def judged(scenario: Scenario) -> Verdict:
 def sweeper(directory: Path, *, resume: bool = False, **changes: object) -> Sweeper:
     (scenario,) = parse(str(changes.get("text", TEXT)), "mix.yaml", "mix")
     journal = SweepJournal(directory / "sweep", resume=resume)
-    options = SweepOptions(modes=BOTH, errno=str(changes.get("errno", "-ENOMEM")))
+    checks = ("dmesg",) if changes.get("checks") else None
+    options = SweepOptions(modes=BOTH, errno=str(changes.get("errno", "-ENOMEM")), checks=checks)
     try:
         return Sweeper(scenario, str(changes.get("text", TEXT)), options, journal, "stock", 7)
     except InjectError:
@@ -466,11 +467,19 @@ def test_a_trial_is_in_the_journal_before_it_begins(tmp_path: Path) -> None:
     assert [len(names) for names in began] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("key", "value"), [("text", TEXT + "# other\n"), ("errno", "-EIO")])
-def test_the_journal_of_another_sweep_is_refused(tmp_path: Path, key: str, value: str) -> None:
+@pytest.mark.parametrize(("key", "value"), [("text", TEXT + "# other\n"), ("errno", "-EIO"), ("checks", True)])
+def test_the_journal_of_another_sweep_is_refused(tmp_path: Path, key: str, value: object) -> None:
     sweeper(tmp_path)._journal.close()
     with pytest.raises(InjectError, match=f"the journal is of another sweep: {key} was"):
         sweeper(tmp_path, resume=True, **{key: value})
+
+
+def test_a_journal_of_an_older_version_does_not_say_which_checks_its_trials_have(tmp_path: Path) -> None:
+    sweeper(tmp_path)._journal.close()
+    path = tmp_path / "sweep" / NAME
+    path.write_text(path.read_text().replace('"checks":"all",', ""))
+    for checks in (True, False):
+        sweeper(tmp_path, resume=True, checks=checks)._journal.close()
 
 
 def test_a_trial_says_how_its_workload_ended() -> None:

@@ -107,13 +107,22 @@ def test_the_last_end_of_a_trial_counts() -> None:
     assert account([*SMALL, later]).totals.errors == account(SMALL).totals.errors + 1
 
 
-@pytest.mark.parametrize("key", ["scenario", "text", "functions", "checked", "errno", "kernel"])
+@pytest.mark.parametrize("key", ["scenario", "text", "functions", "checked", "errno", "checks", "kernel"])
 def test_journals_of_two_sweeps_are_refused_with_their_places(key: str) -> None:
     other = [{**SMALL[0], key: "other"}, *SMALL[1:]]
     with pytest.raises(InjectError) as error:
         account(SMALL, other)
     assert str(error.value).startswith(f"b/journal.jsonl:1: another sweep: {key} is `other` here, and `")
     assert str(error.value).endswith("` in a/journal.jsonl:1; merge the shards of one sweep")
+
+
+def test_a_journal_of_an_older_version_does_not_say_which_checks_it_had() -> None:
+    first, second, third = shards(SMALL, 3)
+    del first[0]["checks"]
+    assert plain(account(first, second, third)) == plain(account(SMALL))
+    third[0]["checks"] = ["dmesg"]
+    with pytest.raises(InjectError, match="c/journal.jsonl:1: another sweep: checks is .* and `all` in b/journal"):
+        account(first, second, third)
 
 
 def test_two_ends_of_one_trial_are_refused_with_their_places() -> None:

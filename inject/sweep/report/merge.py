@@ -17,9 +17,9 @@ from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.journal import LARGEST, NAME, Line, lines_of
 from inject.sweep.shot import Mode
 from inject.sweep.state import state_of
-from inject.sweep.sweeper import WHOLE
+from inject.sweep.sweeper import ADDED, WHOLE
 
-SAME = ("scenario", "text", "functions", "checked", "errno", "kernel")
+SAME = ("scenario", "text", "functions", "checked", "errno", "checks", "kernel")
 """What the first lines of all shards agree in."""
 
 PASSING = ("sweep", "round", "reducing")
@@ -95,7 +95,7 @@ def merged(parts: Sequence[Part], home: Path) -> list[Line]:
     shards = {str(shard): None for part in parts for shard in _shards(part)}
     merge = _Merge(first.lines[0], dict.fromkeys(sorted(shards)))
     for part in parts:
-        _agree(first, part)
+        _agree(parts, part)
         _take(merge, part, home)
     for identity, (line, place, _) in merge.trials.items():
         if line["point"] not in merge.points:
@@ -112,11 +112,12 @@ def _shards(part: Part) -> Sequence[str]:
     return shards
 
 
-def _agree(first: Part, part: Part) -> None:
-    """Raise InjectError unless both are of one sweep."""
+def _agree(parts: Sequence[Part], part: Part) -> None:
+    """Raise InjectError unless ``part`` is of the same sweep as the first of ``parts`` that says so."""
     for key in SAME:
+        first = next((one for one in parts if key in one.lines[0]), part) if key in ADDED else parts[0]
         ours, theirs = part.lines[0].get(key), first.lines[0].get(key)
-        if ours != theirs:
+        if (key in part.lines[0] or key not in ADDED) and ours != theirs:
             raise InjectError(
                 f"{part.at(1)}: another sweep: {key} is {_value(ours)} here, and {_value(theirs)} in {first.at(1)}",
                 "merge the shards of one sweep",
