@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from inject.errors import InjectError
 from inject.fleet import request as requests
@@ -148,9 +148,9 @@ class Forks:
         boot = Boot(made, kind, on_result=on_result, say=say, tick=tick, saved=fork)
         try:
             guest = stack.enter_context(boot)
-        except InjectError as error:
+        except (InjectError, OSError) as error:
             self.origins.failed += 1
-            say(f"the guest that was saved does not go on ({error.message}); booting a new one")
+            say(f"the guest that was saved does not go on ({_words(error)}); booting a new one")
             if self.origins.failed >= MOST_FAILURES:
                 self._refused.add(kind)
             return None
@@ -167,8 +167,8 @@ class Forks:
         if kind not in self._forks:
             try:
                 self._forks[kind] = self._made(kind, say, tick)
-            except InjectError as error:
-                say(f"no guest can be saved for the trials ({error.message}); each begins with its filesystem")
+            except (InjectError, OSError) as error:
+                say(f"no guest can be saved for the trials ({_words(error)}); each begins with its filesystem")
                 self._refused.add(kind)
                 return None
         return self._forks[kind]
@@ -217,6 +217,11 @@ class Forks:
             if patience.over():
                 raise InjectError(f"{base.name} was not set up within {patience.limit:g} s")
         return worker
+
+
+def _words(error: Union[InjectError, OSError]) -> str:
+    """What went wrong; an OSError is this machine's, such as a full disk."""
+    return error.message if isinstance(error, InjectError) else f"{error.filename or 'this machine'}: {error.strerror}"
 
 
 class Waiting:

@@ -38,7 +38,7 @@ RECIPE = "1"
 """Raise it when this file or the guest's init starts to save something else."""
 
 KEPT = 8
-"""Templates kept, those used last; one takes some 300 MB."""
+"""Templates kept, those used last; one takes some 240 MB."""
 
 SPACE = 3
 """A template is made only where that many times the memory of its guest is free."""
