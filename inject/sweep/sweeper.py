@@ -69,6 +69,8 @@ class Sweeper:
         self._known = 0, SweepState()
         self._judged: set[str] = set()
         """Trials that have ended in this run."""
+        self.unusable = ""
+        """Why the kernel of this machine must not run more; "" if it may."""
         if scenario.sweep is not None and scenario.sweep.by != "stack":
             raise InjectError(
                 f"{scenario.name} has `sweep: {{by: {scenario.sweep.by}}}`, and a sweep fails stack traces only",
@@ -128,7 +130,7 @@ class Sweeper:
     def check(self, batch: Batch, say: Callable[[str], None] = lambda _: None) -> None:
         """Run the scenario with nothing failing, unless that passed before; raises InjectError if it does not pass."""
         shots = self.plan.shots
-        if self.state.baseline is not None or not shots:
+        if self.state.baseline is not None or not shots or self.unusable:
             return
         ledger = Ledger([self._scenarios.baseline(shots[0])])
         (verdict,) = batch(ledger, Request(self._seed), lambda _: None)
@@ -168,7 +170,7 @@ class Sweeper:
                 say(f"round {number}: {len(self.state.points)} points are known, {len(left)} trials")
                 self._make(left, number, batch)
             if left and self._left_until(number):
-                return  # the time is over
+                return
 
     def _left_until(self, number: int) -> list[Shot]:
         """The trials of rounds up to ``number`` that have not ended yet."""
@@ -221,9 +223,9 @@ class Sweeper:
         return None if seconds is None else seconds - (self._now() - self._started)
 
     def is_over(self) -> bool:
-        """True once no more trials may begin, because the time that the sweep may take is over."""
+        """True once no more trials may begin: the time that the sweep may take is over, or the kernel is unusable."""
         left = self.seconds_left()
-        return left is not None and left <= 0
+        return bool(self.unusable) or (left is not None and left <= 0)
 
     def tally(self) -> Tally:
         """How far it is, for the trials that follow."""
@@ -266,7 +268,7 @@ class Sweeper:
     def ending(self, *, interrupted: bool = False, unfinished: bool = False) -> End:
         """What ends the sweep now; ``unfinished``: a finding could be looked into further."""
         left = bool(self.left)
-        unusable = left and not self.is_over()
+        unusable = bool(self.unusable) or (left and not self.is_over())
         return end_of(self.totals(), left or unfinished, interrupted=interrupted, unusable=unusable)
 
     def close(self, end: End) -> None:

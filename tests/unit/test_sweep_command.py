@@ -19,7 +19,7 @@ from inject.cli.sweep import command
 from inject.cli.sweep.command import run_sweep
 from inject.cli.sweep.options import SweepChoice, sweep_options, the_scenario
 from inject.errors import CannotRun, InjectError
-from inject.fleet.ledger import Ledger
+from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.event import Event, PointReached
 from inject.model.reached import Point
@@ -27,6 +27,7 @@ from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.sweep.agenda import BEYOND
 from inject.sweep.journal import NAME
 from inject.sweep.report.write import HTML, KTAP
+from inject.sweep.sweeper import Batch, Sweeper
 
 TEXT = "name: mix\nfaults: [{function: f0, return: -EIO}]\nrun: 'true'\n"
 POINTS = [Point(f"f{number}", "", ("caller+0x1",), 1, 1, "ERRNO") for number in range(4)]
@@ -132,6 +133,86 @@ def test_an_interrupted_sweep_reports_what_it_has_and_goes_on(
     last = capsys.readouterr().out.splitlines()[-1]
     assert "trials 4: 4 passed" in last and reported(tmp_path) == last
     assert lines(tmp_path, "end")[-1]["reason"] == ""
+
+
+class FakeHere:
+    """This machine: the trial of ``spoils`` fails, shows a new point, and leaves a kernel that must not run more."""
+
+    def __init__(self, guests: FakeGuests, spoils: str) -> None:
+        self.ran: list[str] = []
+        self.unusable = ""
+        self._guests = guests
+        self._spoils = spoils
+
+    def run(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        if self.unusable:
+            raise InjectError(f"this kernel must not run more trials: {self.unusable}", "reboot")
+        if request.record is not None:
+            self.unusable = "it has oopsed" if self._spoils == "recording" else ""
+            return self._guests.batch(ledger, request, on_event)
+        while (waiting := ledger.names(Stage.WAITING)) and not self.unusable:
+            name = waiting[0]
+            assert ledger.give(name)
+            self.ran.append(name.partition("/")[2])
+            function = "baseline" if name.endswith("/baseline") else ledger.scenario(name).faults[0].function
+            if function != self._spoils:
+                ledger.settle(Verdict(name, Status.PASS, counts=(Counts(1, 1, 1),), exit=0))
+                continue
+            self.unusable = "it has oopsed"
+            if function == "baseline":
+                ledger.settle(Verdict(name, Status.PASS, exit=0))
+                continue
+            ledger.reach(PointReached(name, 0, Point("new", "", ("caller+0x1",), 1, 0, "ERRNO")))
+            ledger.settle(Verdict(name, Status.FAIL, Reason.CRASH, "oops", counts=(Counts(1, 1, 1),)))
+        return ledger.verdicts()
+
+
+@pytest.mark.parametrize(
+    ("spoils", "words", "code", "last"),
+    [
+        ("f3", ["--rounds", "2", "--reproduce", "0"], 1, "points 5: 4 injected, 0 not reached again, 1 skipped; "),
+        ("f3", ["--rounds", "1", "--reproduce", "9"], 1, "points 5: 4 injected, 0 not reached again, 1 skipped; "),
+        ("f1", ["--rounds", "2", "--reproduce", "9"], 1, "points 5: 2 injected, 0 not reached again, 3 skipped; "),
+        (
+            "recording",
+            ["--rounds", "2", "--reproduce", "9"],
+            4,
+            "points 4: 0 injected, 0 not reached again, 4 skipped; ",
+        ),
+        (
+            "baseline",
+            ["--rounds", "2", "--reproduce", "9"],
+            4,
+            "points 4: 0 injected, 0 not reached again, 4 skipped; ",
+        ),
+    ],
+)
+def test_a_kernel_that_must_run_no_more_ends_the_sweep_with_its_report(
+    tmp_path: Path,
+    guests: FakeGuests,
+    capsys: pytest.CaptureFixture[str],
+    spoils: str,
+    words: list[str],
+    code: int,
+    last: str,
+) -> None:
+    """Whatever would come next: the rest of a round, another round, or a look into the findings."""
+    file = tmp_path / "mix.yaml"
+    file.write_text(TEXT)
+    choice = chosen_by("-o", str(tmp_path / "out"), *words)
+    machine = FakeHere(guests, spoils)
+
+    def ready(made: Sweeper) -> Batch:
+        return command._here(made, machine)  # type: ignore[arg-type]
+
+    assert run_sweep(the_scenario(str(file)), choice, "this machine's 6.12", "inject run", ready, boot="b") == code
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].startswith(last)
+    assert shown.err.count("this kernel must not run more trials: it has oopsed") == 1
+    assert "reboot, and make those that are left with --resume -o" in shown.err
+    assert lines(tmp_path, "end")[-1]["reason"] == "unusable"
+    assert reported(tmp_path) == shown.out.splitlines()[-1]
+    assert len(machine.ran) == len(lines(tmp_path, "begun")) + (spoils != "recording")
 
 
 def test_a_bound_is_said(tmp_path: Path, guests: FakeGuests, capsys: pytest.CaptureFixture[str]) -> None:

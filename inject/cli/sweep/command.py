@@ -96,7 +96,8 @@ def _here(sweeper: Sweeper, here: Here) -> Batch:
             return here.run(ledger, request, take)
         finally:
             progress.close()
-            if here.unusable:
+            if here.unusable and not sweeper.unusable:
+                sweeper.unusable = here.unusable
                 note(f"this kernel must not run more trials: {here.unusable}")
 
     return batch
@@ -182,7 +183,7 @@ def run_sweep(
         try:
             batch = ready(sweeper)
             _make(sweeper, batch, choice.only, directory / NAME)
-            if not sweeper.left:
+            if not sweeper.left and not sweeper.is_over():
                 _look_into(Investigation(sweeper, journal, choice.known, choice.reproduce, seed), batch)
         except KeyboardInterrupt:
             interrupted = True
@@ -194,6 +195,8 @@ def run_sweep(
         if end in NEXT:
             note(f"{NEXT[end]} -o {shlex.quote(str(directory))}")
         status = tell(sweeper, found, directory, again, lambda: _finish(sweeper, end, directory))
+        if end is End.UNUSABLE and not sweeper.totals().findings:
+            status = ExitStatus.ERROR
         return ExitStatus.INTERRUPTED if interrupted else status
 
 
