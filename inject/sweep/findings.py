@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from inject.sweep.state import Ended
 
 README = "README"
 """The file of a finding's directory that has what a maintainer needs, and the entry for --known."""
+
+_DIRECTORY = re.compile(r"(?<=findings/)[0-9]{1,9}-[0-9a-f]{8}$")
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,10 @@ def causes(ended: Iterable[Ended], known: Sequence[Known], lines: Iterable[Line]
     for one in ended:
         if one.status is Status.FAIL:
             by_signature.setdefault(one.signature, []).append(one)
-    names = {
-        str(line["signature"]): str(line["directory"]).rpartition("/")[2] for line in lines if line["type"] == "finding"
+    told = {
+        line["signature"]: _DIRECTORY.search(str(line.get("directory"))) for line in lines if line["type"] == "finding"
     }
+    names = {str(signature): found.group() for signature, found in told.items() if found}
     free = max([int(name.partition("-")[0]) for name in names.values()], default=0)
     for signature in by_signature:
         if signature not in names:

@@ -15,6 +15,7 @@ from typing import Any
 from inject.errors import InjectError
 from inject.model.text import size_text
 from inject.store import loads
+from inject.sweep.keys import fault_of
 
 NAME = "journal.jsonl"
 HERE = "this machine's"
@@ -44,6 +45,10 @@ def lines_of(data: bytes, path: Path) -> tuple[list[Line], int]:
                 raise ValueError
         except ValueError:
             raise InjectError(f"{path}:{number}: not a line of a journal", DELETE) from None
+        fault = fault_of(found)
+        if fault:
+            hint = "" if found["type"] == "sweep" else DELETE
+            raise InjectError(f"{path}:{number}: a damaged {found['type']} line: {fault}", hint)
         lines.append(found)
     return lines, len(rest)
 

@@ -15,6 +15,7 @@ from inject.model.verdict import Reason, Status
 from inject.store import read_file
 from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.journal import LARGEST, NAME, Line, lines_of
+from inject.sweep.keys import HEAD
 from inject.sweep.shot import Mode
 from inject.sweep.state import state_of
 from inject.sweep.sweeper import ADDED, WHOLE
@@ -56,6 +57,9 @@ def read(path: Path) -> Part:
     lines, cut = lines_of(data, path)
     if not lines or lines[0]["type"] != "sweep":
         raise InjectError(f"{path}:1: not the first line of a sweep's journal", "name the directory of a sweep")
+    for key in HEAD:
+        if key not in lines[0]:
+            raise InjectError(f"{path}:1: a damaged sweep line: it has no {key}")
     return Part(path, lines, cut)
 
 
