@@ -8,12 +8,13 @@ from typing import Optional
 
 from inject import __version__
 from inject.store import write_file
+from inject.sweep import boots
 from inject.sweep.dossier import Dossier, Seen
 from inject.sweep.findings import Cause
 from inject.sweep.journal import SweepJournal
 from inject.sweep.known import Known
 from inject.sweep.minimal import Reduction
-from inject.sweep.reproducer import AFTER, Reproducer
+from inject.sweep.reproducer import AFTER, Reproducer, cut_short, under_way
 from inject.sweep.reproduction import OVER, Reproduction
 from inject.sweep.shot import BESIDE, Mode
 from inject.sweep.state import Ended
@@ -33,6 +34,23 @@ class Investigation:
         self.causes = sweeper.findings(known)
         self._repeated: dict[str, Reproduction] = {}
 
+    def blame_boots(self) -> list[str]:
+        """Settle the steps that ended this machine, which has been booted since; a sentence for each."""
+        points = {point.id: point for point in self._sweeper.state.points}
+        causes = {cause.digest: cause for cause in self.causes}
+        said = []
+        for line in under_way(self._journal.lines):
+            cause = causes.get(line["finding"])
+            if cause is None or not boots.ended({line["what"]: str(line.get("boot", ""))}, self._sweeper.boot):
+                continue
+            for one in cut_short(line, cause, points[chosen(cause).point]):
+                self._journal.append(one)
+            said.append(
+                f"the machine was booted anew since {line['what']} of the finding {cause.digest} began, "
+                "which counts as a crash"
+            )
+        return said
+
     def run(self, batch: Optional[Batch]) -> None:
         """Make what is new smaller and repeat it. Of what is known, or without ``batch``, take what the journal has."""
         points = {point.id: point for point in self._sweeper.state.points}
@@ -47,7 +65,7 @@ class Investigation:
         scenario, journal = self._sweeper.scenario, self._journal
         Reproducer(scenario, journal, self._seed, lambda: True).run(known, lambda *_: [])
         if batch is not None:
-            Reproducer(scenario, journal, self._seed, self._sweeper.is_over).run(new, batch)
+            Reproducer(scenario, journal, self._seed, self._sweeper.is_over, self._sweeper.boot).run(new, batch)
 
     def _document(self, trial: Ended) -> dict[str, object]:
         shots = {shot.id: shot for shot in self._sweeper.plan.shots}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
@@ -17,10 +17,12 @@ from inject.model.verdict import Reason, Status, Verdict
 from inject.report.evidence import Evidence
 from inject.scenario.derived import derived
 from inject.scenario.load import parse
+from inject.sweep import boots
+from inject.sweep.findings import Cause
 from inject.sweep.journal import Line, SweepJournal
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.minimal import Candidate
-from inject.sweep.reproduction import Answers, Ask, Reproduction, is_judged
+from inject.sweep.reproduction import TRACE, Answers, Ask, Reproduction, is_judged
 from inject.sweep.signature import signature
 from inject.sweep.sweeper import Batch
 
@@ -68,7 +70,10 @@ class Track:
 class Reproducer:
     """Tries candidates in trials of ``base``, keeps every step in ``journal``, and begins none once it ``is_over``."""
 
-    def __init__(self, base: Scenario, journal: SweepJournal, seed: int, is_over: Callable[[], bool]) -> None:
+    def __init__(
+        self, base: Scenario, journal: SweepJournal, seed: int, is_over: Callable[[], bool], boot: str = ""
+    ) -> None:
+        self._boot = boot
         self._base = base
         self._journal = journal
         self._seed = seed
@@ -173,13 +178,13 @@ class Reproducer:
                 paths[event.scenario] = [line for path in event.errors for line in as_lines(path)]
 
         def begin(name: str) -> None:
-            self._journal.append({"type": BEFORE, **of[name][1].line})
+            self._journal.append({"type": BEFORE, **of[name][1].line, **boots.key(self._boot)})
 
         def end(verdict: Verdict) -> None:
             track, step = of[verdict.scenario]
             with self._lock:
                 late = bool(self._done.get((AFTER, track.one.cause.digest, step.key)))
-                self._write(after(step, verdict))
+                self._write(after(step.line, verdict, step.of.cause, step.of.point))
                 for more in () if late or trace or self._waits(track) else self._advance(track):
                     of[more.scenario.name] = (track, more)
                     if track.ask is not None and not track.ask.trace:
@@ -197,19 +202,40 @@ class Reproducer:
         )
 
 
-def after(step: Step, verdict: Verdict) -> dict[str, Any]:
-    """The journal's line for a step that has ended; a run keeps its evidence."""
+def under_way(lines: Iterable[Line]) -> list[Line]:
+    """The lines BEFORE of steps that have not ended, nor did the run of inject that made them."""
+    found: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        if line["type"] == BEFORE:
+            found[line["finding"], line["text"]] = line
+        elif line["type"] in (AFTER, TRACED):
+            found.pop((line["finding"], line["text"]), None)
+        elif line["type"] == "end":
+            found.clear()
+    return list(found.values())
+
+
+def cut_short(line: Line, cause: Cause, point: Point) -> list[Line]:
+    """The lines for a step, begun as ``line`` says, that ended this machine."""
+    verdict = boots.verdict_of(line["what"], point.function)
+    about = {key: line[key] for key in ("finding", "what", "text")}
+    traced = [{"type": TRACED, **about, "lines": [verdict.detail]}] if line["what"] == TRACE else []
+    return [after(about, verdict, cause, point), *traced]
+
+
+def after(about: Mapping[str, Any], verdict: Verdict, cause: Cause, point: Point) -> dict[str, Any]:
+    """The journal's line for a step ``about`` ``cause`` that has ended; a run keeps its evidence."""
     line = {
         "type": AFTER,
-        **step.line,
+        **about,
         "status": verdict.status.value,
         "reason": verdict.reason.value if verdict.reason else "",
         "detail": verdict.detail,
         "injected": sum(counts.injected for counts in verdict.counts),
         "seconds": round(verdict.seconds, 3),
-        "same": is_same(verdict, step.of.cause.signature, step.of.point),
+        "same": is_same(verdict, cause.signature, point),
     }
-    if step.candidate.what.startswith("run-"):
+    if about["what"].startswith("run-"):
         line.update(log=list(verdict.log), kernel_log=list(verdict.kernel_log))
     return line
 

@@ -18,6 +18,9 @@ RUNS = 3
 ENOUGH = 2
 """Runs that must fail with the same signature for a finding to be called reproducible."""
 
+TRACE = "trace"
+"""What the traced run is called."""
+
 OVER = "the time was over (--time-budget): --resume goes on"
 
 
@@ -97,7 +100,7 @@ class Reproduction:
         if self._unjudged:
             self.cut = "; ".join(filter(None, (self.cut, UNJUDGED.format(len(self._unjudged)))))
         if self.failed and self.spent < self.most:
-            yield from self._ask([Candidate("trace", best)], trace=True)
+            yield from self._ask([Candidate(TRACE, best)], trace=True)
 
     def _smaller(self) -> Generator[Ask, Answers, None]:
         """Search for the smallest, as long as there are trials beside those that repeat it; raises TimeOver."""

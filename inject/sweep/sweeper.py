@@ -65,7 +65,8 @@ class Sweeper:
         self._options = options
         self._journal = journal
         self._seed = seed
-        self._boot = {"boot": boot} if boot else {}
+        self.boot = boot
+        """The id of this boot, if the machine makes its trials itself; else ""."""
         self._known = 0, SweepState()
         self._judged: set[str] = set()
         """Trials that have ended in this run."""
@@ -153,9 +154,9 @@ class Sweeper:
     def blame_boots(self) -> list[str]:
         """Settle the trials that ended this machine, which has been booted since; a sentence for each."""
         shots = {shot.id: shot for shot in self.plan.shots}
-        found = [shots[id] for id in boots.ended(self.state.under_way, self._boot.get("boot", "")) if id in shots]
+        found = [shots[id] for id in boots.ended(self.state.under_way, self.boot) if id in shots]
         for shot in found:
-            self._journal.append(trial_line(shot, boots.verdict_of(shot)))
+            self._journal.append(trial_line(shot, boots.verdict_of(shot.id, shot.point.function)))
         return [
             f"the machine was booted anew since the trial {shot.id} began, which counts as a crash" for shot in found
         ]
@@ -188,7 +189,7 @@ class Sweeper:
         def begin(name: str) -> None:
             shot = left[name]
             line = {"type": "begun", "trial": shot.id, "point": shot.point.id, "mode": shot.mode.value}
-            self._journal.append({**line, **self._boot})
+            self._journal.append({**line, **boots.key(self.boot)})
 
         def reached(event: PointReached) -> None:
             with lock:

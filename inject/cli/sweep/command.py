@@ -179,6 +179,8 @@ def run_sweep(
         sweeper = Sweeper(scenario, text, choice.options(scenario), journal, kernel, seed, boot=boot)
         for words in sweeper.blame_boots():
             note(words)
+        for words in Investigation(sweeper, journal, choice.known, choice.reproduce, seed).blame_boots():
+            note(words)
         interrupted = False
         try:
             batch = ready(sweeper)
