@@ -280,6 +280,8 @@ BASELINE = of_type(SMALL, "baseline")[0]
         ([BASELINE], 1, 0, TrialOutcome.UNREACHED),
         ([], 1, 1, TrialOutcome.PASSED),
         ([BASELINE, {**BASELINE, "exit": 2}], 1, 1, TrialOutcome.PASSED),
+        ([{**BASELINE, "exit": [0]}], 1, 1, TrialOutcome.PASSED),
+        ([{**BASELINE, "exit": None}], 1, 1, TrialOutcome.PASSED),
     ],
 )
 def test_a_failure_that_reaches_the_workload_is_propagated(

@@ -136,7 +136,7 @@ def account_of(lines: Sequence[Line]) -> SweepAccount:
     head, end = lines[0], lines[-1]
     raw = {line["trial"]: line for line in lines if line["type"] == "trial"}
     known = {str(line["signature"]): str(line.get("known") or "") for line in _of(lines, "finding")}
-    exits = {line.get("exit") for line in _of(lines, "baseline") if line.get("status") == Status.PASS.value}
+    exits = _exits(_of(lines, "baseline"))
     tried: dict[str, list[Tried]] = {}
     for one in state.ended.values():
         tried.setdefault(one.point, []).append(_tried(one, raw[one.shot], known, exits))
@@ -160,6 +160,12 @@ def account_of(lines: Sequence[Line]) -> SweepAccount:
     )
 
 
+def _exits(baselines: Iterable[Line]) -> set[int]:
+    """The workload's exit codes with nothing failing."""
+    passed = (line.get("exit") for line in baselines if line.get("status") == Status.PASS.value)
+    return {exit for exit in passed if isinstance(exit, int)}
+
+
 def _missing(head: Line) -> list[str]:
     """A note on shards whose journals are not among those that were merged."""
     had = [str(shard) for shard in head["shards"]]
@@ -180,7 +186,7 @@ def _left(points: Sequence[Point], lines: Sequence[Line]) -> dict[str, str]:
     return {**said, **{point.id: UNKNOWN for point in points if value_of(point, errno) is None}}
 
 
-def _tried(ended: Ended, line: Line, known: Mapping[str, str], exits: Collection[Any]) -> Tried:
+def _tried(ended: Ended, line: Line, known: Mapping[str, str], exits: Collection[int]) -> Tried:
     """The trial of a ``line``; ``exits`` are the workload's exit codes with nothing failing."""
     fate = _fate(ended, line.get("exit"), exits)
     if ended.status is Status.FAIL:
@@ -195,7 +201,7 @@ def _tried(ended: Ended, line: Line, known: Mapping[str, str], exits: Collection
     return Tried(ended, outcome, str(line["mode"]), float(line["seconds"]), notes, str(line.get("how", "")), fate)
 
 
-def _fate(ended: Ended, exit: Any, exits: Collection[Any]) -> str:
+def _fate(ended: Ended, exit: Any, exits: Collection[int]) -> str:
     """What shows that the failure reached the workload: another exit code than with nothing failing."""
     if not ended.injected or not isinstance(exit, int) or len(exits) != 1 or exit in exits:
         return ""
