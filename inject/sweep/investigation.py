@@ -16,7 +16,7 @@ from inject.sweep.known import Known
 from inject.sweep.minimal import Reduction
 from inject.sweep.reproducer import AFTER, Reproducer, cut_short, under_way
 from inject.sweep.reproduction import OVER, Reproduction
-from inject.sweep.shot import BESIDE, Mode
+from inject.sweep.shot import BESIDE, Mode, shot_of
 from inject.sweep.state import Ended
 from inject.sweep.sweeper import Batch, Sweeper
 
@@ -68,8 +68,9 @@ class Investigation:
             Reproducer(scenario, journal, self._seed, self._sweeper.is_over, self._sweeper.boot).run(new, batch)
 
     def _document(self, trial: Ended) -> dict[str, object]:
-        shots = {shot.id: shot for shot in self._sweeper.plan.shots}
-        return self._sweeper.document_of(shots[trial.shot])
+        shot = shot_of(trial.shot, {point.id: point for point in self._sweeper.state.points})
+        assert shot is not None, "a trial is of points that the journal has"
+        return self._sweeper.document_of(shot)
 
     @property
     def wanted(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -63,6 +64,17 @@ class Shot:
         value = value_of(self.point, errno)
         assert value is not None
         return [*(self.first.faults(errno) if self.first is not None else []), self.fault(value)]
+
+
+def shot_of(trial: str, points: Mapping[str, Point]) -> Optional[Shot]:
+    """The trial of this name, as Shot.id makes it; None if it is not one, or of none of ``points``."""
+    names, first = trial.split(BESIDE), None
+    for name in names:
+        point, _, mode = name.rpartition("-")
+        if point not in points or mode not in {one.value for one in Mode}:
+            return None
+        first = Shot(points[point], Mode(mode), first)
+    return first
 
 
 def is_single(trial: str) -> bool:

@@ -58,6 +58,8 @@ class SweepState:
     ended: dict[str, Ended] = field(default_factory=dict)
     begun: dict[str, int] = field(default_factory=dict)
     """How often each trial was begun."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Why points have no trial, by their ids, as the last run that said so has it; "" if they may have one again."""
     under_way: dict[str, str] = field(default_factory=dict)
     """The trials that have begun and not ended, with the boot of the machine that makes them; "" in a guest."""
 
@@ -103,6 +105,8 @@ def _add(state: SweepState, line: Line) -> None:
     elif kind == "trial":
         state.ended[line["trial"]] = _ended(line)
         state.under_way.pop(line["trial"], None)
+    elif kind == "left":
+        state.left.update(dict.fromkeys(map(str, line["points"]), str(line["why"])))
     elif kind == "end":
         state.under_way.clear()  # inject lived longer than the trial: no end of the machine cut it short
 
@@ -197,12 +201,12 @@ class Totals:
 
 
 def totals(points: Sequence[Point], plan: Agenda, ended: Mapping[str, Ended]) -> Totals:
-    """The totals of the trials of ``plan`` and of points that have none."""
-    return count(points, plan.skipped, [ended[shot.id] for shot in plan.shots if shot.id in ended])
+    """The totals of all trials that have ended, those that are not of ``plan`` as well: an earlier run made them."""
+    return count(points, plan.skipped, list(ended.values()))
 
 
 def count(points: Sequence[Point], left: Mapping[str, str], own: Sequence[Ended]) -> Totals:
-    """The totals of the trials ``own``; ``left`` says by their ids why points have none."""
+    """The totals of the trials ``own``; ``left`` says by their ids why the other points have none."""
     of: dict[str, list[Ended]] = {}
     for one in own:
         of.setdefault(one.point, []).append(one)
@@ -215,7 +219,7 @@ def count(points: Sequence[Point], left: Mapping[str, str], own: Sequence[Ended]
             why = SPARED if any(one.spared for one in some) else UNREACHED
             unreached[why] = unreached.get(why, 0) + 1
         else:
-            why = left.get(point.id) or (UNJUDGED if some else UNENDED)
+            why = UNJUDGED if some else left.get(point.id) or UNENDED
             skipped[why] = skipped.get(why, 0) + 1
     failed = [one for one in own if one.status is Status.FAIL]
     passed = sum(one.status is Status.PASS for one in own)

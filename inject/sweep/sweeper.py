@@ -28,7 +28,7 @@ from inject.sweep.known import Known
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.options import SweepOptions
 from inject.sweep.scenarios import Scenarios
-from inject.sweep.shot import RECORDED, Origin, Shot
+from inject.sweep.shot import RECORDED, Origin, Shot, shot_of
 from inject.sweep.state import SweepState, Totals, point_line, state_of, totals, trial_line
 from inject.sweep.tally import Tally
 
@@ -153,8 +153,10 @@ class Sweeper:
 
     def blame_boots(self) -> list[str]:
         """Settle the trials that ended this machine, which has been booted since; a sentence for each."""
-        shots = {shot.id: shot for shot in self.plan.shots}
-        found = [shots[id] for id in boots.ended(self.state.under_way, self.boot) if id in shots]
+        state = self.state
+        points = {point.id: point for point in state.points}
+        blamed = [shot_of(trial, points) for trial in boots.ended(state.under_way, self.boot)]
+        found = [shot for shot in blamed if shot is not None]
         for shot in found:
             self._journal.append(trial_line(shot, boots.verdict_of(shot.id, shot.point.function)))
         return [
@@ -246,20 +248,20 @@ class Sweeper:
         return self._scenarios.document(shot)
 
     def findings(self, known: Sequence[Known] = ()) -> tuple[Cause, ...]:
-        """The findings of the plan's trials."""
-        ended = self.state.ended
-        planned = {shot.id for shot in self.plan.shots}
-        return causes([one for name, one in ended.items() if name in planned], known, self._journal.lines)
+        """The findings of all trials that have ended."""
+        points = {point.id: point for point in self.state.points}
+        ended = [one for one in self.state.ended.values() if shot_of(one.shot, points) is not None]
+        return causes(ended, known, self._journal.lines)
 
     def leave(self) -> None:
-        """Write to the journal which points get no trial, and why: only the options of this sweep say so."""
+        """Write to the journal which points get no trial, and why, if it says anything else: the options say so."""
+        now, said = self.plan.skipped, self.state.left
         by_why: dict[str, list[str]] = {}
-        for point, why in self.plan.skipped.items():
-            by_why.setdefault(why, []).append(point)
+        for point in dict.fromkeys([*now, *said]):
+            if now.get(point, "") != said.get(point, ""):
+                by_why.setdefault(now.get(point, ""), []).append(point)
         for why, points in by_why.items():
-            line = {"type": "left", "why": why, "points": points}
-            if line not in self._journal.lines:
-                self._journal.append(line)
+            self._journal.append({"type": "left", "why": why, "points": points})
 
     def totals(self) -> Totals:
         """How it adds up now."""

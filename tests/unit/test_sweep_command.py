@@ -24,9 +24,10 @@ from inject.fleet.request import Request
 from inject.model.event import Event, PointReached
 from inject.model.reached import Point
 from inject.model.verdict import Counts, Reason, Status, Verdict
-from inject.sweep.agenda import BEYOND
+from inject.sweep.agenda import BEYOND, UNASKED
 from inject.sweep.journal import NAME
 from inject.sweep.report.write import HTML, KTAP
+from inject.sweep.state import UNENDED, UNJUDGED
 from inject.sweep.sweeper import Batch, Sweeper
 
 TEXT = "name: mix\nfaults: [{function: f0, return: -EIO}]\nrun: 'true'\n"
@@ -54,7 +55,8 @@ class FakeGuests:
             status = self.ends.get(function, Status.PASS)
             reason = Reason.CRASH if status is Status.FAIL else None
             words = "" if status is Status.PASS else f"{function} did it"
-            ledger.settle(Verdict(name, status, reason, words, counts=(Counts(1, 1, 1),), exit=0))
+            hit = int(status is not Status.ERROR)
+            ledger.settle(Verdict(name, status, reason, words, counts=(Counts(1, 1, hit),), exit=0))
         return ledger.verdicts()
 
 
@@ -222,6 +224,55 @@ def test_a_bound_is_said(tmp_path: Path, guests: FakeGuests, capsys: pytest.Capt
     assert BEYOND in (tmp_path / "out" / HTML).read_text().replace("&#39;", "'")
     assert sweep(tmp_path, guests, "--resume", "--limit", "9") == 0
     assert lines(tmp_path, "end")[-1]["trials"] == 4
+
+
+def why_left(directory: Path) -> list[str]:
+    """Why points have no trial, as report.html has it."""
+    page = (directory / "out" / HTML).read_text().replace("&#39;", "'")
+    return [why for why in (BEYOND, UNASKED, UNENDED, UNJUDGED) if why in page]
+
+
+def test_a_resume_of_some_points_reports_what_all_runs_found(
+    tmp_path: Path, guests: FakeGuests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The terminal, the exit code, the journal's last line and the reports count the same trials."""
+    guests.ends = {"f1": Status.FAIL, "f2": Status.ERROR}
+    assert sweep(tmp_path, guests, "--modes", "once,onward") == 1
+    capsys.readouterr()
+    guests.ends = {}
+    assert sweep(tmp_path, guests, "--resume", "--only", POINTS[0].id) == 1
+    shown = capsys.readouterr()
+    assert (
+        shown.out.splitlines()[-1]
+        == reported(tmp_path)
+        == (
+            "points 4: 3 injected, 0 not reached again, 1 skipped; "
+            "trials 8: 4 passed, 2 findings (1 signatures), 2 errors"
+        )
+    )
+    assert "4 points, 1 trials, 1 have ended" in shown.err
+    end = lines(tmp_path, "end")[-1]
+    assert (end["trials"], end["findings"], end["errors"], end["skipped"]) == (8, 2, 2, 1)
+    assert (tmp_path / "out" / lines(tmp_path, "finding")[-1]["directory"] / "scenario.yaml").exists()
+    assert why_left(tmp_path) == [UNJUDGED]
+
+
+def test_why_a_point_has_no_trial_is_what_the_last_run_says(tmp_path: Path, guests: FakeGuests) -> None:
+    assert sweep(tmp_path, guests, "--limit", "2") == 0
+    assert why_left(tmp_path) == [BEYOND]
+    assert sweep(tmp_path, guests, "--resume", "--only", POINTS[2].id) == 0
+    assert why_left(tmp_path) == [UNASKED]
+    guests.stop["f3"] = KeyboardInterrupt
+    assert sweep(tmp_path, guests, "--resume") == 130
+    assert why_left(tmp_path) == [UNENDED]
+    assert sweep(tmp_path, guests, "--resume", "--limit", "3") == 0
+    assert why_left(tmp_path) == [BEYOND]
+    before = len(lines(tmp_path, "left"))
+    assert sweep(tmp_path, guests, "--resume", "--limit", "3") == 0
+    assert len(lines(tmp_path, "left")) == before, "it is said once"
+    guests.stop.clear()
+    assert sweep(tmp_path, guests, "--resume") == 0
+    assert why_left(tmp_path) == []
 
 
 @contextmanager

@@ -256,12 +256,20 @@ def test_a_trial_under_way_is_kept_until_it_has_ended() -> None:
 
 
 def test_another_reason_counts_more_than_that_a_point_belongs_to_another_shard() -> None:
-    """As if one machine made two shards in turn, in one journal."""
     some = list(dict.fromkeys(line["point"] for line in of_type(SMALL, "trial")))[:1]
     lines = [line for line in SMALL if line.get("point") not in some]
     told = [{"type": "left", "why": why, "points": some} for why in ("is too far", ELSEWHERE)]
-    for order in (told, told[::-1]):
-        assert account([*lines, *order]).totals.skipped["is too far"] == 1
+    for first, second in (told, told[::-1]):
+        assert account([*lines, first], [*lines, second]).totals.skipped["is too far"] == 1
+
+
+def test_why_a_point_has_no_trial_is_what_the_last_line_of_its_journal_says() -> None:
+    some = list(dict.fromkeys(line["point"] for line in of_type(SMALL, "trial")))[:1]
+    lines = [line for line in SMALL if line.get("point") not in some]
+    told = [{"type": "left", "why": why, "points": some} for why in ("is too far", "is too near", "")]
+    assert account([*lines, *told[:2]]).totals.skipped["is too near"] == 1
+    assert "is too near" not in account([*lines, *told]).totals.skipped
+    assert account([*lines, told[0]], [*lines, *told]).totals.skipped["is too far"] == 1
 
 
 BASELINE = of_type(SMALL, "baseline")[0]

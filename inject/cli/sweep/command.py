@@ -207,7 +207,8 @@ def _make(sweeper: Sweeper, batch: Batch, only: Sequence[str], journal: Path) ->
     sweeper.record(batch)
     refuse(sweeper.scenario.name, sweeper.state.points, sweeper.plan, only, journal)
     sweeper.check(batch, note)
-    note(f"{len(sweeper.state.points)} points, {len(sweeper.plan.shots)} trials, {len(sweeper.state.ended)} have ended")
+    trials = len(sweeper.plan.shots)
+    note(f"{len(sweeper.state.points)} points, {trials} trials, {trials - len(sweeper.left)} have ended")
     sweeper.fail(batch, note)
 
 

@@ -216,7 +216,7 @@ def _row(point: Point, trials: Sequence[Tried], line: Mapping[str, Any], left: M
     elif statuses & {Status.PASS, Status.FAIL}:
         why = SPARED if any(one.ended.spared for one in trials) else UNREACHED
     else:
-        why = left.get(point.id) or (UNJUDGED if trials else UNENDED)
+        why = UNJUDGED if trials else left.get(point.id) or UNENDED
     return PointRow(point, tuple(trials), why, int(line.get("round", 0)), str(line.get("under", "")))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -23,8 +23,8 @@ from inject.sweep.sweeper import ADDED, WHOLE
 SAME = ("scenario", "text", "functions", "checked", "errno", "checks", "kernel")
 """What the first lines of all shards agree in."""
 
-PASSING = ("sweep", "round", "reducing")
-"""Lines that say what a run is about to do: nothing of it is left at its end."""
+PASSING = ("sweep", "round", "reducing", "left")
+"""Lines that say what a run is about to do, or that a later one changes: they are not merged one by one."""
 
 INTERRUPTED = "interrupted"
 """Why a sweep ended whose journal does not say so."""
@@ -164,8 +164,6 @@ def _take(merge: _Merge, part: Part, home: Path) -> None:
                 Mode(line["mode"])
             elif kind == "finding":
                 findings[str(line["signature"])] = line
-            elif kind == "left":
-                _leave(merge, map(str, line["points"]), str(line["why"]))
             elif kind == "end":
                 ends.append({**line, "seconds": _seconds(line)})
             elif kind == "kernel":
@@ -185,6 +183,7 @@ def _take(merge: _Merge, part: Part, home: Path) -> None:
         _add_trial(merge, identity, line, place, shards)
     for signature, line in findings.items():
         _add_finding(merge, signature, line, _rebased(str(line.get("directory") or ""), part, home))
+    _leave(merge, state.left)
     reason = ends[-1].get("reason", "") if closed else INTERRUPTED
     merge.ends.append({"reason": reason, "seconds": sum(end["seconds"] for end in ends)})
 
@@ -237,10 +236,10 @@ def _add_kernel(merge: _Merge, line: Line, place: str) -> None:
             )
 
 
-def _leave(merge: _Merge, points: Iterable[str], why: str) -> None:
+def _leave(merge: _Merge, left: Mapping[str, str]) -> None:
     """Note why points have no trial."""
-    for point in points:
-        if why != ELSEWHERE or point not in merge.left:
+    for point, why in left.items():
+        if why and (why != ELSEWHERE or point not in merge.left):
             merge.left[point] = why
 
 
