@@ -8,6 +8,7 @@ import html.parser
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,12 +17,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inject.model.reached import Point, named
+from inject.sweep.agenda import agenda
 from inject.sweep.journal import HERE
+from inject.sweep.options import SweepOptions
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
-from inject.sweep.report.evidence import FILES, LEAST, MOST, PAGES, ROOM, cut, shown_groups
+from inject.sweep.report.evidence import (
+    FILES,
+    LEAST,
+    MOST,
+    PAGES,
+    ROOM,
+    cut,
+    recorded_for,
+    shown_groups,
+    sweep_command,
+)
 from inject.sweep.report.html import PAGE, SHORT, _facts, page
 from inject.sweep.report.merge import Part, merged
 from inject.sweep.report.pack import LONGEST_DETAIL, as_json, packed
+from inject.sweep.shot import Origin
 from tests.support import sweep_journal
 from tests.support.sweep_journal import HOSTILE, Lines, hostile, of_type
 
@@ -264,6 +278,39 @@ def test_the_commands_are_those_of_the_sweep(tmp_path: Path, kernel: str, run: s
     point = other.first.ended.point
     rest = "--functions 'bch2_*' --return -ENOMEM --modes once,onward"
     assert other.command == f"{sweep}{rest} --only {point} -o again-{point}"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("checks", ["all", ["dmesg"], None])
+def test_a_point_that_showed_up_later_is_failed_again_through_one_that_is_recorded(depth: int, checks: object) -> None:
+    """A new recording lacks it: the sweep asks for what it showed up under, and goes on for as many rounds."""
+    first, second, third = (
+        replace(point, error_type="ERRNO") for point in sorted(sweep_journal.points(3), key=lambda point: point.id)
+    )
+    below = f"{first.id}-once"
+    under = {second: below, third: f"{below}+{second.id}-once" if depth > 1 else f"{second.id}-once"}
+    lines = [{**SMALL[0], **({} if checks is None else {"checks": checks})}, SMALL[1]]
+    lines += [*sweep_journal.point_lines([first]), {"type": "recorded", "notes": []}]
+    for number, (point, name) in enumerate(under.items(), 1):
+        lines += [{**line, "round": number, "under": name} for line in sweep_journal.point_lines([point])]
+    trial = {**of_type(SMALL, "trial")[0], "status": "pass", "reason": ""}
+    names = {below: first, **{under[third]: second}, f"{third.id}-once": third}
+    lines += [{**trial, "trial": name, "point": point.id, "mode": "once"} for name, point in names.items()]
+    found = account(lines)
+    rows = {row.point.id: row for row in found.rows}
+    said = [sweep_command(found, row, recorded_for(rows, row)).partition(" --modes once")[2] for row in found.rows]
+    cheap = " --checks cheap" if checks == ["dmesg"] else ""
+    deep = " --depth 2" if depth > 1 else ""
+    assert said == [
+        f"{cheap} --only {first.id} -o again-{first.id}",
+        f"{cheap} --rounds 2{deep} --only {first.id} -o again-{second.id}",
+        f"{cheap} --rounds 3{deep} --only {first.id} -o again-{third.id}",
+    ]
+    assert {key: some[2] for key, some in packed(found)["points"]["round"].items()} == {1: 0, 2: 0}
+    options = SweepOptions(only=(first.id,), rounds=3, depth=depth)
+    origins = {point.id: Origin(number, name) for number, (point, name) in enumerate(under.items(), 1)}
+    plan = agenda([first, second, third], options, origins, {below})
+    assert third.id in {shot.point.id for shot in plan.shots}, "it is asked for"
 
 
 def test_a_page_of_many_points_is_small() -> None:

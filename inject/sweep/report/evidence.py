@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from inject.model.reached import Point
 from inject.store import read_file
 from inject.sweep.journal import HERE
+from inject.sweep.options import MOST_ROUNDS
 from inject.sweep.report.account import Group, PointRow, SweepAccount, Tried
-from inject.sweep.shot import Mode
+from inject.sweep.shot import BESIDE, Mode, is_single
 
 PAGES = 200
 """Findings with a section of their own."""
@@ -67,7 +69,7 @@ def _shown(
         words = ["sudo inject run"] if _is_here(account) else ["inject vm run", _kernel(account)]
         again = " ".join([*words, shlex.quote(f"{group.directory}/{SCENARIO}")])
     else:
-        again = sweep_command(account, row.point.id)
+        again = sweep_command(account, row, recorded_for(rows, row))
     return ShownGroup(group, first, row, page, again, _again(group), tuple(evidence))
 
 
@@ -107,8 +109,14 @@ def _kernel(account: SweepAccount) -> str:
     return f"{'--kernel-image' if '/' in kernel else '--kernel'} {shlex.quote(kernel)}"
 
 
-def sweep_command(account: SweepAccount, point: str) -> str:
-    """The command that fails one point again, as the sweep did."""
+def sweep_command(account: SweepAccount, row: PointRow, recorded: Point) -> str:
+    """The command that fails the point of a row again, as the sweep did. ``recorded`` is that of `recorded_for`."""
+    later = f" --rounds {row.round + 1}{depth_of(account)}" if row.round else ""
+    return f"{command_of(account)}{later} --only {recorded.id} -o again-{row.point.id}"
+
+
+def command_of(account: SweepAccount) -> str:
+    """The command that makes the sweep again, up to the choice of its points."""
     head = account.head
     modes = dict.fromkeys(one.mode for one in account.trials)
     file = shlex.quote(str(head.get("file", "")))
@@ -117,4 +125,23 @@ def sweep_command(account: SweepAccount, point: str) -> str:
     words += ["--checked"] * bool(head["checked"])
     words.append(f"--return {shlex.quote(str(head['errno']))}")
     words.append(f"--modes {','.join(modes) or Mode.ONCE.value}")
-    return " ".join([*words, f"--only {point}", f"-o again-{point}"])
+    words += ["--checks cheap"] * isinstance(head.get("checks"), list)
+    return " ".join(words)
+
+
+def depth_of(account: SweepAccount) -> str:
+    """The option of a sweep that failed two points together; "" if it did not."""
+    return "" if all(is_single(one.ended.shot) for one in account.trials) else " --depth 2"
+
+
+def recorded_for(rows: Mapping[str, PointRow], row: PointRow) -> Point:
+    """The point that a new sweep must be asked for: it records that one, and in its trials that of ``row`` shows up.
+
+    ``rows`` are all points, by their ids.
+    """
+    for _ in range(MOST_ROUNDS):
+        above = rows.get(row.under.rpartition(BESIDE)[2].rpartition("-")[0])
+        if above is None:
+            break
+        row = above
+    return row.point

@@ -14,7 +14,7 @@ from inject.errors import CannotRun
 from inject.fleet.ledger import Start
 from inject.model.text import duration, printable_lines
 from inject.sweep.report.account import PointRow, SweepAccount, TrialOutcome
-from inject.sweep.report.evidence import shown_groups, sweep_command
+from inject.sweep.report.evidence import command_of, depth_of, shown_groups
 from inject.sweep.report.pack import as_json, packed
 from inject.sweep.report.source import SourceView
 
@@ -24,7 +24,6 @@ TRIALS = 100
 SHORT = 8
 """Digits of a point's name in the table that is shown without JavaScript."""
 
-_ID = "0" * 16
 _NO_SOURCE = SourceView()
 _ENDED = {
     "": "all trials were made",
@@ -96,11 +95,12 @@ def _plain(text: str) -> str:
 
 
 def _data(account: SweepAccount) -> dict[str, Any]:
-    """What report.js reads; ``command`` are the parts around the id of a point."""
+    """What report.js reads; ``command`` begins the one that fails a point again, ``depth`` is its option for two."""
     return {
         **packed(account),
         "digests": [group.digest for group in account.groups],
-        "command": printable_lines(sweep_command(account, _ID)).split(_ID),
+        "command": printable_lines(command_of(account)),
+        "depth": depth_of(account),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from inject.model.reached import Point, named
 from inject.model.text import printable_lines
 from inject.sweep.report.account import PointRow, SweepAccount, TrialOutcome
+from inject.sweep.report.evidence import recorded_for
 from inject.sweep.shot import Mode
 
 OUTCOMES = tuple(TrialOutcome)
@@ -96,6 +97,8 @@ def _walked(root: _Node, points: int) -> tuple[list[int], list[int]]:
 
 def _points(rows: Sequence[PointRow], nodes: Sequence[int]) -> dict[str, Any]:
     whys, modules = _Interned(), _Interned()
+    of = {row.point.id: row for row in rows}
+    numbers = {row.point.id: number for number, row in enumerate(rows)}
     return {
         "node": list(nodes),
         "id": "".join(row.point.id for row in rows),
@@ -107,7 +110,11 @@ def _points(rows: Sequence[PointRow], nodes: Sequence[int]) -> dict[str, Any]:
         "why": {number: whys.of(row.why) for number, row in enumerate(rows) if row.why},
         "whys": list(whys.numbers),
         "trials": [len(row.trials) for row in rows],
-        "round": {number: [row.round, row.under] for number, row in enumerate(rows) if row.round},
+        "round": {
+            number: [row.round, row.under, numbers[recorded_for(of, row).id]]
+            for number, row in enumerate(rows)
+            if row.round
+        },
     }
 
 

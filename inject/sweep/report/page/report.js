@@ -234,7 +234,9 @@
       const table = make("table", { class: "plain" }, make("thead", {}, make("tr", {}, ...heads)), body);
       inside.append(make("h4", {}, "Trials"), make("div", { class: "scroll" }, table));
     }
-    const command = data.command.join(idOf(point));
+    const [round, , recorded] = points.round[point] || [0, "", point]; // only what is recorded can be asked for
+    const later = round ? " --rounds " + (round + 1) + data.depth : "";
+    const command = data.command + later + " --only " + idOf(recorded) + " -o again-" + idOf(point);
     inside.append(make("h4", {}, "Fail it again ", copyButton(() => command)), make("pre", { class: "wrap" }, command));
     more.append(inside);
     return more;
