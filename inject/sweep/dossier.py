@@ -15,6 +15,7 @@ from inject.sweep.findings import README, Cause
 from inject.sweep.known import entry_for
 from inject.sweep.pieces import count
 from inject.sweep.reproduction import ENOUGH, Reproduction
+from inject.sweep.shot import BESIDE
 from inject.sweep.standalone import script
 from inject.sweep.state import Ended
 
@@ -65,6 +66,12 @@ class Dossier:
         """The point of the trial that is shown."""
         return self.points[self.chosen.point]
 
+    @property
+    def failed(self) -> list[Point]:
+        """The points that the scenario fails, in the order of its faults."""
+        points = [self.points[part.rpartition("-")[0]] for part in self.chosen.shot.split(BESIDE)]
+        return points if self.repeated is None else [points[number] for number in self.repeated.reduction.kept]
+
     def line(self) -> dict[str, Any]:
         """The journal's line."""
         one = self.repeated
@@ -77,9 +84,10 @@ class Dossier:
         text = self.scenario_text()
         (scenario,) = parse(text, "scenario.yaml", "finding")
         kernel = self.seen.release
+        types = {point.function: point.error_type for point in self.failed}
         return {
             "scenario.yaml": text,
-            "reproduce.sh": script(scenario, self.cause.signature, kernel, error_type=self.point.error_type),
+            "reproduce.sh": script(scenario, self.cause.signature, kernel, error_types=types),
             "kernel.log": "".join(f"{line}\n" for line in self._kernel_log()),
             "trace.txt": "".join(f"{line}\n" for line in self._trace()),
             README: "\n".join(self._readme(scenario)) + "\n",
@@ -105,14 +113,15 @@ class Dossier:
         return list(self.chosen.kernel_log or self.chosen.log) or ["(the trial kept no line of the kernel's log)"]
 
     def _trace(self) -> Iterator[str]:
-        """Where the error went, as far as the run with --trace saw it; always the point."""
+        """Where the error went, as far as the run with --trace saw it; always the points that are failed."""
         if self.repeated is not None and self.repeated.trace:
             yield from self.repeated.trace
             yield ""
         else:
             yield "(no run with --trace: below is where the trial failed the call)"
-        yield f"{self.point.function} [{self.point.module or 'vmlinux'}]"
-        yield from (f"  {frame}" for frame in self.point.stack)
+        for point in self.failed:
+            yield f"{point.function} [{point.module or 'vmlinux'}]"
+            yield from (f"  {frame}" for frame in point.stack)
 
     def _readme(self, scenario: Scenario) -> Iterator[str]:
         cause, seen = self.cause, self.seen
@@ -156,10 +165,13 @@ class Dossier:
         one = self.repeated
         if one is None:
             return f"{words}, as in the trial: it was not made smaller."
-        callers = len(scenario.faults[0].when.stack)
+        required = [
+            f"{len(fault.when.stack)} of {len(point.stack)} callers of {point.function}"
+            for fault, point in zip(scenario.faults, self.failed)
+        ]
         words += (
-            f", {one.reduction.lines} of {one.reduction.of} lines of the workload, and requires {callers} of"
-            f" {len(self.point.stack)} callers; {one.spent} trial{'s were' if one.spent != 1 else ' was'} made for it."
+            f", {one.reduction.lines} of {one.reduction.of} lines of the workload, and requires"
+            f" {' and '.join(required)}; {one.spent} trial{'s were' if one.spent != 1 else ' was'} made for it."
         )
         return f"{words} {one.cut[0].upper()}{one.cut[1:]}." if one.cut else words
 

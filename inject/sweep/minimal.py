@@ -33,6 +33,8 @@ class Reduction:
         self._fine = lru_cache(maxsize=MOST_SCRIPTS)(fine)
         self.of = count(str(document["run"]))
         """Lines of the workload at the beginning."""
+        self.kept = tuple(range(len(self.faults)))
+        """Which of the faults at the beginning are left."""
 
     @property
     def lines(self) -> int:
@@ -64,6 +66,7 @@ class Reduction:
         faults = self.faults
         for number in range(len(faults) if len(faults) > 1 else 0):
             if (yield from self._try(f"fault-{number + 1}", faults=[faults[number]])):
+                self.kept = (number,)
                 return
 
     def _of(self, number: int, what: str) -> str:

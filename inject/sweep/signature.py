@@ -138,7 +138,7 @@ _GENERIC = re.compile("|".join((*_REPORTING, *_INJECTING, *_WAITING, *_ENTRY)))
 
 
 def signature(verdict: Verdict, point: Point) -> str:
-    """The signature of a failed trial, whose first fault was at ``point``.
+    """The signature of a failed trial of ``point``, which of two faults is the last one's.
 
     It is the reason and what was seen: the kind and the TOP frames of a splat, or where the tasks hang. Without
     such a stack it is the check that failed, and the failed function and its caller.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -85,13 +85,13 @@ def _number(value: Returned) -> Optional[int]:
     return -ERRNOS[value[1:]] if value[1:] in ERRNOS else None
 
 
-def script(scenario: Scenario, signature: str, kernel: str, *, error_type: str) -> str:
-    """The script, for bash. ``kernel`` is the release on which the finding was seen."""
+def script(scenario: Scenario, signature: str, kernel: str, *, error_types: Mapping[str, str]) -> str:
+    """The script, for bash. ``kernel`` is the release of the finding, ``error_types`` those of its functions."""
     faults = [plain(fault) for fault in scenario.faults]
     kind = TYPES.get(scenario.filesystem.type) if scenario.filesystem else None
     lines = [
         *_head(scenario, faults, signature, kernel),
-        *_requirements(faults, kind, error_type),
+        *_requirements(faults, kind, error_types),
         *_filesystem(scenario.filesystem, kind),
         *_scripts(scenario),
         *_arming(faults),
@@ -120,7 +120,9 @@ def _head(scenario: Scenario, faults: Sequence[Plain], signature: str, kernel: s
     yield "set -euo pipefail"
 
 
-def _requirements(faults: Sequence[Plain], kind: Optional[FilesystemType], error_type: str) -> Iterator[str]:
+def _requirements(
+    faults: Sequence[Plain], kind: Optional[FilesystemType], error_types: Mapping[str, str]
+) -> Iterator[str]:
     yield ""
     yield "((EUID == 0)) || { echo 'run this as root, in a virtual machine' >&2; exit 2; }"
     yield "mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug"
@@ -130,13 +132,14 @@ def _requirements(faults: Sequence[Plain], kind: Optional[FilesystemType], error
     yield '  grep -qE "^$1( |\t)" /sys/kernel/debug/error_injection/list 2>/dev/null && return'
     yield "  cat >&2 <<END"
     yield "This kernel does not let $1 fail. In its source, put below the function"
-    yield f"    ALLOW_ERROR_INJECTION($1, {error_type or 'ERRNO'});"
+    yield "    ALLOW_ERROR_INJECTION($1, $2);"
     yield "and include linux/error-injection.h; build it with CONFIG_FUNCTION_ERROR_INJECTION, CONFIG_FAIL_FUNCTION,"
     yield "CONFIG_FAULT_INJECTION_DEBUG_FS and CONFIG_FAULT_INJECTION_STACKTRACE_FILTER, boot it, and run this again."
     yield "END"
     yield "  exit 3"
     yield "}"
-    yield from (f"can_fail {name}" for name in dict.fromkeys(fault.function for fault in faults))
+    for name in dict.fromkeys(fault.function for fault in faults):
+        yield f"can_fail {name} {error_types.get(name) or 'ERRNO'}"
 
 
 def _filesystem(filesystem: Optional[Filesystem], kind: Optional[FilesystemType]) -> Iterator[str]:
@@ -303,7 +306,7 @@ def _checks(filesystem: Optional[Filesystem], kind: Optional[FilesystemType]) ->
         devices = " ".join(f'"${name}"' for name in checked)
         yield "mkdir \"$MNT/afterwards\" || { echo 'an ordinary mkdir fails'; found=1; }"
         yield "cd /"
-        yield 'umount -R "$MNT"'
+        yield "umount -R \"$MNT\" || { echo 'it does not unmount'; found=1; }"
         yield f"{shlex.join(kind.checker.argv)} {devices} || {{ echo 'fsck complains'; found=1; }}"
         yield "mount_it || { echo 'it does not mount again'; found=1; }"
     yield "if dmesg | grep -E 'BUG:|WARNING:|kernel BUG|Oops|KASAN|blocked for more'; then found=1; fi"

@@ -25,16 +25,18 @@ from inject.model.reached import Point
 from inject.model.scenario import Scenario
 from inject.model.verdict import Counts, Reason, Status, Verdict
 from inject.scenario.load import load, parse
-from inject.sweep.findings import README
+from inject.sweep.dossier import Dossier, Seen
+from inject.sweep.findings import README, Cause
 from inject.sweep.investigation import Investigation
 from inject.sweep.journal import SweepJournal
 from inject.sweep.known import Known, read_known, why_known
 from inject.sweep.minimal import Reduction
 from inject.sweep.options import SweepOptions
 from inject.sweep.reproducer import AFTER, BEFORE, MOST, TRACED, is_same
-from inject.sweep.reproduction import OVER, RUNS
+from inject.sweep.reproduction import OVER, RUNS, Reproduction
 from inject.sweep.shot import Mode
 from inject.sweep.signature import digest, signature
+from inject.sweep.state import Ended
 from inject.sweep.sweeper import Sweeper
 from tests.unit.test_sweep import Killed
 
@@ -278,6 +280,7 @@ def test_of_two_faults_the_one_that_is_enough_is_left() -> None:
             candidate = steps.send([one["function"] for one in candidate.document["faults"]] == ["b"])
     except StopIteration:
         assert what == ["fault-1", "fault-2", "once"]
+        assert reduction.kept == (1,)
         assert reduction.best["faults"] == [{**fault, "function": "b", "when": {"nth": 1}}]
 
 
@@ -527,7 +530,7 @@ def test_the_directory_of_a_finding(tmp_path: Path) -> None:
         PANIC[:60],
         f"inject vm run --kernel stock findings/{place.name}/scenario.yaml",
         "3 of 3 runs failed with this signature: reproducible.",
-        "1 fault, 1 of 9 lines of the workload, and requires 1 of 10 callers",
+        "1 fault, 1 of 9 lines of the workload, and requires 1 of 10 callers of bch2_x",
         "Linux 6.12.9, configuration c0ffee",
         f"{POINT.id}-onward",
     ):
@@ -536,6 +539,43 @@ def test_the_directory_of_a_finding(tmp_path: Path) -> None:
     (tmp_path / "known.yaml").write_text(entry)
     assert why_known("crash: BUG: bch2_dies < bch2_x_caller", read_known(tmp_path / "known.yaml")) == "judged"
     assert os.access(place / "reproduce.sh", os.X_OK)
+
+
+ABOVE = Point("bch2_z", "bcachefs", STACK[:4], 4, 1, "NULL")
+
+
+@pytest.mark.parametrize(
+    ("kept", "requires", "types"),
+    [
+        (
+            (0, 1),
+            "2 faults, 9 of 9 lines of the workload, and requires 1 of 4 callers of bch2_z and 3 of 10 callers of",
+            ["bch2_z NULL", "bch2_x ERRNO"],
+        ),
+        ((0,), "1 fault, 9 of 9 lines of the workload, and requires 1 of 4 callers of bch2_z;", ["bch2_z NULL"]),
+        ((1,), "1 fault, 9 of 9 lines of the workload, and requires 3 of 10 callers of bch2_x;", ["bch2_x ERRNO"]),
+    ],
+)
+def test_each_fault_is_compared_with_its_own_point(kept: tuple[int, ...], requires: str, types: list[str]) -> None:
+    """The one that came first shows the point of the other one."""
+    faults = [
+        {"function": "bch2_z", "return": "NULL", "when": {"stack": ["caller0"], "nth": 1}},
+        {"function": "bch2_x", "return": "-ENOMEM", "when": {"stack": ["caller0", "caller1", "caller2"], "nth": 1}},
+    ]
+    document = {**yaml.safe_load(TEXT), "faults": faults}
+    ended = Ended(f"{ABOVE.id}-once+{POINT.id}-once", POINT.id, Status.FAIL, "crash", "it died", 1, 0, "crash: x")
+    cause = Cause("crash: x", (ended,), "01-00000000")
+    one = Reproduction(cause, POINT, Reduction(document), MOST)
+    one.reduction.kept = kept
+    one.reduction.best = {**document, "faults": [faults[number] for number in kept]}
+    points = {point.id: point for point in (ABOVE, POINT)}
+    dossier = Dossier(cause, ended, points, "mix", one.reduction.best, one, Seen("stock", "", "", "", ""), "inject run")
+    files = dossier.files()
+    assert requires in " ".join(files[README].split())
+    assert [line[9:] for line in files["reproduce.sh"].splitlines() if line.startswith("can_fail bch2_")] == types
+    shown = [line for line in files["trace.txt"].splitlines() if line.endswith(" [bcachefs]")]
+    assert shown == [f"{name.split()[0]} [bcachefs]" for name in types]
+    assert dossier.line()["faults"] == len(kept)
 
 
 def test_the_scenario_needs_no_other_file(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def scenario(fault: str, head: str = HEAD) -> Scenario:
 
 
 def made(fault: str, head: str = HEAD, error_type: str = "ERRNO") -> str:
-    return script(scenario(fault, head), "crash: BUG: f < g", "6.12.9", error_type=error_type)
+    return script(scenario(fault, head), "crash: BUG: f < g", "6.12.9", error_types={"f": error_type})
 
 
 LIBRARY = load([ROOT / "scenarios"])
@@ -34,7 +34,7 @@ def test_shellcheck_has_nothing_to_say_of_any_scenario_of_the_library(tmp_path: 
     files = []
     for number, one in enumerate(LIBRARY):
         files.append(tmp_path / f"{number}.sh")
-        files[-1].write_text(script(one, "check: fsck: f < g", "6.12.9", error_type="ERRNO"))
+        files[-1].write_text(script(one, "check: fsck: f < g", "6.12.9", error_types={}))
     done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[:4000]
     assert len(files) > 80
@@ -42,7 +42,7 @@ def test_shellcheck_has_nothing_to_say_of_any_scenario_of_the_library(tmp_path: 
 
 @pytest.mark.parametrize("one", LIBRARY[::9], ids=lambda one: one.name)
 def test_bash_takes_it_and_the_workload_is_whole(one: Scenario) -> None:
-    text = script(one, "check: fsck: f < g", "", error_type="")
+    text = script(one, "check: fsck: f < g", "", error_types={})
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
     assert one.run.rstrip("\n") in text and one.setup.rstrip("\n") in text
 
@@ -52,7 +52,7 @@ def test_one_caller_is_a_range_of_addresses_for_fail_function() -> None:
     assert "printf %#x -12 >f/retval" in text
     assert "echo 100 >probability; echo 3 >interval" in text and "printf %d 1 >./times" in text
     assert "awk -v name=g" in text and "require-start" in text
-    assert "can_fail f\n" in text and "ALLOW_ERROR_INJECTION($1, ERRNO);" in text
+    assert "can_fail f ERRNO\n" in text and "ALLOW_ERROR_INJECTION($1, $2);" in text
 
 
 def test_several_callers_need_bpftrace() -> None:
@@ -115,3 +115,39 @@ def test_a_script_that_holds_the_delimiter_is_whole() -> None:
     head = "name: x\nrun: |\n  cat <<END_OF_RUN\n  a\n  END_OF_RUN\n"
     text = made("{function: f, return: -EIO}", head)
     assert text.count("\nEND_OF_RUN_\n") == 1 and "<<'END_OF_RUN_'" in text
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("", []),
+        ("umount", ["it does not unmount"]),
+        ("e2fsck", ["fsck complains"]),
+        ("mount", ["it does not mount again"]),
+    ],
+)
+def test_a_check_that_fails_shows_the_finding(tmp_path: Path, broken: str, said: list[str]) -> None:
+    """The exit code is 1 as its head says, whatever that of the command is, and the other checks are made."""
+    text = made("{function: f, return: -ENOMEM}")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("umount", "e2fsck", "mount", "dmesg"):
+        (tools / name).write_text(f"#!/bin/bash\necho {name} >>{tmp_path}/log\nexit {32 * (name == broken)}\n")
+        (tools / name).chmod(0o755)
+    head = f"set -euo pipefail\nMNT={tmp_path} DEV1={tmp_path}/disk\nmount_it() {{ mount; }}\nfound=0\n"
+    checks = text[text.index('mkdir "$MNT/afterwards"') :]
+    done = subprocess.run(
+        ["bash", "-c", head + checks],
+        env={"PATH": f"{tools}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()) == (int(bool(broken)), said), done.stderr
+    assert (tmp_path / "log").read_text().split() == ["umount", "e2fsck", "mount", "dmesg"]
+
+
+def test_each_function_is_marked_with_its_own_error_type() -> None:
+    two = scenario("{function: f, return: -ENOMEM}\n  - {function: g, return: NULL}")
+    text = script(two, "crash: BUG: f < g", "6.12.9", error_types={"f": "ERRNO", "g": "NULL"})
+    assert "\ncan_fail f ERRNO\ncan_fail g NULL\n" in text
