@@ -20,7 +20,7 @@ from inject.trial.trial import Trial
 
 def run_started(kernel: Kernel, seed: int, argv: Sequence[str]) -> RunStarted:
     """The first event of a run on ``kernel``."""
-    return RunStarted(__version__, kernel.release, config_hash(kernel), seed, tuple(argv))
+    return RunStarted(__version__, kernel.release, config_hash(kernel), seed, tuple(argv), kernel.build_id)
 
 
 def run_all(

@@ -45,6 +45,8 @@ class RunStarted:
     """A short name for the kernel's configuration; "" if the kernel does not show it."""
     seed: int
     argv: tuple[str, ...]
+    build_id: str = ""
+    """That of vmlinux, in hex; "" if the kernel does not show it, and in files of older versions."""
 
 
 @dataclass(frozen=True)

@@ -265,6 +265,7 @@ def _read_run(data: Mapping[str, Any]) -> RunStarted:
         config_hash=_text(data["config_hash"]),
         seed=_number(data["seed"]),
         argv=_texts(data["argv"]),
+        build_id=_text(data.get("build_id", "")),
     )
 
 

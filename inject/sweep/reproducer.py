@@ -20,6 +20,7 @@ from inject.scenario.load import parse
 from inject.sweep import boots
 from inject.sweep.findings import Cause
 from inject.sweep.journal import Line, SweepJournal
+from inject.sweep.kernel import refuse_another
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.minimal import Candidate
 from inject.sweep.reproduction import TRACE, Answers, Ask, Reproduction, is_judged
@@ -173,6 +174,7 @@ class Reproducer:
         paths: dict[str, list[str]] = {}
 
         def take(event: Event) -> None:
+            refuse_another(self._journal.lines, event)
             seen.take(event)
             if isinstance(event, Verdict) and event.status in (Status.PASS, Status.FAIL):
                 paths[event.scenario] = [line for path in event.errors for line in as_lines(path)]

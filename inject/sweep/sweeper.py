@@ -24,6 +24,7 @@ from inject.sweep.agenda import Agenda, agenda
 from inject.sweep.ending import End, end_line, end_of
 from inject.sweep.findings import Cause, causes
 from inject.sweep.journal import Line, SweepJournal
+from inject.sweep.kernel import kernel_line, refuse_another
 from inject.sweep.known import Known
 from inject.sweep.ledger import SweepLedger
 from inject.sweep.options import SweepOptions
@@ -113,8 +114,7 @@ class Sweeper:
             elif isinstance(event, FunctionSkipped):
                 self._journal.append(to_json(event), sync=False)
             elif isinstance(event, RunStarted):
-                line = {"type": "kernel", "release": event.kernel, "config": event.config_hash}
-                self._journal.append(line, sync=False)
+                self._journal.append(kernel_line(event), sync=False)
 
         request = Request(self._seed, record=self._options.record)
         (verdict,) = batch(Ledger([self.scenario]), request, take)
@@ -134,7 +134,7 @@ class Sweeper:
         if self.state.baseline is not None or not shots or self.unusable:
             return
         ledger = Ledger([self._scenarios.baseline(shots[0])])
-        (verdict,) = batch(ledger, Request(self._seed), lambda _: None)
+        (verdict,) = batch(ledger, Request(self._seed), self._on_event)
         self._journal.append(baseline.baseline_line(verdict))
         for said in baseline.remarks(self.scenario.name, verdict):
             say(said)
@@ -212,7 +212,10 @@ class Sweeper:
         types = {(point.function, point.module, point.error_type) for point in points}
         observe = ObserveOptions(record, tuple(sorted(known)), tuple(sorted(types))) if self._options.observed else None
         ledger = SweepLedger(scenarios, begin, end, self.is_over, reached)
-        batch(ledger, Request(self._seed, observe=observe), lambda _: None)
+        batch(ledger, Request(self._seed, observe=observe), self._on_event)
+
+    def _on_event(self, event: Event) -> None:
+        refuse_another(self._journal.lines, event)
 
     @property
     def _functions(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ FAULTS = (
     ),
 )
 EVENTS = [
-    RunStarted(version="0", kernel="6", config_hash="ab", seed=1, argv=("run", "x")),
+    RunStarted(version="0", kernel="6", config_hash="ab", seed=1, argv=("run", "x"), build_id="c0ffee"),
     Armed("s", 0, FAULTS, (Probe.KPROBE, Probe.FMOD_RET), stop=True),
     Armed("s", 4, ()),
     Injected("s", 0, INJECTION),
@@ -102,7 +102,7 @@ def test_foreign_data_is_one_error(key, value):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_a_missing_key_is_the_same_error(event):
     told = jsonl.to_json(event)
-    for key in set(told) - {"probes", "stop", "workload"}:
+    for key in set(told) - {"probes", "stop", "workload", "build_id"}:
         with pytest.raises(jsonl.NotAnEvent):
             jsonl.from_json({other: value for other, value in told.items() if other != key})
 
@@ -179,6 +179,12 @@ def test_the_keys_of_an_error():
         "ordinal": 4,
         "tid": 77,
     }
+
+
+def test_a_run_of_an_older_version_does_not_say_its_build():
+    line = jsonl.to_json(EVENTS[0])
+    del line["build_id"]
+    assert jsonl.from_json(line) == replace(EVENTS[0], build_id="")
 
 
 def test_every_event_has_the_keys_of_the_contract():

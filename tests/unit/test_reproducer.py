@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inject.cli.sweep.findings import tell
-from inject.errors import ExitStatus
+from inject.errors import ExitStatus, InjectError
 from inject.fleet.ledger import Ledger, Stage
 from inject.fleet.request import Request
 from inject.model.errorpath import ErrorPath, Fate, Frame
@@ -97,6 +97,7 @@ class Kernel:
     def __init__(self, journal: SweepJournal, judge: Judge, patience: int = 1 << 30, late: bool = False) -> None:
         self.ran: list[str] = []
         self.requests: list[Request] = []
+        self.build = ""
         self.patience = patience
         self._judge = judge
         self._late = late
@@ -111,7 +112,7 @@ class Kernel:
         journal.append = counted  # type: ignore[method-assign, assignment]
 
     def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
-        on_event(RunStarted("0", "6.12.9", "c0ffee", 1, ()))
+        on_event(RunStarted("0", "6.12.9", "c0ffee", 1, (), self.build))
         if request.record is not None:
             for one in (POINT, OTHER):
                 on_event(PointReached("dir/mix", 0, one))
@@ -428,6 +429,21 @@ def test_after_its_time_no_step_begins_and_a_resume_goes_on(tmp_path: Path) -> N
         assert not found.unfinished and not set(again.ran) & set(kernel.ran)
         (dossier,) = found.dossiers("x")
         assert dossier.line()["failed"] == 3
+
+
+def test_no_step_is_made_on_another_kernel_than_the_recordings(tmp_path: Path) -> None:
+    with SweepJournal(tmp_path / "out", resume=False) as journal:
+        kernel = Kernel(journal, needs())
+        made = sweeper(journal)
+        made.record(kernel.batch)
+        made.fail(kernel.batch)
+        ran = len(kernel.ran)
+        recorded = next(line for line in journal.lines if line["type"] == "kernel")
+        journal.append({**recorded, "build_id": "aa"})
+        kernel.build = "bb"
+        with pytest.raises(InjectError, match="the points were recorded on another kernel: the build id of its"):
+            Investigation(made, journal, (), MOST, 7).run(kernel.batch)
+        assert len(kernel.ran) == ran
 
 
 # ---------------------------------------------------------------- the journal

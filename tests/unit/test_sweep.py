@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -357,6 +358,7 @@ class Machine:
     """Runs batches; ends with Killed when the journal has had ``patience`` lines."""
 
     def __init__(self, journal: SweepJournal, patience: int = 1 << 30) -> None:
+        self.started = RunStarted("0", "6.12", "", 1, ())
         self.ran: list[str] = []
         self._journal = journal
         self._append = journal.append
@@ -370,7 +372,7 @@ class Machine:
         self._append(line, sync=sync)
 
     def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
-        on_event(RunStarted("0", "6.12", "", 1, ()))
+        on_event(self.started)
         if request.record is not None:
             for one in POINTS:
                 on_event(PointReached("mix", 0, one))
@@ -531,6 +533,50 @@ def test_after_its_time_no_trial_waits(tmp_path: Path) -> None:
         assert ledger.names(Stage.WAITING) == []
         assert ledger.give(f"mix/{POINTS[0].id}-once") and len(ledger.names(Stage.GIVEN)) == 1
         assert made.is_over()
+
+
+OTHER_KERNELS = [
+    ({"kernel": "6.13"}, "its release was `6.12` and is `6.13`"),
+    ({"config_hash": "f00"}, "its configuration was `c0de` and is `f00`"),
+    ({"build_id": "bb"}, "the build id of its vmlinux was `aa` and is `bb`"),
+    ({"build_id": ""}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), OTHER_KERNELS)
+@pytest.mark.parametrize("next_step", [Sweeper.check, Sweeper.fail])
+def test_no_trial_is_made_on_another_kernel_than_the_recordings(
+    tmp_path: Path, next_step: Callable[[Sweeper, object], None], change: dict[str, str], words: str
+) -> None:
+    """All points would be said not to be reached again: in another build each stack trace is another one."""
+    made = sweeper(tmp_path)
+    machine = Machine(made._journal)
+    machine.started = RunStarted("0", "6.12", "c0de", 1, (), "aa")
+    made.record(machine.batch)
+    made._journal.close()
+    made = sweeper(tmp_path, resume=True)
+    machine = Machine(made._journal)
+    machine.started = replace(RunStarted("0", "6.12", "c0de", 1, (), "aa"), **change)
+    if words:
+        with pytest.raises(InjectError, match=f"the points were recorded on another kernel: {words}; go on with that"):
+            next_step(made, machine.batch)
+    else:
+        next_step(made, machine.batch)
+    assert bool(machine.ran) == (not words)
+    made._journal.close()
+
+
+def test_a_journal_of_an_older_version_does_not_say_its_build(tmp_path: Path) -> None:
+    run(tmp_path, 9, resume=False)
+    path = tmp_path / "sweep" / NAME
+    path.write_text(path.read_text().replace(',"build_id":""', ""))
+    assert "build_id" not in path.read_text()
+    made = sweeper(tmp_path, resume=True)
+    machine = Machine(made._journal)
+    machine.started = replace(machine.started, build_id="bb")
+    made.fail(machine.batch)
+    assert made.totals().line == EXPECTED
 
 
 def test_a_workload_that_reaches_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -217,6 +217,20 @@ def test_journals_of_two_kernels_are_refused_with_their_places() -> None:
         f"b/journal.jsonl:{len(second) + 1}: another kernel: config is `bbb` here, and `aaa` in "
         f"a/journal.jsonl:{len(first) + 1}; merge shards of one kernel"
     )
+
+
+@pytest.mark.parametrize(("ours", "theirs", "refused"), [("a", "b", True), ("a", "a", False), ("a", None, False)])
+def test_journals_of_two_builds_are_refused(ours: str, theirs: Optional[str], refused: bool) -> None:
+    """Those of older versions do not say their build."""
+    first, second = shards(SMALL, 2)
+    kernel = {"type": "kernel", "release": "6.12.57", "config": "aaa"}
+    other = {**kernel, "build_id": theirs} if theirs else kernel
+    journals = [*first, {**kernel, "build_id": ours}], [*second, other]
+    if refused:
+        with pytest.raises(InjectError, match="another kernel: build_id is `b` here, and `a` in a/journal"):
+            account(*journals)
+    else:
+        assert account(*journals).kernel == "6.12.57 (aaa)"
 
 
 def test_lines_of_other_types_are_kept_once() -> None:

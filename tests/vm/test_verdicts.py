@@ -98,7 +98,7 @@ def test_the_table_and_junit_tell_the_same(broken: Mapping[str, Any]) -> None:
 def test_every_event_follows_the_contract(broken: Mapping[str, Any]) -> None:
     """docs/verdicts.md: the keys of each type of line; nothing is injected before it is journalled."""
     keys = {
-        "run": {"version", "kernel", "config_hash", "seed", "argv"},
+        "run": {"version", "kernel", "config_hash", "seed", "argv", "build_id"},
         "armed": {"scenario", "trial", "faults"},
         "injection": {"scenario", "trial", "fault", "function", "return", "value", "ordinal", "pid", "tid", "comm"}
         | {"time_ns", "stack"},

@@ -15,6 +15,7 @@ from inject.model.verdict import Reason, Status
 from inject.store import read_file
 from inject.sweep.agenda import ELSEWHERE
 from inject.sweep.journal import LARGEST, NAME, Line, lines_of
+from inject.sweep.kernel import difference
 from inject.sweep.keys import HEAD
 from inject.sweep.shot import Mode
 from inject.sweep.state import state_of
@@ -227,13 +228,12 @@ def _ending(pair: tuple[str, str]) -> str:
 def _add_kernel(merge: _Merge, line: Line, place: str) -> None:
     """Note the kernel of a recording; raise InjectError if another shard had another one: its points are others."""
     known, elsewhere = merge.kernel = merge.kernel or (line, place)
-    for key in ("release", "config"):
-        if line.get(key) != known.get(key):
-            raise InjectError(
-                f"{place}: another kernel: {key} is {_value(line.get(key))} here, and {_value(known.get(key))} "
-                f"in {elsewhere}",
-                "merge shards of one kernel",
-            )
+    key = difference(line, known)
+    if key:
+        raise InjectError(
+            f"{place}: another kernel: {key} is {_value(line[key])} here, and {_value(known[key])} in {elsewhere}",
+            "merge shards of one kernel",
+        )
 
 
 def _leave(merge: _Merge, left: Mapping[str, str]) -> None:
