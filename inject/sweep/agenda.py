@@ -16,6 +16,7 @@ BEYOND = "is beyond the limit of trials (--limit)"
 ALIKE = f"differs from another point only above {CALLERS} callers, which no fault compares"
 LATE = "was found in the last round (--rounds)"
 ELSEWHERE = "belongs to another part of the sweep (--shard)"
+ALONE = "belongs to a part of the sweep whose recording did not reach it (--shard)"
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ import pytest
 
 from inject.errors import InjectError
 from inject.model.reached import Point
-from inject.sweep.agenda import ELSEWHERE
+from inject.sweep.agenda import ALONE, ELSEWHERE
 from inject.sweep.report.account import SweepAccount, TrialOutcome, account_of
 from inject.sweep.report.lcov import LISTINGS
 from inject.sweep.report.merge import INTERRUPTED, Part, merged, read
 from inject.sweep.report.write import COBERTURA, JSONL, JUNIT, KTAP, LCOV, write_reports
+from inject.sweep.state import UNENDED
 from tests.support import sweep_journal
 from tests.support.command import inject
 from tests.support.ktap_reader import read as read_ktap
@@ -40,7 +41,7 @@ def part(lines: Sequence[dict[str, Any]], name: str = "a/journal.jsonl") -> Part
 
 def account(*journals: Lines) -> SweepAccount:
     """The account of journals a, b, ..."""
-    return account_of(merged([part(some, f"{name}/journal.jsonl") for name, some in zip("abc", journals)], Path()))
+    return account_of(merged([part(some, f"{name}/journal.jsonl") for name, some in zip("abcd", journals)], Path()))
 
 
 def shards(lines: Lines, count: int) -> list[Lines]:
@@ -284,6 +285,22 @@ def test_why_a_point_has_no_trial_is_what_the_last_line_of_its_journal_says() ->
     assert account([*lines, *told[:2]]).totals.skipped["is too near"] == 1
     assert "is too near" not in account([*lines, *told]).totals.skipped
     assert account([*lines, told[0]], [*lines, *told]).totals.skipped["is too far"] == 1
+
+
+def test_a_point_that_only_the_recording_of_another_shard_reached_is_named() -> None:
+    """Its trials belong to a part that does not know it, so that nobody makes them."""
+    first, second, third = shards(SMALL, 3)
+    other = next(line["point"] for line in of_type(second, "trial"))
+    second = [line for line in second if other not in (line.get("id"), line.get("point"))]
+    assert account(first, second, third).totals.skipped[ALONE] == 1
+    assert account(first, third).totals.skipped[ELSEWHERE] >= 1 and ALONE not in account(first, third).totals.skipped
+    both = merged([part(first), part(third)], Path())
+    assert account_of(merged([part(both), part(second)], Path())).totals.skipped[ALONE] == 1
+    only = [line for line in SMALL if line["type"] not in ("begun", "trial") or line["point"] == other]
+    assert ALONE not in account(first, second, third, only).totals.skipped, "a sweep of that point makes up for it"
+    assert account(first, second, third, only).notes == ()
+    whole = [line for line in shards(SMALL, 3)[1] if line.get("point") != other]
+    assert account(first, whole, third).totals.skipped[UNENDED] == 1, "its part knows it"
 
 
 BASELINE = of_type(SMALL, "baseline")[0]

@@ -166,12 +166,16 @@ def _exits(baselines: Iterable[Line]) -> set[int]:
     return {exit for exit in passed if isinstance(exit, int)}
 
 
-def _missing(head: Line) -> list[str]:
-    """A note on shards whose journals are not among those that were merged."""
-    had = [str(shard) for shard in head["shards"]]
+def missing_shards(had: Collection[str]) -> list[str]:
+    """The shards of a sweep, as 2/3, that are not among those that are here."""
     parts = {shard.rpartition("/")[2] for shard in had}
     wanted = [f"{number}/{of}" for of in parts if of.isdecimal() for number in range(1, min(int(of), MOST_SHARDS) + 1)]
-    missing = [shard for shard in wanted if shard not in had]
+    return [shard for shard in wanted if shard not in had]
+
+
+def _missing(head: Line) -> list[str]:
+    """A note on shards whose journals are not among those that were merged."""
+    missing = missing_shards([str(shard) for shard in head["shards"]])
     return [f"the journals of these shards are not in this report: {listed(missing)}"] if missing else []
 
 

@@ -13,10 +13,11 @@ from inject.errors import InjectError
 from inject.model.text import listed, printable, shown
 from inject.model.verdict import Reason, Status
 from inject.store import read_file
-from inject.sweep.agenda import ELSEWHERE
+from inject.sweep.agenda import ALONE, ELSEWHERE
 from inject.sweep.journal import LARGEST, NAME, Line, lines_of
 from inject.sweep.kernel import difference
 from inject.sweep.keys import HEAD
+from inject.sweep.report.account import missing_shards
 from inject.sweep.shot import Mode
 from inject.sweep.state import state_of
 from inject.sweep.sweeper import ADDED, WHOLE
@@ -82,6 +83,8 @@ class _Merge:
     findings: dict[str, Line] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     """Why a point has no trial, by its id."""
+    owned: set[str] = field(default_factory=set)
+    """Points that a part has whose trials it makes, or says why not."""
     kernel: Optional[tuple[Line, str]] = None
     """What the first recording ran on, and the place of that line."""
     others: dict[str, Line] = field(default_factory=dict)
@@ -178,6 +181,7 @@ def _take(merge: _Merge, part: Part, home: Path) -> None:
     if state.recorded:
         for identity, line in points.items():
             merge.points.setdefault(identity, line)
+        merge.owned.update(point for point in points if state.left.get(point) != ELSEWHERE)
         merge.skipped.update({key: line for key, line in skipped.items() if key not in merge.skipped})
     shards = frozenset(map(str, _shards(part)))
     for identity, (line, place) in own.items():
@@ -291,10 +295,13 @@ def _torn(merge: _Merge) -> list[str]:
 def _left(merge: _Merge, tried: set[str]) -> Iterator[Line]:
     """Why points have no trial, by reason."""
     by_why: dict[str, list[str]] = {}
+    whole = not missing_shards(merge.shards)
     for identity, why in merge.left.items():
-        # That a point belongs to another shard says nothing once that one is here as well.
-        if identity in merge.points and identity not in tried and not (why == ELSEWHERE and len(merge.shards) > 1):
-            by_why.setdefault(why, []).append(identity)
+        if identity not in merge.points or identity in tried:
+            continue
+        if why == ELSEWHERE and identity in merge.owned:
+            continue  # the part that makes its trials is here as well, and has ended none
+        by_why.setdefault(ALONE if why == ELSEWHERE and whole else why, []).append(identity)
     yield from ({"type": "left", "why": why, "points": some} for why, some in sorted(by_why.items()))
 
 
