@@ -21,7 +21,7 @@ ENOUGH = 2
 TRACE = "trace"
 """What the traced run is called."""
 
-OVER = "the time was over (--time-budget): --resume goes on"
+OVER = "no more trials could begin (--time-budget, an interruption, or an unusable kernel): --resume goes on"
 
 
 UNJUDGED = "inject or the machine failed in {} of the trials for it: --resume makes them again"
