@@ -10,6 +10,7 @@ import pytest
 
 from inject.sweep.report.account import SweepAccount, TrialOutcome
 from inject.sweep.report.debug_lines import BuildTree, SourcePlace
+from inject.sweep.report.evidence import recorded_for, sweep_command
 from inject.sweep.report.html import SHORT
 from inject.sweep.report.write import HTML, write_reports
 from tests.browser.chromium import NARROW, PROGRAMS, WIDE, browser, resize
@@ -85,6 +86,21 @@ class Page:
         return [tuple(row) for row in self.run(script)]
 
 
+def later(lines: Lines) -> Lines:
+    """The journal, with two points that showed up one under the other, and trials of two faults."""
+    first, second, third = [line["id"] for line in lines if line["type"] == "point"][:3]
+    under = {second: f"{first}-once", third: f"{first}-once+{second}-once"}
+    moved = [
+        {**line, "round": list(under).index(line["id"]) + 1, "under": under[line["id"]]}
+        for line in lines
+        if line.get("id") in under
+    ]
+    trial = next(line for line in lines if line["type"] == "trial" and line["status"] == "pass")
+    rest = [line for line in lines if line.get("id") not in under and line.get("point") not in under]
+    deep = {**trial, "trial": under[third], "point": second, "mode": "once"}
+    return [*rest, *moved, deep]
+
+
 @pytest.fixture(scope="module")
 def page(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(driver, tmp_path_factory.mktemp("page"), list(sweep_journal.journal(POINTS, seed=3)))
@@ -131,6 +147,18 @@ def test_a_row_opens_to_its_stack_trace_its_trials_and_its_command(page: Page) -
             assert f"It {row.why}." in page.texts(".more p")
         page.run("document.querySelectorAll('.row .name')[arguments[0]].click()", number)
         assert page.all(".more") == []
+
+
+def test_the_command_of_each_point_is_that_of_the_other_formats(driver: Any, tmp_path: Path) -> None:
+    """Also of points that showed up while something failed, which are asked for through a recorded one."""
+    page = Page(driver, tmp_path, later(list(sweep_journal.journal(20))))
+    rows = {row.point.id: row for row in page.account.rows}
+    assert sorted(row.round for row in rows.values()) == [0] * 18 + [1, 2]
+    for number, row in enumerate(page.account.rows):
+        page.run("document.querySelectorAll('.row .name')[arguments[0]].click()", number)
+        expected = sweep_command(page.account, row, recorded_for(rows, row))
+        assert page.texts(".more pre")[1] == expected and ("--depth 2" in expected) is (row.round > 0)
+        page.run("document.querySelectorAll('.row .name')[arguments[0]].click()", number)
 
 
 def test_a_finding_is_two_clicks_from_its_evidence(page: Page) -> None:
