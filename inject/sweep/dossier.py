@@ -15,7 +15,7 @@ from inject.sweep.findings import README, Cause
 from inject.sweep.known import entry_for
 from inject.sweep.pieces import count
 from inject.sweep.reproduction import ENOUGH, Reproduction
-from inject.sweep.shot import BESIDE
+from inject.sweep.shot import points_of
 from inject.sweep.standalone import script
 from inject.sweep.state import Ended
 
@@ -69,8 +69,9 @@ class Dossier:
     @property
     def failed(self) -> list[Point]:
         """The points that the scenario fails, in the order of its faults."""
-        points = [self.points[part.rpartition("-")[0]] for part in self.chosen.shot.split(BESIDE)]
-        return points if self.repeated is None else [points[number] for number in self.repeated.reduction.kept]
+        if self.repeated is not None:
+            return [self.repeated.points[number] for number in self.repeated.reduction.kept]
+        return [self.points[id] for id in points_of(self.chosen.shot)]
 
     def line(self) -> dict[str, Any]:
         """The journal's line."""

@@ -16,7 +16,7 @@ from inject.sweep.known import Known
 from inject.sweep.minimal import Reduction
 from inject.sweep.reproducer import AFTER, Reproducer, cut_short, under_way
 from inject.sweep.reproduction import OVER, Reproduction
-from inject.sweep.shot import BESIDE, Mode, shot_of
+from inject.sweep.shot import BESIDE, Mode, points_of, shot_of
 from inject.sweep.state import Ended
 from inject.sweep.sweeper import Batch, Sweeper
 
@@ -59,7 +59,8 @@ class Investigation:
             if self._most and (not cause.known or cause.digest in begun):
                 first = chosen(cause)
                 reduction = Reduction(self._document(first))
-                self._repeated[cause.digest] = Reproduction(cause, points[first.point], reduction, self._most)
+                failed = tuple(points[id] for id in points_of(first.shot))
+                self._repeated[cause.digest] = Reproduction(cause, failed, reduction, self._most)
         known = [one for one in self._repeated.values() if one.cause.known or batch is None]
         new = [one for one in self._repeated.values() if one not in known]
         scenario, journal = self._sweeper.scenario, self._journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Optional
 
 from inject.sweep.pieces import Parses, Piece, count, fewest, parses, pieces_of, text_of
 
@@ -19,6 +19,8 @@ class Candidate:
 
     what: str
     document: Mapping[str, Any]
+    kept: tuple[int, ...] = (0,)
+    """Which of the trial's faults it has."""
 
 
 Steps = Generator[Candidate, bool, None]
@@ -55,18 +57,23 @@ class Reduction:
             yield from self._names(number)
         yield from self._fewest_lines()
 
-    def _try(self, what: str, **changes: Any) -> Generator[Candidate, bool, bool]:
-        document = {**self.best, **changes}
-        if (yield Candidate(what, document)):
-            self.best = document
+    def again(self, what: str) -> Candidate:
+        """The smallest scenario so far, to be repeated."""
+        return Candidate(what, self.best, self.kept)
+
+    def _try(
+        self, what: str, kept: Optional[tuple[int, ...]] = None, **changes: Any
+    ) -> Generator[Candidate, bool, bool]:
+        candidate = Candidate(what, {**self.best, **changes}, self.kept if kept is None else kept)
+        if (yield candidate):
+            self.best, self.kept = dict(candidate.document), candidate.kept
             return True
         return False
 
     def _one_fault(self) -> Steps:
         faults = self.faults
         for number in range(len(faults) if len(faults) > 1 else 0):
-            if (yield from self._try(f"fault-{number + 1}", faults=[faults[number]])):
-                self.kept = (number,)
+            if (yield from self._try(f"fault-{number + 1}", (number,), faults=[faults[number]])):
                 return
 
     def _of(self, number: int, what: str) -> str:

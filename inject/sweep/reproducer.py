@@ -53,6 +53,11 @@ class Step:
     key: str
 
     @property
+    def point(self) -> Point:
+        """The point of its last fault, which the signature of a check names."""
+        return self.of.points[self.candidate.kept[-1]]
+
+    @property
     def line(self) -> dict[str, Any]:
         """What its lines in the journal have in common."""
         return {"finding": self.of.cause.digest, "what": self.candidate.what, "text": self.key}
@@ -186,7 +191,7 @@ class Reproducer:
             track, step = of[verdict.scenario]
             with self._lock:
                 late = bool(self._done.get((AFTER, track.one.cause.digest, step.key)))
-                self._write(after(step.line, verdict, step.of.cause, step.of.point))
+                self._write(after(step.line, verdict, step.of.cause, step.point))
                 for more in () if late or trace or self._waits(track) else self._advance(track):
                     of[more.scenario.name] = (track, more)
                     if track.ask is not None and not track.ask.trace:

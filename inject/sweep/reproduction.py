@@ -47,10 +47,11 @@ Answers = Sequence[Optional[Line]]
 
 @dataclass
 class Reproduction:
-    """What is known of one finding, of which ``point`` was failed, and what to try next."""
+    """What is known of one finding, and what to try next."""
 
     cause: Cause
-    point: Point
+    points: tuple[Point, ...]
+    """Those that its trial failed, in the order of its faults."""
     reduction: Reduction
     most: int
     """Trials that it may take."""
@@ -87,9 +88,8 @@ class Reproduction:
         except TimeOver:
             self.cut = OVER
             return
-        best = self.reduction.best
         lines = yield from self._ask(
-            [Candidate(f"run-{number + 1}", best) for number in range(min(RUNS, self.most))], patient=True
+            [self.reduction.again(f"run-{number + 1}") for number in range(min(RUNS, self.most))], patient=True
         )
         judged = [line for line in lines if line is not None and is_judged(line)]
         self.runs = len(judged)
@@ -100,7 +100,7 @@ class Reproduction:
         if self._unjudged:
             self.cut = "; ".join(filter(None, (self.cut, UNJUDGED.format(len(self._unjudged)))))
         if self.failed and self.spent < self.most:
-            yield from self._ask([Candidate(TRACE, best)], trace=True)
+            yield from self._ask([self.reduction.again(TRACE)], trace=True)
 
     def _smaller(self) -> Generator[Ask, Answers, None]:
         """Search for the smallest, as long as there are trials beside those that repeat it; raises TimeOver."""
@@ -125,7 +125,7 @@ class Reproduction:
         """
         candidates: list[Candidate] = []
         for number in range(RUNS):
-            candidates.append(Candidate(f"again-{number + 1}", self.reduction.best))
+            candidates.append(self.reduction.again(f"again-{number + 1}"))
             *before, last = yield from self._tried(candidates, new=1)
             if last["same"]:
                 return True

@@ -77,6 +77,11 @@ def shot_of(trial: str, points: Mapping[str, Point]) -> Optional[Shot]:
     return first
 
 
+def points_of(trial: str) -> list[str]:
+    """The ids of the points that the trial of this name fails, in the order of its faults."""
+    return [part.rpartition("-")[0] for part in trial.split(BESIDE)]
+
+
 def is_single(trial: str) -> bool:
     """True if the trial of this name fails one point only."""
     return BESIDE not in trial

@@ -32,7 +32,7 @@ from inject.sweep.journal import SweepJournal
 from inject.sweep.known import Known, read_known, why_known
 from inject.sweep.minimal import Reduction
 from inject.sweep.options import SweepOptions
-from inject.sweep.reproducer import AFTER, BEFORE, MOST, TRACED, is_same
+from inject.sweep.reproducer import AFTER, BEFORE, MOST, TRACED, Step, after, is_same
 from inject.sweep.reproduction import OVER, RUNS, Reproduction
 from inject.sweep.shot import Mode
 from inject.sweep.signature import digest, signature
@@ -60,6 +60,7 @@ recover: sync
 """
 STACK = tuple(f"caller{number}+0x{number}0" for number in range(9)) + ("do_syscall_64+0x87",)
 POINT = Point("bch2_x", "bcachefs", STACK, 4, 1, "ERRNO")
+ABOVE = Point("bch2_z", "bcachefs", STACK[:4], 4, 1, "NULL")
 OTHER = Point("bch2_y", "bcachefs", STACK[1:], 4, 1, "ERRNO")
 OOPS = (
     "BUG: kernel NULL pointer dereference, address: 0",
@@ -283,6 +284,27 @@ def test_of_two_faults_the_one_that_is_enough_is_left() -> None:
         assert what == ["fault-1", "fault-2", "once"]
         assert reduction.kept == (1,)
         assert reduction.best["faults"] == [{**fault, "function": "b", "when": {"nth": 1}}]
+
+
+@pytest.mark.parametrize(("alone", "kept"), [("bch2_z", (0, 1)), ("bch2_x", (1,))])
+def test_a_check_that_fails_after_the_first_fault_alone_is_another_finding(alone: str, kept: tuple[int, ...]) -> None:
+    """Its signature names the failed function: with only one left, that of this one."""
+    (scenario,) = parse(TEXT, "mix.yaml", "mix")
+    faults = [{"function": name, "return": "-EIO", "when": {"nth": 1}} for name in ("bch2_z", "bch2_x")]
+    verdict = Verdict("a", Status.FAIL, Reason.CHECK, "fsck: bad", counts=(Counts(1, 1, 1),))
+    cause = Cause(signature(verdict, POINT), (), "01-00000000")
+    one = Reproduction(cause, (ABOVE, POINT), Reduction({**yaml.safe_load(TEXT), "faults": faults}), MOST)
+    asks = one.asks()
+    ask, tried = next(asks), []
+    while ask.candidates[0].what in ("again-1", "fault-1", "fault-2"):
+        (candidate,) = ask.candidates
+        tried.append(candidate.what)
+        names = [fault["function"] for fault in candidate.document["faults"]]
+        ended = verdict if len(names) == 2 or names == [alone] else replace(verdict, status=Status.PASS, reason=None)
+        step = Step(one, candidate, scenario, "key")
+        ask = asks.send([after(step.line, ended, cause, step.point)])
+    assert tried == ["again-1", "fault-1", "fault-2"]
+    assert one.reduction.kept == kept
 
 
 @pytest.mark.parametrize("enough", [0, 2])
@@ -557,9 +579,6 @@ def test_the_directory_of_a_finding(tmp_path: Path) -> None:
     assert os.access(place / "reproduce.sh", os.X_OK)
 
 
-ABOVE = Point("bch2_z", "bcachefs", STACK[:4], 4, 1, "NULL")
-
-
 @pytest.mark.parametrize(
     ("kept", "requires", "types"),
     [
@@ -581,7 +600,7 @@ def test_each_fault_is_compared_with_its_own_point(kept: tuple[int, ...], requir
     document = {**yaml.safe_load(TEXT), "faults": faults}
     ended = Ended(f"{ABOVE.id}-once+{POINT.id}-once", POINT.id, Status.FAIL, "crash", "it died", 1, 0, "crash: x")
     cause = Cause("crash: x", (ended,), "01-00000000")
-    one = Reproduction(cause, POINT, Reduction(document), MOST)
+    one = Reproduction(cause, (ABOVE, POINT), Reduction(document), MOST)
     one.reduction.kept = kept
     one.reduction.best = {**document, "faults": [faults[number] for number in kept]}
     points = {point.id: point for point in (ABOVE, POINT)}
