@@ -33,6 +33,8 @@ class SweepOptions:
     """Rounds at most: the first fails what was recorded, the next what showed up in the first, and so on."""
     depth: int = 1
     """Points that one trial fails at most."""
+    trace: bool = False
+    """Follow the errors of trials up to their system calls."""
     shard: Shard = Shard()
     """The part of the trials that is made here."""
 

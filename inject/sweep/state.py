@@ -160,12 +160,22 @@ def trial_line(shot: Shot, verdict: Verdict, start: Optional[Start] = None) -> d
         "spared": point.spared,
         "fired": [counts.injected for counts in verdict.counts],
         "exit": verdict.exit,
+        **({"fates": _fates(verdict)} if verdict.errors else {}),
         "seconds": round(verdict.seconds, 3),
         "signature": signature(verdict, shot.point) if verdict.status is Status.FAIL else "",
         "notes": list(verdict.notes),
         "log": list(verdict.log),
         **({"kernel_log": list(verdict.kernel_log[-KERNEL_LOG:])} if verdict.kernel_log else {}),
     }
+
+
+def _fates(verdict: Verdict) -> dict[str, int]:
+    """How many errors of the last fault, that of the point, had each fate, if they were followed."""
+    fates: dict[str, int] = {}
+    for path in verdict.errors:
+        if path.fault == max(0, len(verdict.counts) - 1):
+            fates[path.fate.value] = fates.get(path.fate.value, 0) + path.count
+    return fates
 
 
 UNREACHED = "was not reached again"

@@ -212,7 +212,7 @@ class Sweeper:
         types = {(point.function, point.module, point.error_type) for point in points}
         observe = ObserveOptions(record, tuple(sorted(known)), tuple(sorted(types))) if self._options.observed else None
         ledger = SweepLedger(scenarios, begin, end, self.is_over, reached)
-        batch(ledger, Request(self._seed, observe=observe), self._on_event)
+        batch(ledger, Request(self._seed, trace=self._options.trace, observe=observe), self._on_event)
 
     def _on_event(self, event: Event) -> None:
         refuse_another(self._journal.lines, event)

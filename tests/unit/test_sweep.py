@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from inject.errors import CannotRun, InjectError
 from inject.fleet.ledger import Ledger, Stage, Start
 from inject.fleet.request import Request
+from inject.model.errorpath import ErrorPath, Fate
 from inject.model.event import Armed, Event, FunctionSkipped, PointReached, RunEnded, RunStarted
 from inject.model.reached import Point, Skipped
 from inject.model.scenario import Bound, Scenario
@@ -403,7 +404,8 @@ def sweeper(directory: Path, *, resume: bool = False, **changes: object) -> Swee
     (scenario,) = parse(str(changes.get("text", TEXT)), "mix.yaml", "mix")
     journal = SweepJournal(directory / "sweep", resume=resume)
     checks = ("dmesg",) if changes.get("checks") else None
-    options = SweepOptions(modes=BOTH, errno=str(changes.get("errno", "-ENOMEM")), checks=checks)
+    errno, trace = str(changes.get("errno", "-ENOMEM")), bool(changes.get("trace"))
+    options = SweepOptions(modes=BOTH, errno=errno, checks=checks, trace=trace)
     try:
         return Sweeper(scenario, str(changes.get("text", TEXT)), options, journal, "stock", 7)
     except InjectError:
@@ -488,6 +490,36 @@ def test_a_trial_says_how_its_workload_ended() -> None:
     shot = Shot(POINTS[0], Mode.ONCE)
     ends = [trial_line(shot, Verdict("mix", Status.PASS, exit=exit))["exit"] for exit in (0, 137, None)]
     assert ends == [0, 137, None]
+
+
+def test_a_trial_says_what_became_of_the_errors_of_its_point() -> None:
+    """Of two faults the last one is that of the point."""
+    paths = [
+        ErrorPath(0, "f0", "-ENOMEM", Fate.SWALLOWED),
+        ErrorPath(1, "f1", "-ENOMEM", Fate.PROPAGATED, "ENOMEM", call="write", count=3),
+        ErrorPath(1, "f1", "-ENOMEM", Fate.PROPAGATED, "ENOMEM", call="read"),
+        ErrorPath(1, "f1", "-ENOMEM", Fate.UNSEEN),
+    ]
+    shot = Shot(POINTS[1], Mode.ONCE, Shot(POINTS[0], Mode.ONCE))
+    verdict = Verdict("mix", Status.PASS, counts=(Counts(1, 1, 1), Counts(5, 5, 5)), errors=tuple(paths))
+    assert trial_line(shot, verdict)["fates"] == {"propagated": 4, "unseen": 1}
+    assert trial_line(shot, replace(verdict, counts=(), errors=(paths[0],)))["fates"] == {"swallowed": 1}
+    assert "fates" not in trial_line(shot, replace(verdict, errors=()))
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_trials_follow_their_errors_if_asked(tmp_path: Path, trace: bool) -> None:
+    made = sweeper(tmp_path, trace=trace)
+    machine = Machine(made._journal)
+    asked: list[tuple[bool, bool]] = []
+
+    def batch(ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
+        asked.append((request.record is None, request.trace))
+        return machine.batch(ledger, request, on_event)
+
+    made.record(batch)
+    made.fail(batch)
+    assert asked == [(False, False), (True, trace)]
 
 
 def test_a_trial_says_how_its_guest_came_to_be(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ class FakeGuests:
         self.ends: dict[str, Status] = {}
         self.stop: dict[str, Callable[[], BaseException]] = {}
         self.points = POINTS
+        self.traced: set[str] = set()
+        """Trials whose errors were to be followed."""
 
     def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
         if request.record is not None:
@@ -49,6 +51,7 @@ class FakeGuests:
             return [Verdict("mix", Status.PASS)]
         for name in [scenario.name for scenario in ledger.scenarios]:
             assert ledger.give(name)
+            self.traced |= {name} if request.trace else set()
             function = "baseline" if name.endswith("/baseline") else ledger.scenario(name).faults[0].function
             if function in self.stop:
                 raise self.stop[function]()
@@ -67,6 +70,7 @@ def guests() -> FakeGuests:
 
 def sweep(directory: Path, guests: FakeGuests, *words: str) -> int:
     """`inject vm sweep mix.yaml WORDS` with other guests; the exit code."""
+    directory.mkdir(exist_ok=True)
     file = directory / "mix.yaml"
     file.write_text(TEXT)
 
@@ -90,6 +94,12 @@ def reported(directory: Path) -> str:
     last = (directory / "out" / KTAP).read_text().splitlines()[-1][2:]
     assert f"<p>{last}</p>" in (directory / "out" / HTML).read_text()
     return last
+
+
+def test_errors_are_followed_if_asked_in_trials_only(tmp_path: Path, guests: FakeGuests) -> None:
+    assert sweep(tmp_path, guests) == 0 and guests.traced == set()
+    assert sweep(tmp_path / "traced", guests, "--trace") == 0
+    assert guests.traced == {f"mix/{point.id}-once" for point in POINTS}
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,36 @@ def test_a_failure_that_reaches_the_workload_is_propagated(
     assert not one.fate or one.fate.startswith(f"the workload exited with {exit}, and with ")
 
 
+@pytest.mark.parametrize(
+    ("fates", "exit", "outcome", "said"),
+    [
+        ({"propagated": 1}, 0, TrialOutcome.PROPAGATED, "errors that were followed: 1 propagated"),
+        ({"translated": 2}, None, TrialOutcome.PROPAGATED, "errors that were followed: 2 translated"),
+        (
+            {"swallowed": 1, "propagated": 3},
+            1,
+            TrialOutcome.SWALLOWED,
+            "errors that were followed: 3 propagated, 1 swallowed; "
+            "the workload exited with 1, and with 0 if nothing fails",
+        ),
+        ({"blocked": 1, "unseen": 2}, 0, TrialOutcome.PASSED, "errors that were followed: 1 blocked, 2 unseen"),
+        ({"unseen": 2}, 1, TrialOutcome.PROPAGATED, None),
+        ({"swallowed": "x", "else": 3}, 0, TrialOutcome.PASSED, ""),
+        (["swallowed"], 0, TrialOutcome.PASSED, ""),
+    ],
+)
+def test_errors_that_were_followed_say_what_became_of_them(
+    fates: object, exit: object, outcome: TrialOutcome, said: Optional[str]
+) -> None:
+    trial = next(line for line in of_type(SMALL, "trial") if line["status"] == "pass" and line["injected"])
+    found = account([*SMALL, {**trial, "exit": exit, "fates": fates}])
+    (one,) = (one for one in found.trials if one.ended.shot == trial["trial"])
+    assert one.outcome is outcome and said in (None, one.fate)
+    failed = account([*SMALL, {**trial, "exit": exit, "fates": fates, "status": "fail", "reason": "check"}])
+    (one,) = (one for one in failed.trials if one.ended.shot == trial["trial"])
+    assert one.outcome is TrialOutcome.FINDING and said in (None, one.fate)
+
+
 def test_a_point_that_propagates_in_one_trial_counts_as_such() -> None:
     point = next(row.point.id for row in account(SMALL).rows if row.worst is TrialOutcome.PASSED)
     once, onward = (line for line in of_type(SMALL, "trial") if line["point"] == point)

@@ -96,6 +96,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Ask the scenario's checks, or only the kernel log.",
             ),
+            click.option("--trace", is_flag=True, help="Trace every injected error up to its system call (slower)."),
             *_finding_options(),
             click.option(
                 "--resume", is_flag=True, help="Go on with the sweep in DIR. Without -o: with the latest of FILE."
@@ -166,6 +167,7 @@ class SweepChoice:
     limit: Optional[int]
     rounds: int
     depth: int
+    trace: bool
     shard: Shard
     seconds: Optional[float]
     checks: str
@@ -206,6 +208,7 @@ class SweepChoice:
             self.seconds,
             self.rounds,
             self.depth,
+            self.trace,
             self.shard,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inject.model.errorpath import Fate
 from inject.model.event import FunctionSkipped
 from inject.model.reached import Point, Skipped
 from inject.model.text import listed
@@ -31,6 +32,8 @@ class TrialOutcome(enum.Enum):
     ERROR = "error"
     UNREACHED = "not reached again"
     SKIPPED = "no trial"
+    SWALLOWED = "swallowed"
+    """It passed, and a system call succeeded although a call below it failed."""
     PROPAGATED = "propagated"
     """It passed, and the failure reached the workload."""
     PASSED = "passed"
@@ -48,7 +51,7 @@ class Tried:
     how: str = ""
     """How its guest came to be, a fork or a boot; "" if the journal does not say, and on this machine."""
     fate: str = ""
-    """What shows that the failure reached the workload; "" if nothing does."""
+    """What shows where the error went; "" if nothing does."""
 
     @property
     def said(self) -> str:
@@ -192,24 +195,34 @@ def _left(points: Sequence[Point], lines: Sequence[Line]) -> dict[str, str]:
 
 def _tried(ended: Ended, line: Line, known: Mapping[str, str], exits: Collection[int]) -> Tried:
     """The trial of a ``line``; ``exits`` are the workload's exit codes with nothing failing."""
-    fate = _fate(ended, line.get("exit"), exits)
+    passed, fate = _fate(ended, line, exits)
     if ended.status is Status.FAIL:
         outcome = TrialOutcome.KNOWN if known.get(ended.signature) else TrialOutcome.FINDING
     elif ended.status is not Status.PASS:
         outcome = TrialOutcome.ERROR
-    elif not ended.injected:
-        outcome = TrialOutcome.UNREACHED
     else:
-        outcome = TrialOutcome.PROPAGATED if fate else TrialOutcome.PASSED
+        outcome = passed if ended.injected else TrialOutcome.UNREACHED
     notes = tuple(map(str, line.get("notes", ())))
     return Tried(ended, outcome, str(line["mode"]), float(line["seconds"]), notes, str(line.get("how", "")), fate)
 
 
-def _fate(ended: Ended, exit: Any, exits: Collection[int]) -> str:
-    """What shows that the failure reached the workload: another exit code than with nothing failing."""
-    if not ended.injected or not isinstance(exit, int) or len(exits) != 1 or exit in exits:
-        return ""
-    return f"the workload exited with {exit}, and with {next(iter(exits))} if nothing fails"
+def _fate(ended: Ended, line: Line, exits: Collection[int]) -> tuple[TrialOutcome, str]:
+    """What a trial that passed is called, and what shows it: the fates of its errors, or else the exit code."""
+    fates = line.get("fates")
+    told = {fate: _number(fates.get(fate.value)) for fate in Fate} if isinstance(fates, dict) else {}
+    said = [f"{count} {fate.value}" for fate, count in told.items() if count]
+    sentences = [f"errors that were followed: {', '.join(said)}"] if said else []
+    exit = line.get("exit")
+    reached = ended.injected > 0 and isinstance(exit, int) and len(exits) == 1 and exit not in exits
+    if reached:
+        sentences.append(f"the workload exited with {exit}, and with {next(iter(exits))} if nothing fails")
+    if told.get(Fate.SWALLOWED):
+        outcome = TrialOutcome.SWALLOWED
+    elif reached or told.get(Fate.PROPAGATED) or told.get(Fate.TRANSLATED):
+        outcome = TrialOutcome.PROPAGATED
+    else:
+        outcome = TrialOutcome.PASSED
+    return outcome, "; ".join(sentences)
 
 
 def _row(point: Point, trials: Sequence[Tried], line: Mapping[str, Any], left: Mapping[str, str]) -> PointRow:

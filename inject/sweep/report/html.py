@@ -32,6 +32,10 @@ _ENDED = {
     "interrupted": "it was interrupted, or still runs",
     "unusable": "the kernel must not run more trials before it boots anew",
 }
+_WENT = {
+    TrialOutcome.SWALLOWED: "a system call succeeded in spite of it",
+    TrialOutcome.PROPAGATED: "the failure reached the workload",
+}
 _RAN = {
     Start.BOOT.value: "in guests that were booted (boot)",
     Start.FORK.value: "in guests that continued from a saved one (fork)",
@@ -80,7 +84,7 @@ def page(account: SweepAccount, home: Path, source: SourceView = _NO_SOURCE) -> 
         functions=_functions(account),
         most_trials=TRIALS,
         source=source,
-        propagated=sum(one.outcome is TrialOutcome.PROPAGATED for one in account.trials),
+        fates=[(name, number) for name, number in _fates(account) if number],
         outcomes=[outcome.value for outcome in TrialOutcome],
         style=Markup((PAGE / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
@@ -88,6 +92,12 @@ def page(account: SweepAccount, home: Path, source: SourceView = _NO_SOURCE) -> 
         data=Markup(as_json(_data(account))),
     )
     return str(text)
+
+
+def _fates(account: SweepAccount) -> Iterator[tuple[str, int]]:
+    """The trials that passed, by where the error went."""
+    for outcome, words in _WENT.items():
+        yield f"{outcome.value}: {words}", sum(one.outcome is outcome for one in account.trials)
 
 
 def _plain(text: str) -> str:
