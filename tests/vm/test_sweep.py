@@ -133,6 +133,22 @@ def test_a_new_finding_becomes_small_and_shows_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("artifacts")
+def test_the_errors_of_trials_are_followed(tmp_path: Path) -> None:
+    """Also in forked guests, and while the points that trials reach are watched."""
+    (tmp_path / "directories.yaml").write_text(DIRECTORIES)
+    out = tmp_path / "out"
+    words = ["--functions", "vfs_mkdir", "--functions", "vfs_rmdir", "--modes", "once,onward", "--rounds", "2"]
+    done = inject("vm", "sweep", tmp_path / "directories.yaml", *words, "--trace", "-o", out, timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = lines(out, "trial")
+    assert {trial["how"] for trial in trials} == {"fork"}, done.stderr
+    assert len(trials) >= 4 and all(trial["injected"] for trial in trials)
+    assert [trial["fates"] for trial in trials] == [{"propagated": trial["injected"]} for trial in trials]
+    assert "errors that were followed: 1 propagated" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("artifacts")
 def test_a_sweep_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "directories.yaml").write_text(DIRECTORIES)
     out = tmp_path / "out"
