@@ -34,7 +34,8 @@ class SweepOptions:
     depth: int = 1
     """Points that one trial fails at most."""
     trace: bool = False
-    """Follow the errors of trials up to their system calls."""
+    """Follow the errors of trials up to their system calls. No trial may be ``observed`` then: a return probe puts its
+    trampoline into the stack traces, which would be other points."""
     shard: Shard = Shard()
     """The part of the trials that is made here."""
 

@@ -43,6 +43,8 @@ class FakeGuests:
         self.points = POINTS
         self.traced: set[str] = set()
         """Trials whose errors were to be followed."""
+        self.observed: set[str] = set()
+        """Trials that were to report what they reach."""
 
     def batch(self, ledger: Ledger, request: Request, on_event: Callable[[Event], None]) -> list[Verdict]:
         if request.record is not None:
@@ -52,6 +54,7 @@ class FakeGuests:
         for name in [scenario.name for scenario in ledger.scenarios]:
             assert ledger.give(name)
             self.traced |= {name} if request.trace else set()
+            self.observed |= {name} if request.observe else set()
             function = "baseline" if name.endswith("/baseline") else ledger.scenario(name).faults[0].function
             if function in self.stop:
                 raise self.stop[function]()
@@ -80,7 +83,7 @@ def sweep(directory: Path, guests: FakeGuests, *words: str) -> int:
         choice = SweepChoice.taken(values)
         return run_sweep(the_scenario(str(file)), choice, "stock", "inject vm run", lambda _: guests.batch)
 
-    words = (*words, "-o", str(directory / "out"), "--reproduce", "0", "--rounds", "1")
+    words = ("--rounds", "1", *words, "-o", str(directory / "out"), "--reproduce", "0")
     return int(run.main(list(words), standalone_mode=False))
 
 
@@ -98,8 +101,15 @@ def reported(directory: Path) -> str:
 
 def test_errors_are_followed_if_asked_in_trials_only(tmp_path: Path, guests: FakeGuests) -> None:
     assert sweep(tmp_path, guests) == 0 and guests.traced == set()
-    assert sweep(tmp_path / "traced", guests, "--trace") == 0
+    assert sweep(tmp_path / "traced", guests, "--trace", "--rounds", "3") == 0
     assert guests.traced == {f"mix/{point.id}-once" for point in POINTS}
+    assert guests.observed == set(), "a return probe changes the stack traces of what a trial reaches"
+    assert sweep(tmp_path / "rounds", guests, "--rounds", "2") == 0 and len(guests.observed) == len(POINTS)
+
+
+def test_errors_are_not_followed_where_two_points_fail(tmp_path: Path, guests: FakeGuests) -> None:
+    with pytest.raises(click.UsageError, match="--depth 2 .* with --trace nothing does"):
+        sweep(tmp_path, guests, "--trace", "--depth", "2", "--rounds", "3")
 
 
 @pytest.mark.parametrize(

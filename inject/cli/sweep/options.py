@@ -96,7 +96,11 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Ask the scenario's checks, or only the kernel log.",
             ),
-            click.option("--trace", is_flag=True, help="Trace every injected error up to its system call (slower)."),
+            click.option(
+                "--trace",
+                is_flag=True,
+                help="Trace every injected error up to its system call (slower); implies --rounds 1.",
+            ),
             *_finding_options(),
             click.option(
                 "--resume", is_flag=True, help="Go on with the sweep in DIR. Without -o: with the latest of FILE."
@@ -197,6 +201,8 @@ class SweepChoice:
         """
         if self.depth > 1 and self.rounds < 2:
             raise click.UsageError("--depth 2 fails what showed up in the first round: it needs --rounds 2 or more")
+        if self.depth > 1 and self.trace:
+            raise click.UsageError("--depth 2 fails what showed up in the first round, and with --trace nothing does")
         asked = scenario.sweep
         return SweepOptions(
             RecordOptions(self.functions, self.checked, room=self.room),
@@ -206,7 +212,7 @@ class SweepChoice:
             self.limit or (asked.limit if asked else SweepOptions.limit),
             CHEAP if self.checks == "cheap" else None,
             self.seconds,
-            self.rounds,
+            1 if self.trace else self.rounds,
             self.depth,
             self.trace,
             self.shard,
