@@ -33,7 +33,7 @@ def test_recording_needs_root(tmp_path: Path) -> None:
         (("vm", "sweep", "two.yaml"), 2, "two.yaml has 2 scenarios: a sweep is of one; put it into a file of its own"),
         (("vm", "sweep", "one.yaml", "--modes", "twice"), 2, "write once, onward or once,onward"),
         (("vm", "sweep", "one.yaml", "--time-budget", "0"), 2, "0.0 is not in the range"),
-        (("vm", "sweep", "one.yaml", "-o", "none", "--resume"), 4, "none has no sweep to go on with; omit --resume"),
+        (("vm", "sweep", "one.yaml", "-o", "none", "--resume"), 4, "none has no sweep to go on with; name its"),
         (("vm", "sweep", "one.yaml", "-o", "one.yaml/x"), 4, "cannot write one.yaml/x/journal.jsonl: Not a directory"),
     ],
 )
