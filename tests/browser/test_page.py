@@ -287,7 +287,7 @@ class FakeTree(BuildTree):
     def __init__(self) -> None:
         self.source = Path("linux")
 
-    def require(self, release: str, config: str) -> None:
+    def require(self, release: str, config: str, build_id: str) -> None:
         """Be of any kernel."""
 
     def text(self, file: str) -> Sequence[str]:

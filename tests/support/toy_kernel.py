@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 RELEASE = "6.12.1-toy"
+BUILD_ID = "0123456789abcdef0123456789abcdef01234567"
 HEADER = """\
 int toy_alloc(int x);
 _Noreturn void toy_panic(void);
@@ -90,7 +91,18 @@ def build(source: Path, built: Path) -> None:
     name = where[0] if where else ""
     for unit in ("fs/open", "fs/other", "drivers/toy"):
         do("gcc", *FLAGS, f"-I{name}include", "-c", f"{name}{unit}.c", "-o", f"{unit}.o", cwd=built)
-    do("gcc", "-static", "-nostdlib", "-no-pie", "fs/open.o", "fs/other.o", "-o", "vmlinux", cwd=built)
+    do(
+        "gcc",
+        "-static",
+        "-nostdlib",
+        "-no-pie",
+        f"-Wl,--build-id=0x{BUILD_ID}",
+        "fs/open.o",
+        "fs/other.o",
+        "-o",
+        "vmlinux",
+        cwd=built,
+    )
     (built / "drivers/toy.o").rename(built / "drivers/toy-mod.ko")
     (built / "modules.order").write_text("drivers/toy-mod.o\ndrivers/absent.o\n")
     (built / "include/config").mkdir(parents=True)

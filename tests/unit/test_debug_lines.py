@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from inject.errors import CannotRun, InjectError
 from inject.kernel.config import options_of, short_name
 from inject.sweep.report import debug_lines
 from inject.sweep.report.debug_lines import BadTree, BuildTree, SourcePlace
-from tests.support.toy_kernel import CONFIG, HEADER, MODULE, OPEN, OTHER, RELEASE, build, do, frames, line
+from tests.support.toy_kernel import BUILD_ID, CONFIG, HEADER, MODULE, OPEN, OTHER, RELEASE, build, do, frames, line
 
 if shutil.which("gcc") is None:
     pytest.skip("gcc is not installed", allow_module_level=True)
@@ -78,12 +79,14 @@ def test_what_is_no_call_of_this_kernel_has_no_line(tree: BuildTree, frame: str)
 
 def test_the_tree_must_be_of_the_kernel_that_was_swept(tree: BuildTree) -> None:
     config = short_name(options_of(CONFIG))
-    for release, name in ((RELEASE, config), ("", config), (RELEASE, ""), ("", "")):
-        tree.require(release, name)
+    for known in itertools.product((RELEASE, ""), (config, ""), (BUILD_ID, "")):
+        tree.require(*known)
     with pytest.raises(BadTree, match="kernel.release is of 6.12.1-toy, and the sweep was made on 6.12.1;"):
-        tree.require("6.12.1", config)
+        tree.require("6.12.1", config, BUILD_ID)
     with pytest.raises(BadTree, match=f".config is of {config}, and the sweep was made on abc;"):
-        tree.require(RELEASE, "abc")
+        tree.require(RELEASE, "abc", BUILD_ID)
+    with pytest.raises(BadTree, match=f"vmlinux is of {BUILD_ID}, and the sweep was made on 0123;"):
+        tree.require(RELEASE, config, "0123")
 
 
 def copied(tree: BuildTree, place: Path) -> BuildTree:

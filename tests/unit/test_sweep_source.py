@@ -150,6 +150,7 @@ def test_the_command_shows_the_source_of_the_kernel_that_was_swept(tmp_path: Pat
         "end_of_record",
     ]
     for place, changed, said in (
+        (tree, {"build_id": "0123"}, f"{tree}/vmlinux is of {toy_kernel.BUILD_ID}, and the sweep was made on 0123; "),
         (tree, {"release": "6.1"}, f"{tree}/include/config/kernel.release is of {toy_kernel.RELEASE}, and the sweep "),
         (tmp_path / "sweep", {}, f"{tmp_path}/sweep has no vmlinux; give the directory"),
     ):

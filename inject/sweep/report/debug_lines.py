@@ -5,6 +5,7 @@ binutils read it: objdump lists the symbols, addr2line names the lines.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -34,6 +35,7 @@ SHORTEST = 2
 _FRAME = re.compile(r"(\S+)\+0x([0-9a-f]{1,8})(?: \[(\S+)\])?")
 _SYMBOL = re.compile(r"([0-9a-f]+) .{7} (\S*text\S*)\t([0-9a-f]+)(?: \.\w+)? (\S+)")
 _ASKED = re.compile(r"0x([0-9a-f]+)")
+_BUILD_ID = re.compile(r"Build ID: ([0-9a-f]+)")
 _LINE = re.compile(r"(.+):([1-9]\d*)(?: \(discriminator \d+\))?")
 
 
@@ -68,21 +70,20 @@ class BuildTree:
         if not (built / VMLINUX).is_file():
             raise BadTree(f"{built} has no {VMLINUX}", "give the directory that the kernel was built in")
 
-    def require(self, release: str, config: str) -> None:
-        """Raise BadTree unless the tree's kernel has this release and configuration; what is "" is not known."""
+    def require(self, release: str, config: str, build_id: str) -> None:
+        """Raise BadTree unless the tree's kernel has this release, configuration and GNU build id of vmlinux.
+
+        What is "" is not known.
+        """
         for file, swept, read in (
             (RELEASE, release, str.strip),
             (CONFIG, config, lambda text: short_name(options_of(text))),
         ):
-            try:
-                own = read(read_file(self._built / file, LARGEST).decode(errors="replace"))
-            except OSError:
-                continue
-            if swept and own != swept:
-                raise BadTree(
-                    f"{self._built / file} is of {printable(own)}, and the sweep was made on {printable(swept)}",
-                    "give the tree of the kernel that was swept",
-                )
+            with contextlib.suppress(OSError):
+                _same(self._built / file, read(read_file(self._built / file, LARGEST).decode(errors="replace")), swept)
+        if build_id:
+            found = _BUILD_ID.search(_run(["readelf", "--notes", "--wide", str(self._built / VMLINUX)]))
+            _same(self._built / VMLINUX, found[1] if found else "", build_id)
 
     def text(self, file: str) -> Sequence[str]:
         """The lines of a file of the source; () if it cannot be read."""
@@ -158,6 +159,15 @@ class BuildTree:
             if (self.source / path).is_file():
                 return SourcePlace(str(path), int(found[2]))
         return None
+
+
+def _same(file: Path, own: str, swept: str) -> None:
+    """Raise BadTree if ``own``, which ``file`` says, is another one than ``swept``; either may be "", not known."""
+    if swept and own and own != swept:
+        raise BadTree(
+            f"{file} is of {printable(own)}, and the sweep was made on {printable(swept)}",
+            "give the tree of the kernel that was swept",
+        )
 
 
 def _symbols(file: Path, names: set[str]) -> dict[str, list[_Symbol]]:

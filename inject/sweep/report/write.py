@@ -54,7 +54,7 @@ def _source(account: SweepAccount, tree: BuildTree) -> SourceCalls:
     """The calls in the source of the ``tree``."""
     for line in account.lines:
         if line["type"] == "kernel":
-            tree.require(str(line.get("release", "")), str(line.get("config", "")))
+            tree.require(*(str(line.get(key, "")) for key in ("release", "config", "build_id")))
     callers = {row.point.stack[0] for row in account.rows if row.point.stack}
     return located(account.rows, tree.places(sorted(callers)), tree.text)
 
