@@ -29,7 +29,7 @@ class Backlog:
         self._added = 0
         self._taken = 0
         self.dropped: dict[int, int] = {}
-        """Events that found no room, or that nobody took in time, by slot."""
+        """Lost events by slot: there was no room, or the time was over."""
 
     def add(self, events: bytes) -> None:
         """Keep ``events``, headers included, as far as there is room."""

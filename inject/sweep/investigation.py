@@ -36,7 +36,7 @@ class Investigation:
 
     def blame_boots(self) -> list[str]:
         """Settle the steps that ended this machine, which has been booted since; a sentence for each."""
-        points = {point.id: point for point in self._sweeper.state.points}
+        points = self._sweeper.state.by_id
         causes = {cause.digest: cause for cause in self.causes}
         said = []
         for line in under_way(self._journal.lines):
@@ -53,7 +53,7 @@ class Investigation:
 
     def run(self, batch: Optional[Batch]) -> None:
         """Make what is new smaller and repeat it. Of what is known, or without ``batch``, take what the journal has."""
-        points = {point.id: point for point in self._sweeper.state.points}
+        points = self._sweeper.state.by_id
         begun = {line["finding"] for line in self._journal.lines if line["type"] == AFTER}
         for cause in self.causes:
             if self._most and (not cause.known or cause.digest in begun):
@@ -69,7 +69,7 @@ class Investigation:
             Reproducer(scenario, journal, self._seed, self._sweeper.is_over, self._sweeper.boot).run(new, batch)
 
     def _document(self, trial: Ended) -> dict[str, object]:
-        shot = shot_of(trial.shot, {point.id: point for point in self._sweeper.state.points})
+        shot = shot_of(trial.shot, self._sweeper.state.by_id)
         assert shot is not None, "a trial is of points that the journal has"
         return self._sweeper.document_of(shot)
 
@@ -85,7 +85,7 @@ class Investigation:
 
     def dossiers(self, again: str) -> list[Dossier]:
         """All that is known of each finding. ``again`` begins the command that runs a scenario."""
-        points = {point.id: point for point in self._sweeper.state.points}
+        points = self._sweeper.state.by_id
         return [
             Dossier(
                 cause,

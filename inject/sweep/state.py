@@ -36,7 +36,7 @@ class Ended:
     log: tuple[str, ...] = ()
     kernel_log: tuple[str, ...] = ()
     fired: tuple[int, ...] = ()
-    """Injections of each fault; () if nobody lived to count them."""
+    """Injections of each fault; () if the guest died before it told them."""
 
     @property
     def hit(self) -> bool:
@@ -62,6 +62,11 @@ class SweepState:
     """Why points have no trial, by their ids, as the last run that said so has it; "" if they may have one again."""
     under_way: dict[str, str] = field(default_factory=dict)
     """The trials that have begun and not ended, with the boot of the machine that makes them; "" in a guest."""
+
+    @property
+    def by_id(self) -> dict[str, Point]:
+        """The points by their ids."""
+        return {point.id: point for point in self.points}
 
     @property
     def fired(self) -> set[str]:

@@ -154,7 +154,7 @@ class Sweeper:
     def blame_boots(self) -> list[str]:
         """Settle the trials that ended this machine, which has been booted since; a sentence for each."""
         state = self.state
-        points = {point.id: point for point in state.points}
+        points = state.by_id
         blamed = [shot_of(trial, points) for trial in boots.ended(state.under_way, self.boot)]
         found = [shot for shot in blamed if shot is not None]
         for shot in found:
@@ -252,7 +252,7 @@ class Sweeper:
 
     def findings(self, known: Sequence[Known] = ()) -> tuple[Cause, ...]:
         """The findings of all trials that have ended."""
-        points = {point.id: point for point in self.state.points}
+        points = self.state.by_id
         ended = [one for one in self.state.ended.values() if shot_of(one.shot, points) is not None]
         return causes(ended, known, self._journal.lines)
 

@@ -198,7 +198,7 @@ def _crash(point: Point, chance: random.Random) -> dict[str, Any]:
 
 
 def hostile() -> Lines:
-    """A sweep of a guest that says whatever it likes; a point must be one that a scenario can fail."""
+    """A sweep in which the guest sends text of any kind. Each point is still one that a scenario can fail."""
     head, recording = itertools.islice(journal(0), 2)
     lines: Lines = [{**head, "scenario": f"mix {HOSTILE[0]}"}, recording]
     names = [text.encode("ascii", "backslashreplace").decode() for text in map(printable, HOSTILE)]

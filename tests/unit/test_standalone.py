@@ -127,7 +127,7 @@ def test_a_script_that_holds_the_delimiter_is_whole() -> None:
     ],
 )
 def test_a_check_that_fails_shows_the_finding(tmp_path: Path, broken: str, said: list[str]) -> None:
-    """The exit code is 1 as its head says, whatever that of the command is, and the other checks are made."""
+    """The exit code is 1, as its head says, and the other checks are still made."""
     text = made("{function: f, return: -ENOMEM}")
     tools = tmp_path / "tools"
     tools.mkdir()

@@ -288,7 +288,7 @@ def test_why_a_point_has_no_trial_is_what_the_last_line_of_its_journal_says() ->
 
 
 def test_a_point_that_only_the_recording_of_another_shard_reached_is_named() -> None:
-    """Its trials belong to a part that does not know it, so that nobody makes them."""
+    """Its trials belong to a part that does not know it. So no part makes them."""
     first, second, third = shards(SMALL, 3)
     other = next(line["point"] for line in of_type(second, "trial"))
     second = [line for line in second if other not in (line.get("id"), line.get("point"))]
